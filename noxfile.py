@@ -1,0 +1,79 @@
+"""The checks of xpcnn; ``nox`` runs all of them, ``nox -s lint`` one."""
+
+import ctypes
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+
+
+def group(name: str) -> list[str]:
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: rules and format."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy, strict."""
+    session.install(".", *group("types"))
+    session.run("mypy")
+
+
+@nox.session
+@nox.parametrize("backend", ["numpy", "strict", "cupy"])
+def tests(session: nox.Session, backend: str) -> None:
+    """Pytest on the built wheel, one column of the backends: NumPy, the stand-in for CuPy, CuPy."""
+    environment = {"XPCNN_BACKEND": "numpy"}
+    requirements = ["."]
+    if backend == "cupy":
+        wheel = cuda_wheel()
+        if wheel is None:
+            session.skip("the cupy column needs an NVIDIA driver (libcuda), and this machine has none")
+        environment["XPCNN_BACKEND"] = "cupy"
+        requirements = [f".[{wheel}]"]
+    session.install(*requirements, *group("test"))
+    # A copy beside the wheel: in the checkout, the sources would be imported in its place.
+    place = Path(session.create_tmp())
+    shutil.rmtree(place / "tests", ignore_errors=True)
+    shutil.copytree("tests", place / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(name, place)
+    if "XPCNN_DATA" in os.environ:
+        environment["XPCNN_DATA"] = str(Path(os.environ["XPCNN_DATA"]).resolve())
+    session.chdir(place)
+    parallel = [] if backend == "cupy" else ["-n", "auto"]
+    session.run("pytest", "--backend", backend, *parallel, *session.posargs, env=environment)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Line coverage of the sources, by the NumPy and the strict column, at least 95 %."""
+    session.install(".", *group("test"))
+    session.run(
+        "pytest", "-n", "auto", "-q", "--backend", "numpy,strict", "--cov", "--cov-report=term:skip-covered",
+        "--cov-fail-under=95", env={"XPCNN_BACKEND": "numpy"},
+    )  # fmt: skip
+
+
+def cuda_wheel() -> str | None:
+    """Return the extra whose CuPy fits the driver of this machine, or None where there is no driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
+    except OSError:
+        return None
+    version = ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    return "cuda13" if version.value >= 13000 else "cuda12"

@@ -1,0 +1,119 @@
+"""``xpcnn evaluate``: accuracy and loss on labelled images, as text and as JSON."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+import xpcnn
+from tests.cli.conftest import CLASSES, fill, save, truncated_jpeg
+from xpcnn import data, layers
+from xpcnn.losses import CrossEntropy
+
+
+def measured(done):
+    assert (done.code, done.err) == (0, "")
+    return json.loads(done.out)
+
+
+class TestFigures:
+    def test_they_are_those_of_the_predictions(self, run, model, photos):
+        results = measured(run("evaluate", model, photos, "--format", "json"))
+        loaded = xpcnn.load(model)
+        images = data.load_folder(photos, loaded.preprocessing.decoding)
+        probabilities = loaded.predict(loaded.preprocessing.normalize(images.x))
+        hits = probabilities.argmax(axis=1) == images.y
+        assert set(results) == {"accuracy", "loss", "classes", "count", "skipped"}
+        assert results["accuracy"] == pytest.approx(hits.mean())
+        assert results["loss"] == pytest.approx(-np.log(probabilities[np.arange(30), images.y]).mean(), rel=1e-4)
+        assert (results["count"], results["skipped"]) == (30, 1)
+        assert [row["class"] for row in results["classes"]] == list(CLASSES)
+        assert [row["count"] for row in results["classes"]] == [10, 10, 10]
+        assert [row["recall"] for row in results["classes"]] == [
+            pytest.approx(hits[images.y == label].mean()) for label in range(3)
+        ]
+
+    def test_classes_are_matched_by_name(self, run, here, model, photos):
+        (here / "set").mkdir()
+        for name in ("left", "right"):  # the second and third class of the model
+            (here / "set" / name).symlink_to(photos / name, target_is_directory=True)
+        whole, part = (measured(run("evaluate", model, name, "--format", "json")) for name in (photos, "set"))
+        assert [row["count"] for row in part["classes"]] == [0, 10, 10]
+        assert [row["recall"] for row in part["classes"]] == [0, *(row["recall"] for row in whole["classes"][1:])]
+
+    def test_a_class_that_the_model_does_not_know_is_refused(self, refuses, here, model):
+        fill(here / "set", each=1)
+        (here / "set" / "left").rename(here / "set" / "above")
+        refuses("evaluate", model, "set", words=["the class 'above'", "centre, left, right"])
+
+    def test_of_a_set_with_parts_the_test_part_is_measured(self, run, here, model):
+        fill(here / "set" / "train", each=2)
+        fill(here / "set" / "test", each=3)
+        assert measured(run("evaluate", model, "set", "--format", "json"))["count"] == 9
+
+    def test_parts_without_a_test_part_are_refused(self, refuses, here, model):
+        fill(here / "set" / "train", each=2)
+        fill(here / "set" / "val", each=1)
+        refuses("evaluate", model, "set", words=["'set' has parts, but no test part"])
+
+    def test_images_are_read_as_the_model_says_whatever_their_sides(self, run, here):
+        stack = [layers.Flatten(), layers.Dense(2, activation="softmax")]
+        made = xpcnn.Sequential(stack, input_shape=(1, 6, 10))
+        made.preprocessing = data.Preprocessing(data.Decoding(6, 10, 1), (100.0,), (50.0,))
+        made.class_names = ("left", "right")
+        made.compile(loss=CrossEntropy())
+        made.save(here / "wide.safetensors")
+        fill(here / "set", classes=("left", "right"), each=2)
+        assert measured(run("evaluate", "wide.safetensors", "set", "--format", "json"))["count"] == 4
+
+    def test_the_bundled_digits(self, run, here):
+        assert run("train", "--epochs", "1", "--out", "run").code == 0
+        results = measured(run("evaluate", os.path.join("run", "best.safetensors"), "digits", "--format", "json"))
+        assert results["count"] == 1797
+        assert results["accuracy"] > 0.5
+
+    def test_strict_stops_at_the_first_file_that_cannot_be_read(self, refuses, model, photos):
+        refuses("evaluate", model, photos, "--strict", words=["half.jpg", "truncated"])
+
+
+class TestText:
+    def test_a_table_of_the_classes_and_a_line_of_the_whole(self, run, model, photos):
+        results = measured(run("evaluate", model, photos, "--format", "json"))
+        *table, last = run("evaluate", model, photos).out.splitlines()
+        assert table[0].split() == ["class", "images", "precision", "recall", "f1"]
+        for line, row in zip(table[1:], results["classes"], strict=True):
+            figures = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
+            assert line.split() == [row["class"], str(row["count"]), *figures]
+        assert last == (f"accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f} (30 images, 1 skipped)")
+
+    @pytest.mark.parametrize("long", ["b", "b" * 30], ids=["short", "long"])
+    def test_the_columns_stand_under_their_heads(self, run, here, long):
+        for number, name in enumerate(("a", long)):
+            for i in range(4):
+                save(here / "set" / name / f"{i}.png", np.full((8, 8), 200 * number + i, np.uint8))
+        options = ["--epochs", "1", "--image-size", "8", "--validation-fraction", "0"]
+        assert run("train", "set", *options, "--out", "run").code == 0
+        head, *lines, _ = run("evaluate", "run/best.safetensors", "set").out.splitlines()
+        assert {len(line) for line in lines} == {len(head)}
+        assert all(line[head.index("images") + 5] == "4" for line in lines)
+
+
+class TestModels:
+    def test_what_is_no_model_is_refused(self, refuses, here, photos, trained):
+        refuses("evaluate", "nowhere", photos, words=["no model file 'nowhere'"])
+        refuses("evaluate", trained, photos, words=["is a folder", trained / "best.safetensors"])
+        refuses("evaluate", truncated_jpeg(here / "a.jpg"), photos, words=["a.jpg", "no model file"])
+
+    @pytest.mark.parametrize("lacks", ["preprocessing", "class_names", "loss"])
+    def test_a_model_for_arrays_is_refused(self, refuses, here, model, photos, lacks):
+        made = xpcnn.load(model)
+        setattr(made, lacks, None)
+        made.save(here / "made.safetensors")
+        refuses("evaluate", "made.safetensors", photos, words=["'made.safetensors'", "takes arrays only"])
+
+    def test_a_model_that_contradicts_itself_is_refused(self, refuses, here, model, photos):
+        made = xpcnn.load(model)
+        made.preprocessing = data.Preprocessing(data.Decoding(8, 8, 1), (0.0,), (1.0,))
+        made.save(here / "made.safetensors")
+        refuses("evaluate", "made.safetensors", photos, words=["contradicts itself", "(3, 16, 16)", "(1, 8, 8)"])

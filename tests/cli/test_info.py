@@ -1,0 +1,100 @@
+"""``xpcnn info``: what this machine computes with, and a model's card."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+
+import xpcnn
+from xpcnn import data, layers
+from xpcnn.backend import probe_cupy
+
+
+def lines(out):
+    """The lines of a two-column listing, by name."""
+    return {line.split("  ")[0]: line for line in out.splitlines() if not line.startswith(" ")}
+
+
+class TestMachine:
+    def test_it_says_what_computes_and_why(self, run, monkeypatch):
+        monkeypatch.setenv("XPCNN_BACKEND", "numpy")
+        done = run("info")
+        assert (done.code, done.err) == (0, "")
+        shown = lines(done.out)
+        assert list(shown) == [
+            "xpcnn", "python", "numpy", "opencv", "cupy", "XPCNN_BACKEND", "backend", "blas", "threads",
+        ]  # fmt: skip
+        assert shown["numpy"].split()[1] == np.__version__
+        assert shown["backend"].endswith("numpy: numpy was asked for")
+        assert int(shown["threads"].split()[1]) >= 1
+
+    def test_without_the_variable_it_is_auto(self, run, monkeypatch):
+        monkeypatch.delenv("XPCNN_BACKEND", raising=False)
+        shown = lines(run("info").out)
+        assert shown["XPCNN_BACKEND"].endswith("not set, so auto")
+        assert probe_cupy()[1] in shown["backend"]
+
+    def test_a_backend_that_does_not_exist_is_told_and_the_rest_too(self, run, monkeypatch):
+        monkeypatch.setenv("XPCNN_BACKEND", "abacus")
+        done = run("info")
+        assert done.code == 0
+        assert "There is no backend 'abacus' in XPCNN_BACKEND" in lines(done.out)["backend"]
+        assert "threads" in lines(done.out)
+
+    def test_a_missing_opencv_is_told(self, run, monkeypatch):
+        monkeypatch.setitem(sys.modules, "cv2", None)
+        data.opencv.load_opencv.cache_clear()
+        try:
+            done = run("info")
+        finally:
+            data.opencv.load_opencv.cache_clear()
+        assert done.code == 0
+        assert "pip install opencv-python-headless" in done.out
+
+
+class TestCard:
+    def test_it_shows_what_the_file_holds(self, run, model):
+        done = run("info", model)
+        assert (done.code, done.err) == (0, "")
+        shown = lines(done.out)
+        assert shown["model"].endswith(str(model))
+        assert shown["bytes"].endswith(f" {os.path.getsize(model):,}")
+        assert int(shown["epochs"].split()[1]) == xpcnn.load(model).epochs
+        assert shown["classes"].endswith("  centre, left, right")
+        assert shown["images"].endswith("  16x16, colour")
+        assert len(shown["mean"].split(",")) == 3
+        assert "Adam" in shown["trained with"]
+        assert "conv2d_1" in done.out
+        assert done.out.splitlines()[-1].strip().endswith("running statistics")
+
+    def test_a_model_that_was_never_compiled_has_a_short_card(self, run, here):
+        xpcnn.Sequential([layers.Flatten(), layers.Dense(2)], input_shape=(1, 4, 4)).save(here / "bare.safetensors")
+        done = run("info", "bare.safetensors")
+        assert (done.code, done.err) == (0, "")
+        assert list(lines(done.out)) == ["model", "bytes", "epochs", "layers"]
+
+    @pytest.mark.parametrize(
+        ("per_image", "names"), [(False, ["mean", "deviation"]), (True, ["normalised"])], ids=["set", "image"]
+    )
+    def test_it_says_how_images_are_normalised(self, run, here, per_image, names):
+        stack = [layers.Flatten(), layers.Dense(2)]
+        made = xpcnn.Sequential(stack, input_shape=(1, 4, 6))
+        made.preprocessing = data.Preprocessing(data.Decoding(4, 6, 1), (100.0,), (50.0,), per_image)
+        made.class_names = ("tab\there", "b")
+        made.save(here / "made.safetensors")
+        shown = lines(run("info", "made.safetensors").out)
+        assert list(shown) == ["model", "bytes", "epochs", "classes", "images", *names, "layers"]
+        assert shown["images"].endswith("  6x4, grey")
+        assert shown["classes"].endswith(r"  tab\there, b")
+
+    def test_what_is_no_model_is_refused(self, refuses, here, trained, photos):
+        refuses("info", "nowhere", words=["no model file 'nowhere'", "runs/train/best.safetensors"])
+        refuses("info", trained, words=["is a folder", trained / "best.safetensors"])
+        refuses("info", photos, words=["is a folder", "runs/train/best.safetensors"])
+        refuses("info", photos / "README.txt", words=["README.txt", "no model file, or is damaged"])
+
+    @pytest.mark.parametrize("kept", [0, 7, 100, -1])
+    def test_a_truncated_model_is_refused(self, refuses, here, model, kept):
+        (here / "cut.safetensors").write_bytes(model.read_bytes()[:kept])
+        refuses("info", "cut.safetensors", words=["cut.safetensors", "damaged"])

@@ -1,0 +1,109 @@
+"""Ctrl-C and SIGTERM: what was learned is kept, what was begun is not left half done."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import xpcnn
+from tests.cli.conftest import from_here
+from xpcnn.cli import datasets
+from xpcnn.training.callbacks import StopOnNaN
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there")
+
+BOTH = pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_terminal():
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def arriving(monkeypatch, numbers):
+    """Let signals arrive, one a step, while the gradients of the third and the following steps are looked at."""
+    waiting = list(numbers)
+
+    def kill(callback, fit):
+        if fit.step >= 2 and waiting:
+            os.kill(os.getpid(), waiting.pop(0))
+
+    monkeypatch.setattr(StopOnNaN, "on_gradient", kill)
+
+
+@BOTH
+def test_a_process_that_trains_saves_and_ends(here, number, code, word):
+    line, environment = from_here(["train", "digits", "--epochs", "100000"])
+    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        for out in child.stdout:
+            if out.startswith("epoch 2/"):
+                break
+        child.send_signal(number)
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (code, "")
+    last = os.path.join("runs", "train", "last.safetensors")
+    assert out.splitlines()[-1] == f"stopped by {number.name}; the model so far: {last}"
+    assert xpcnn.load(last).epochs >= 2
+    assert xpcnn.load(os.path.join("runs", "train", "best.safetensors")).epochs >= 1
+    assert not os.path.exists(os.path.join("runs", "train", "metrics.json"))
+
+
+@BOTH
+def test_the_first_epoch_is_enough_to_have_a_model(run, monkeypatch, number, code, word):
+    arriving(monkeypatch, [number])
+    done = run("train", "--out", "run")
+    assert (done.code, done.err) == (code, "")
+    last, best = (xpcnn.load(f"run/{name}.safetensors") for name in ("last", "best"))
+    assert last.epochs == best.epochs == 0
+    start = xpcnn.Sequential(last.layers, last.input_shape, seed=0).get_weights()
+    assert any((start[name] != weight).any() for name, weight in last.get_weights().items())
+
+
+@BOTH
+def test_a_second_one_does_not_wait(run, monkeypatch, number, code, word):
+    def twice(callback, fit):
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+        raise AssertionError("the step went on")
+
+    monkeypatch.setattr(StopOnNaN, "on_gradient", twice)
+    done = run("train", "--out", "run")
+    assert (done.code, done.err) == (code, f"xpcnn train: {word}\n")
+    assert xpcnn.load("run/last.safetensors").epochs == 0
+
+
+@BOTH
+def test_before_the_first_step_nothing_is_left(run, here, monkeypatch, number, code, word):
+    def load_data(*arguments):
+        os.kill(os.getpid(), number)
+        raise AssertionError("the command went on")
+
+    monkeypatch.setattr(datasets, "load_data", load_data)
+    done = run("train", "--out", os.path.join("a", "run"))
+    assert (done.code, done.out, done.err) == (code, "", f"xpcnn train: {word}\n")
+    assert not list(here.iterdir())
+
+
+@BOTH
+def test_a_prediction_leaves_the_earlier_answers(run, here, model, monkeypatch, number, code, word):
+    (here / "answers.csv").write_text("earlier")
+    monkeypatch.setattr("xpcnn.cli.predict._decode", lambda *arguments: os.kill(os.getpid(), number))
+    done = run("predict", model, "1.png", "-o", "answers.csv")
+    assert (done.code, done.err) == (code, f"xpcnn predict: {word}\n")
+    assert [path.name for path in here.iterdir()] == ["answers.csv"]
+    assert (here / "answers.csv").read_text() == "earlier"
+
+
+def test_afterwards_signals_do_what_they_did_before(run, monkeypatch):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert run("train", "--epochs", "1", "--out", "whole").code == 0
+    arriving(monkeypatch, [signal.SIGINT])
+    assert run("train", "--out", "stopped").code == 130
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -1,0 +1,155 @@
+"""Starting the command: help, version, wrong usage, and how an error is told."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tests.cli.conftest import from_here
+from xpcnn import cli
+
+COMMANDS = ["train", "evaluate", "predict", "info"]
+
+
+class TestHelp:
+    def test_it_answers_without_numpy(self):
+        code = (
+            "import sys\n"
+            "from xpcnn.cli import main\n"
+            "try:\n"
+            "    main(['--help'])\n"
+            "finally:\n"
+            "    print(sorted({'numpy', 'cv2', 'cupy', 'tqdm', 'safetensors'} & set(sys.modules)))\n"
+        )
+        _, environment = from_here([])
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("usage: xpcnn")
+        assert done.stdout.endswith("[]\n")
+
+    def test_it_names_every_command_and_what_to_type(self, run):
+        done = run("--help")
+        assert done.code == 0
+        for command in COMMANDS:
+            assert f"\n    {command} " in done.out
+        assert "xpcnn train photos" in done.out
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_command_has_its_own(self, run, command):
+        done = run(command, "--help")
+        assert done.code == 0
+        assert done.out.startswith(f"usage: xpcnn {command}")
+
+    def test_an_output_that_knows_ascii_only_gets_escapes(self, process):
+        done = process("train", "--help", PYTHONIOENCODING="ascii", COLUMNS="200")
+        assert (done.code, done.err) == (0, "")
+        assert r"runs/train-2, \u2026" in done.out
+
+    def test_the_version_stands_alone(self, run):
+        done = run("--version")
+        assert (done.code, done.err) == (0, "")
+        assert done.out.split()[0] == "xpcnn"
+        assert done.out.split()[1][0].isdigit()
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        ("arguments", "received"),
+        [
+            ([], "COMMAND"),
+            (["trian"], "'trian'"),
+            (["train", "--epochs", "0"], "'0'"),
+            (["train", "--epochs", "1.5"], "'1.5'"),
+            (["train", "--epochs", "-3"], "--epochs"),
+            (["train", "--lr", "nan"], "'nan'"),
+            (["train", "--lr", "0"], "'0'"),
+            (["train", "--lr", "fast"], "'fast'"),
+            (["train", "--test-fraction", "1"], "'1'"),
+            (["train", "--validation-fraction", "half"], "'half'"),
+            (["train", "--seed", "x"], "'x'"),
+            (["train", "--model", "large"], "'large'"),
+            (["train", "--augment", "heavy"], "'heavy'"),
+            (["train", "--backend", "torch"], "'torch'"),
+            (["train", "--gray", "--color"], "--color"),
+            (["train", "--model", "blood", "--from", "m"], "--from"),
+            (["train", "--from", "m", "--image-size", "8"], "--from"),
+            (["train", "--from", "m", "--gray"], "--from"),
+            (["train", "--epoch", "3"], "--epoch"),
+            (["train", "a", "b"], "b"),
+            (["predict", "image.jpg"], "IMAGE"),
+            (["predict", "m", "i", "--format", "xml"], "'xml'"),
+            (["predict", "m", "i", "--top-k", "0"], "'0'"),
+            (["predict", "m", "i", "--threshold", "2"], "'2'"),
+            (["evaluate", "m"], "DATA"),
+            (["info", "--format", "json"], "--format"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_wrong_usage_exits_with_2_and_names_what_was_received(self, run, here, arguments, received):
+        done = run(*arguments)
+        assert done.code == 2
+        assert done.out == ""
+        assert received in done.err.splitlines()[-1]
+        assert not list(here.iterdir())
+
+
+class TestErrors:
+    def test_an_error_is_one_line_and_with_debug_a_trace(self, run, process):
+        short, long = run("info", "nowhere"), process("info", "nowhere", "--debug")
+        assert (short.code, long.code) == (1, 1)
+        assert short.err.splitlines() == [
+            "xpcnn info: There is no model file 'nowhere'. "
+            "Give one that xpcnn wrote, such as runs/train/best.safetensors."
+        ]
+        assert long.err.startswith("Traceback")
+        assert "FileNotFoundError: There is no model file 'nowhere'." in long.err
+
+    @pytest.mark.parametrize(
+        ("error", "told"),
+        [
+            (ValueError("two\nlines and \x1b[31mred"), r"two lines and \x1b[31mred"),
+            (ImportError("OpenCV is missing"), "OpenCV is missing"),
+            (FloatingPointError("not finite"), "not finite"),
+            (PermissionError(13, "Permission denied", "a file"), "Permission denied: 'a file'"),
+            (OSError(28, "No space left on device"), "No space left on device"),
+            (OSError("refused"), "refused"),
+            (MemoryError("4 GiB"), "out of memory (4 GiB). Use a smaller --batch-size or --image-size."),
+            (MemoryError(), "out of memory (no details). Use a smaller --batch-size or --image-size."),
+            (KeyError("x"), "unexpected KeyError: 'x'. Use --debug to see where."),
+            (AssertionError(), "unexpected AssertionError: . Use --debug to see where."),
+        ],
+        ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+    )
+    def test_every_kind_of_error_is_told_in_one_line(self, run, monkeypatch, error, told):
+        def fail(options):
+            raise error
+
+        monkeypatch.setattr(cli.info, "run", fail)
+        done = run("info")
+        assert (done.code, done.out) == (1, "")
+        assert done.err == f"xpcnn info: {told}\n"
+
+
+class TestOutput:
+    @pytest.mark.skipif(sys.platform == "win32", reason="pipes end otherwise there")
+    def test_a_reader_that_goes_away_ends_the_command_without_complaint(self, here, model, photos):
+        line, environment = from_here(["predict", model, *sorted(photos.glob("*/*.png"))])
+        with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+            child.stdout.close()
+            complaint = child.stderr.read()
+        assert (child.returncode, complaint) == (1, b"")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/full")
+    def test_a_full_disk_is_told(self, here, model, photos):
+        line, environment = from_here(["predict", model, *photos.glob("*/*.png")])
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(line, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr == "xpcnn predict: No space left on device\n"
+
+    def test_a_command_runs_in_any_thread(self, run, model):
+        codes = []
+        thread = threading.Thread(target=lambda: codes.append(run("info", model).code))
+        thread.start()
+        thread.join()
+        assert codes == [0]

@@ -1,0 +1,268 @@
+"""``xpcnn train``: from a set of images to the directory of a run."""
+
+import json
+import os
+import struct
+import sys
+
+import numpy as np
+import pytest
+
+import xpcnn
+from tests.cli.conftest import CLASSES, FILES, fill, names, rows, save
+from xpcnn import backend
+from xpcnn.cli import main
+from xpcnn.model import Sequential
+
+QUICK = ["--epochs", "2", "--image-size", "8"]
+#: A network without running statistics, at a rate that changes nothing: no epoch is better than the first.
+STANDSTILL = ["--model", "blood", "--image-size", "16", "--lr", "1e-12"]
+
+
+def read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sizes(run):
+    """How many images are in each part, and no image twice."""
+    table = rows(run / "parts.csv")
+    assert len({row["image"] for row in table}) == len(table)
+    return {part: sum(row["part"] == part for row in table) for part in ("train", "validation", "test")}
+
+
+class TestDigits:
+    def test_without_any_argument_it_learns_the_bundled_digits(self, process, here):
+        done = process("train", "--epochs", "3")
+        assert done.code == 0
+        assert done.err == ""  # a progress bar only for a terminal
+        first, *epochs, test, model = done.out.splitlines()
+        assert first == "1797 images in 10 classes: 1295 to train, 143 to validate, 359 to test; seed 0"
+        assert [line.split()[1] for line in epochs] == ["1/3", "2/3", "3/3"]
+        assert model == f"model: {os.path.join('runs', 'train', 'best.safetensors')}"
+        run = here / "runs" / "train"
+        assert names(run) == FILES
+        accuracy = read_json(run / "metrics.json")["test"]["accuracy"]
+        assert test.startswith(f"test accuracy {accuracy:.4f}, loss ")
+        assert accuracy > 0.8
+
+    def test_the_next_run_gets_the_next_name(self, run, here):
+        for _ in range(3):
+            assert run("train", "--epochs", "1").code == 0
+        assert names(here / "runs") == {"train", "train-2", "train-3"}
+
+    @pytest.mark.parametrize(
+        ("options", "shape"),
+        [([], (1, 8, 8)), (["--color"], (3, 8, 8)), (["--image-size", "12"], (1, 12, 12))],
+        ids=["as they are", "colour", "larger"],
+    )
+    def test_size_and_channels_can_be_chosen(self, run, here, options, shape):
+        assert run("train", "digits", "--epochs", "1", "--out", "run", *options).code == 0
+        assert xpcnn.load(here / "run" / "best.safetensors").input_shape == shape
+
+
+class TestMNIST:
+    def test_its_own_test_set_measures(self, run, here, monkeypatch):
+        monkeypatch.setenv("XPCNN_DATA", str(here))
+        (here / "mnist").mkdir()
+        for name, n in (("train", 60), ("t10k", 20)):
+            pixels, labels = os.urandom(n * 28 * 28), bytes(number % 10 for number in range(n))
+            images = struct.pack(">HBB3I", 0, 8, 3, n, 28, 28) + pixels
+            (here / "mnist" / f"{name}-images-idx3-ubyte").write_bytes(images)
+            (here / "mnist" / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">HBBI", 0, 8, 1, n) + labels)
+        done = run("train", "mnist", "--epochs", "1", "--out", "run")
+        assert done.code == 0
+        assert "80 images in 10 classes: 50 to train, 10 to validate, 20 to test" in done.out
+        assert [row["image"] for row in rows(here / "run" / "parts.csv") if row["part"] == "test"] == [
+            str(number) for number in range(60, 80)
+        ]
+        done = run("evaluate", "run/best.safetensors", "mnist", "--format", "json")
+        assert json.loads(done.out)["count"] == 20
+
+
+class TestFolder:
+    def test_the_run_directory_says_what_was_done(self, trained, photos):
+        assert names(trained) == FILES
+        arguments = read_json(trained / "args.json")
+        assert arguments["data"] == str(photos)
+        assert (arguments["epochs"], arguments["lr"], arguments["seed"]) == (12, 0.02, 0)
+        assert arguments["classes"] == list(CLASSES)
+        assert arguments["computed_by"] == backend.choose().xp.__name__
+        assert arguments["version"] == xpcnn.__version__
+
+    def test_every_epoch_stands_in_the_history(self, trained):
+        history = rows(trained / "history.csv")
+        assert list(history[0]) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds"]
+        assert [row["epoch"] for row in history] == [str(epoch) for epoch in range(1, 13)]
+        rates = [float(row["lr"]) for row in history]
+        assert rates == sorted(rates, reverse=True)
+
+    def test_every_image_is_in_one_part(self, trained, photos):
+        images = {str(path) for path in photos.glob("*/*") if path.suffix in (".png", ".jpg", ".bmp")}
+        table = rows(trained / "parts.csv")
+        assert {row["image"] for row in table} == images - {str(photos / "left" / "half.jpg")}
+        assert all(row["class"] == row["image"].split(os.sep)[-2] for row in table)
+        assert sizes(trained) == {"train": 18, "validation": 6, "test": 6}
+
+    def test_what_could_not_be_read_is_listed_and_counted(self, trained, photos, run):
+        (skipped,) = rows(trained / "skipped.csv")
+        assert skipped["path"] == str(photos / "left" / "half.jpg")
+        assert "truncated" in skipped["reason"]
+        done = run("train", photos, *QUICK, "--out", "again")
+        assert done.out.startswith(f"30 images in 3 classes, 1 skipped ({os.path.join('again', 'skipped.csv')}): ")
+
+    def test_best_is_the_epoch_with_the_best_validation_accuracy(self, trained):
+        accuracies = [float(row["val_accuracy"]) for row in rows(trained / "history.csv")]
+        assert xpcnn.load(trained / "best.safetensors").epochs == accuracies.index(max(accuracies)) + 1
+        assert xpcnn.load(trained / "last.safetensors").epochs == 12
+        assert read_json(trained / "metrics.json")["validation"]["accuracy"] == pytest.approx(max(accuracies))
+
+    def test_the_test_part_is_measured_once_and_on_the_best_model(self, run, photos, monkeypatch):
+        measured = []
+        evaluate = Sequential.evaluate
+
+        def note(model, x, *others, **options):
+            measured.append((len(x), model.epochs))
+            return evaluate(model, x, *others, **options)
+
+        monkeypatch.setattr(Sequential, "evaluate", note)
+        assert run("train", photos, *STANDSTILL, "--epochs", "3", "--out", "run").code == 0
+        assert measured == [(3, 1), (6, 1)]
+
+    def test_a_saved_model_measures_what_training_measured(self, run, trained, model, tested):
+        measured = read_json(trained / "metrics.json")["test"]
+        done = run("evaluate", model, tested, "--format", "json")
+        again = json.loads(done.out)
+        assert again["count"] == 6
+        assert again["accuracy"] == pytest.approx(measured["accuracy"])
+        assert again["loss"] == pytest.approx(measured["loss"], rel=1e-5)
+        assert measured["accuracy"] >= 4 / 6  # it has learned something, so that the same is not by chance
+
+    def test_a_folder_may_bring_its_own_parts(self, run, here):
+        fill(here / "set" / "train", each=6)
+        fill(here / "set" / "Valid", each=2, first_seed=100)
+        fill(here / "set" / "test", each=3, first_seed=200)
+        done = run("train", "set", *QUICK, "--out", "run")
+        assert done.code == 0
+        assert sizes(here / "run") == {"train": 18, "validation": 6, "test": 9}
+        for row in rows(here / "run" / "parts.csv"):
+            assert row["image"].split(os.sep)[1].lower()[:5] == row["part"][:5]
+
+    def test_parts_without_validation_get_one_from_the_training_images(self, run, here):
+        fill(here / "set" / "train", each=6)
+        fill(here / "set" / "test", each=3, first_seed=200)
+        assert run("train", "set", *QUICK, "--out", "run", "--validation-fraction", "0.34").code == 0
+        assert sizes(here / "run") == {"train": 12, "validation": 6, "test": 9}
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="file names are text here")
+    def test_names_that_are_no_utf8_go_through(self, run, here):
+        fill(here / "set", each=3)
+        os.rename(here / "set" / "left", os.fsencode(here / "set") + b"/l\xff")
+        save(here / "odd.png", np.zeros((9, 9), np.uint8)).rename(os.fsdecode(b"set/right/\xfe\n\r,.png"))
+        (here / os.fsdecode(b"set/right/\xfd.jpg")).write_bytes(b"no image")
+        assert run("train", "set", *QUICK, "--out", "run").code == 0
+        assert {os.fsencode(row["image"]) for row in rows(here / "run" / "parts.csv")} >= {
+            b"set/right/\xfe\n\r,.png",
+            b"set/l\xff/left 0.png",
+        }
+        assert [os.fsencode(row["path"]) for row in rows(here / "run" / "skipped.csv")] == [b"set/right/\xfd.jpg"]
+        classes = ["centre", os.fsdecode(b"l\xff"), "right"]
+        assert read_json(here / "run" / "args.json")["classes"] == classes
+        assert xpcnn.load("run/best.safetensors").class_names == tuple(classes)
+
+
+class TestOptions:
+    def test_without_validation_the_last_model_is_the_best(self, run, here, photos):
+        done = run("train", photos, *QUICK, "--validation-fraction", "0", "--out", "run")
+        assert done.code == 0
+        assert "val_" not in done.out
+        assert sizes(here / "run")["validation"] == 0
+        assert set(read_json(here / "run" / "metrics.json")) == {"epochs", "train", "test"}
+        assert (here / "run/best.safetensors").read_bytes() == (here / "run/last.safetensors").read_bytes()
+
+    def test_without_a_test_part_it_says_that_nothing_was_measured(self, run, here, photos):
+        done = run("train", photos, *QUICK, "--test-fraction", "0", "--out", "run")
+        assert done.code == 0
+        assert "test accuracy" not in done.out
+        assert "no image is in the test part" in done.out
+        assert sizes(here / "run")["test"] == 0
+        assert set(read_json(here / "run" / "metrics.json")) == {"epochs", "train", "validation"}
+
+    def test_patience_ends_a_run_that_gains_nothing(self, run, here, photos):
+        options = [*STANDSTILL, "--epochs", "60", "--patience", "3"]
+        assert run("train", photos, *options, "--out", "run").code == 0
+        assert len(rows(here / "run" / "history.csv")) == 1 + 3
+        assert read_json(here / "run" / "metrics.json")["epochs"] == 1 + 3
+        assert xpcnn.load("run/best.safetensors").epochs == 1
+
+    def test_from_goes_on_with_the_network_and_the_weights(self, run, here, photos, model):
+        before = xpcnn.load(model)
+        done = run("train", photos, "--epochs", "1", "--lr", "1e-12", "--from", model, "--out", "run")
+        assert done.code == 0
+        after = xpcnn.load("run/last.safetensors")
+        assert after.epochs == before.epochs + 1
+        assert [row["epoch"] for row in rows(here / "run" / "history.csv")] == [str(after.epochs)]
+        assert after.preprocessing == before.preprocessing
+        assert after.class_names == before.class_names
+        for name, weight in before.parameters.items():
+            np.testing.assert_allclose(after.parameters[name], weight, atol=1e-6)
+
+    def test_from_matches_the_classes_by_name(self, run, here, photos, model):
+        fill(here / "two", classes=("right", "left"), each=3)
+        done = run("train", "two", "--epochs", "1", "--lr", "1e-12", "--from", model, "--out", "run")
+        assert done.code == 0
+        assert {row["class"] for row in rows(here / "run" / "parts.csv")} == {"left", "right"}
+        assert xpcnn.load("run/last.safetensors").class_names == CLASSES
+
+    def test_from_keeps_the_loss(self, run, here, photos, model):
+        smoothed = xpcnn.load(model)
+        smoothed.compile(loss=xpcnn.losses.CrossEntropy(label_smoothing=0.25))
+        smoothed.save(here / "smoothed.safetensors")
+        assert run("train", photos, "--epochs", "1", "--from", "smoothed.safetensors", "--out", "run").code == 0
+        assert repr(xpcnn.load("run/last.safetensors").loss) == repr(smoothed.loss)
+
+    @pytest.mark.parametrize("kind", ["light", "microscopy"])
+    def test_augmentation_varies_the_training_images(self, run, here, photos, kind):
+        for augment in ("none", kind):
+            assert run("train", photos, *QUICK, "--augment", augment, "--out", augment).code == 0
+        plain, varied = (rows(here / name / "history.csv")[0] for name in ("none", kind))
+        assert plain["loss"] != varied["loss"]
+        assert (here / "none/parts.csv").read_bytes() == (here / kind / "parts.csv").read_bytes()
+
+    @pytest.mark.parametrize("preset", ["small", "blood", "blood-unpooled"])
+    def test_every_preset_learns(self, run, photos, preset):
+        options = ["--epochs", "1", "--gray", "--image-size", "20", "--model", preset]
+        assert run("train", photos, *options, "--out", "run").code == 0
+        assert xpcnn.load("run/best.safetensors").network.output_shape == (3,)
+
+    def test_a_seed_gives_the_same_run_and_another_seed_another(self, run, here, photos):
+        for name, seed, threads in (("a", 5, 1), ("b", 5, 2), ("c", 6, 2)):
+            options = ["--seed", seed, "--threads", threads, "--out", name]
+            assert run("train", photos, *QUICK, *options).code == 0
+        for file in ("last.safetensors", "best.safetensors", "parts.csv", "metrics.json"):
+            same, other = (here / "a" / file).read_bytes(), (here / "c" / file).read_bytes()
+            assert same == (here / "b" / file).read_bytes()
+            assert same != other
+
+    def test_the_seed_orders_the_images_too(self, run, here, model):
+        for part in ("train", "val", "test"):
+            fill(here / "set" / part, each=4)
+        for name, seed in (("a", 1), ("b", 2)):  # the same weights to start with, the same parts
+            options = ["--from", model, "--epochs", "1", "--batch-size", "4", "--seed", seed]
+            assert run("train", "set", *options, "--out", name).code == 0
+        first, second = (rows(here / name / "history.csv")[0]["loss"] for name in ("a", "b"))
+        assert first != second
+
+    def test_pictures_can_be_declined(self, run, photos):
+        assert run("train", photos, *QUICK, "--no-plots", "--out", "run").code == 0
+
+    def test_verbose_says_what_computes_and_why(self, run, photos):
+        done = run("train", photos, *QUICK, "--backend", "numpy", "--verbose", "--out", "run")
+        assert done.err == "backend numpy: numpy was asked for\n"
+
+    def test_strict_stops_at_the_first_file_that_cannot_be_read(self, refuses, photos):
+        refuses("train", photos, "--strict", words=[photos / "left" / "half.jpg", "truncated"])
+
+
+def test_main_can_be_called_again_and_again(here, photos):
+    for name in ("a", "b"):
+        assert main(["train", str(photos), *QUICK, "--out", name]) == 0

@@ -1,0 +1,77 @@
+"""The columns of the test matrix (numpy, strict, cupy) and what the tests need from outside."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import numpy
+import pytest
+
+from tests import strict
+from xpcnn import backend
+
+COLUMNS = ("numpy", "strict", "cupy")
+
+# A test that does not name a backend gets the same one on every machine.
+os.environ.setdefault(backend.ENVIRONMENT_VARIABLE, "numpy")
+
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("ci" if "CI" in os.environ else "here")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help=f"run only these columns of the matrix: {', '.join(COLUMNS)} (repeat, or separate by commas); "
+        f"tests without columns belong to that of {backend.ENVIRONMENT_VARIABLE}, which is numpy if it is not set",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    wanted = ",".join(config.getoption("--backend") or COLUMNS).split(",")
+    for name in wanted:
+        if name not in COLUMNS:
+            raise pytest.UsageError(f"--backend: there is no column {name!r}. Use: {', '.join(COLUMNS)}.")
+    others = [item for item in items if _column(item) not in wanted]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if _column(item) in wanted]
+
+
+def _column(item):
+    default = os.environ[backend.ENVIRONMENT_VARIABLE]
+    default = default if default in COLUMNS else "numpy"
+    return item.callspec.params.get("xp", default) if hasattr(item, "callspec") else default
+
+
+# The scope is the session so that Hypothesis, which runs one test many times, can use it.
+@pytest.fixture(scope="session", params=COLUMNS)
+def xp(request):
+    """The array module of one column; the cupy column skips, saying why, where no device computes."""
+    if request.param == "numpy":
+        return numpy
+    if request.param == "strict":
+        return strict.xp
+    cupy, seen = backend.probe_cupy()
+    if cupy is None:
+        pytest.skip(f"cupy column: {seen}")
+    return cupy
+
+
+@pytest.fixture(scope="session")
+def host():
+    """The function that copies an array of any column to NumPy."""
+    return backend.to_host
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """The folder with the real data sets (MNIST and the blood cells)."""
+    if not os.environ.get("XPCNN_DATA"):
+        pytest.skip("XPCNN_DATA is not set: real data (MNIST, blood cells) is missing")
+    folder = Path(os.environ["XPCNN_DATA"])
+    assert folder.is_dir(), f"XPCNN_DATA names no folder: {folder.absolute()}"
+    return folder

@@ -1,0 +1,111 @@
+"""Augmentation moves pixels without making new ones, and each image's move is its own."""
+
+import numpy as np
+import pytest
+
+from xpcnn.data import augment
+from xpcnn.data.augmentation import NAMES
+
+DRAWN = [name for name in NAMES if name != "none"]
+
+
+def images(n=200, channels=2, height=32, width=32, dtype=np.float32):
+    return np.random.default_rng(0).integers(0, 200, (n, channels, height, width)).astype(dtype)
+
+
+def turns(image):
+    """The eight ways to lay a square image (channels, side, side)."""
+    return [np.rot90(each, k, axes=(1, 2)) for each in (image, image[:, :, ::-1]) for k in range(4)]
+
+
+def test_none_is_no_augmentation():
+    assert augment("none") is None
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"no augmentation 'heavy'. Use one of: none, light, microscopy\."):
+        augment("heavy")
+
+
+@pytest.mark.parametrize("name", DRAWN)
+class TestEveryAugmentation:
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+    @pytest.mark.parametrize("shape", [(8, 8), (32, 32), (17, 33), (1, 1)])
+    def test_shape_and_dtype_stay(self, name, dtype, shape):
+        x = images(5, 3, *shape, dtype=dtype)
+        y = augment(name)(x, 0, 0, np.arange(5))
+        assert (y.shape, y.dtype) == (x.shape, x.dtype)
+
+    def test_the_images_it_is_given_stay_as_they_are(self, name):
+        x = images()
+        augment(name)(x, 0, 0, np.arange(200))
+        np.testing.assert_array_equal(x, images())
+
+    def test_an_image_is_moved_the_same_in_any_batch(self, name):
+        x, indices = images(), np.arange(200)
+        whole = augment(name)(x, 3, 4, indices)
+        some = np.array([150, 7, 8])
+        np.testing.assert_array_equal(augment(name)(x[some], 3, 4, indices[some]), whole[some])
+
+    def test_the_move_depends_on_seed_epoch_and_index(self, name):
+        x = np.repeat(images(1), 200, axis=0)
+        first = augment(name)(x, 0, 0, np.arange(200))
+        np.testing.assert_array_equal(augment(name)(x, 0, 0, np.arange(200)), first)
+        for seed, epoch, start in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
+            assert np.any(augment(name)(x, seed, epoch, np.arange(start, start + 200)) != first)
+        assert len(np.unique(first, axis=0)) > 1
+
+    def test_no_images_give_no_images(self, name):
+        assert augment(name)(images(0), 0, 0, np.arange(0)).shape == (0, 2, 32, 32)
+
+
+class TestLight:
+    def moved(self, image, flip, down, right):
+        flipped = image[:, :, ::-1] if flip else image
+        rows = np.clip(np.arange(32) + down, 0, 31)
+        columns = np.clip(np.arange(32) + right, 0, 31)
+        return flipped[:, rows[:, None], columns]
+
+    def test_images_are_flipped_and_shifted_by_up_to_a_sixteenth_with_the_edge_repeated(self):
+        x = images(500, channels=1)
+        y = augment("light")(x, 0, 0, np.arange(500))
+        moves = [(flip, down, right) for flip in (0, 1) for down in range(-2, 3) for right in range(-2, 3)]
+        seen = dict.fromkeys(moves, 0)
+        for before, after in zip(x, y, strict=True):
+            found = [move for move in moves if np.array_equal(self.moved(before, *move), after)]
+            assert len(found) == 1
+            seen[found[0]] += 1
+        assert min(seen.values()) > 0
+        assert max(seen.values()) < 25  # 10 of each are expected
+
+    def test_images_below_16_pixels_are_only_flipped(self):
+        x = images(100, height=8, width=15)
+        y = augment("light")(x, 0, 0, np.arange(100))
+        flipped = [np.array_equal(after, before[:, :, ::-1]) for before, after in zip(x, y, strict=True)]
+        kept = [np.array_equal(after, before) for before, after in zip(x, y, strict=True)]
+        assert sum(flipped) + sum(kept) == 100
+        assert 30 < sum(flipped) < 70
+
+
+class TestMicroscopy:
+    def test_square_images_are_laid_in_all_eight_ways_alike_often(self):
+        x = images(800, height=5, width=5)
+        y = augment("microscopy")(x, 0, 0, np.arange(800))
+        seen = np.zeros(8, int)
+        for before, after in zip(x, y, strict=True):
+            found = [way for way, turned in enumerate(turns(before)) if np.array_equal(turned, after)]
+            assert len(found) == 1
+            seen[found] += 1
+        assert seen.min() > 60  # 100 of each are expected
+        assert seen.max() < 140
+
+    def test_other_images_are_flipped_both_ways_only(self):
+        x = images(400, height=5, width=7)
+        y = augment("microscopy")(x, 0, 0, np.arange(400))
+        seen = np.zeros(4, int)
+        for before, after in zip(x, y, strict=True):
+            ways = [before, before[:, ::-1], before[:, :, ::-1], before[:, ::-1, ::-1]]
+            found = [way for way, flipped in enumerate(ways) if np.array_equal(flipped, after)]
+            assert len(found) == 1
+            seen[found] += 1
+        assert seen.min() > 60  # 100 of each are expected

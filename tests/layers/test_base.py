@@ -1,0 +1,110 @@
+"""What every layer is, and what it takes to write one."""
+
+import numpy as np
+import pytest
+
+from tests import strict
+from tests.passes import check_dtypes, check_gradients, distinct
+from xpcnn import backend, initializers, layers
+from xpcnn.layers import Layer
+
+
+class Scale(Layer):
+    """The example in the docstring of Layer."""
+
+    def build(self, input_shape):
+        self.declare("weight", (input_shape[0],), initializers.Ones())
+        return input_shape
+
+    def forward(self, params, x, context):
+        weight = params["weight"][:, None, None]
+
+        def backward(dy, gradients):
+            gradients["weight"][...] = (dy * x).sum(axis=(0, 2, 3))
+            return dy * weight
+
+        return x * weight, backward
+
+
+def test_a_layer_of_ones_own_needs_build_and_forward(xp):
+    check_gradients(Scale(), xp, distinct(2, 3, 2, 2))
+    check_dtypes(Scale(), xp, (3, 2, 2))
+    assert Scale.kind() == "scale"
+
+
+def test_without_build_the_shape_stays_and_nothing_is_declared():
+    layer = Layer()
+    assert layer.connect((3, 4)) == layer.input_shape == layer.output_shape == (3, 4)
+    assert layer.declarations == layer.buffers == ()
+    with pytest.raises(NotImplementedError, match="Layer has no forward"):
+        layer.forward({}, None, None)
+
+
+@pytest.mark.parametrize(
+    ("cls", "kind"),
+    [
+        (layers.Conv2D, "conv2d"),
+        (layers.MaxPool2D, "max_pool2d"),
+        (layers.GlobalAveragePool2D, "global_average_pool2d"),
+        (layers.BatchNorm, "batch_norm"),
+        (layers.LeakyReLU, "leaky_relu"),
+        (layers.ReLU, "relu"),
+    ],
+)
+def test_the_kind_is_the_class_in_snake_case(cls, kind):
+    assert cls.kind() == kind
+
+
+def test_connecting_again_declares_afresh():
+    layer = layers.Dense(3)
+    layer.connect((4,))
+    layer.connect((7,))
+    assert [(d.full_name, d.shape) for d in layer.declarations] == [("dense.weight", (3, 7)), ("dense.bias", (3,))]
+    assert (layer.input_shape, layer.output_shape) == ((7,), (3,))
+
+
+def test_arrays_are_declared_under_the_layers_name():
+    layer = layers.BatchNorm(name="first")
+    layer.connect((4,))
+    assert [d.full_name for d in layer.declarations] == ["first.weight", "first.bias"]
+    assert [d.full_name for d in layer.buffers] == ["first.running_mean", "first.running_var"]
+
+
+def test_the_array_module_is_the_one_given_or_the_environments(monkeypatch):
+    monkeypatch.setenv(backend.ENVIRONMENT_VARIABLE, "numpy")
+    assert layers.Dense(1).xp is layers.Dense(1, xp="numpy").xp is np
+    assert layers.Dense(1, xp=strict.xp).xp is strict.xp
+    layer = layers.Dense(1, xp="numpy")
+    layer.xp = strict.xp
+    assert layer.xp is strict.xp
+    monkeypatch.setenv(backend.ENVIRONMENT_VARIABLE, "torch")
+    with pytest.raises(backend.BackendError, match="no backend 'torch'"):
+        layers.Dense(1).xp  # noqa: B018
+
+
+def test_the_module_of_the_environment_is_looked_up_when_it_is_needed(monkeypatch):
+    monkeypatch.setenv(backend.ENVIRONMENT_VARIABLE, "torch")
+    layer = layers.Conv2D(1, 3)
+    assert layer.connect((1, 5, 5)) == (1, 3, 3)
+    monkeypatch.setenv(backend.ENVIRONMENT_VARIABLE, "numpy")
+    assert layer.xp is np
+
+
+def test_config_and_repr_hold_the_constructors_arguments():
+    layer = layers.MaxPool2D(2, padding="same", name="pool")
+    assert layer.config() == {"pool_size": (2, 2), "strides": (2, 2), "padding": "same", "name": "pool"}
+    assert repr(layer) == "MaxPool2D(pool_size=(2, 2), strides=(2, 2), padding='same')"
+    assert repr(layers.Residual([layers.ReLU()])) == "Residual(layers=[ReLU()])"
+
+
+def test_every_layer_is_documented_and_exported():
+    exported = [getattr(layers, name) for name in layers.__all__]
+    assert {cls for cls in _subclasses(Layer) if cls.__module__.startswith("xpcnn.layers.")} - set(exported) == {
+        layers.MaxPool2D.__base__,
+        *{type(part) for part in layers.Residual([layers.ReLU()]).parts()} - {layers.ReLU},
+    }
+    assert all(cls.__doc__ for cls in exported)
+
+
+def _subclasses(cls):
+    return {cls_ for one in cls.__subclasses__() for cls_ in {one, *_subclasses(one)}}

@@ -1,0 +1,79 @@
+"""Residual: a stack added to its input, in a network, which runs it as save, stack, add."""
+
+import numpy as np
+import pytest
+
+from tests import strict
+from tests.reference import numerical_gradient
+from xpcnn.layers import BatchNorm, Context, Conv2D, Dense, Dropout, Flatten, ReLU, Reshape, Residual, Tanh
+from xpcnn.losses import MeanSquaredError
+from xpcnn.network import Network
+from xpcnn.training.shards import Runner
+
+#: Stacks that end in (n, features), for images of 2 x 3 x 3.
+STACKS = {
+    "convolution": lambda: [Residual([Conv2D(2, 3, padding="same"), Tanh()])],
+    "twice": lambda: [Residual([Conv2D(2, 3, padding="same")]), Tanh(), Residual([Conv2D(2, 1)])],
+    "nested": lambda: [Residual([Conv2D(2, 1), Residual([Tanh(), Conv2D(2, 3, padding="same")]), Tanh()])],
+    "normalised": lambda: [Residual([Conv2D(2, 3, padding="same"), BatchNorm(), Tanh(), Residual([BatchNorm()])])],
+    "dropped": lambda: [Conv2D(2, 1), Residual([Dropout(0.5), Conv2D(2, 1)])],
+    "nothing to learn inside": lambda: [Conv2D(2, 1), Residual([Tanh()])],
+    "nothing to learn before": lambda: [Residual([Residual([Tanh()]), Conv2D(2, 1)])],
+    "flat": lambda: [Flatten(), Residual([Dense(3), Tanh(), Dense(18)]), Reshape((2, 3, 3))],
+}
+
+
+def build(stack, xp):
+    return Network([*STACKS[stack](), Flatten(), Dense(3)], (2, 3, 3), xp, dtype=np.float64)
+
+
+def evaluate(network, x, y, shards=1):
+    """Return the loss and the flat gradient of a batch."""
+    loss = MeanSquaredError()
+    with Runner(network, len(x), shards, 1) as runner:
+        runner.prepare_training(loss)
+        result = runner.train(x, loss.prepare(y, 3, dtype=np.float64), loss, [], 0, 0)
+        return result.loss, result.gradient
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("shards", [1, 3])
+def test_gradients_are_numerical_ones(xp, host, stack, shards):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(7, 2, 3, 3)), rng.normal(size=(7, 3))
+    network = build(stack, np)
+    numerical = numerical_gradient(lambda _: evaluate(network, x, y)[0], network.parameters)
+    network.to(xp)
+    _, gradient = evaluate(network, x, y, shards)
+    np.testing.assert_allclose(host(gradient), numerical, rtol=1e-6, atol=1e-8)
+
+
+def test_the_stack_is_added_to_its_input(xp, host):
+    x = np.random.default_rng(0).normal(size=(2, 2, 3, 3))
+    network = Network([Residual([ReLU(), Residual([ReLU()])])], (2, 3, 3), xp, dtype=np.float64)
+    y = network.infer(xp.asarray(x), Context(network.borrow_workspaces(1)[0]), network.program())
+    np.testing.assert_allclose(host(y), x + 2 * np.maximum(x, 0), rtol=1e-15)
+
+
+def test_a_stack_of_another_shape_is_refused_saying_what_would_fit():
+    for stack, given in ([Conv2D(2, 3)], (2, 4, 4)), ([Conv2D(3, 3, padding="same")], (3, 6, 6)), ([Flatten()], (72,)):
+        with pytest.raises(ValueError) as error:  # noqa: PT011
+            Residual(stack, name="block").connect((2, 6, 6))
+        assert str(error.value) == (
+            f"Residual 'block': its stack gives {given}, which cannot be added to its input. "
+            'Received input shape (2, 6, 6). Let its last layer give (2, 6, 6), for instance with padding="same".'
+        )
+
+
+@pytest.mark.parametrize("stack", [[], ["relu"], [ReLU(), None]])
+def test_anything_but_layers_is_refused(stack):
+    with pytest.raises(ValueError, match=r"Residual takes a list of at least one layer\. Received: "):
+        Residual(stack)
+
+
+def test_the_shape_stays_and_the_arrays_are_those_of_the_layers_inside():
+    block = Residual([Conv2D(2, 3, padding="same"), ReLU()])
+    assert block.connect((2, 5, 5)) == (2, 5, 5)
+    assert block.declarations == ()
+    network = Network([block], (2, 5, 5), strict.xp)
+    assert [d.full_name for d in network.layout.declarations] == ["conv2d_1.weight", "conv2d_1.bias"]

@@ -1,0 +1,74 @@
+"""Small models and drawn samples that the tests of training, models and model files share."""
+
+import numpy as np
+
+import xpcnn
+from xpcnn import layers
+
+SHAPE = (2, 6, 6)
+CLASSES = 3
+
+
+def samples(n=40, seed=0):
+    """Return images that can be told apart, float32 (n, 2, 6, 6), and their classes, 0 to 2."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % CLASSES
+    rng.shuffle(y)
+    x = rng.normal(0, 0.5, (n, *SHAPE))
+    x[np.arange(n), 0, y, :] += 1.5
+    return x.astype(np.float32), y
+
+
+def plain(xp=np, seed=0, **compiled):
+    """A compiled model in which every sample goes its own way."""
+    model = xpcnn.Sequential(
+        [
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.MaxPool2D(2),
+            layers.Flatten(),
+            layers.Dense(CLASSES, activation="softmax"),
+        ],
+        input_shape=SHAPE,
+        xp=xp,
+        seed=seed,
+    )
+    model.compile(**compiled)
+    return model
+
+
+def mixed(xp=np, seed=0, **compiled):
+    """A compiled model in which samples meet (BatchNorm), draws are made (Dropout) and paths join (Residual)."""
+    model = xpcnn.Sequential(
+        [
+            layers.Conv2D(4, 3, padding="same", use_bias=False),
+            layers.BatchNorm(),
+            layers.ReLU(),
+            layers.Residual([layers.Conv2D(4, 3, padding="same"), layers.Tanh(), layers.BatchNorm()]),
+            layers.MaxPool2D(2),
+            layers.Flatten(),
+            layers.Dropout(0.3),
+            layers.Dense(CLASSES, activation="softmax"),
+        ],
+        input_shape=SHAPE,
+        xp=xp,
+        seed=seed,
+    )
+    model.compile(**compiled)
+    return model
+
+
+def straight(outputs=1, activation=None, **compiled):
+    """A compiled model of one dense layer over the flat image."""
+    model = xpcnn.Sequential([layers.Flatten(), layers.Dense(outputs, activation=activation)], input_shape=SHAPE, xp=np)
+    model.compile(**compiled)
+    return model
+
+
+def bits(model):
+    """Return all weights as bytes, so that two models can be compared bit for bit."""
+    return {name: value.tobytes() for name, value in model.get_weights().items()}
+
+
+def without_seconds(history):
+    """Return a history's columns but the time that was taken."""
+    return {name: column for name, column in history.history.items() if name != "seconds"}

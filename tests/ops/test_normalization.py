@@ -1,0 +1,50 @@
+"""Statistics gathered from pieces; the formulas of normalisation: tests/layers/test_normalization.py."""
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import strict
+from xpcnn.ops import normalization
+from xpcnn.ops.normalization import Moments, moments
+from xpcnn.ops.workspace import Workspace
+
+
+@settings(max_examples=30)
+@given(cuts=st.lists(st.integers(1, 11), max_size=4, unique=True), images=st.booleans())
+def test_the_moments_of_pieces_combine_to_those_of_the_whole(xp, host, cuts, images):
+    x = np.random.default_rng(0).normal(3, 2, size=(12, 4, 2, 3) if images else (12, 4))
+    pieces = [moments(xp, xp.asarray(piece.copy())) for piece in np.split(x, sorted(cuts))]
+    total = functools.reduce(Moments.combine, pieces)
+    axes = (0, 2, 3) if images else (0,)
+    assert total.count == x.size // 4
+    np.testing.assert_allclose(host(total.mean), x.mean(axis=axes), rtol=1e-12)
+    np.testing.assert_allclose(host(total.squares), x.var(axis=axes) * total.count, rtol=1e-12)
+
+
+def test_far_from_zero_no_digits_are_lost(xp, host):
+    x = (1000 + np.random.default_rng(0).normal(size=(64, 3))).astype(np.float32)
+    parts = [moments(xp, xp.asarray(x[:40])), moments(xp, xp.asarray(x[40:]))]
+    total = parts[0].combine(parts[1])
+    np.testing.assert_allclose(host(total.squares) / 64, x.astype(np.float64).var(axis=0), rtol=1e-4)
+    assert total.mean.dtype == total.squares.dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (5, 3, 2, 4)])
+def test_nothing_waits_for_the_device_nor_copies_to_it(shape):
+    xp = strict.xp
+    x, dy, ones = xp.ones(shape), xp.ones(shape), xp.ones(3)
+    with strict.forbid():
+        total = moments(xp, x).combine(moments(xp, x))
+        _, centred = normalization.normalize(xp, x, total.mean, ones, ones, ones, Workspace(xp))
+        sums = normalization.gradient_sums(xp, dy, centred)
+        normalization.normalize_backward(xp, dy, centred, sums, total.count, ones, ones, Workspace(xp))
+
+
+def test_a_vector_is_shaped_to_its_channels(xp):
+    vector = xp.ones(3)
+    assert normalization.per_channel(vector, xp.ones((2, 3, 4, 5))).shape == (3, 1, 1)
+    assert normalization.per_channel(vector, xp.ones((2, 3))).shape == (3,)

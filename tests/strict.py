@@ -1,0 +1,300 @@
+"""A strict stand-in for CuPy: the third column of the test matrix, which runs on every machine.
+
+``strict.xp`` computes with NumPy but refuses what fails, hurts or goes silently wrong on a GPU: implicit
+conversion to NumPy, mixed operands, functions and keywords that CuPy lacks, indices out of range, assignment
+through repeated indices, writes through overlapping windows. ``counting()`` counts what makes host and
+device meet, ``forbid()`` refuses it. Names, keywords and memory layouts follow CuPy 14.2.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from functools import partialmethod
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+
+words = str.split
+
+
+class ForbiddenError(RuntimeError):
+    """The host waited for the device, or copied to it, inside ``with forbid():``."""
+
+
+@dataclass(eq=False)
+class Counts:
+    """What happened in one ``with counting()``: copies to the host are waits, copies from it transfers."""
+
+    waits: int = 0
+    transfers: int = 0
+    slow_matmuls: int = 0
+    forbidding: bool = False
+
+
+_listening: list[Counts] = []
+
+
+@contextlib.contextmanager
+def counting(forbidding=False):
+    """Count waits, transfers, and matrix products of more than two axes."""
+    counts = Counts(forbidding=forbidding)
+    _listening.append(counts)
+    try:
+        yield counts
+    finally:
+        _listening.remove(counts)
+
+
+def forbid():
+    """Refuse every wait and every transfer, as CuPy does while a CUDA graph is captured."""
+    return counting(forbidding=True)
+
+
+def _note(kind, what):
+    for counts in _listening:
+        if counts.forbidding and kind != "slow_matmuls":
+            raise ForbiddenError(f"{what} makes host and device meet, which is forbidden here.")
+        setattr(counts, kind, getattr(counts, kind) + 1)
+
+
+def _wrap(value):
+    """Put NumPy's results on the "device", scalars as 0-d arrays; Python's bools, dtypes and None stay."""
+    return ndarray(np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _unwrap(value):
+    """Take the NumPy array out of a device array, in lists and tuples too; refuse a NumPy array."""
+    if isinstance(value, np.ndarray):
+        raise TypeError("Unsupported type numpy.ndarray: bring it to the device with xp.asarray.")
+    if isinstance(value, list | tuple):
+        return type(value)(map(_unwrap, value))
+    return value._host if isinstance(value, ndarray) else value
+
+
+def _in_c_order(value):
+    return _wrap(np.asarray(value._host, order="C")) if isinstance(value, ndarray) else value
+
+
+def _run(function, args, keywords, out=None):
+    """Call NumPy as CuPy would: silent about floating-point errors, and returning ``out`` itself."""
+    if out is not None:
+        keywords = {**keywords, "out": out}
+    with np.errstate(all="ignore"):
+        result = function(*map(_unwrap, args), **{name: _unwrap(value) for name, value in keywords.items()})
+    return _wrap(result) if out is None else out
+
+
+class Ufunc:
+    """An elementwise function as CuPy's are: ``out=`` and ``dtype=``, no ``where=``, hardly a reduction."""
+
+    def __init__(self, name):
+        self.function, self.__name__ = getattr(np, name), name
+
+    def __call__(self, *operands, out=None, dtype=None):
+        inputs, outputs = operands[: self.function.nin], operands[self.function.nin :]
+        for operand in inputs:
+            if not isinstance(operand, ndarray | np.generic | bool | int | float):
+                raise TypeError(f"Unsupported type {type(operand)} for {self.__name__}.")
+        (out,) = outputs or (out,)
+        return _run(self.function, inputs, {"order": "C", "dtype": dtype}, out)
+
+    def reduce(self, array, axis=0, dtype=None, out=None, keepdims=False):
+        if self.__name__ not in ("add", "multiply"):
+            raise NotImplementedError(f"CuPy has no {self.__name__}.reduce: use xp.max or its like.")
+        return _run(self.function.reduce, (array, axis), {"dtype": dtype, "keepdims": keepdims}, out)
+
+
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
+    """A "device" array: holds a NumPy array that only ``get()`` hands out, as a copy."""
+
+    __slots__ = ("_host",)
+
+    def __init__(self, host):
+        self._host = host
+
+    def __array__(self, *args, **keywords):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Use .get().")
+
+    def __array_ufunc__(self, ufunc, method, *operands, out=(None,), **keywords):
+        """Where the operators end, those with a NumPy array on the left side too."""
+        return getattr(getattr(xp, ufunc.__name__), method)(*operands, out=out[0], **keywords)
+
+    def __array_function__(self, function, types, args, keywords):
+        raise TypeError(f"numpy.{function.__name__} was given a device array: call xp.{function.__name__}.")
+
+    def get(self):
+        _note("waits", "get()")
+        return self._host.copy()
+
+    def item(self, *args):
+        _note("waits", "item(), float() or int()")
+        return self._host.item(*args)
+
+    def __bool__(self):
+        _note("waits", "bool() or `if`")
+        return bool(self._host)
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __repr__(self):
+        return f"strict.{self.get()!r}"
+
+    def __len__(self):
+        return len(self._host)
+
+    @property
+    def flags(self):
+        return SimpleNamespace(**{f"{order}_contiguous": self._host.flags[order.upper()] for order in "cf"})
+
+    def _index(self, key):
+        """Return NumPy's index, made so that even one element comes as an array, and whether it gathers."""
+        key, gathers = (key if isinstance(key, tuple) else (key,)), False
+        for part in key:
+            if isinstance(part, list | np.ndarray):
+                _note("transfers", "an index that is a list or a NumPy array")
+            if isinstance(part, ndarray) and part.dtype == bool:
+                _note("waits", "an index of booleans")
+            gathers = gathers or isinstance(part, list | np.ndarray | ndarray)
+        index = tuple(part._host if isinstance(part, ndarray) else part for part in key)
+        return (index if any(part is ... for part in index) else (*index, ...)), gathers
+
+    def __getitem__(self, key):
+        index, gathers = self._index(key)
+        return _in_c_order(_wrap(self._host[index])) if gathers else _wrap(self._host[index])
+
+    def __setitem__(self, key, value):
+        index, gathers = self._index(key)
+        if isinstance(value, list | tuple):
+            raise TypeError(f"Unsupported type {type(value)}: assign device arrays or scalars.")
+        if gathers:
+            cells = np.arange(self.size).reshape(self.shape)[index]
+            if len(np.unique(cells)) < cells.size:
+                raise IndexError("Assignment through repeated indices is undefined on a GPU: gather instead.")
+        self._host[index] = _unwrap(value)
+
+    def astype(self, dtype, order="K", copy=True):
+        result = self._host.astype(dtype, order=order, copy=copy)
+        return self if result is self._host else _wrap(result)
+
+    def fill(self, value):
+        self._host.fill(_unwrap(value))
+
+
+def _asarray(a, dtype=None, order=None):
+    """The explicit copy from host to device; a device array is only cast or reordered where it has to be."""
+    if not isinstance(a, ndarray):
+        return _array(a, dtype)
+    result = np.asarray(a._host, dtype, order=order)
+    return a if result is a._host else _wrap(result)
+
+
+def _array(obj, dtype=None, copy=True):
+    if isinstance(obj, ndarray):
+        return _wrap(np.array(obj._host, dtype)) if copy else _asarray(obj, dtype)
+    _note("transfers", "asarray of host data")
+    return _wrap(np.array(obj, dtype))
+
+
+def _matmul(a, b, out=None):
+    """Matrix product: only two axes are fast; ``out`` in another than C order would be a copy."""
+    if not isinstance(a, ndarray) or not isinstance(b, ndarray):
+        raise TypeError(f"Unsupported types {type(a)} and {type(b)} for matmul.")
+    if max(a.ndim, b.ndim) > 2:
+        _note("slow_matmuls", "matmul")
+    if out is not None and not out.flags.c_contiguous:
+        raise ValueError(f"matmul needs out= in C order. Received: shape {out.shape}, strides {out.strides}.")
+    return _run(np.matmul, (a, b), {"order": "C"}, out)
+
+
+def _where(condition, x, y):
+    """The choice between two arrays; the form with one argument waits, so it is not offered."""
+    return _in_c_order(_run(np.where, (condition, x, y), {}))
+
+
+def _as_strided(x, shape, strides):
+    """A view. CuPy does not look; this checks that it stays in memory, and lets nobody write a cell twice."""
+    root = x._host
+    while getattr(root, "base", None) is not None:
+        root = root.base
+    view = np.lib.stride_tricks.as_strided(x._host, shape, strides)
+    (low, high), (first, end) = map(np.lib.array_utils.byte_bounds, (view, root))
+    if view.size and not first <= low <= high <= end:
+        raise ValueError(f"as_strided leaves its {root.nbytes} bytes: shape {shape}, strides {strides}.")
+    covered, overlaps = x.itemsize, False
+    for stride, size in sorted((abs(s), size) for s, size in zip(strides, shape, strict=True) if size > 1):
+        overlaps, covered = overlaps or stride < covered, covered + stride * (size - 1)
+    if overlaps:
+        view.flags.writeable = False
+    return _wrap(view)
+
+
+_UFUNCS = words(
+    """absolute add bitwise_and bitwise_or bitwise_xor divide equal exp expm1 floor floor_divide greater
+    greater_equal invert isfinite isinf isnan left_shift less less_equal log log1p logaddexp logical_and
+    logical_not logical_or logical_xor maximum minimum multiply negative not_equal positive power reciprocal
+    remainder right_shift rint sign sqrt square subtract tanh"""
+)
+#: Functions by CuPy's parameters: those before the star may be positional, those after it are keywords only.
+_FUNCTIONS = {
+    "shape dtype": "empty zeros ones", "a dtype * order shape": "zeros_like ones_like",
+    "a axis dtype out keepdims": "sum mean prod", "a axis dtype out ddof keepdims": "var std",
+    "a axis out keepdims": "max min amax amin any all", "a axis * out keepdims": "argmax argmin",
+    "a axis": "argsort sort squeeze expand_dims flip", "tup axis * out": "concatenate stack",
+    "a b": "may_share_memory shares_memory", "prototype dtype * order shape": "empty_like",
+    "start stop step dtype": "arange", "array shape": "broadcast_to", "a a_min a_max out": "clip",
+    "dst src * where": "copyto", "a axis dtype out": "cumsum", "a b out": "dot", "N M k dtype": "eye",
+    "shape fill_value dtype": "full", "a fill_value dtype": "full_like", "a source destination": "moveaxis",
+    "array pad_width mode * constant_values": "pad", "a order": "ravel copy", "a repeats axis": "repeat",
+    "a newshape order": "reshape", "a shift axis": "roll", "a k axes": "rot90",
+    "a axis1 axis2": "swapaxes", "a indices axis out": "take", "a indices axis": "take_along_axis",
+    "a b axes": "tensordot", "A reps": "tile", "a axes": "transpose",
+}  # fmt: skip
+_KEEPING_LAYOUT = words(
+    """empty_like zeros_like ones_like full_like squeeze expand_dims flip broadcast_to copyto
+    moveaxis ravel copy reshape rot90 swapaxes transpose"""
+)
+_CONSTANTS = words(
+    """bool_ dtype finfo float16 float32 float64 floating iinfo inf int8 int16 int32 int64 integer intp
+    issubdtype nan newaxis pi promote_types result_type uint8 uint16 uint32 uint64"""
+)
+
+
+def _function(name, parameters):
+    """NumPy's function with CuPy's parameters and layout of results."""
+    positional, known = len(words(parameters.partition("*")[0])), set(words(parameters))
+
+    def call(*args, **keywords):
+        if len(args) > positional or not keywords.keys() <= known:
+            raise TypeError(f"{name} takes {parameters}. Received: {len(args)} arguments and {[*keywords]}.")
+        out = keywords.pop("out", None)
+        result = _run(getattr(np, name), args, keywords, out)
+        return result if out is not None or name in _KEEPING_LAYOUT else _in_c_order(result)
+
+    return call
+
+
+def _missing(name):
+    raise AttributeError(f"The strict stand-in has no {name!r}: CuPy lacks it, or it is slow or waits there.")
+
+
+xp = ModuleType("strict")
+vars(xp).update(__getattr__=_missing, ndarray=ndarray, asarray=_asarray, array=_array, matmul=_matmul)
+vars(xp).update({name: Ufunc(name) for name in _UFUNCS}, where=_where)
+for _parameters, _names in _FUNCTIONS.items():
+    vars(xp).update({name: _function(name, _parameters) for name in words(_names)})
+vars(xp).update({name: getattr(np, name) for name in _CONSTANTS}, abs=xp.absolute, true_divide=xp.divide)
+xp.ascontiguousarray = lambda a, dtype=None: _asarray(a, dtype, "C")
+xp.count_nonzero = lambda a, axis=None: xp.sum(a != 0, axis)
+xp.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
+
+for _name in words("dtype itemsize nbytes ndim shape size strides T"):
+    setattr(ndarray, _name, property(lambda self, name=_name: _wrap(getattr(self._host, name))))
+for _name in words("copy flatten reshape sort transpose view"):
+    setattr(ndarray, _name, lambda self, *a, name=_name, **k: _wrap(getattr(self._host, name)(*a, **k)))
+for _name in words(
+    "all any argmax argmin argsort clip cumsum max mean min prod ravel repeat squeeze sum swapaxes take var"
+):
+    setattr(ndarray, _name, partialmethod(getattr(xp, _name)))

@@ -1,0 +1,153 @@
+"""The array module is chosen by name, by the environment or by what works, and says why."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests import strict
+from xpcnn import backend
+
+
+@pytest.fixture(autouse=True)
+def fresh_probe(monkeypatch):
+    """Probe anew in each test, without the caller's environment."""
+    monkeypatch.delenv(backend.ENVIRONMENT_VARIABLE, raising=False)
+    backend.probe_cupy.cache_clear()
+    yield
+    backend.probe_cupy.cache_clear()
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Return a function that puts a module (or None: nothing) where CuPy is imported from."""
+    return lambda module: monkeypatch.setitem(sys.modules, "cupy", module)
+
+
+def fake_cupy(ones=strict.xp.ones, properties=lambda device: {"name": b"Pretend GPU"}):
+    runtime = SimpleNamespace(getDeviceProperties=properties)
+    cuda = SimpleNamespace(runtime=runtime, Device=lambda: SimpleNamespace(id=0))
+    return SimpleNamespace(__name__="cupy", __version__="14.0", ones=ones, cuda=cuda)
+
+
+def fail(*args, **keywords):
+    raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device\nand a long trace")
+
+
+def test_numpy_by_name_needs_no_cupy(install):
+    install(None)
+    choice = backend.choose("numpy")
+    assert choice.xp is np
+    assert choice.reason == "numpy was asked for"
+    assert backend.probe_cupy.cache_info().misses == 0
+
+
+@pytest.mark.parametrize("name", ["cupy", "auto", None])
+def test_cupy_is_chosen_where_it_computes(install, name):
+    cupy = fake_cupy()
+    install(cupy)
+    choice = backend.choose(name)
+    assert choice.xp is cupy
+    assert choice.reason == "CuPy 14.0 computes on Pretend GPU"
+
+
+@pytest.mark.parametrize(
+    ("cupy", "why"),
+    [
+        (None, "CuPy cannot be imported"),
+        (fake_cupy(ones=fail), "no CUDA device works (cudaErrorNoDevice: no CUDA-capable device)"),
+        (fake_cupy(properties=fail), "no CUDA device works"),
+        (fake_cupy(ones=lambda *a, **k: strict.xp.ones(*a, **k) * 2.0), "computed a wrong matrix product"),
+    ],
+    ids=["not installed", "no driver", "no properties", "wrong result"],
+)
+def test_without_a_working_cupy_auto_is_numpy_and_an_explicit_request_fails(install, cupy, why):
+    install(cupy)
+    choice = backend.choose("auto")
+    assert choice.xp is np
+    assert why in choice.reason
+    assert choice.reason.endswith("so NumPy computes")
+    assert "\n" not in choice.reason
+    with pytest.raises(backend.BackendError) as error:
+        backend.choose("cupy")
+    assert why in str(error.value)
+    assert "pip install xpcnn[cuda12]" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_cupy_is_probed_once(install):
+    calls = []
+
+    def ones(*args, **keywords):
+        calls.append(args)
+        return strict.xp.ones(*args, **keywords)
+
+    install(fake_cupy(ones=ones))
+    backend.choose("auto")
+    backend.choose("cupy")
+    assert len(calls) == 1
+
+
+def test_the_environment_decides_where_nothing_is_asked_for(monkeypatch, install):
+    install(fake_cupy())
+    monkeypatch.setenv("XPCNN_BACKEND", "numpy")
+    assert backend.choose().xp is np
+    assert backend.choose("auto").xp is not np
+    monkeypatch.setenv("XPCNN_BACKEND", "cupy")
+    assert backend.choose().xp is not np
+    assert backend.choose("numpy").xp is np
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_an_unset_or_empty_environment_means_auto(monkeypatch, install, value):
+    install(None)
+    if value is not None:
+        monkeypatch.setenv("XPCNN_BACKEND", value)
+    assert "so NumPy computes" in backend.choose().reason
+
+
+def test_unknown_names_list_the_known_ones(monkeypatch):
+    with pytest.raises(backend.BackendError, match=r"no backend 'torch'\. Use one of: numpy, cupy, auto\."):
+        backend.choose("torch")
+    monkeypatch.setenv("XPCNN_BACKEND", "gpu")
+    with pytest.raises(backend.BackendError, match="no backend 'gpu' in XPCNN_BACKEND"):
+        backend.choose()
+
+
+def test_an_error_says_that_the_environment_asked(monkeypatch, install):
+    install(None)
+    monkeypatch.setenv("XPCNN_BACKEND", "cupy")
+    with pytest.raises(backend.BackendError, match="was asked for in XPCNN_BACKEND"):
+        backend.choose()
+
+
+def test_resolve_takes_names_none_and_modules(install):
+    install(None)
+    assert backend.resolve("numpy") is np
+    assert backend.resolve(None) is np
+    assert backend.resolve(strict.xp) is strict.xp
+    assert backend.probe_cupy.cache_info().misses == 1
+
+
+def test_only_numpy_is_on_the_host():
+    assert backend.is_host(np)
+    assert not backend.is_host(strict.xp)
+
+
+def test_to_host_gives_numpy_and_copies_only_from_a_device(xp):
+    array = xp.asarray(np.arange(3, dtype=np.float32))
+    host = backend.to_host(array)
+    assert isinstance(host, np.ndarray)
+    assert host.tolist() == [0, 1, 2]
+    assert (host is array) == (xp is np)
+
+
+def test_to_device_brings_host_and_device_arrays(xp):
+    host = np.arange(3, dtype=np.float32)
+    device = backend.to_device(xp, host)
+    assert isinstance(device, xp.ndarray)
+    assert device.dtype == np.float32
+    assert backend.to_device(xp, device) is device
+    assert backend.to_host(device).tolist() == [0, 1, 2]
+    assert (device is host) == (xp is np)

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+
+from tests import strict
+from xpcnn import metrics
+from xpcnn.backend import to_host
+
+# Three classes and one that never occurs; predictions 0 0 1 2 1, so confusion [[2,1,0],[0,1,0],[0,0,1]].
+OUTPUTS = np.array(
+    [[0.7, 0.2, 0.1, 0], [0.5, 0.3, 0.2, 0], [0.3, 0.4, 0.3, 0], [0.1, 0.2, 0.7, 0], [0.1, 0.6, 0.3, 0]],
+    np.float32,
+)
+LABELS = np.array([0, 0, 0, 2, 1])
+
+
+def sums(metric, xp, outputs, labels):
+    return metric.sums(xp, xp.asarray(outputs), xp.asarray(labels))
+
+
+def measure(name, xp, outputs=OUTPUTS, labels=LABELS):
+    metric = metrics.get(name)
+    return metric.result(to_host(sums(metric, xp, outputs, labels)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("accuracy", 4 / 5),
+        ("top_1", 4 / 5),
+        ("top_2", 1.0),
+        ("top_9", 1.0),
+        ("precision", (1 + 1 / 2 + 1) / 3),
+        ("recall", (2 / 3 + 1 + 1) / 3),
+        ("f1", (4 / 5 + 2 / 3 + 1) / 3),
+    ],
+)
+def test_a_metric_is_what_a_hand_counts(xp, name, value):
+    result = measure(name, xp)
+    assert type(result) is float
+    assert result == pytest.approx(value)
+
+
+def test_the_confusion_matrix_has_true_classes_in_its_rows(xp):
+    confusion = measure("confusion_matrix", xp)
+    assert confusion.dtype == np.int64
+    assert confusion.tolist() == [[2, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+
+
+def test_a_class_counts_in_a_mean_if_it_occurs_as_label_or_prediction(xp):
+    outputs = np.eye(4, dtype=np.float32)[[0, 1]]  # class 1 is predicted but no sample's; 2 and 3 do not occur
+    assert measure("recall", xp, outputs, np.array([0, 0])) == pytest.approx((1 / 2 + 0) / 2)
+    assert measure("precision", xp, outputs, np.array([0, 0])) == pytest.approx((1 + 0) / 2)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "top_2", "f1", "confusion_matrix"])
+def test_counts_of_pieces_add_up_to_those_of_the_whole(xp, name):
+    metric = metrics.get(name)
+    pieces = sums(metric, xp, OUTPUTS[:2], LABELS[:2]) + sums(metric, xp, OUTPUTS[2:], LABELS[2:])
+    whole = sums(metric, xp, OUTPUTS, LABELS)
+    assert whole.dtype == np.int64
+    assert whole.ndim == 1
+    np.testing.assert_array_equal(to_host(pieces), to_host(whole))
+
+
+@pytest.mark.parametrize("name", ["accuracy", "top_1", "confusion_matrix"])
+def test_one_output_divides_two_classes_at_one_half(xp, name):
+    outputs = np.array([[0.9], [0.5], [0.4], [0.6]], np.float32)
+    labels = np.array([1, 0, 1, 0])
+    result = measure(name, xp, outputs, labels)
+    if name == "confusion_matrix":
+        assert result.tolist() == [[1, 1], [1, 1]]
+    else:
+        assert result == 0.5
+
+
+@pytest.mark.parametrize("fill", [0.25, np.nan])
+def test_a_constant_or_broken_model_gets_no_credit_in_top_k(xp, fill):
+    outputs = np.full((4, 4), fill, np.float32)
+    expected = 0.5 if fill == 0.25 else 0.0  # of equal outputs the first two count
+    assert measure("top_2", xp, outputs, np.arange(4)) == expected
+
+
+@pytest.mark.parametrize("name", ["accuracy", "top_2", "precision"])
+def test_no_samples_have_no_figure(xp, name):
+    assert np.isnan(measure(name, xp, np.zeros((0, 3), np.float32), np.zeros(0, np.int64)))
+
+
+@pytest.mark.parametrize("name", ["accuracy", "top_2", "confusion_matrix"])
+def test_counting_never_waits_for_the_device(name):
+    outputs, labels = strict.xp.asarray(OUTPUTS), strict.xp.asarray(LABELS)
+    with strict.forbid():
+        metrics.get(name).sums(strict.xp, outputs, labels)
+
+
+def test_top_k_is_named_after_its_k_and_kept_with_it():
+    metric = metrics.get("top_3")
+    assert metric.name == "top_3"
+    assert metric.config() == {"name": "top_k", "k": 3}
+    assert metrics.get(metric.config()).name == "top_3"
+    assert metrics.get("top_k").name == "top_5"
+
+
+@pytest.mark.parametrize("name", ["top_0", "top_", "top_x", "auc"])
+def test_unknown_metrics_are_refused(name):
+    with pytest.raises(ValueError, match="Received"):
+        metrics.get(name)
+
+
+def test_the_confusion_of_two_lists_counts_pairs():
+    confusion = metrics.confusion_matrix([0, 0, 2, 2], [0, 1, 2, 2], classes=3)
+    assert confusion.dtype == np.int64
+    assert confusion.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 2]]
+    assert metrics.confusion_matrix([], [], classes=2).tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(("labels", "predicted"), [([0, 1], [0]), ([[0]], [[0]]), ([0, 3], [0, 0]), ([0, 0], [-1, 0])])
+def test_impossible_lists_are_refused(labels, predicted):
+    with pytest.raises(ValueError, match="Received"):
+        metrics.confusion_matrix(labels, predicted, classes=3)
+
+
+def test_figures_of_each_class_are_zero_where_they_have_no_divisor():
+    figures = metrics.per_class(np.array([[3, 1, 0], [2, 0, 0], [0, 0, 0]]))
+    assert figures.precision.tolist() == [0.6, 0.0, 0.0]
+    assert figures.recall.tolist() == [0.75, 0.0, 0.0]
+    assert figures.f1 == pytest.approx([2 / 3, 0, 0])
+    assert figures.support.tolist() == [4, 2, 0]

@@ -1,0 +1,308 @@
+"""The package as a whole: what loads when, who may import whom, and the names that others rely on."""
+
+import ast
+import graphlib
+import importlib.metadata
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xpcnn
+from xpcnn import callbacks, data, initializers, layers, losses, metrics, optimizers, presets, schedules
+
+PACKAGE = Path(xpcnn.__file__).parent
+SOURCES = {
+    ".".join(("xpcnn", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def run(*arguments):
+    """Run Python in a process of its own, with the package that is tested here, and return what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "PYTHONSAFEPATH": "1"}
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def loaded_by(code):
+    """Return the top-level modules that a program has loaded at its end."""
+    return set(run("-c", f"{code}\nimport sys; print(*{{name.partition('.')[0] for name in sys.modules}})").split())
+
+
+# What loads when
+
+HEAVY = {"numpy", "cv2", "cupy", "matplotlib", "tqdm", "safetensors", "threadpoolctl", "torch", "sklearn", "PIL"}
+
+
+def test_importing_the_package_loads_nothing():
+    assert loaded_by("import xpcnn") & HEAVY == set()
+
+
+def test_using_every_public_name_loads_numpy_alone():
+    assert loaded_by("import xpcnn; [getattr(xpcnn, name) for name in xpcnn.__all__]") & HEAVY == {"numpy"}
+
+
+def test_building_and_predicting_needs_no_images_files_or_progress():
+    code = (
+        "import numpy, xpcnn\n"
+        "from xpcnn import layers\n"
+        "model = xpcnn.Sequential([layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(2)], (1, 5, 5), xp='numpy')\n"
+        "model.predict(numpy.zeros((1, 1, 5, 5)))"
+    )
+    assert loaded_by(code) & HEAVY == {"numpy", "threadpoolctl"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["predict", "--help"]])
+def test_the_command_answers_for_help_without_numpy(arguments):
+    code = f"from xpcnn.cli import main\ntry: main({arguments})\nexcept SystemExit as end: assert end.code == 0"
+    assert loaded_by(code) & HEAVY == set()
+
+
+def test_the_module_is_the_command():
+    assert run("-m", "xpcnn", "--version") == f"xpcnn {xpcnn.__version__}\n"
+    assert "train" in run("-m", "xpcnn", "--help")
+
+
+def test_a_source_tree_has_a_version_too(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    assert re.match(r"\d+\.\d+\.\d+", xpcnn.__version__)
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert re.match(r"\d+\.\d+\.\d+\+source$", xpcnn.__version__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'xpcnn' has no attribute 'Sequenzial'"):
+        xpcnn.Sequenzial  # noqa: B018
+    assert dir(xpcnn) == xpcnn.__all__
+
+
+# Who may import whom
+
+#: The floor of each room, from the table of the house; a module not named has that of the package it is in.
+FLOORS = {
+    "xpcnn.backend": 1,
+    "xpcnn.draws": 1,
+    "xpcnn.files": 1,
+    "xpcnn.registry": 1,
+    "xpcnn.ops": 2,
+    "xpcnn.data": 2,  # stands beside the floors, and knows nothing of networks
+    "xpcnn.layers": 3,
+    "xpcnn.initializers": 3,
+    "xpcnn.parameters": 3,
+    "xpcnn.losses": 4,
+    "xpcnn.metrics": 4,
+    "xpcnn.optimizers": 4,
+    "xpcnn.optimizer_base": 4,
+    "xpcnn.schedules": 4,
+    "xpcnn.targets": 4,
+    "xpcnn.plan": 5,
+    "xpcnn.network": 5,
+    "xpcnn.training": 6,
+    "xpcnn.model": 7,
+    "xpcnn.model_file": 7,
+    "xpcnn.inputs": 7,
+    "xpcnn.presets": 7,
+    "xpcnn.summary": 7,
+    "xpcnn.cli": 8,
+    "xpcnn.__main__": 9,
+}
+
+
+def room_of(module):
+    return next((".".join(module.split(".")[:n]) for n in (3, 2) if ".".join(module.split(".")[:n]) in FLOORS), None)
+
+
+def imports(path):
+    """Yield the modules that a source imports, when it is loaded or later, but for those only type checkers see."""
+
+    def visit(node):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for other in node.orelse:
+                yield from visit(other)
+            return
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports name their module in full"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                late = xpcnn._HOMES.get(alias.name) if node.module == "xpcnn" else None
+                yield late[0] if late else whole if whole in SOURCES else node.module
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child)
+
+    yield from visit(ast.parse(path.read_text(encoding="utf-8")))
+
+
+IMPORTS = {module: sorted(set(imports(path))) for module, path in SOURCES.items()}
+
+
+@pytest.mark.parametrize("module", sorted(set(SOURCES) - {"xpcnn"}))
+def test_a_floor_imports_only_from_those_below_it(module):
+    assert room_of(module) is not None, f"{module} needs a place in the house"
+    floor = FLOORS[room_of(module)]
+    above = {
+        other: FLOORS[room_of(other)]
+        for other in IMPORTS[module]
+        if other.startswith("xpcnn.") and FLOORS[room_of(other)] > floor
+    }
+    assert above == {}, f"{module} is on floor {floor}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {module: {other for other in others if other in SOURCES} for module, others in IMPORTS.items()}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_only_the_backend_knows_cupy():
+    """Imports by name, and by a name in a text that is looked up."""
+    for module, path in SOURCES.items():
+        source = path.read_text(encoding="utf-8")
+        if module == "xpcnn.backend":
+            assert 'import_module("cupy")' in source
+            continue
+        assert not any(name.partition(".")[0] == "cupy" for name in IMPORTS[module]), module
+        assert not re.search(r"import_module\(.*cupy|__import__", source), module
+
+
+def test_data_stand_beside_the_floors():
+    """They know the first floor and themselves."""
+    for module in SOURCES:
+        if room_of(module) == "xpcnn.data":
+            others = {room_of(other) for other in IMPORTS[module] if other.startswith("xpcnn.")}
+            assert {FLOORS[other] for other in others - {"xpcnn.data"}} <= {1}, module
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_nothing_runs_what_a_file_says(module):
+    """No pickle, no eval, no objects in NumPy files."""
+    tree = ast.parse(SOURCES[module].read_text(encoding="utf-8"))
+    assert not {"pickle", "shelve", "marshal", "dill", "joblib", "code"} & {
+        name.partition(".")[0] for name in IMPORTS[module]
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            assert name not in ("eval", "exec", "compile", "__import__", "os.system"), name
+            pickles = [k for k in node.keywords if k.arg == "allow_pickle"]
+            assert all(isinstance(k.value, ast.Constant) and k.value.value is False for k in pickles), name
+            assert name not in ("np.load", "numpy.load") or pickles, f"{module}: {name} says allow_pickle=False"
+
+
+def test_the_types_are_there_for_others():
+    assert (PACKAGE / "py.typed").is_file()
+
+
+# Names that others rely on
+
+
+def parameters(function):
+    """Return {name: default} of a function's parameters but for self, and "needed" where there is no default."""
+    return {
+        name: "needed" if p.default is p.empty else p.default
+        for name, p in inspect.signature(function).parameters.items()
+        if name != "self"
+    }
+
+
+def test_the_models_signatures():
+    model = xpcnn.Sequential
+    assert parameters(model) == {"layers": (), "input_shape": None, "xp": None, "seed": 0}
+    assert parameters(model.compile) == {"optimizer": "adam", "loss": "cross_entropy", "metrics": None}
+    fit = {
+        "x": "needed", "y": "needed", "epochs": 1, "batch_size": 32, "validation_split": 0.0, "validation_data": None,
+        "shuffle": True, "seed": 0, "callbacks": (), "verbose": 1, "shards": None, "threads": None,
+        "class_weight": None, "sample_weight": None, "augment": None, "data_format": "channels_first",
+    }  # fmt: skip
+    assert {name: default for name, default in parameters(model.fit).items() if name != "resume"} == fit
+    assert [*parameters(model.evaluate)][:2] == ["x", "y"]
+    assert parameters(model.predict)["batch_size"] == 256
+    assert [*parameters(model.loss_and_gradients)][:2] == ["x", "y"]
+    assert [*parameters(model.activations)] == ["x"]
+    assert [*parameters(model.add)] == ["layer"]
+    assert [*parameters(model.to)] == ["xp"]
+    assert [*parameters(model.save)] == ["path"]
+    assert [*parameters(model.set_weights)] == ["weights"]
+    assert parameters(model.get_weights) == parameters(model.summary) == {}
+    assert isinstance(model.parameters, property)
+    assert isinstance(model.backend, property)
+    assert parameters(xpcnn.load) == {"path": "needed", "xp": None, "custom_layers": None}
+
+
+def test_the_layers_signatures():
+    convolution = parameters(layers.Conv2D)
+    assert [*convolution][:2] == ["filters", "kernel_size"]
+    defaults = {"strides": 1, "padding": "valid", "padding_mode": "zeros", "dilation": 1, "groups": 1, "use_bias": True}
+    assert {name: convolution[name] for name in defaults} == defaults
+    assert {"activation", "kernel_initializer"} <= convolution.keys()
+    dense = parameters(layers.Dense)
+    assert [*dense][:1] == ["units"]
+    assert dense["use_bias"] is True
+    for pool in (layers.MaxPool2D, layers.MinPool2D, layers.AveragePool2D):
+        assert [*parameters(pool)][:3] == ["pool_size", "strides", "padding"]
+    assert [*parameters(layers.Residual)][:1] == ["layers"]
+    assert parameters(layers.Activation)["activation"] == "needed"
+
+
+@pytest.mark.parametrize("name", [name for name in layers.__all__ if name not in ("Context", "Meeting")])
+def test_every_layer_takes_a_name_and_an_array_module(name):
+    taken = parameters(getattr(layers, name))
+    assert taken["name"] is None
+    assert taken["xp"] is None
+
+
+@pytest.mark.parametrize(
+    ("room", "names"),
+    [
+        (layers, "Conv2D MaxPool2D MinPool2D AveragePool2D GlobalAveragePool2D GlobalMaxPool2D Upsample2D BatchNorm "
+                 "Dropout Activation Softmax ReLU LeakyReLU Tanh Sigmoid Flatten Reshape Dense Residual Layer"),
+        (losses, "CrossEntropy BinaryCrossEntropy MeanSquaredError Loss get"),
+        (optimizers, "SGD RMSprop Adagrad Adam AdamW Optimizer get"),
+        (schedules, "Constant StepDecay Exponential Cosine WarmUp OneCycle Schedule get"),
+        (metrics, "Accuracy TopK Precision Recall F1 ConfusionMatrix Metric get confusion_matrix per_class"),
+        (initializers, "HeNormal HeUniform GlorotNormal GlorotUniform LecunNormal LecunUniform Zeros Ones Constant "
+                       "get"),
+        (callbacks, "Callback EarlyStopping SaveBest SaveLast CSVLog LearningRate EvaluateEvery StopOnNaN"),
+        (data, "load_digits load_mnist load_folder stratified_split augment Normalized Preprocessing Decoding"),
+        (presets, "small blood blood_unpooled get"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else value.__name__,
+)  # fmt: skip
+def test_every_public_name_is_there_and_says_what_it_is(room, names):
+    for name in names.split():
+        thing = getattr(room, name)
+        assert inspect.getdoc(thing), name
+
+
+def test_the_optimizers_and_the_losses_arguments():
+    assert parameters(optimizers.Adam) == {
+        "learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "clip_norm": None,
+    }  # fmt: skip
+    assert {"momentum", "nesterov", "weight_decay"} <= parameters(optimizers.SGD).keys()
+    assert {"label_smoothing", "class_weights"} <= parameters(losses.CrossEntropy).keys()
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid", "tanh", "softmax", "linear"])
+def test_every_activation_can_be_had_by_name(name):
+    model = xpcnn.Sequential(
+        [layers.Flatten(), layers.Dense(2, activation=name), layers.Activation(name)], (1, 2, 2), np
+    )
+    assert model.predict(np.ones((1, 1, 2, 2))).shape == (1, 2)
+
+
+def test_the_lines_of_the_readme_work(tmp_path, monkeypatch):
+    readme = Path(__file__).parents[1] / "README.md"
+    (code,) = re.findall(r"## Python\n\n```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lines.py").write_text(code.replace("epochs=10", "epochs=1"), encoding="utf-8")
+    assert "epoch 1/1" in run("lines.py")
+    assert (tmp_path / "digits.safetensors").is_file()

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import xpcnn
+from xpcnn import layers, presets
+
+
+def build(name, shape, classes):
+    return xpcnn.Sequential(presets.get(name)(shape, classes), input_shape=shape, xp=np)
+
+
+def kinds(model):
+    return [layer.kind() for layer in model.layers]
+
+
+def test_blood_is_the_first_seeds_network_as_it_was_drawn():
+    model = build("blood", (1, 50, 50), 8)
+    assert {name: value.shape for name, value in model.parameters.items()} == {
+        "conv2d_1.weight": (10, 1, 5, 5), "conv2d_1.bias": (10,),
+        "conv2d_2.weight": (10, 10, 5, 5), "conv2d_2.bias": (10,),
+        "dense_1.weight": (96, 810), "dense_1.bias": (96,),
+        "dense_2.weight": (8, 96), "dense_2.bias": (8,),
+    }  # fmt: skip
+    assert kinds(model) == ["conv2d", "max_pool2d", "conv2d", "max_pool2d", "flatten", "dense", "dense"]
+    assert [layer.activation for layer in model.layers if hasattr(layer, "activation")] == [
+        "relu", "relu", "relu", "softmax",
+    ]  # fmt: skip
+
+
+def test_blood_unpooled_is_the_network_as_it_was_coded():
+    model = build("blood-unpooled", (1, 50, 50), 8)
+    assert kinds(model) == ["conv2d", "conv2d", "max_pool2d", "flatten", "dense", "dense"]
+    assert model.parameters["dense_1.weight"].shape == (96, 10 * 21 * 21)
+
+
+@pytest.mark.parametrize(("side", "blocks"), [(1, 2), (8, 2), (15, 2), (16, 3), (28, 3), (64, 3)])
+def test_small_has_two_or_three_blocks_by_the_size_of_the_image(side, blocks):
+    assert kinds(build("small", (1, side, side), 4)).count("conv2d") == blocks
+
+
+@settings(max_examples=25)
+@given(st.sampled_from([1, 3]), st.integers(1, 70), st.integers(1, 70), st.integers(2, 9))
+def test_small_takes_every_image_and_names_every_class(channels, height, width, classes):
+    model = build("small", (channels, height, width), classes)
+    probabilities = model.predict(np.zeros((1, channels, height, width)))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert probabilities.shape == (1, classes)
+    assert model.network.layout.size < 500_000
+
+
+def test_every_call_makes_new_layers():
+    first, second = (presets.get("small")((1, 8, 8), 3) for _ in range(2))
+    assert not {id(layer) for layer in first} & {id(layer) for layer in second}
+    assert all(isinstance(layer, layers.Layer) for layer in first)
+
+
+def test_an_image_that_is_too_small_for_blood_is_refused_by_the_layer_it_does_not_fit():
+    with pytest.raises(ValueError, match="Conv2D 'conv2d_2': a 5x5 kernel does not fit the 2x2 input"):
+        build("blood", (1, 8, 8), 3)
+
+
+def test_an_unknown_preset_is_refused_with_those_that_exist():
+    with pytest.raises(ValueError, match=r"no preset 'vgg'. Use one of: small, blood, blood-unpooled"):
+        presets.get("vgg")

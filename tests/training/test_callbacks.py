@@ -1,0 +1,312 @@
+import math
+
+import numpy as np
+import pytest
+
+import xpcnn
+from tests.models import CLASSES, SHAPE, bits, mixed, plain, samples, straight
+from xpcnn import layers, optimizers, schedules
+from xpcnn.training.callbacks import (
+    Callback,
+    CSVLog,
+    EarlyStopping,
+    EvaluateEvery,
+    LearningRate,
+    SaveBest,
+    SaveLast,
+    StopOnNaN,
+)
+
+
+def fit(model, *called, n=40, **arguments):
+    x, y = samples(n)
+    return model.fit(x, y, **{"epochs": 3, "batch_size": 16, "verbose": 0, "callbacks": called, **arguments})
+
+
+class Figures(Callback):
+    """Puts given figures into the logs of each epoch, before the callbacks after it see them."""
+
+    def __init__(self, **figures):
+        self.figures = figures
+        self.weights = []
+
+    def on_fit_begin(self, fit):
+        self.first = fit.epoch
+
+    def on_epoch_end(self, fit):
+        fit.logs.update({name: values[fit.epoch - self.first - 1] for name, values in self.figures.items()})
+        self.weights.append(bits(fit.model))
+
+
+# Early stopping
+
+
+def test_a_fit_stops_when_patience_ends_and_takes_back_the_best_weights(xp):
+    model, figures = mixed(xp), Figures(loss=[5, 3, 4, 3, 3.5, 1])
+    history = fit(model, figures, EarlyStopping(patience=3), epochs=6)
+    assert history.epochs == 5
+    assert bits(model) == figures.weights[1]
+    assert bits(model) != figures.weights[4]
+
+
+def test_buffers_are_taken_back_with_the_weights():
+    model, figures = mixed(), Figures(loss=[1, 2])
+    fit(model, figures, EarlyStopping(patience=1), epochs=2)
+    assert bits(model)["batch_norm_1.running_mean"] == figures.weights[0]["batch_norm_1.running_mean"]
+
+
+def test_the_best_weights_are_taken_back_even_if_the_epochs_end_first():
+    model, figures = plain(), Figures(loss=[1, 2, 3])
+    fit(model, figures, EarlyStopping(patience=50))
+    assert bits(model) == figures.weights[0]
+
+
+def test_the_last_weights_stay_where_that_is_wanted():
+    model, figures = plain(), Figures(loss=[1, 2, 3])
+    fit(model, figures, EarlyStopping(patience=50, restore_best=False))
+    assert bits(model) == figures.weights[2]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "figures", "epochs"),
+    [
+        (None, {"loss": [3, 2, 1, 1], "val_loss": [1, 2, 3, 4]}, 2),  # the validation part decides where there is one
+        ("loss", {"loss": [3, 2, 1, 1], "val_loss": [1, 2, 3, 4]}, 4),
+        ("val_accuracy", {"val_accuracy": [0.1, 0.2, 0.2, 0.9]}, 3),  # accuracies should rise
+        ("mse", {"mse": [3, 2, 1, 4]}, 4),  # losses should fall, by whatever name
+        ("cross_entropy", {"cross_entropy": [3, 4, 1, 1]}, 2),
+        ("loss", {"loss": [math.nan, 2, 1, 4]}, 1),
+    ],
+)
+def test_what_is_monitored_should_fall_or_rise_as_its_name_says(monitor, figures, epochs):
+    history = fit(plain(), Figures(**figures), EarlyStopping(1, monitor), epochs=4)
+    assert history.epochs == epochs
+
+
+def test_a_second_fit_forgets_the_first_ones_best():
+    model, stopping = plain(), EarlyStopping(patience=2)
+    fit(model, Figures(loss=[1, 2, 3]), stopping)
+    assert (stopping.best, stopping.best_epoch) == (1, 1)
+    history = fit(model, Figures(loss=[math.nan, 9, 10]), stopping)
+    assert (stopping.best, stopping.best_epoch, history.epochs) == (9, 5, 3)
+
+
+def test_the_reason_to_stop_names_what_was_followed():
+    reasons = []
+
+    class Reason(Callback):
+        def on_fit_end(self, fit):
+            reasons.append(fit.stop_reason)
+
+    fit(plain(), Figures(val_loss=[1, 2, 3]), EarlyStopping(1), Reason(), validation_split=0.2)
+    assert reasons == ["no better val_loss for 1 epochs"]
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "accurracy", "confusion_matrix"])
+def test_what_cannot_be_monitored_is_refused_with_what_can(monitor):
+    model = plain(metrics=["accuracy", "confusion_matrix"])
+    with pytest.raises(ValueError, match=f"no '{monitor}' to monitor. Use one of: loss, accuracy, lr, seconds"):
+        fit(model, EarlyStopping(1, monitor))
+
+
+@pytest.mark.parametrize("patience", [0, -1, 2.5, "3", True])
+def test_impossible_patience_is_refused(patience):
+    with pytest.raises(ValueError, match="patience must be a whole number, at least 1"):
+        EarlyStopping(patience)
+
+
+# Saving
+
+
+def test_the_best_epoch_is_saved(tmp_path, xp):
+    model, figures = mixed(xp), Figures(val_accuracy=[0.5, 0.9, 0.7])
+    fit(model, figures, SaveBest(tmp_path / "best.safetensors", "val_accuracy"))
+    best = xpcnn.load(tmp_path / "best.safetensors")
+    assert bits(best) == figures.weights[1]
+    assert best.epochs == 2
+    assert model.epochs == 3
+
+
+def test_the_last_epoch_is_saved(tmp_path):
+    path, saved = tmp_path / "last.safetensors", []
+
+    class Look(Callback):
+        def on_epoch_end(self, fit):
+            saved.append((xpcnn.load(path).epochs, bits(xpcnn.load(path)) == bits(fit.model)))
+
+    fit(plain(), SaveLast(path), Look())
+    assert saved == [(1, True), (2, True), (3, True)]
+    assert xpcnn.load(path).epochs == 3
+
+
+def test_what_an_interrupted_epoch_has_learned_is_saved(tmp_path):
+    class Interrupt(Callback):
+        def on_step_end(self, fit):
+            if fit.step == 4:
+                raise KeyboardInterrupt
+
+    model = plain()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, SaveLast(tmp_path / "last.safetensors"), Interrupt())
+    assert bits(xpcnn.load(tmp_path / "last.safetensors")) == bits(model)
+
+
+# Log
+
+
+def test_the_log_has_a_line_for_each_epoch(tmp_path):
+    history = fit(plain(), CSVLog(tmp_path / "history.csv"), validation_split=0.2).history
+    header, *lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert header == "epoch,loss,accuracy,val_loss,val_accuracy,lr,seconds"
+    assert [line.split(",")[0] for line in lines] == ["1", "2", "3"]
+    for name, column in zip(
+        header.split(",")[1:], zip(*(line.split(",")[1:] for line in lines), strict=True), strict=True
+    ):
+        assert [float(value) for value in column] == pytest.approx(history[name], rel=1e-7)
+
+
+def test_the_log_is_written_after_every_epoch_and_counts_over_all_fits(tmp_path):
+    path, lengths = tmp_path / "history.csv", []
+
+    class Length(Callback):
+        def on_epoch_end(self, fit):
+            lengths.append(len(path.read_text().splitlines()))
+
+    model = plain()
+    fit(model, CSVLog(path), Length(), epochs=2)
+    fit(model, CSVLog(path), Length(), epochs=1)
+    assert lengths == [2, 3, 2]
+    assert path.read_text().splitlines()[1].startswith("3,")
+
+
+def test_the_log_leaves_out_what_is_no_single_number(tmp_path):
+    fit(plain(metrics=["confusion_matrix", "accuracy"]), CSVLog(tmp_path / "history.csv"))
+    assert (tmp_path / "history.csv").read_text().splitlines()[0] == "epoch,loss,accuracy,lr,seconds"
+
+
+# Learning rate
+
+
+def test_a_schedule_counts_updates_over_all_fits():
+    model = plain()
+    schedule = schedules.StepDecay(0.1, every=3, factor=0.5)
+    assert fit(model, LearningRate(schedule)).history["lr"] == [0.1, 0.05, 0.025]
+    assert fit(model, LearningRate(schedule), epochs=1).history["lr"] == [0.0125]
+
+
+def test_a_function_is_asked_for_every_epoch_and_goes_on_in_a_second_fit():
+    model, asked = plain(), []
+
+    def rate(epoch):
+        asked.append(epoch)
+        return 10.0**-epoch
+
+    assert fit(model, LearningRate(rate), epochs=2).history["lr"] == [1.0, 0.1]
+    assert fit(model, LearningRate(rate), epochs=1).history["lr"] == [0.01]
+    assert sorted(set(asked)) == [0, 1, 2, 3]
+
+
+def test_the_rate_that_is_set_is_the_rate_that_is_used():
+    model = plain(optimizer="sgd")
+    before = bits(model)
+    fit(model, LearningRate(lambda epoch: 0.0))
+    assert bits(model) == before
+
+
+def test_an_impossible_rate_is_refused():
+    with pytest.raises(ValueError, match="rate must be a number in"):
+        fit(plain(), LearningRate(lambda epoch: math.nan))
+
+
+# Evaluation between steps
+
+
+def test_data_are_measured_every_few_steps_and_not_trained_on():
+    x, y = samples(30, seed=7)
+    model, alone, every = mixed(), mixed(), EvaluateEvery(x, y, steps=2)
+    fit(model, every)
+    fit(alone)
+    assert bits(model) == bits(alone)
+    assert [result["step"] for result in every.results] == [2, 4, 6, 8]
+    assert {*every.results[0]} == {"step", "loss", "accuracy"}
+
+
+def test_a_measurement_is_of_the_weights_after_the_step():
+    x, y = samples(30, seed=7)
+    model, every = plain(), EvaluateEvery(x, y, steps=3)
+    fit(model, every)
+    assert every.results[-1] == {"step": 9, **model.evaluate(x, y)}
+
+
+@pytest.mark.parametrize("steps", [0, 1.5, "2", False])
+def test_impossible_distances_are_refused(steps):
+    with pytest.raises(ValueError, match="steps must be a whole number, at least 1"):
+        EvaluateEvery(*samples(3), steps)
+
+
+# NaN
+
+
+class Spoil(Callback):
+    """Makes a weight infinite before the third step, and keeps the weights as they then are."""
+
+    def __init__(self, name, value=np.inf):
+        self.name, self.value = name, value
+
+    def on_step_end(self, fit):
+        if fit.step == 2:
+            fit.network.layout.views(fit.network.parameters)[self.name][...] = self.value
+            self.weights = bits(fit.model)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("spoilt", "guilty"),
+    [("conv2d_1.weight", "conv2d_1"), ("conv2d_2.bias", "conv2d_2"), ("dense_1.bias", "dense_1")],
+)
+def test_the_first_layer_whose_output_is_not_finite_is_named_and_nothing_is_learned_from_it(xp, spoilt, guilty):
+    model, spoil = mixed(xp), Spoil(spoilt, np.nan)
+    with pytest.raises(
+        FloatingPointError, match=rf"^Step 3, epoch 1: the output of '{guilty}' is not finite; loss nan"
+    ):
+        fit(model, StopOnNaN(), spoil)
+    assert bits(model) == spoil.weights
+    assert model.optimizer.step == 2
+
+
+class Bad(layers.Layer):
+    """Passes its input on, and back a gradient that is infinite from the second step on."""
+
+    def forward(self, params, x, context):
+        return x, lambda dy, gradients: dy * (math.inf if context.step else 1.0)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_last_gradient_that_is_not_finite_is_named_where_all_outputs_are():
+    model = xpcnn.Sequential(
+        [layers.Conv2D(3, 3), layers.Flatten(), layers.Dense(4), Bad(), layers.Dense(CLASSES, "softmax")],
+        input_shape=SHAPE,
+        xp=np,
+    )
+    model.compile(optimizer=optimizers.SGD(0.25))
+    with pytest.raises(
+        FloatingPointError, match=r"Step 2.*the gradient of 'dense_1.bias' is not finite.*than 0.25, clip"
+    ):
+        fit(model, StopOnNaN())
+    assert np.isfinite([*model.get_weights()["dense_1.weight"].flat]).all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_loss_that_overflows_is_named_where_all_outputs_are_finite():
+    model = straight(loss="mse")
+    model.set_weights({"dense_1.weight": np.zeros((1, 72)), "dense_1.bias": [1e25]})
+    x, y = samples(10)
+    with pytest.raises(FloatingPointError, match="Step 1, epoch 1: the loss is not finite; loss inf"):
+        model.fit(x, y, verbose=0, callbacks=[StopOnNaN()])
+
+
+def test_a_run_without_nan_is_not_changed():
+    watched, alone = mixed(), mixed()
+    fit(watched, StopOnNaN())
+    fit(alone)
+    assert bits(watched) == bits(alone)

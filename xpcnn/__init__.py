@@ -1,0 +1,61 @@
+"""xpcnn: train convolutional image classifiers from one readable source, on NumPy or CuPy.
+
+>>> import xpcnn
+>>> from xpcnn import layers, optimizers
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xpcnn import data, initializers, layers, losses, metrics, optimizers, presets, schedules
+    from xpcnn.model import Sequential, load
+    from xpcnn.training import callbacks
+
+__all__ = [
+    "Sequential",
+    "__version__",
+    "callbacks",
+    "data",
+    "initializers",
+    "layers",
+    "load",
+    "losses",
+    "metrics",
+    "optimizers",
+    "presets",
+    "schedules",
+]
+
+#: Where each public name lives; it is loaded when it is first used, so that ``xpcnn --help`` needs no NumPy.
+_HOMES = {
+    "Sequential": ("xpcnn.model", "Sequential"),
+    "load": ("xpcnn.model", "load"),
+    "callbacks": ("xpcnn.training.callbacks", None),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
+    if name not in __all__:
+        raise AttributeError(f"module 'xpcnn' has no attribute {name!r}")
+    module, attribute = _HOMES.get(name, (f"xpcnn.{name}", None))
+    home = importlib.import_module(module)
+    return home if attribute is None else getattr(home, attribute)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _version() -> str:
+    """Return the installed version, or that of a source tree that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("xpcnn")
+    except PackageNotFoundError:
+        return "0.1.0+source"

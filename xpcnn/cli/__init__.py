@@ -1,0 +1,146 @@
+"""The command line: ``xpcnn train``, ``evaluate``, ``predict`` and ``info``, one file a command.
+
+Nothing here loads NumPy before a command runs, so that ``xpcnn --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+from xpcnn.cli import evaluate, info, predict, text, train
+
+COMMANDS = {"train": train, "evaluate": evaluate, "predict": predict, "info": info}
+
+#: What a shell expects from a command that a signal ended: 128 and the signal's number.
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+EXAMPLES = """\
+examples:
+  xpcnn train                                           the bundled digits, in a few seconds
+  xpcnn train photos --epochs 30 --augment light        a folder that holds one folder for each class
+  xpcnn predict runs/train/best.safetensors new.jpg     what is it?
+  xpcnn COMMAND --help                                  all options of a command
+"""
+
+
+class Terminated(BaseException):
+    """SIGTERM has arrived; what was begun is cleaned up on the way out, as for Ctrl-C."""
+
+
+class _Version(argparse.Action):
+    """Print the version, which is looked up only then: that takes longer than all the rest of ``--help``."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from xpcnn import __version__
+
+        print(f"xpcnn {__version__}")
+        parser.exit()
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    root = argparse.ArgumentParser(
+        prog="xpcnn",
+        description="Train convolutional image classifiers, on NumPy or CuPy.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    root.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, module in COMMANDS.items():
+        summary = (module.__doc__ or "").splitlines()[0]
+        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        module.add_arguments(command)
+        command.add_argument("--debug", action="store_true", help="show the trace of an error")
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0; 1 for bad data or a failed run; 130, 143 for a signal.
+
+    Raises SystemExit where argparse does: with 0 after ``--help`` and ``--version``, with 2 for wrong usage.
+    """
+    text.accept_any_text()
+    options = parser().parse_args(arguments)
+    try:
+        with _sigterm_raises():
+            code = int(COMMANDS[options.command].run(options))
+            _flush()
+        return code
+    except KeyboardInterrupt:
+        _say(options.command, "interrupted")
+        return INTERRUPTED
+    except Terminated:
+        _say(options.command, "terminated")
+        return TERMINATED
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        return 1
+    except argparse.ArgumentError as error:
+        _say(options.command, f"error: {error}")
+        return 2
+    except Exception as error:
+        if options.debug:
+            raise
+        _say(options.command, _one_line(error))
+        return 1
+    finally:
+        _drop_what_cannot_be_written()
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # as under pythonw
+        sys.stdout.flush()
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Let stdout lead nowhere if it is broken, or Python complains of it a second time when it exits."""
+    try:
+        _flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say(command: str, message: str) -> None:
+    print(f"xpcnn {command}: {message}", file=sys.stderr)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM raise :class:`Terminated`; only the main thread can ask for that."""
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _one_line(error: Exception) -> str:
+    """Return an error's text in one line; one without text, or of a kind that only a defect raises, is named."""
+    message = text.printable(" ".join(str(error).split()))
+    if isinstance(error, MemoryError):
+        return f"out of memory ({message or 'no details'}). Use a smaller --batch-size or --image-size."
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
+    if (
+        isinstance(error, ValueError | TypeError | RuntimeError | FloatingPointError | OSError | ImportError)
+        and message
+    ):
+        return message
+    return f"unexpected {type(error).__name__}: {message}. Use --debug to see where."

@@ -1,0 +1,91 @@
+"""What DATA means on the command line: a folder of class folders, ``mnist`` or ``digits``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xpcnn.data import Decoding, LabelledImages, Split
+
+HELP = "a folder of class folders (or of train, val and test), `mnist` ($XPCNN_DATA/mnist) or `digits` (bundled)"
+
+#: The side of the images of the sets that go by a name, in pixels; they are grey.
+NAMED = {"mnist": 28, "digits": 8}
+#: The side to which the images of a folder are brought, where --image-size does not say.
+FOLDER_SIDE = 64
+
+
+def decoding_for(name: str, size: int | None, color: bool | None) -> Decoding:
+    """Return how the images of a set are decoded: square, of ``size`` pixels, where None takes what the set has."""
+    from xpcnn.data import Decoding
+
+    side = size or NAMED.get(name, FOLDER_SIDE)
+    in_color = name not in NAMED if color is None else color
+    return Decoding(side, side, 3 if in_color else 1)
+
+
+def load_data(name: str, decoding: Decoding, strict: bool, threads: int | None) -> LabelledImages:
+    """Load what ``name`` stands for, as a decoding says."""
+    from xpcnn import data
+
+    if name not in NAMED:
+        return data.load_folder(Path(name), decoding, strict=strict, threads=threads, progress=True)
+    return _fit_to(_mnist() if name == "mnist" else data.load_digits(), decoding)
+
+
+def _fit_to(images: LabelledImages, decoding: Decoding) -> LabelledImages:
+    """Return grey images in another size, or as three equal channels, where a decoding asks for it."""
+    from dataclasses import replace
+
+    from xpcnn import data
+
+    x = images.x
+    if x.shape[2:] != (decoding.height, decoding.width):
+        x = data.resize(x, decoding.height, decoding.width)
+    if x.shape[1] != decoding.channels:
+        x = x.repeat(decoding.channels, axis=1)
+    return replace(images, x=x)
+
+
+def _mnist() -> LabelledImages:
+    """Return MNIST as one set whose parts are its own."""
+    import numpy as np
+
+    from xpcnn import data
+
+    train, test = data.load_mnist()
+    return data.LabelledImages(
+        np.concatenate([train.x, test.x]),
+        np.concatenate([train.y, test.y]),
+        train.classes,
+        parts=np.array(["train"] * len(train.y) + ["test"] * len(test.y)),
+    )
+
+
+def split_data(images: LabelledImages, test: float, validation: float, seed: int) -> Split:
+    """Return the parts to train on, to choose by and to measure on: the set's own, or drawn class by class."""
+    from xpcnn import data
+
+    if images.parts is not None:
+        return data.split_from_parts(images.parts, images.y, validation, seed, classes=images.classes)
+    return data.stratified_split(images.y, test, validation, seed, classes=images.classes)
+
+
+def match_classes(images: LabelledImages, class_names: tuple[str, ...]) -> LabelledImages:
+    """Return the images with labels that count as the model's classes do, matched by name.
+
+    Raises ValueError for a class that the model does not know.
+    """
+    from dataclasses import replace
+
+    import numpy as np
+
+    unknown = [name for name in images.classes if name not in class_names]
+    if unknown:
+        raise ValueError(
+            f"The model does not know the class {unknown[0]!r}. It knows: {', '.join(class_names)}. "
+            "Rename the class folder, or train a model on this data."
+        )
+    numbers = np.array([class_names.index(name) for name in images.classes], dtype=np.int64)
+    return replace(images, y=numbers[images.y], classes=class_names)

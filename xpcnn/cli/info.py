@@ -1,0 +1,90 @@
+"""Show a model's card, or what this machine computes with."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from xpcnn.cli.text import printable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``xpcnn info``."""
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model file; without one: the machine")
+
+
+def run(options_: argparse.Namespace) -> int:
+    """Print the card or the machine."""
+    lines = _machine() if options_.model is None else _card(options_.model)
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        first, *others = value.splitlines()
+        print(f"{name:{width}}  {first}")
+        for line in others:
+            print(f"{'':{width}}  {line}")
+    return 0
+
+
+def _machine() -> list[tuple[str, str]]:
+    import platform
+
+    import numpy
+    from threadpoolctl import threadpool_info
+
+    from xpcnn import __version__
+    from xpcnn.backend import BackendError, choose, probe_cupy
+    from xpcnn.training.threads import available_threads
+
+    blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    try:
+        choice = choose()
+        backend = f"{choice.xp.__name__}: {choice.reason}"
+    except BackendError as error:
+        backend = str(error)
+    return [
+        ("xpcnn", __version__),
+        ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        ("numpy", numpy.__version__),
+        ("opencv", _opencv()),
+        ("cupy", probe_cupy()[1]),
+        ("XPCNN_BACKEND", os.environ.get("XPCNN_BACKEND", "not set, so auto")),
+        ("backend", backend),
+        (
+            "blas",
+            "; ".join(f"{b['internal_api']} {b['version']}, {b['num_threads']} threads" for b in blas) or "unknown",
+        ),
+        ("threads", str(available_threads())),
+    ]
+
+
+def _opencv() -> str:
+    from xpcnn.data.opencv import load_opencv
+
+    try:
+        return str(load_opencv().__version__)
+    except ImportError as error:
+        return str(error)
+
+
+def _card(path: str) -> list[tuple[str, str]]:
+    from xpcnn.backend import choose
+    from xpcnn.cli.models import load_model
+    from xpcnn.summary import summary_table
+
+    model = load_model(path, choose("numpy").xp)
+    lines = [("model", printable(path)), ("bytes", f"{os.path.getsize(path):,}"), ("epochs", str(model.epochs))]
+    if model.class_names is not None:
+        lines.append(("classes", printable(", ".join(model.class_names))))
+    if model.preprocessing is not None:
+        decoding = model.preprocessing.decoding
+        color = "colour" if decoding.channels == 3 else "grey"
+        lines.append(("images", f"{decoding.width}x{decoding.height}, {color}"))
+        if model.preprocessing.per_image:
+            lines.append(("normalised", "each image by its own mean and deviation"))
+        else:
+            lines.append(("mean", ", ".join(f"{value:.2f}" for value in model.preprocessing.mean)))
+            lines.append(("deviation", ", ".join(f"{value:.2f}" for value in model.preprocessing.deviation)))
+    if model.optimizer is not None and model.loss is not None:
+        lines.append(("trained with", f"{model.optimizer!r}, {model.loss!r}"))
+    lines.append(("layers", summary_table(model.network)))
+    return lines

@@ -1,0 +1,45 @@
+"""Model files as the commands need them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xpcnn.backend import ArrayModule
+    from xpcnn.data import Preprocessing
+    from xpcnn.model import Sequential
+
+
+def load_model(path: str, xp: ArrayModule) -> Sequential:
+    """Return the model of a file; OSError or ValueError, saying what to give, where there is none."""
+    from xpcnn import load
+
+    if Path(path).is_dir():
+        inside = Path(path, "best.safetensors")
+        advice = f"Give {str(inside)!r}." if inside.exists() else "Give a file, such as runs/train/best.safetensors."
+        raise IsADirectoryError(f"{path!r} is a folder, not a model file. {advice}")
+    if not Path(path).exists():
+        raise FileNotFoundError(
+            f"There is no model file {path!r}. Give one that xpcnn wrote, such as runs/train/best.safetensors."
+        )
+    return load(path, xp=xp)
+
+
+def load_for_images(path: str, xp: ArrayModule) -> tuple[Sequential, Preprocessing, tuple[str, ...]]:
+    """Return a model with its preprocessing and class names; ValueError for one that cannot tell classes of images."""
+    model = load_model(path, xp)
+    flat = len(model.network.output_shape) == 1
+    if model.preprocessing is None or model.class_names is None or model.loss is None or not flat:
+        raise ValueError(
+            f"{path!r} does not say how images become numbers and outputs classes, so it takes arrays only. Use a "
+            "model that `xpcnn train` wrote, or call compile and set preprocessing and class_names before saving."
+        )
+    decoding = model.preprocessing.decoding
+    made, taken = (decoding.channels, decoding.height, decoding.width), model.network.input_shape
+    if made != taken:
+        raise ValueError(
+            f"{path!r} contradicts itself: its layers take images of shape {taken}, and its preprocessing makes them "
+            f"{made}. Save it with a preprocessing that fits."
+        )
+    return model, model.preprocessing, model.class_names

@@ -1,0 +1,65 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xpcnn.backend import ArrayModule
+
+
+def positive(text: str) -> int:
+    """Return a whole number from 1 on; argparse reports anything else as a usage error."""
+    value = whole(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, received {text!r}")
+    return value
+
+
+def whole(text: str) -> int:
+    """Return a whole number from 0 on."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected a whole number, received {text!r}")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """Return a number from 0 to below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to below 1, received {text!r}")
+    return value
+
+
+def rate(text: str) -> float:
+    """Return a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, received {text!r}")
+    return value
+
+
+def add_computing(parser: argparse.ArgumentParser) -> None:
+    """Add --backend, --threads and --verbose."""
+    group = parser.add_argument_group("computing")
+    group.add_argument("--backend", choices=("numpy", "cupy", "auto"), help="default: $XPCNN_BACKEND, else auto")
+    group.add_argument("--threads", type=positive, metavar="N", help="threads at work (default: all processors)")
+    group.add_argument("--verbose", action="store_true", help="say more, such as which backend was chosen and why")
+
+
+def chosen_backend(options: argparse.Namespace) -> ArrayModule:
+    """Return the array module asked for, and say at --verbose which and why."""
+    from xpcnn.backend import choose
+
+    choice = choose(options.backend)
+    if options.verbose:
+        print(f"backend {choice.xp.__name__}: {choice.reason}", file=sys.stderr)
+    return choice.xp

@@ -1,0 +1,50 @@
+"""Ctrl-C and SIGTERM end a fit after the step at hand."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from xpcnn.training.callbacks import Callback
+from xpcnn.training.loop import Fit
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopOnSignal(Callback):
+    """Stop the fit when SIGINT or SIGTERM arrives; a second one does what it always did."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """The signal's name."""
+        return self.received.name if self.received else ""
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a process that a signal ended: 128 and its number; 0 where none came."""
+        return 128 + self.received if self.received else 0
+
+    def on_fit_begin(self, fit: Fit) -> None:
+        """Take over the signals; only the main thread can."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.received = signal.Signals(number)
+            fit.stop(self.received.name)
+            self._restore()
+
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, note) for number in SIGNALS}
+
+    def on_fit_end(self, fit: Fit) -> None:
+        """Give the signals back."""
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())

@@ -1,0 +1,179 @@
+"""Train a classifier on a folder of images, and measure it on images kept aside."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from xpcnn.cli import datasets, options
+
+if TYPE_CHECKING:
+    from xpcnn.backend import ArrayModule
+    from xpcnn.cli.run_directory import RunDirectory
+    from xpcnn.data import LabelledImages, Split
+    from xpcnn.model import Sequential
+
+PRESETS = ("small", "blood", "blood-unpooled")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``xpcnn train``."""
+    parser.add_argument("data", nargs="?", default="digits", metavar="DATA", help=f"{datasets.HELP}; default: digits")
+    parser.add_argument("--out", metavar="DIR", help="the run's directory (default: runs/train, runs/train-2, …)")
+    network = parser.add_argument_group("network and images")
+    start = network.add_mutually_exclusive_group()
+    start.add_argument("--model", choices=PRESETS, default="small", help="the network (default: small)")
+    start.add_argument(
+        "--from", dest="start", metavar="MODEL",
+        help="go on from a model file: its network, weights, image size and channels",
+    )  # fmt: skip
+    network.add_argument("--image-size", type=options.positive, metavar="N", help="side in pixels (folders: 64)")
+    color = network.add_mutually_exclusive_group()
+    color.add_argument("--gray", dest="color", action="store_false", default=None, help="one grey channel")
+    color.add_argument("--color", dest="color", action="store_true", help="three channels (default for folders)")
+    network.add_argument(
+        "--augment", choices=("none", "light", "microscopy"), default="none",
+        help="vary training images: light (flips left-right, small shifts), microscopy (flips, quarter turns)",
+    )  # fmt: skip
+    learning = parser.add_argument_group("learning")
+    learning.add_argument("--epochs", type=options.positive, default=20, metavar="N", help="default: 20")
+    learning.add_argument("--batch-size", type=options.positive, default=32, metavar="N", help="default: 32")
+    learning.add_argument(
+        "--lr", type=options.rate, default=1e-3, metavar="X",
+        help="Adam's first rate, which falls to 0 along a cosine (default: 0.001)",
+    )  # fmt: skip
+    learning.add_argument(
+        "--patience", type=options.positive, metavar="N", help="stop after N epochs without a better one"
+    )
+    learning.add_argument("--seed", type=options.whole, default=0, metavar="N", help="default: 0")
+    parts = parser.add_argument_group("parts")
+    parts.add_argument(
+        "--test-fraction", type=options.fraction, default=0.2, metavar="X",
+        help="of all images, to measure the best epoch with (default: 0.2; sets with parts have their own)",
+    )  # fmt: skip
+    parts.add_argument(
+        "--validation-fraction", type=options.fraction, default=0.1, metavar="X",
+        help="of the rest, to choose the best epoch by (default: 0.1; 0: none, the last epoch is the best)",
+    )  # fmt: skip
+    parts.add_argument("--strict", action="store_true", help="stop at the first image that cannot be read")
+    parser.add_argument("--no-plots", action="store_true", help="write no pictures")
+    options.add_computing(parser)
+    parser.add_argument("--shards", type=options.positive, metavar="N", help="pieces a batch is cut into")
+
+
+def run(options_: argparse.Namespace) -> int:
+    """Train, write the run's directory and print the test accuracy."""
+    from xpcnn.cli.run_directory import RunDirectory
+
+    if options_.start and (options_.image_size or options_.color is not None):
+        raise argparse.ArgumentError(None, "--from takes the model's image size and channels, not those given")
+    xp = options.chosen_backend(options_)
+    with RunDirectory(options_.out) as directory:
+        model, images, split = _prepare(options_, xp)
+        directory.keep()
+        directory.write_arguments(options_, model)
+        directory.write_lists(images, split)
+        skipped = f", {len(images.skipped)} skipped ({directory.path / 'skipped.csv'})" if images.skipped else ""
+        print(
+            f"{len(images.y)} images in {len(images.classes)} classes{skipped}: {len(split.train)} to train, "
+            f"{len(split.validation)} to validate, {len(split.test)} to test; seed {options_.seed}",
+            flush=True,
+        )
+        return _train(options_, directory, model, images, split)
+
+
+def _prepare(options_: argparse.Namespace, xp: ArrayModule) -> tuple[Sequential, LabelledImages, Split]:
+    """Load the images, cut them into parts and build the model."""
+    from xpcnn import Sequential, data, losses, optimizers, presets, schedules
+    from xpcnn.cli.models import load_for_images
+
+    if options_.start:
+        model, preprocessing, classes = load_for_images(options_.start, xp)
+        images = datasets.load_data(options_.data, preprocessing.decoding, options_.strict, options_.threads)
+        images = datasets.match_classes(images, classes)
+    else:
+        decoding = datasets.decoding_for(options_.data, options_.image_size, options_.color)
+        images = datasets.load_data(options_.data, decoding, options_.strict, options_.threads)
+    split = datasets.split_data(images, options_.test_fraction, options_.validation_fraction, options_.seed)
+    if options_.patience and len(split.validation) == 0:
+        raise ValueError(
+            f"--patience {options_.patience} waits for a better validation part, and no image is in it. "
+            "Give a larger --validation-fraction, or no --patience."
+        )
+    if not options_.start:
+        shape = images.x.shape[1:]
+        layers = presets.get(options_.model)(shape, len(images.classes))
+        model = Sequential(layers, input_shape=shape, xp=xp, seed=options_.seed)
+        model.class_names = images.classes
+        model.preprocessing = data.Preprocessing.measure(images.x, decoding, rows=split.train)
+    steps = options_.epochs * -(-len(split.train) // options_.batch_size)
+    loss = model.loss or losses.CrossEntropy()
+    model.compile(optimizers.Adam(schedules.Cosine(options_.lr, steps)), loss, ["accuracy"])
+    return model, images, split
+
+
+def _train(
+    options_: argparse.Namespace,
+    directory: RunDirectory,
+    model: Sequential,
+    images: LabelledImages,
+    split: Split,
+) -> int:
+    from xpcnn import load
+    from xpcnn.cli.signals import StopOnSignal
+    from xpcnn.data import Normalized
+    from xpcnn.training import callbacks
+
+    preprocessing = model.preprocessing
+    assert preprocessing is not None
+
+    def part(rows: object) -> Normalized:
+        return Normalized(images.x, rows, preprocessing)  # type: ignore[arg-type]
+
+    signals = StopOnSignal()
+    validated = len(split.validation) > 0
+    called: list[callbacks.Callback] = [
+        callbacks.StopOnNaN(),
+        callbacks.CSVLog(directory.path / "history.csv"),
+        callbacks.SaveLast(directory.path / "last.safetensors"),
+        signals,
+    ]
+    if validated:
+        called.append(callbacks.SaveBest(directory.path / "best.safetensors", "val_accuracy"))
+        if options_.patience:
+            called.append(callbacks.EarlyStopping(options_.patience, "val_accuracy", restore_best=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's on overflow: StopOnNaN says where and what to do
+        history = model.fit(
+            part(split.train),
+            images.y[split.train],
+            epochs=options_.epochs,
+            batch_size=options_.batch_size,
+            validation_data=(part(split.validation), images.y[split.validation]) if validated else None,
+            seed=options_.seed,
+            callbacks=called,
+            shards=options_.shards,
+            threads=options_.threads,
+            augment=options_.augment,
+        )
+    directory.finish_models(model)
+    if signals.received is not None:
+        print(f"stopped by {signals.name}; the model so far: {directory.path / 'last.safetensors'}")
+        return signals.exit_code
+    results: dict[str, Any] = {
+        "epochs": history.epochs,
+        "train": {name: history.history[name][-1] for name in ("loss", "accuracy")},
+    }
+    best = load(directory.path / "best.safetensors", xp=model.xp)
+    for name, rows in (("validation", split.validation), ("test", split.test)):
+        if len(rows):
+            results[name] = best.evaluate(part(rows), images.y[rows], threads=options_.threads)
+    directory.write_metrics(results)
+    if "test" in results:
+        test = results["test"]
+        print(f"test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f} ({len(split.test)} images)")
+    else:
+        print("no image is in the test part, so the model was not measured")
+    print(f"model: {directory.path / 'best.safetensors'}")
+    return 0

@@ -1,0 +1,32 @@
+"""The one place that imports OpenCV, and only once an image has to be decoded or resized."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from typing import Any
+
+#: Images of more pixels are refused: a file of 2 KB can claim, and decode to, gigabytes.
+MAX_PIXELS = 2**28
+
+
+@functools.cache
+def load_opencv() -> Any:
+    """Import and return ``cv2``, held to one thread of its own: xpcnn decodes on threads itself.
+
+    Raises ImportError, naming the package to install, where OpenCV is missing or cannot load its libraries.
+    """
+    # OpenCV reads both when it is imported. What its decoders print is told as a bad image's reason.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    try:
+        cv2 = importlib.import_module("cv2")
+    except ImportError as error:
+        raise ImportError(
+            f"OpenCV, which decodes the images, cannot be imported. Received: {error}. Install it with "
+            "`pip install opencv-python`, or on a server without libGL with `pip uninstall opencv-python` "
+            "and `pip install opencv-python-headless`."
+        ) from error
+    cv2.setNumThreads(1)
+    return cv2

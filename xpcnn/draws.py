@@ -1,0 +1,52 @@
+"""Random draws, each keyed by (seed, purpose, indices), so that no generator state exists to be kept or lost.
+
+The same key gives the same numbers whatever was drawn before it, on which thread, and in which order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+#: The purposes a draw can have; the position in this list is part of the key, so new ones go to the end.
+PURPOSES = ("weights", "shuffle", "split", "augmentation", "dropout", "sample")
+
+
+def check_seed(seed: int) -> int:
+    """Return ``seed`` as an int, or raise ValueError if it is not a whole number from 0 to below 2**64."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+        raise ValueError(f"A seed is a whole number from 0 to below 2**64. Received: {seed!r}.")
+    return int(seed)
+
+
+def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
+    """Return NumPy's generator for one key.
+
+    >>> bool(generator(0, "shuffle", 3).random() == generator(0, "shuffle", 3).random())
+    True
+    """
+    return np.random.default_rng([check_seed(seed), PURPOSES.index(purpose), *indices])
+
+
+def keep_mask(
+    shape: tuple[int, ...], keep: float, first_row: int, *, seed: int, step: int, stream: int
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return booleans, True with probability ``keep`` (to 1 part in 65,536), for rows of a batch.
+
+    Row r of the batch gets the same mask however the batch is cut: element e of the whole batch, in row-major
+    order, is the e-th 16-bit number of Philox4x64-10 with key (seed, stream) and counters (1 + block, step, 0, 0)
+    (NumPy counts up before it draws; Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+
+    shape: (rows, ...) of the piece; first_row: where the piece starts in the batch; stream: the layer's number.
+    """
+    count = int(np.prod(shape))
+    first = first_row * (count // shape[0] if shape[0] else 0)
+    block, skipped = divmod(first, 16)
+    philox = np.random.Philox(
+        key=np.array([check_seed(seed), stream], dtype=np.uint64),
+        counter=np.array([block, step, 0, 0], dtype=np.uint64),
+    )
+    words = -(-(skipped + count) // 4)
+    raw = philox.random_raw(words).astype("<u8", copy=False).view("<u2")[skipped : skipped + count]
+    return (raw < round(keep * 65536)).reshape(shape)

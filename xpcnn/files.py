@@ -1,0 +1,142 @@
+"""Files that are whole or not there: atomic writes, and named arrays with a description (safetensors)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+
+PathLike: TypeAlias = str | os.PathLike[str]
+HostArray: TypeAlias = np.ndarray[Any, Any]
+
+#: The key in a file's metadata under which the description stands, as JSON.
+DESCRIPTION = "xpcnn"
+#: Larger files are refused before they are read.
+MOST_BYTES = 4 * 2**30
+
+
+@contextmanager
+def atomic_write(path: PathLike) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only when it is written whole, and on the disk.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and get the name at last, replacing
+    what was there; a link stays, and what it leads to is replaced. If anything fails, the temporary file is removed
+    and what was there stays. A device or a pipe, which has no whole to keep, is written directly. Raises OSError,
+    which names ``path``.
+    """
+    named = Path(path)
+    if named.exists() and not named.is_file():
+        with named.open("wb") as file:
+            yield file
+        return
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    with _naming(path):
+        file = temporary.open("xb")
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        with _naming(path):
+            os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Write a text file atomically, as UTF-8; file names that are none are written with the bytes they have."""
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8", errors="surrogateescape"))
+
+
+def write_json(path: PathLike, value: Any) -> None:
+    """Write a JSON file atomically; file names that are no UTF-8 are written as JSON's escapes, ``\\udcff``."""
+    with atomic_write(path) as file:
+        file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", errors="backslashreplace"))
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    r"""Return rows as CSV, each ending in ``\n``.
+
+    >>> csv_text([("path", "n"), ("a,b", 1)])
+    'path,n\n"a,b",1\n'
+    """
+    lines = []
+    for row in rows:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\r\n").writerow(row)  # by its line's end it knows what to quote
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
+
+
+def write_csv(path: PathLike, rows: Iterable[Iterable[Any]]) -> None:
+    """Write a CSV file atomically."""
+    write_text(path, csv_text(rows))
+
+
+def save_tensors(path: PathLike, tensors: Mapping[str, HostArray], description: Any) -> None:
+    """Write named arrays and a description that JSON can hold to one safetensors file, atomically."""
+    from safetensors.numpy import save
+
+    # safetensors writes the memory of an array that is not C-contiguous in the wrong order, without a word
+    contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    # in ASCII: a class named by a folder whose name is no UTF-8 could not be written otherwise
+    content = save(contiguous, {DESCRIPTION: json.dumps(description)})
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def load_tensors(path: PathLike) -> tuple[dict[str, HostArray], Any]:
+    """Return the named arrays and the description of a file that :func:`save_tensors` wrote.
+
+    Raises FileNotFoundError, or ValueError where the file is none of ours, cut off or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    if os.path.getsize(path) > MOST_BYTES:
+        raise ValueError(f"{str(path)!r} is larger than the {MOST_BYTES} bytes that a model may have.")
+    content = Path(path).read_bytes()
+    advice = "Give a model file that xpcnn wrote."
+    try:
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ValueError(f"{str(path)!r} is no model file, or is damaged ({error}). {advice}") from error
+    text = header.get("__metadata__", {}).get(DESCRIPTION)
+    if text is None:
+        raise ValueError(f"{str(path)!r} holds tensors but no xpcnn model. {advice}")
+    try:
+        return tensors, json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} has a description that cannot be read ({error}). {advice}") from error
+
+
+@contextmanager
+def _naming(path: PathLike) -> Iterator[None]:
+    """Let an error of the temporary file name the file that was to be."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a new name on the disk; Windows cannot open a folder."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,111 @@
+"""Checks of the arrays that users hand in, before any device sees them."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpcnn.parameters import Shape
+from xpcnn.registry import number
+from xpcnn.targets import check_weights
+
+HostArray = np.ndarray[Any, Any]
+
+DATA_FORMATS = ("channels_first", "channels_last")
+#: Rows looked at together for values that are not finite.
+_ROWS = 1024
+
+
+def images(x: Any, input_shape: Shape, data_format: str = "channels_first") -> Any:
+    """Return images as an array (n, channels, height, width) that takes rows; one image gets its batch axis.
+
+    x: an array, or anything with ``shape`` and rows by index, such as :class:`xpcnn.data.Normalized`. Raises
+    ValueError for another shape than the model's, for values that are not finite and for no images at all, TypeError
+    for what is no array of numbers.
+    """
+    if data_format not in DATA_FORMATS:
+        raise ValueError(f"data_format is one of {', '.join(DATA_FORMATS)}. Received: {data_format!r}.")
+    if not hasattr(x, "shape") or not hasattr(x, "__getitem__"):
+        x = np.asarray(x)
+    received = tuple(x.shape)
+    if np.dtype(x.dtype).kind not in "biuf":
+        raise TypeError(f"Images are arrays of numbers. Received an array of dtype {x.dtype}.")
+    if isinstance(x, np.ndarray):
+        if x.ndim == len(input_shape):
+            x = x[np.newaxis]
+        if data_format == "channels_last" and x.ndim == 4:
+            x = x.transpose(0, 3, 1, 2)
+    if tuple(x.shape[1:]) != tuple(input_shape):
+        raise ValueError(
+            f"The model takes images of shape {tuple(input_shape)}, (channels, height, width). "
+            f"Received an array of shape {received}.{_advice(received, data_format, input_shape)}"
+        )
+    if len(x) == 0:
+        raise ValueError(f"There are no images: received an array of shape {tuple(x.shape)}.")
+    if isinstance(x, np.ndarray) and x.dtype.kind == "f":
+        for start in range(0, len(x), _ROWS):
+            finite = np.abs(x[start : start + _ROWS]) <= np.finfo(np.float32).max
+            if not finite.all():
+                bad = start + int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))
+                raise ValueError(
+                    f"Images must be finite in float32. Received NaN, infinite or larger values, first in image {bad}."
+                )
+    return x
+
+
+def labels(y: Any, n: int) -> HostArray:
+    """Return targets as an array with one row for each of n images, or raise ValueError."""
+    array: HostArray = np.asarray(y)
+    if array.ndim == 0 or len(array) != n:
+        raise ValueError(f"There are {n} images, so {n} labels are needed. Received an array of shape {array.shape}.")
+    return array
+
+
+def sample_weights(
+    weights: Any,
+    class_weight: Mapping[int, float] | Sequence[float] | None,
+    labels: HostArray | None,
+    n: int,
+    width: int,
+) -> HostArray | None:
+    """Return one weight for each of n samples: its own times that of its class; None where all weigh the same.
+
+    class_weight: {class: weight, …} (1 for a class that is not there) or one weight for each class. labels: int64 (n,),
+    or None where the targets are no classes. Raises ValueError for weights that are negative, not finite or of another
+    number, for class weights of other classes than the model's ``width`` outputs tell apart, or without classes.
+    """
+    combined = None if weights is None else check_weights(weights, n)
+    if class_weight is None:
+        return combined
+    if labels is None:
+        raise ValueError("The targets are no classes, so class_weight has no meaning. Use sample_weight.")
+    classes = max(width, 2)  # one output tells two classes apart
+    by_class = np.ones(classes)
+    given = class_weight if isinstance(class_weight, Mapping) else dict(enumerate(class_weight))
+    complete = isinstance(class_weight, Mapping) or len(given) == classes
+    if not complete or not all(isinstance(c, int | np.integer) and 0 <= c < classes for c in given):
+        raise ValueError(
+            f"class_weight is {{class: weight}} or one weight for each of the {classes} classes, 0 to {classes - 1}. "
+            f"Received: {reprlib.repr(class_weight)}."
+        )
+    for label, weight in given.items():
+        by_class[label] = number("A class weight", weight, "[0, inf)")
+    of_class: HostArray = by_class[labels]
+    return of_class if combined is None else combined * of_class
+
+
+def _advice(shape: Shape, data_format: str, input_shape: Shape) -> str:
+    """Return what to do about images that do not fit, where it is plain what they are."""
+    channels = input_shape[0]
+    if data_format == "channels_last" or len(input_shape) != 3:
+        return ""
+    if shape[-3:] == (*input_shape[1:], channels):
+        return ' Use data_format="channels_last".'
+    if len(shape) == 4 and shape[1] != channels:
+        return f" It has {shape[1]} channels, not {channels}."
+    if len(shape) == 3 and shape[1:] == input_shape[1:] and channels == 1:
+        return " Give grey images their channel axis: x[:, None]."
+    return ""

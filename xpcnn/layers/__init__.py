@@ -1,0 +1,43 @@
+"""The parts of a network, one file a kind."""
+
+from xpcnn.layers.activation import Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from xpcnn.layers.base import Context, Layer, Meeting
+from xpcnn.layers.convolution import Conv2D
+from xpcnn.layers.dense import Dense
+from xpcnn.layers.dropout import Dropout
+from xpcnn.layers.normalization import BatchNorm
+from xpcnn.layers.pooling import (
+    AveragePool2D,
+    GlobalAveragePool2D,
+    GlobalMaxPool2D,
+    MaxPool2D,
+    MinPool2D,
+)
+from xpcnn.layers.reshape import Flatten, Reshape
+from xpcnn.layers.residual import Residual
+from xpcnn.layers.upsample import Upsample2D
+
+__all__ = [
+    "Activation",
+    "AveragePool2D",
+    "BatchNorm",
+    "Context",
+    "Conv2D",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePool2D",
+    "GlobalMaxPool2D",
+    "Layer",
+    "LeakyReLU",
+    "MaxPool2D",
+    "Meeting",
+    "MinPool2D",
+    "ReLU",
+    "Reshape",
+    "Residual",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "Upsample2D",
+]

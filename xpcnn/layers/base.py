@@ -1,0 +1,164 @@
+"""What every layer is: a constructor, a build that declares arrays, and a pure forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias
+
+from xpcnn import registry
+from xpcnn.backend import Array, ArrayModule, resolve
+from xpcnn.ops.workspace import Workspace
+from xpcnn.parameters import Declaration, Initializer, Shape
+
+Arrays: TypeAlias = Mapping[str, Array]
+#: backward(dy, gradients) writes the layer's gradients into their views and returns the input's gradient.
+Backward: TypeAlias = Callable[[Array, Arrays], Array]
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """What one piece of a batch brings to the others: its part, and how two parts become one."""
+
+    part: Any
+    combine: Callable[[Any, Any], Any]
+
+
+#: The passes of a layer that needs something of the whole batch: they yield a part and receive the whole.
+BackwardTogether: TypeAlias = Callable[[Array, Arrays], Generator[Meeting, Any, Array]]
+ForwardTogether: TypeAlias = Generator[Meeting, Any, tuple[Array, BackwardTogether]]
+
+
+@dataclass
+class Context:
+    """What belongs to one run over one piece of a batch, and not to the layer."""
+
+    workspace: Workspace
+    training: bool = False
+    #: Key of the random draws: the fit's seed and the number of the step.
+    seed: int = 0
+    step: int = 0
+    #: Where in the batch this piece begins.
+    first_row: int = 0
+    #: New values of buffers, such as moving statistics, by layer; the network writes them once a step.
+    buffers: dict[str, dict[str, Array]] = field(default_factory=dict)
+
+
+class Layer:
+    """A step of a network that keeps its sizes but no data: what flows through it lives in arguments and closures.
+
+    A layer of one's own writes ``build`` and ``forward``::
+
+        class Scale(xpcnn.layers.Layer):
+            def build(self, input_shape):
+                self.declare("weight", (input_shape[0],), xpcnn.initializers.Ones())
+                return input_shape
+
+            def forward(self, params, x, context):
+                weight = params["weight"][:, None, None]
+
+                def backward(dy, gradients):
+                    gradients["weight"][...] = (dy * x).sum(axis=(0, 2, 3))
+                    return dy * weight
+
+                return x * weight, backward
+
+    Images are (batch, channels, height, width) arrays of ``self.xp``. Each constructor argument must be kept in an
+    attribute of the same name: that is how a layer is saved. Arguments common to all layers: ``name`` (default: the
+    kind and a number, such as ``conv2d_1``) and ``xp`` (default: the model's).
+    """
+
+    #: Whether the pieces of a batch meet in this layer: its passes are then generators, as in BatchNorm.
+    meets: ClassVar[bool] = False
+
+    #: What the layer is called in parameter names and tables; empty until a network names it.
+    name: str = ""
+    #: Whether this is only a part of another layer, such as its activation, and has no name of its own.
+    hidden: bool = False
+    #: False freezes the layer and those inside it: their arrays are not trained.
+    trainable: bool = True
+    #: Whether its arrays are being trained; the network says no for a frozen layer and those inside it.
+    learns: bool = True
+    #: Whether backward must return the input's gradient; the network says no where nothing before it learns.
+    needs_input_gradient: bool = True
+    #: The layer's place in the network, which keys its random draws.
+    number: int = 0
+    input_shape: Shape = ()
+    output_shape: Shape = ()
+    declarations: tuple[Declaration, ...] = ()
+    buffers: tuple[Declaration, ...] = ()
+
+    _xp: ArrayModule | str | None = None
+
+    def __init__(self, *, name: str | None = None, xp: ArrayModule | str | None = None) -> None:
+        self.name = name or ""
+        self._xp = xp
+
+    @property
+    def xp(self) -> ArrayModule:
+        """The array module: the one given, or what ``XPCNN_BACKEND`` says when it is needed."""
+        return resolve(self._xp)
+
+    @xp.setter
+    def xp(self, xp: ArrayModule | str | None) -> None:
+        self._xp = xp
+
+    @classmethod
+    def kind(cls) -> str:
+        """The layer's kind in names and files: ``conv2d`` for Conv2D, ``batch_norm`` for BatchNorm."""
+        return registry.name_of(cls)
+
+    def connect(self, input_shape: Shape) -> Shape:
+        """Build for an input shape (without the batch) and return the output shape."""
+        self.declarations = self.buffers = ()
+        self.input_shape = tuple(input_shape)
+        self.output_shape = tuple(self.build(self.input_shape))
+        return self.output_shape
+
+    def declare(self, name: str, shape: Shape, initializer: Initializer, *, decays: bool = False) -> None:
+        """Ask for a trainable array, in build; ``decays``: weight decay applies to it."""
+        declaration = Declaration(self.name or self.kind(), name, tuple(shape), initializer, decays)
+        self.declarations = (*self.declarations, declaration)
+
+    def declare_buffer(self, name: str, shape: Shape, initializer: Initializer) -> None:
+        """Ask for an array that is kept and saved but not trained, in build."""
+        declaration = Declaration(self.name or self.kind(), name, tuple(shape), initializer)
+        self.buffers = (*self.buffers, declaration)
+
+    def refuse(self, why: str, input_shape: Shape, advice: str) -> ValueError:
+        """Return the error for an input that the layer can't take."""
+        return ValueError(
+            f"{type(self).__name__} {self.name or self.kind()!r}: {why}. "
+            f"Received input shape {tuple(input_shape)}. {advice}"
+        )
+
+    def image_shape(self, input_shape: Shape) -> tuple[int, int, int]:
+        """Return (channels, height, width), or raise ValueError where the input is no image."""
+        if len(input_shape) != 3:
+            raise self.refuse(
+                "it takes images, (channels, height, width)",
+                input_shape,
+                "Put it before Flatten, or use Reshape((channels, height, width)).",
+            )
+        channels, height, width = input_shape
+        return channels, height, width
+
+    def parts(self) -> list[Layer]:
+        """Return what this layer is made of, in order: most are one part, themselves."""
+        return [self]
+
+    def build(self, input_shape: Shape) -> Shape:
+        """Declare arrays for an input shape (without the batch) and return the output shape."""
+        return input_shape
+
+    def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
+        """Return the output and its backward function."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward.")
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments but ``xp``, each from the attribute of the same name."""
+        return {key: getattr(self, key) for key in registry.parameters(type(self)) if key != "xp"}
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self.config().items() if key != "name")
+        return f"{type(self).__name__}({arguments})"

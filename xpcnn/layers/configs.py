@@ -1,0 +1,74 @@
+"""Layers as plain values for a model file, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpcnn import layers, registry
+from xpcnn.layers.base import Layer
+from xpcnn.registry import Named
+
+
+def to_plain(value: Any) -> Any:
+    """Return what JSON can hold of a layer, or of one of its arguments."""
+    if isinstance(value, Layer):
+        return {"layer": value.kind(), "trainable": value.trainable, **to_plain(value.config())}
+    if isinstance(value, Named):
+        return value.config()
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise TypeError(f"A layer's argument cannot be saved: {value!r}. Use numbers, text, lists or layers.")
+
+
+def kinds(custom_layers: Mapping[str, type[Layer]] | None = None) -> dict[str, type[Layer]]:
+    """Return every layer class by its kind; ``custom_layers`` are found by kind and by the name they are given.
+
+    Raises TypeError where ``custom_layers`` is no mapping of names to layer classes.
+    """
+    given = {} if custom_layers is None else custom_layers
+    if not isinstance(given, Mapping) or not all(isinstance(c, type) and issubclass(c, Layer) for c in given.values()):
+        raise TypeError(f'custom_layers holds layer classes by name, {{"Scale": Scale}}. Received: {custom_layers!r}.')
+    own = [getattr(layers, name) for name in layers.__all__]
+    known = {cls.kind(): cls for cls in own if isinstance(cls, type) and issubclass(cls, Layer) and cls is not Layer}
+    for name, cls in given.items():
+        known[name] = known[cls.kind()] = cls
+    return known
+
+
+def from_plain(value: Any, known: Mapping[str, type[Layer]]) -> Any:
+    """Return the layer, or the argument, that :func:`to_plain` was given.
+
+    Raises ValueError for an unknown kind, an unknown argument or a value that the layer refuses.
+    """
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [from_plain(item, known) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "layer" not in value:
+        return {key: from_plain(item, known) for key, item in value.items()}
+    arguments = dict(value)
+    kind, trainable = arguments.pop("layer"), arguments.pop("trainable", True)
+    if kind not in known:
+        raise ValueError(
+            f"There is no layer of the kind {kind!r}. Use one of: {', '.join(sorted(known))}; "
+            "give layers of your own with load(path, custom_layers={...})."
+        )
+    allowed = registry.parameters(known[kind]).keys() - {"xp"}
+    if not arguments.keys() <= allowed:
+        unknown = ", ".join(sorted(arguments.keys() - allowed))
+        raise ValueError(f"The layer {kind!r} takes {', '.join(sorted(allowed))}. Received: {unknown}.")
+    try:
+        layer = known[kind](**{key: from_plain(item, known) for key, item in arguments.items()})
+    except TypeError as error:
+        raise ValueError(f"The layer {kind!r} cannot be made from {arguments!r:.200} ({error}).") from error
+    layer.trainable = bool(trainable)
+    return layer

@@ -1,0 +1,113 @@
+"""Two-dimensional convolution."""
+
+from __future__ import annotations
+
+from xpcnn import initializers
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.layers.activation import activation_part
+from xpcnn.layers.base import Arrays, Backward, Context, Layer
+from xpcnn.layers.sizes import fitting_size
+from xpcnn.ops.convolution import convolution
+from xpcnn.ops.window import Window, check_padding, pair, resolve_padding
+from xpcnn.parameters import Shape
+from xpcnn.registry import whole
+
+PADDING_MODES = ("zeros", "edge")
+
+
+class Conv2D(Layer):
+    """Convolution layer: each output channel is the input seen through one filter, plus a bias.
+
+    y[n, k, p] = Σ weight[k, c, i, j] x[n, c, p strides + (i, j) dilation] + bias[k]  (a cross-correlation, as in all
+    libraries; Goodfellow, Bengio and Courville, "Deep learning", 2016, equation 9.6).
+
+    Input (n, channels, height, width), output (n, filters, rows, columns); weight (filters, channels / groups, rows,
+    columns), bias (filters,). kernel_size, strides, dilation: a number or (rows, columns). padding: "valid" (none),
+    "same" (ceil(size / strides) outputs, an odd row at the end), a number or (rows, columns). padding_mode: "zeros" or
+    "edge". groups: input and output channels are cut into this many parts that do not see each other.
+
+    Raises ValueError at build for a kernel that does not fit, or channels that the groups do not divide.
+
+    >>> Conv2D(10, 5, activation="relu").connect((1, 50, 50))
+    (10, 46, 46)
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = 1,
+        padding: str | int | tuple[int, int] = "valid",
+        padding_mode: str = "zeros",
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        activation: str | Layer | None = None,
+        use_bias: bool = True,
+        kernel_initializer: str | initializers.Initializer = "he_normal",
+        bias_initializer: str | initializers.Initializer = "zeros",
+        *,
+        name: str | None = None,
+        xp: ArrayModule | str | None = None,
+    ) -> None:
+        super().__init__(name=name, xp=xp)
+        self.filters = whole("filters", filters, 1)
+        self.kernel_size = pair(kernel_size, "kernel_size")
+        self.strides = pair(strides, "strides")
+        self.padding = check_padding(padding)
+        if padding_mode not in PADDING_MODES:
+            raise ValueError(f"padding_mode is one of {', '.join(PADDING_MODES)}. Received: {padding_mode!r}.")
+        self.padding_mode = padding_mode
+        self.dilation = pair(dilation, "dilation")
+        self.groups = whole("groups", groups, 1)
+        self.activation = activation
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self._activation = activation_part(activation)
+
+    def parts(self) -> list[Layer]:
+        """Return the convolution and its activation."""
+        return [self, *self._activation]
+
+    def build(self, input_shape: Shape) -> Shape:
+        """Declare weight and bias."""
+        channels, height, width = self.image_shape(input_shape)
+        if channels % self.groups or self.filters % self.groups:
+            raise self.refuse(
+                f"groups={self.groups} must divide both the {channels} input channels and the {self.filters} filters",
+                input_shape,
+                "Choose another number of groups or filters.",
+            )
+        self.window = Window(
+            self.kernel_size,
+            self.strides,
+            resolve_padding(self.padding, self.kernel_size, self.strides, self.dilation, (height, width)),
+            self.dilation,
+        )
+        size = fitting_size(self, self.window, input_shape)
+        shape = (self.filters, channels // self.groups, *self.kernel_size)
+        self.declare("weight", shape, self.kernel_initializer, decays=True)
+        if self.use_bias:
+            self.declare("bias", (self.filters,), self.bias_initializer)
+        return (self.filters, *size)
+
+    def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
+        """Convolve and add the bias."""
+        y, convolution_backward = convolution(
+            self.xp,
+            x,
+            params["weight"],
+            self.window,
+            context.workspace,
+            groups=self.groups,
+            padding_mode=self.padding_mode,
+        )
+        if self.use_bias:
+            y += params["bias"][:, None, None]
+
+        def backward(dy: Array, gradients: Arrays) -> Array:
+            if self.use_bias:
+                dy.sum(axis=(0, 2, 3), out=gradients["bias"])
+            return convolution_backward(dy, gradients["weight"], self.needs_input_gradient)
+
+        return y, backward

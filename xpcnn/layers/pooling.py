@@ -1,0 +1,105 @@
+"""Pooling layers."""
+
+from __future__ import annotations
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.layers.base import Arrays, Backward, Context, Layer
+from xpcnn.layers.sizes import fitting_size
+from xpcnn.ops import pooling
+from xpcnn.ops.window import Window, check_padding, pair, resolve_padding
+from xpcnn.parameters import Shape
+
+
+class Pool2D(Layer):
+    """What the three pooling layers share: a window of ``pool_size`` that moves by ``strides``.
+
+    Input (n, channels, height, width), output (n, channels, rows, columns). strides: default the pool's size. padding:
+    "valid", "same", a number or (rows, columns), smaller than the window. A ragged edge is left out, as in PyTorch.
+    """
+
+    def __init__(
+        self,
+        pool_size: int | tuple[int, int] = 2,
+        strides: int | tuple[int, int] | None = None,
+        padding: str | int | tuple[int, int] = "valid",
+        *,
+        name: str | None = None,
+        xp: ArrayModule | str | None = None,
+    ) -> None:
+        super().__init__(name=name, xp=xp)
+        self.pool_size = pair(pool_size, "pool_size")
+        self.strides = self.pool_size if strides is None else pair(strides, "strides")
+        self.padding = check_padding(padding)
+        if isinstance(self.padding, tuple) and any(p >= k for p, k in zip(self.padding, self.pool_size, strict=True)):
+            raise ValueError(
+                f"padding must be smaller than the window, or a window could lie outside the image. "
+                f"Received: padding={padding!r} with pool_size={self.pool_size}."
+            )
+
+    def build(self, input_shape: Shape) -> Shape:
+        """Resolve the window for the input."""
+        channels, height, width = self.image_shape(input_shape)
+        padding = resolve_padding(self.padding, self.pool_size, self.strides, (1, 1), (height, width))
+        self.window = Window(self.pool_size, self.strides, padding)
+        return (channels, *fitting_size(self, self.window, input_shape))
+
+
+class MaxPool2D(Pool2D):
+    """Largest cell of every window; the border never wins, and the first of equal cells takes the gradient.
+
+    >>> MaxPool2D(2).connect((10, 46, 46))
+    (10, 23, 23)
+    """
+
+    def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
+        """Take the largest cells."""
+        y, backward = pooling.extreme_pool(
+            self.xp, x, self.window, context.workspace, largest=True, training=context.training
+        )
+        return y, lambda dy, gradients: backward(dy)
+
+
+class MinPool2D(Pool2D):
+    """Smallest cell of every window; the border never wins, and the first of equal cells takes the gradient."""
+
+    def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
+        """Take the smallest cells."""
+        y, backward = pooling.extreme_pool(
+            self.xp, x, self.window, context.workspace, largest=False, training=context.training
+        )
+        return y, lambda dy, gradients: backward(dy)
+
+
+class AveragePool2D(Pool2D):
+    """Average of every window over the cells inside the image; the border is not counted."""
+
+    def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
+        """Average the windows."""
+        y, backward = pooling.average_pool(self.xp, x, self.window, context.workspace)
+        return y, lambda dy, gradients: backward(dy)
+
+
+class GlobalAveragePool2D(Layer):
+    """Average of each channel over the whole image: (n, channels, height, width) to (n, channels)."""
+
+    def build(self, input_shape: Shape) -> Shape:
+        """Drop height and width."""
+        return self.image_shape(input_shape)[:1]
+
+    def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
+        """Average the images."""
+        y, backward = pooling.global_average_pool(self.xp, x, context.workspace)
+        return y, lambda dy, gradients: backward(dy)
+
+
+class GlobalMaxPool2D(Layer):
+    """Largest cell of each channel over the whole image: (n, channels, height, width) to (n, channels)."""
+
+    def build(self, input_shape: Shape) -> Shape:
+        """Drop height and width."""
+        return self.image_shape(input_shape)[:1]
+
+    def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
+        """Take the largest cells."""
+        y, backward = pooling.global_max_pool(self.xp, x, context.workspace)
+        return y, lambda dy, gradients: backward(dy)

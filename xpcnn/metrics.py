@@ -1,0 +1,248 @@
+"""Metrics: counts that add up over shards and batches on the device, and the figure made of them on the host.
+
+A metric sees probabilities (n, width) and labels (n,); with one output the classes are 0 and 1, divided at
+0.5.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpcnn import losses
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.losses import Loss
+from xpcnn.registry import Named, Registry, whole
+from xpcnn.targets import Targets, encode
+
+HostArray = np.ndarray[Any, Any]
+
+
+class Metric(Named):
+    """Base of the metrics."""
+
+    #: Whether the targets must be classes; a metric of anything else compares with rows.
+    needs_classes = True
+
+    def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
+        """Return 1-D int64 counts of ``xp`` for these samples; those of other samples can be added.
+
+        outputs: (n, width) probabilities; labels: (n,) int64, in range. No value is read back from the
+        device.
+        """
+        raise NotImplementedError
+
+    def result(self, sums: HostArray) -> Any:
+        """Return the metric for counts that were added up and copied to the host."""
+        raise NotImplementedError
+
+
+def _by_class(xp: ArrayModule, outputs: Array) -> Array:
+    """Return a column for each class: one output p becomes 1 - p and p."""
+    return xp.concatenate((1.0 - outputs, outputs), axis=1) if outputs.shape[1] == 1 else outputs
+
+
+def _hits_and_count(xp: ArrayModule, hits: Array) -> Array:
+    counts = xp.full(2, hits.size, dtype=np.int64)
+    counts[0] = hits.sum()
+    return counts
+
+
+def _share(sums: HostArray) -> float:
+    hits, count = sums
+    return float(hits / count) if count else float("nan")
+
+
+class Accuracy(Metric):
+    """The share of samples whose largest output is that of their class; NaN for no samples.
+
+    >>> accuracy = Accuracy()
+    >>> accuracy.result(accuracy.sums(np, np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1])))
+    0.5
+    """
+
+    def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
+        """Return (hits, samples)."""
+        return _hits_and_count(xp, _by_class(xp, outputs).argmax(axis=1) == labels)
+
+    def result(self, sums: HostArray) -> float:
+        """Return hits / samples."""
+        return _share(sums)
+
+
+class TopK(Metric):
+    """The share of samples whose class is among the ``k`` largest outputs; 1 for k classes or fewer.
+
+    Of equal outputs the lower class comes first, as in ``argmax``, and outputs that are NaN come before all
+    others, so a constant or broken model gets no credit. The metric is called "top_5" for k = 5.
+    """
+
+    name = "top_k"
+
+    def __init__(self, k: int = 5) -> None:
+        self.k = whole("k", k, 1)
+        self.name = f"top_{self.k}"
+
+    def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
+        """Return (hits, samples)."""
+        outputs = _by_class(xp, outputs)
+        classes = xp.arange(outputs.shape[1])
+        labels = labels.reshape(-1, 1)
+        own = xp.take_along_axis(outputs, labels, axis=1)
+        # "Not less" and not "greater": a NaN, which compares with nothing, is ahead.
+        ahead = xp.where(classes < labels, ~(outputs < own), ~(outputs <= own)) & (classes != labels)
+        return _hits_and_count(xp, ahead.sum(axis=1) < self.k)
+
+    def result(self, sums: HostArray) -> float:
+        """Return hits / samples."""
+        return _share(sums)
+
+
+class ConfusionMatrix(Metric):
+    """How many samples of each class (rows) were predicted as each class (columns), an int64 matrix."""
+
+    def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
+        """Return the matrix in row-major order."""
+        outputs = _by_class(xp, outputs)
+        classes = xp.arange(outputs.shape[1])
+        # A product of one-hot matrices counts without colliding writes; float32 is exact up to 2^24.
+        true = (labels.reshape(-1, 1) == classes).astype(np.float32)
+        predicted = (outputs.argmax(axis=1).reshape(-1, 1) == classes).astype(np.float32)
+        return (true.T @ predicted).astype(np.int64).reshape(-1)
+
+    def result(self, sums: HostArray) -> Any:
+        """Return the square matrix."""
+        return sums.reshape(round(sums.size**0.5), -1).astype(np.int64)
+
+
+class _Macro(ConfusionMatrix):
+    """The mean over the classes that occur, as label or as prediction, of a figure of each class."""
+
+    def result(self, sums: HostArray) -> float:
+        """Return the mean, or NaN for no samples."""
+        confusion = super().result(sums)
+        occurs = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
+        figures: HostArray = getattr(per_class(confusion), self.name)[occurs]
+        return float(figures.mean()) if figures.size else float("nan")
+
+
+class Precision(_Macro):
+    """Macro precision: of the samples predicted as a class, the share that is of it, averaged over classes.
+
+    The mean is over classes that occur as label or prediction; 0 for a class never predicted.
+    """
+
+
+class Recall(_Macro):
+    """Macro recall: of the samples of a class, the share predicted as it, averaged over classes.
+
+    The mean is over classes that occur as label or prediction; 0 for a class that is no sample's.
+    """
+
+
+class F1(_Macro):
+    """Macro F1: the harmonic mean of precision and recall, averaged over classes.
+
+    The mean is over classes that occur as label or prediction. Van Rijsbergen, "Information retrieval", 1979.
+    """
+
+
+class LossValue(Metric):
+    """A loss as a metric: its mean over the samples, from probabilities, without any weights."""
+
+    needs_classes = False
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
+        self.name = loss.name
+
+    def config(self) -> dict[str, Any]:
+        """Return the loss's configuration, which stands for the metric too."""
+        return self.loss.config()
+
+    def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
+        """Return (sum of the loss, what to divide it by); labels: rows (n, width)."""
+        value, _, _ = self.loss.evaluate(xp, outputs, labels, None, 1.0, from_logits=False)
+        return xp.stack([value, xp.full((), self.loss.terms(*outputs.shape), dtype=outputs.dtype)])
+
+    def result(self, sums: HostArray) -> float:
+        """Return the mean."""
+        return float(sums[0] / sums[1])
+
+
+class PerClass(NamedTuple):
+    """Figures of each class, float64 (classes,), and support, the number of its samples, int64."""
+
+    precision: HostArray
+    recall: HostArray
+    f1: HostArray
+    support: HostArray
+
+
+def confusion_matrix(labels: Any, predicted: Any, classes: int) -> HostArray:
+    """Return the int64 (classes, classes) counts, rows true, columns predicted, of two host arrays (n,).
+
+    Raises ValueError for arrays of different length or classes out of range.
+
+    >>> confusion_matrix([0, 1, 1], [0, 1, 0], classes=2).tolist()
+    [[1, 0], [1, 1]]
+    """
+    labels, predicted = np.asarray(labels, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
+    if labels.ndim != 1 or labels.shape != predicted.shape:
+        raise ValueError(
+            "Labels and predictions must be two lists of the same length. "
+            f"Received: shapes {labels.shape} and {predicted.shape}."
+        )
+    both = np.concatenate((labels, predicted))
+    if both.size and (both.min() < 0 or both.max() >= classes):
+        raise ValueError(f"Classes must be from 0 to {classes - 1}. Received: {both.min()} to {both.max()}.")
+    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def per_class(confusion: HostArray) -> PerClass:
+    """Return precision, recall, F1 and support of each class of a confusion matrix; 0 where a divisor is 0.
+
+    >>> per_class(np.array([[1, 0], [1, 1]])).recall.tolist()
+    [1.0, 0.5]
+    """
+    hits, support, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    return PerClass(
+        precision=hits / np.maximum(predicted, 1),
+        recall=hits / np.maximum(support, 1),
+        f1=2 * hits / np.maximum(support + predicted, 1),
+        support=support,
+    )
+
+
+def with_targets(metrics: Sequence[Metric], targets: Targets, y: Any, width: int) -> list[tuple[Metric, HostArray]]:
+    """Return each metric with what it compares the outputs with: classes (n,), or rows (n, width) as they were given.
+
+    targets: ``y`` as the loss prepared it, which may have weighted and smoothed its rows.
+    """
+    return [
+        (metric, targets.labels)
+        if metric.needs_classes and targets.labels is not None
+        else (metric, encode(y, width, targets.rows.dtype)[0])
+        for metric in metrics
+    ]
+
+
+_REGISTRY = Registry("metric", Metric, [Accuracy, TopK, Precision, Recall, F1, ConfusionMatrix])
+
+
+def get(metric: Metric | Loss | str | Mapping[str, Any]) -> Metric:
+    """Return the metric for a name, a configuration or an object; "top_3" is ``TopK(3)``, a loss is a metric too.
+
+    Raises ValueError for an unknown name, listing those that exist, and TypeError for anything else.
+
+    >>> get("top_3")
+    TopK(k=3)
+    """
+    name = metric.get("name") if isinstance(metric, Mapping) else metric
+    if isinstance(metric, Loss) or name in losses.NAMES:
+        return LossValue(losses.get(metric))  # type: ignore[arg-type]  # a metric object has no loss's name
+    numbered = re.fullmatch(r"top_(\d{1,9})", metric) if isinstance(metric, str) else None
+    return TopK(int(numbered[1])) if numbered else _REGISTRY.get(metric)

@@ -1,0 +1,350 @@
+"""The model as users know it: compile, fit, evaluate, predict, summary, save and load."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpcnn import draws, files, inputs, losses, model_file, optimizers
+from xpcnn import metrics as metrics_
+from xpcnn.backend import Array, ArrayModule, resolve, to_host
+from xpcnn.data import Preprocessing
+from xpcnn.data.augmentation import Augmentation
+from xpcnn.data.augmentation import augment as augmentation_of
+from xpcnn.data.splits import stratified_split
+from xpcnn.layers import Context, Layer
+from xpcnn.losses import Loss
+from xpcnn.metrics import Metric
+from xpcnn.network import Network
+from xpcnn.optimizers import Optimizer
+from xpcnn.parameters import Shape
+from xpcnn.registry import Number, whole
+from xpcnn.summary import summary_table
+from xpcnn.targets import Targets
+from xpcnn.training import evaluation
+from xpcnn.training.callbacks import Callback
+from xpcnn.training.history import History
+from xpcnn.training.loop import Fit, Samples
+from xpcnn.training.shards import Runner
+
+HostArray = np.ndarray[Any, Any]
+
+
+class Sequential:
+    """A stack of layers that is trained and used as one.
+
+    layers: in order; :meth:`add` appends more. input_shape: (channels, height, width) of one image. xp: an array
+    module, "numpy", "cupy", "auto" or None (what ``XPCNN_BACKEND`` says). seed: keys the initial weights. Arrays are
+    (batch, channels, height, width), float32 inside. ``class_names`` and ``preprocessing`` are kept in the model file.
+
+    Raises ValueError for a stack that cannot be built, naming the layer, BackendError for a backend that is not there.
+
+    >>> from xpcnn import layers
+    >>> model = Sequential([layers.Flatten(), layers.Dense(3, activation="softmax")], input_shape=(1, 4, 4))
+    >>> model.predict(np.zeros((2, 1, 4, 4))).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer] = (),
+        input_shape: Shape | None = None,
+        xp: ArrayModule | str | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.layers = [_checked_layer(layer) for layer in layers]
+        self.input_shape = None if input_shape is None else _checked_shape(input_shape)
+        self.seed = draws.check_seed(seed)
+        given = (one._xp for one in self.layers if one._xp is not None)
+        self.xp = resolve(xp if xp is not None else next(given, None))
+        self.class_names: tuple[str, ...] | None = None
+        self.preprocessing: Preprocessing | None = None
+        self.optimizer: Optimizer | None = None
+        self.loss: Loss | None = None
+        self.metrics: list[Metric] = []
+        self.epochs = 0
+        self._network: Network | None = None
+        if self.layers and self.input_shape is not None:
+            _ = self.network  # an impossible stack is refused here, not at the first use
+
+    def add(self, layer: Layer) -> None:
+        """Append a layer; the weights of those before it stay. An impossible one is refused and changes nothing."""
+        if self._network is not None:
+            grown = Network([*self.layers, _checked_layer(layer)], self._network.input_shape, self.xp, self.seed)
+            grown.set_values(grown.host_values() | self._network.host_values())
+            self._network = grown
+        self.layers.append(_checked_layer(layer))
+
+    @property
+    def network(self) -> Network:
+        """The built stack; building it is what the first use does."""
+        return self._network if self._network is not None else self.build()
+
+    def build(self, values: Mapping[str, HostArray] | None = None) -> Network:
+        """Build the stack anew, with these values of all parameters and buffers, or with first values drawn.
+
+        Raises ValueError for a stack that cannot be built, or values that do not fit it.
+        """
+        if self.input_shape is None or not self.layers:
+            raise ValueError(
+                "The model has no layers or no input_shape yet. "
+                "Use Sequential([...], input_shape=(channels, height, width))."
+            )
+        self._network = Network(self.layers, self.input_shape, self.xp, self.seed, values=values)
+        return self._network
+
+    @property
+    def backend(self) -> str:
+        """The name of the array module: "numpy" or "cupy"."""
+        return str(self.xp.__name__)
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """The trainable arrays by name, {"conv2d_1.weight": view, …}: writing into one changes the model."""
+        return self.network.layout.views(self.network.parameters)
+
+    def to(self, xp: ArrayModule | str) -> Sequential:
+        """Move parameters, buffers and the optimiser's state to another array module; returns the model."""
+        self.xp = resolve(xp)
+        if self._network is not None:
+            self._network.to(self.xp)
+        if self.optimizer is not None:
+            self.optimizer.to(self.xp)
+        return self
+
+    def compile(
+        self,
+        optimizer: Optimizer | str = "adam",
+        loss: Loss | str = "cross_entropy",
+        metrics: Sequence[Metric | Loss | str] | None = None,
+    ) -> None:
+        """Choose optimiser, loss and metrics, by object or by name; a loss's name is a metric too.
+
+        metrics: default accuracy, for losses of classes. Raises ValueError for a name that does not exist.
+        """
+        chosen_optimizer, chosen_loss = optimizers.get(optimizer), losses.get(loss)
+        if metrics is None:
+            metrics = ["accuracy"] if chosen_loss.activation else []
+        self.metrics = [metrics_.get(metric) for metric in metrics]
+        self.optimizer, self.loss = chosen_optimizer, chosen_loss
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_split: float = 0.0,
+        validation_data: tuple[Any, Any] | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        callbacks: Sequence[Callback] = (),
+        verbose: int = 1,
+        shards: int | None = None,
+        threads: int | None = None,
+        class_weight: Mapping[int, float] | Sequence[float] | None = None,
+        sample_weight: Any = None,
+        augment: Augmentation | str | None = None,
+        data_format: str = "channels_first",
+    ) -> History:
+        """Train on images x (n, channels, height, width) and labels y: whole numbers (n,) or rows (n, outputs).
+
+        validation_split: the part of each class kept out of training and measured after every epoch, drawn by the
+        seed; validation_data: (x, y) to measure instead. seed: keys shuffles, dropout and augmentation. verbose=n
+        prints every n-th epoch. shards: pieces a batch is cut into (default: about 16 images each), threads: how many
+        run at once (default: all processors); the same shards give the same bits on any number of threads. A second
+        fit goes on from the first.
+
+        Raises RuntimeError before compile, ValueError for arrays that do not fit.
+        """
+        optimizer, loss = self._compiled()
+        epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
+        x, y = self._samples(x, y, data_format)
+        labels = self._measurable_targets(y, None).labels
+        weights = inputs.sample_weights(sample_weight, class_weight, labels, len(y), self._width())
+        rows, validate = np.arange(len(y)), None
+        if validation_data is not None:
+            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+                raise ValueError(f"validation_data is a pair (x, y). Received: {reprlib.repr(validation_data)}.")
+            vx, vy = self._samples(*validation_data, data_format)
+            validate = self._validator(vx, vy, None, max(batch_size, 256), threads)
+        elif validation_split:
+            rows, held = _split(labels, len(y), validation_split, seed)
+            held_weights = None if weights is None else weights[held]
+            validate = self._validator(x[held], y[held], held_weights, max(batch_size, 256), threads)
+        self._targets(y[rows], None if weights is None else weights[rows])
+        fit = Fit(
+            self,
+            self.network,
+            optimizer,
+            loss,
+            self.metrics,
+            seed=draws.check_seed(seed),
+            first_epoch=self.epochs,
+        )
+        return fit.run(
+            Samples(x, y, weights, rows),
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            validate=validate,
+            augment=augmentation_of(augment) if isinstance(augment, str) else augment,
+            shards=shards,
+            threads=threads,
+            callbacks=callbacks,
+            verbose=verbose,
+        )
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int = 256,
+        sample_weight: Any = None,
+        threads: int | None = None,
+        data_format: str = "channels_first",
+    ) -> dict[str, Any]:
+        """Return {"loss": …, "accuracy": …} for images and labels, in prediction."""
+        x, y = self._samples(x, y, data_format)
+        return self._validator(x, y, sample_weight, batch_size, threads)()
+
+    def predict(
+        self, x: Any, batch_size: int = 256, threads: int | None = None, data_format: str = "channels_first"
+    ) -> HostArray:
+        """Return the outputs (n, classes) for images (n, channels, height, width) or for one image, as NumPy array."""
+        x = inputs.images(x, self.network.input_shape, data_format)
+        return evaluation.infer(self.network, x, batch_size, threads)
+
+    def loss_and_gradients(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, dict[str, HostArray]]:
+        """Return the mean loss of a batch and the gradient of every parameter, in training mode, changing nothing."""
+        _, loss = self._compiled()
+        x, y = self._samples(x, y)
+        targets = self._targets(y, sample_weight)
+        with Runner(self.network, len(x)) as runner:
+            runner.prepare_training(loss)
+            x = np.asarray(x[:], dtype=self.network.dtype)
+            result = runner.train(x, targets, loss, [], self.seed, 0)
+        return float(result.loss), self.network.layout.views(to_host(result.gradient))
+
+    def activations(self, x: Any) -> dict[str, HostArray]:
+        """Return the output of every layer in prediction, {"conv2d_1": array (n, …), …}."""
+        x = np.asarray(inputs.images(x, self.network.input_shape)[:], dtype=self.network.dtype)
+        workspaces = self.network.borrow_workspaces(1)
+        try:
+            outputs = self.network.activations(self.xp.asarray(x), Context(workspaces[0]))
+            return {name: np.array(to_host(output), order="C") for name, output in outputs.items()}
+        finally:
+            for workspace in workspaces:
+                workspace.reset()
+            self.network.return_workspaces(workspaces)
+
+    def get_weights(self) -> dict[str, HostArray]:
+        """Return copies of all parameters and buffers by name."""
+        return {name: np.array(value) for name, value in self.network.host_values().items()}
+
+    def set_weights(self, weights: Mapping[str, Any]) -> None:
+        """Write all parameters and buffers, by name, in place.
+
+        Raises ValueError, with nothing written, where names or shapes differ or values are no numbers.
+        """
+        dtype = self.network.dtype
+        self.network.set_values({name: np.asarray(value, dtype=dtype) for name, value in weights.items()})
+
+    def summary(self) -> str:
+        """Print and return a table of the layers: input and output shapes, activation, bias, parameters, bytes."""
+        table = summary_table(self.network)
+        print(table)
+        return table
+
+    def save(self, path: files.PathLike) -> None:
+        """Write layers, weights, class names and preprocessing to one safetensors file; the model stays where it is.
+
+        What it was compiled with is kept too, unless a part of it is of a class of one's own. Raises OSError for a
+        path that cannot be written, TypeError for a layer's argument that cannot be saved, ValueError for class names
+        that are not one for each output.
+        """
+        model_file.save(self, path)
+
+    def _compiled(self) -> tuple[Optimizer, Loss]:
+        if self.optimizer is None or self.loss is None:
+            raise RuntimeError(
+                'The model is not compiled. Call model.compile(optimizer="adam", loss="cross_entropy") first.'
+            )
+        return self.optimizer, self.loss
+
+    def _width(self) -> int:
+        shape = self.network.output_shape
+        if len(shape) != 1:
+            raise ValueError(
+                f"To learn, a model must end in flat outputs, (classes,). Its last layer gives {shape}. Add Flatten()."
+            )
+        return shape[0]
+
+    def _samples(self, x: Any, y: Any, data_format: str = "channels_first") -> tuple[Any, HostArray]:
+        """Check images and labels together."""
+        x = inputs.images(x, self.network.input_shape, data_format)
+        return x, inputs.labels(y, len(x))
+
+    def _targets(self, y: HostArray, weights: Any) -> Targets:
+        """Check all targets at once, before anything is computed."""
+        _, loss = self._compiled()
+        targets = loss.prepare(y, self._width(), weights, self.network.dtype)
+        if targets.normalizer == 0:
+            raise ValueError("All samples weigh 0, so there is nothing to average. Give one a weight above 0.")
+        return targets
+
+    def _measurable_targets(self, y: HostArray, weights: Any) -> Targets:
+        """Check all targets, and that the metrics can be computed for them."""
+        targets = self._targets(y, weights)
+        unfit = [metric.name for metric in self.metrics if metric.needs_classes]
+        if targets.labels is None and unfit:
+            raise ValueError(
+                f"The targets are no classes, which {', '.join(unfit)} needs. Compile with metrics=[] or a loss's name."
+            )
+        return targets
+
+    def _validator(
+        self, x: Any, y: HostArray, weights: Any, batch_size: int, threads: int | None
+    ) -> Callable[[], dict[str, Any]]:
+        """Check the targets and return a function that measures them."""
+        _, loss = self._compiled()
+        self._measurable_targets(y, weights)
+        return lambda: evaluation.evaluate(self.network, loss, self.metrics, x, y, weights, batch_size, threads)
+
+
+def load(
+    path: files.PathLike,
+    xp: ArrayModule | str | None = None,
+    custom_layers: Mapping[str, type[Layer]] | None = None,
+) -> Sequential:
+    """Return the model of a file that :meth:`Sequential.save` wrote, compiled as it was.
+
+    custom_layers: {"Scale": Scale, …}, the classes of layers of one's own. Raises FileNotFoundError, ValueError where
+    the file is no model, is damaged, or holds a layer that is not known, TypeError for custom_layers that are no
+    layer classes, BackendError.
+    """
+    return model_file.load(path, custom_layers, lambda shape, seed: Sequential((), shape, xp, seed))
+
+
+def _checked_layer(layer: Any) -> Layer:
+    if not isinstance(layer, Layer):
+        raise TypeError(f"A model is made of layers, such as layers.Dense(8). Received: {layer!r}.")
+    return layer
+
+
+def _checked_shape(shape: Any) -> Shape:
+    """Return an input shape as a tuple, or raise ValueError."""
+    if not isinstance(shape, tuple | list) or not shape:
+        raise ValueError(f"input_shape is (channels, height, width). Received: {reprlib.repr(shape)}.")
+    return tuple(whole("Each size of input_shape", n, 1) for n in shape)
+
+
+def _split(labels: HostArray | None, n: int, fraction: float, seed: int) -> tuple[HostArray, HostArray]:
+    """Return the rows to train on and those to keep for validation, each class in proportion."""
+    if not isinstance(fraction, Number) or not 0 < fraction < 1:
+        raise ValueError(f"validation_split lies between 0 and 1. Received: {fraction!r}.")
+    split = stratified_split(np.zeros(n, dtype=np.int64) if labels is None else labels, fraction, 0.0, seed)
+    return split.train, split.test

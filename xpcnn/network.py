@@ -1,0 +1,291 @@
+"""A built stack of layers: its program, its parameters, and the passes of one piece of a batch."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from xpcnn import draws
+from xpcnn.backend import Array, ArrayModule, to_device, to_host
+from xpcnn.layers import Activation, Context, Layer, Meeting
+from xpcnn.layers.residual import Add, Save
+from xpcnn.losses import Loss
+from xpcnn.ops.workspace import Workspace, to_batch_last
+from xpcnn.parameters import Declaration, Layout, Shape
+from xpcnn.plan import join
+
+#: A pass over one piece of a batch: it yields what its piece brings to a meeting and receives what all brought.
+Pass: TypeAlias = Generator[Meeting, Any, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One elementary layer of the program, and the named layers whose output its result is."""
+
+    layer: Layer
+    completes: tuple[str, ...]
+
+
+class Program(NamedTuple):
+    """The layers to run, joined where that is cheaper, and whether they end in the logits of the last activation."""
+
+    layers: tuple[Layer, ...]
+    from_logits: bool
+
+
+class TrainingResult(NamedTuple):
+    """What one piece of a batch gives: its share of the loss, its probabilities and new values of buffers."""
+
+    loss: Array
+    probabilities: Array
+    buffers: dict[str, dict[str, Array]]
+
+
+def walk(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """Yield every layer and part, inner ones first, in the order of their work."""
+    for layer in layers:
+        yield from walk(part for part in layer.parts() if part is not layer)
+        yield layer
+
+
+class Network:
+    """Layers connected for one input shape, (channels, height, width) as a rule.
+
+    Building names every layer (``conv2d_1``, …: counted per kind, in order), infers shapes, lays all parameters in one
+    flat array and draws their first values on the host, each keyed by the seed and its own number. ``dtype`` is
+    float32 but in gradient checks. values: {"conv2d_1.weight": array, …} to begin with instead.
+
+    Raises ValueError for a stack that can't be built, or a name that stands twice.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        input_shape: Shape,
+        xp: ArrayModule,
+        seed: int = 0,
+        dtype: Any = np.float32,
+        values: Mapping[str, np.ndarray[Any, Any]] | None = None,
+    ) -> None:
+        self.layers = list(layers)
+        self.input_shape = tuple(input_shape)
+        self.dtype = np.dtype(dtype)
+        self._lock = threading.Lock()
+        self._workspaces: list[Workspace] = []
+        self._name_layers()
+        self.steps: tuple[Step, ...] = tuple(step for layer in self.layers for step in _steps_of(layer))
+        self.output_shape = self._connect()
+        self.layout = Layout(d for step in self.steps for d in step.layer.declarations)
+        self.buffer_layout = Layout(d for step in self.steps for d in step.layer.buffers)
+        if values is not None:
+            check_values(values, (*self.layout.declarations, *self.buffer_layout.declarations))
+        self.parameters: Array = self._fill(self.layout, seed, values)
+        self.buffers: Array = self._fill(self.buffer_layout, seed, values)
+        self.to(xp)
+
+    def _name_layers(self) -> None:
+        counts: Counter[str] = Counter()
+        taken: set[str] = set()
+        for layer in walk(self.layers):
+            if layer.hidden:
+                continue
+            counts[layer.kind()] += 1
+            if not layer.name:
+                layer.name = f"{layer.kind()}_{counts[layer.kind()]}"
+            if layer.name in taken:
+                raise ValueError(
+                    f"Two layers are called {layer.name!r}. Use each layer object once, and each name once."
+                )
+            taken.add(layer.name)
+
+    def _connect(self) -> Shape:
+        """Build every step for the shape it gets."""
+        shape = self.input_shape
+        for number, step in enumerate(self.steps):
+            step.layer.number = number
+            shape = step.layer.connect(shape)
+        for layer in walk(self.layers):
+            first, last = _steps_of(layer)[0].layer, _steps_of(layer)[-1].layer
+            layer.input_shape, layer.output_shape = first.input_shape, last.output_shape
+        return shape
+
+    def _fill(
+        self, layout: Layout, seed: int, values: Mapping[str, np.ndarray[Any, Any]] | None
+    ) -> np.ndarray[Any, Any]:
+        """Return a flat host array with the values given, or with first values drawn."""
+        flat = np.zeros(layout.size, dtype=self.dtype)
+        for number, declaration in enumerate(layout.declarations):
+            if values is None:
+                drawn = declaration.initializer(draws.generator(seed, "weights", number), declaration.shape)
+                flat[layout.span(declaration)] = drawn.ravel()
+            else:
+                flat[layout.span(declaration)] = values[declaration.full_name].ravel()
+        return flat
+
+    def to(self, xp: ArrayModule) -> None:
+        """Move parameters and buffers to an array module, and compute there from now on."""
+        self.xp = xp
+        for layer in walk(self.layers):
+            layer.xp = xp
+        self.parameters = to_device(xp, self.parameters)
+        self.buffers = to_device(xp, self.buffers)
+        views = self.layout.layer_views(self.parameters)
+        for name, buffers in self.buffer_layout.layer_views(self.buffers).items():
+            views.setdefault(name, {}).update(buffers)
+        self._views = views
+        layers = [step.layer for step in self.steps]
+        self._programs = {False: Program(join(layers), False), True: Program(join(layers[:-1]), True)}
+
+    def host_values(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return every parameter and buffer by name, on the host: views where the network is there."""
+        values = self.layout.views(to_host(self.parameters))
+        return values | self.buffer_layout.views(to_host(self.buffers))
+
+    def set_values(self, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Write every parameter and buffer by name, in place; ValueError, with nothing written, if one does not fit."""
+        check_values(values, (*self.layout.declarations, *self.buffer_layout.declarations))
+        for layout, flat in ((self.layout, self.parameters), (self.buffer_layout, self.buffers)):
+            for name, view in layout.views(flat).items():
+                view[...] = to_device(self.xp, values[name].astype(self.dtype, copy=False))
+
+    def update_buffers(self, values: Mapping[str, Mapping[str, Array]]) -> None:
+        """Write new values of buffers, by layer, in place."""
+        for layer, buffers in values.items():
+            for name, value in buffers.items():
+                self._views[layer][name][...] = value
+
+    def borrow_workspaces(self, count: int) -> list[Workspace]:
+        """Lend working memory to one run; runs at the same time get different ones."""
+        with self._lock:
+            lent = [workspace for workspace in self._workspaces if workspace.xp is self.xp][:count]
+            self._workspaces = [workspace for workspace in self._workspaces if workspace not in lent]
+        return lent + [Workspace(self.xp) for _ in range(count - len(lent))]
+
+    def return_workspaces(self, workspaces: list[Workspace]) -> None:
+        """Take working memory back for the next run."""
+        with self._lock:
+            self._workspaces += workspaces
+
+    def frozen(self) -> set[str]:
+        """Return the names of the layers that are not to be trained, those inside a frozen layer included."""
+        frozen = (inner for layer in walk(self.layers) if not layer.trainable for inner in walk([layer]))
+        return {layer.name for layer in frozen if not layer.hidden}
+
+    def program(self, loss: Loss | None = None) -> Program:
+        """Return the joined program; for a ``loss`` that computes the last activation better itself, without that."""
+        last = self.steps[-1].layer
+        takes_over = loss is not None and isinstance(last, Activation) and last.activation == loss.activation
+        return self._programs[takes_over]
+
+    def plan_training(self, loss: Loss) -> None:
+        """Note what learns: backward ends at the first layer that does, whose input's gradient nobody needs."""
+        frozen = self.frozen()
+        for step in self.steps:
+            step.layer.learns = step.layer.name not in frozen
+        layers = self.program(loss).layers
+        learning = [bool(layer.declarations) and layer.name not in frozen for layer in layers]
+        self.first_learning = learning.index(True) if any(learning) else len(layers)
+        for index, layer in enumerate(layers):
+            layer.needs_input_gradient = index > self.first_learning
+
+    def infer(self, x: Array, context: Context, program: Program) -> Array:
+        """Return the output of a program for ``x``, (n, *input_shape), in prediction."""
+        x = to_batch_last(x, context.workspace)
+        stack: list[Array] = []
+        for layer in program.layers:
+            x, _ = _complete(self._forward(layer, x, stack, context))
+        return x
+
+    def activations(self, x: Array, context: Context) -> dict[str, Array]:
+        """Return {"conv2d_1": output, …} for every named layer, in prediction and in order of completion."""
+        outputs: dict[str, Array] = {}
+        x = to_batch_last(x, context.workspace)
+        stack: list[Array] = []
+        for step in self.steps:
+            x, _ = _complete(self._forward(step.layer, x, stack, context))
+            outputs.update(dict.fromkeys(step.completes, x))
+        return outputs
+
+    def train(
+        self,
+        x: Array,
+        rows: Array,
+        weights: Array | None,
+        normalizer: float,
+        loss: Loss,
+        gradients: Mapping[str, Mapping[str, Array]],
+        context: Context,
+    ) -> Pass:
+        """Run one piece of a batch forward and backward, as a :data:`Pass` that returns a :class:`TrainingResult`.
+
+        rows, weights, normalizer: the piece's targets as the loss prepared them; the normalizer is the whole batch's,
+        so that losses and gradients of pieces add up. gradients: views of the piece's flat gradient, by layer.
+        """
+        program = self.program(loss)
+        x = to_batch_last(x, context.workspace)
+        stack: list[Array] = []
+        backwards: list[Any] = []
+        for layer in program.layers:
+            x, backward = yield from self._forward(layer, x, stack, context)
+            backwards.append(backward)
+        value, dy, probabilities = loss.evaluate(self.xp, x, rows, weights, normalizer, from_logits=program.from_logits)
+        for index in range(len(backwards) - 1, self.first_learning - 1, -1):
+            layer = program.layers[index]
+            if isinstance(layer, Add):
+                stack.append(dy)
+            elif isinstance(layer, Save):
+                dy = dy + stack.pop()
+            elif layer.meets:
+                dy = yield from backwards[index](dy, gradients.get(layer.name, {}))
+            else:
+                dy = backwards[index](dy, gradients.get(layer.name, {}))
+        return TrainingResult(value, probabilities, context.buffers)
+
+    def _forward(self, layer: Layer, x: Array, stack: list[Array], context: Context) -> Pass:
+        """Run one layer forward; returns (output, backward)."""
+        if isinstance(layer, Save):
+            stack.append(x)
+            return x, None
+        if isinstance(layer, Add):
+            return x + stack.pop(), None
+        params = self._views.get(layer.name, {})
+        result: Any = layer.forward(params, x, context)
+        return (yield from result) if layer.meets else result
+
+
+def check_values(values: Mapping[str, np.ndarray[Any, Any]], declarations: Iterable[Declaration]) -> None:
+    """Raise ValueError unless ``values`` hold exactly the declared arrays, in their shapes."""
+    expected = {d.full_name: d.shape for d in declarations}
+    received = {name: np.shape(value) for name, value in values.items()}
+    for name in {**expected, **received}:
+        if expected.get(name) != received.get(name):
+            raise ValueError(
+                f"The arrays do not fit the network. {name!r}: expected "
+                f"{f'shape {expected[name]}' if name in expected else 'no such array'}. Received: "
+                f"{f'shape {received[name]}' if name in received else 'nothing'}."
+            )
+
+
+def _steps_of(layer: Layer) -> list[Step]:
+    """Return a layer's steps: itself, or those of its parts."""
+    if layer.parts() == [layer]:
+        return [Step(layer, () if layer.hidden else (layer.name,))]
+    steps = []
+    for part in layer.parts():
+        steps += [Step(part, ())] if part is layer else _steps_of(part)
+    steps[-1] = Step(steps[-1].layer, (*steps[-1].completes, layer.name))
+    return steps
+
+
+def _complete(run: Pass) -> Any:
+    """Return the result of a pass in which no pieces meet."""
+    try:
+        next(run)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError("Layers only meet in training.")

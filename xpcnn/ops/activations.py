@@ -1,0 +1,88 @@
+"""Activation functions: each takes (xp, x, workspace) and returns (y, backward)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.workspace import Workspace
+
+Backward = Callable[[Array], Array]
+Function = Callable[[ArrayModule, Array, Workspace], tuple[Array, Backward]]
+
+
+def linear(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
+    """y = x."""
+    return x, lambda dy: dy
+
+
+def relu(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
+    """y = max(x, 0); the derivative at 0 is 0."""
+    y = workspace.like(x)
+    xp.maximum(x, 0, out=y)
+
+    def backward(dy: Array) -> Array:
+        dx = workspace.like(dy)
+        return xp.multiply(dy, y > 0, out=dx)
+
+    return y, backward
+
+
+def leaky_relu(xp: ArrayModule, x: Array, workspace: Workspace, slope: float = 0.01) -> tuple[Array, Backward]:
+    """y = x above 0, slope x below (Maas, Hannun and Ng, 2013)."""
+    y = xp.where(x > 0, x, slope * x)
+
+    def backward(dy: Array) -> Array:
+        return xp.where(x > 0, dy, slope * dy)
+
+    return y, backward
+
+
+def sigmoid(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
+    """y = 1 / (1 + exp(-x)), computed as exp(min(x, 0)) / (1 + exp(-|x|)), which cannot overflow nor cancel."""
+    y = workspace.like(x)
+    xp.minimum(x, 0, out=y)
+    xp.exp(y, out=y)
+    y /= 1.0 + xp.exp(-xp.abs(x))
+    return y, lambda dy: dy * y * (1.0 - y)
+
+
+def tanh(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
+    """y = tanh(x)."""
+    y = workspace.like(x)
+    xp.tanh(x, out=y)
+    return y, lambda dy: dy * (1.0 - y * y)
+
+
+def softmax(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
+    """y = exp(x) / Σ exp(x) along axis 1, shifted by the maximum so that it cannot overflow.
+
+    Backward is the product with the full Jacobian: dx = y (dy - Σ dy y).
+    """
+    y = workspace.like(x)
+    xp.subtract(x, x.max(axis=1, keepdims=True), out=y)
+    xp.exp(y, out=y)
+    y /= y.sum(axis=1, keepdims=True)
+
+    def backward(dy: Array) -> Array:
+        return y * (dy - (dy * y).sum(axis=1, keepdims=True))
+
+    return y, backward
+
+
+ACTIVATIONS: dict[str, Function] = {
+    "linear": linear,
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "softmax": softmax,
+}
+
+
+def get(name: str) -> Function:
+    """Return the activation function called ``name``; ValueError lists those that exist."""
+    try:
+        return ACTIVATIONS[name]
+    except (KeyError, TypeError):
+        raise ValueError(f"There is no activation {name!r}. Use one of: {', '.join(ACTIVATIONS)}.") from None

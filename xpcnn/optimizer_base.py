@@ -1,0 +1,165 @@
+"""What every optimiser does: hold its moments, cut flat arrays into blocks, clip, and count its updates.
+
+On the host an update goes block by block through scratch arrays that stay in the cache; on a device each
+segment is one block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpcnn import schedules
+from xpcnn.backend import Array, ArrayModule, is_host, to_host
+from xpcnn.registry import Named, Number, number
+from xpcnn.schedules import Schedule
+
+#: Elements in a block on the host: five float32 arrays of it fit a cache of 2 MB.
+BLOCK = 65_536
+#: After so many updates moments below about 1e-31 become 0, before they reach the slow subnormal numbers.
+FLUSH_EVERY = 128
+
+Moments = dict[str, Array]
+
+
+class Optimizer(Named):
+    """Base of the optimisers. A subclass names its moments and writes ``_update`` for one block.
+
+    learning_rate: from 0 on, or a schedule; clip_norm: scale the gradient so that its Euclidean norm stays
+    below this, or None.
+    """
+
+    #: The arrays, each as long as the parameters, that the optimiser carries from update to update.
+    moment_names: tuple[str, ...] = ()
+
+    def __init__(self, learning_rate: float | Schedule, clip_norm: float | None = None) -> None:
+        self.learning_rate: float | Schedule = (
+            number("learning_rate", learning_rate, "[0, inf)")
+            if isinstance(learning_rate, Number)
+            else schedules.get(learning_rate)
+        )
+        self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, "(0, inf)")
+        #: Updates done so far.
+        self.step = 0
+        self.moments: Moments = {}
+        self._xp: ArrayModule | None = None
+        self._scratch: dict[int, Array] = {}
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next update."""
+        rate = self.learning_rate
+        return float(rate(self.step) if isinstance(rate, Schedule) else rate)
+
+    def build(self, xp: ArrayModule, parameters: Array) -> None:
+        """Make the state for flat parameters, an array of ``xp``; one that fits is kept, else it starts anew.
+
+        Raises ValueError where a state was loaded for another number of parameters.
+        """
+        fits = all(name in self.moments and self.moments[name].shape == parameters.shape for name in self.moment_names)
+        if not fits:
+            if self._xp is None and self.moments:
+                raise ValueError(
+                    f"The state loaded into {self.name} is not that of this model. Received: moments of "
+                    f"{next(iter(self.moments.values())).shape}, for parameters of {parameters.shape}."
+                )
+            self.moments = {name: np.zeros(parameters.shape) for name in self.moment_names}
+            self.step = 0
+        self.moments = {name: m.astype(parameters.dtype, copy=False) for name, m in self.moments.items()}
+        self._xp = xp
+        self.to(xp)
+
+    def to(self, xp: ArrayModule) -> None:
+        """Move the state to ``xp``; before :meth:`build` there is none to move."""
+        if self._xp is not None:
+            self.moments = {name: xp.asarray(to_host(moment)) for name, moment in self.moments.items()}
+            self._xp = xp
+            self._scratch = {}
+
+    def state(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return copies on the host: the moments by name, and "step", the updates done (0-d, int64)."""
+        moments = {name: np.array(to_host(moment)) for name, moment in self.moments.items()}
+        return {"step": np.array(self.step, dtype=np.int64), **moments}
+
+    def load_state(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Take over what :meth:`state` gave, before or after :meth:`build`.
+
+        Raises ValueError where the names, shapes or numbers are not those of this optimiser and, once it is
+        built, of its parameters; nothing is changed then.
+        """
+        arrays = {name: np.asarray(array) for name, array in state.items()}
+        if arrays.keys() != {"step", *self.moment_names}:
+            raise ValueError(
+                f"The state of {self.name} holds step{''.join(f', {m}' for m in self.moment_names)}. "
+                f"Received: {', '.join(map(str, arrays)) or 'nothing'}."
+            )
+        step = arrays.pop("step")
+        if step.shape != () or step.dtype.kind not in "iu" or step < 0:
+            raise ValueError(f"The state's step must be one whole number from 0 on. Received: {step!r:.80}.")
+        built = {} if self._xp is None else self.moments
+        shapes = {array.shape for array in [*arrays.values(), *built.values()]}
+        if len(shapes) > 1 or not all(a.dtype.kind == "f" and np.isfinite(a).all() for a in arrays.values()):
+            raise ValueError(
+                f"The state of {self.name} must hold finite numbers, as many as the model has parameters. "
+                f"Received: {', '.join(f'{name} {a.dtype} {a.shape}' for name, a in arrays.items())}, "
+                f"for {', '.join(str(m.shape) for m in built.values()) or 'no parameters yet'}."
+            )
+        self.step = int(step)
+        if self._xp is None:
+            self.moments = {name: array.copy() for name, array in arrays.items()}
+        for name, moment in built.items():
+            moment[...] = self._xp.asarray(arrays[name].astype(moment.dtype))  # type: ignore[union-attr]
+
+    def update(self, parameters: Array, gradient: Array, segments: Sequence[tuple[slice, bool]]) -> None:
+        """Do one update of the parameters in place.
+
+        parameters, gradient: flat arrays of the module given to :meth:`build`; the gradient is only read.
+        segments: the slices to update and whether weight decay applies to each; what they leave out stays as
+        it is and does not count towards the gradient's norm. Nothing is read back from a device. Raises
+        RuntimeError before :meth:`build`.
+        """
+        if self._xp is None:
+            raise RuntimeError("The optimizer has no state yet; call build(xp, parameters) first.")
+        xp, rate = self._xp, self.rate
+        blocks = list(self._blocks(segments))
+        scale = None if self.clip_norm is None else self._clip_scale(xp, gradient, blocks)
+        for block, decays in blocks:
+            g = gradient[block]
+            if scale is not None:
+                g = xp.multiply(g, scale, out=self._temporary(0, g))
+            moments = {name: moment[block] for name, moment in self.moments.items()}
+            self._update(xp, parameters[block], g, moments, rate, decays)
+        self.step += 1
+        if self.step % FLUSH_EVERY == 0:
+            for moment in self.moments.values():
+                # Rounds to multiples of about 1e-31; where gradients stay 0, moments would fade for ever.
+                moment += 1e-24
+                moment -= 1e-24
+
+    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, rate: float, decay: bool) -> None:
+        """Update one block ``p`` in place from its gradient ``g``, which is only read, and its moments."""
+        raise NotImplementedError
+
+    def _blocks(self, segments: Sequence[tuple[slice, bool]]) -> Iterator[tuple[slice, bool]]:
+        for segment, decays in segments:
+            size = BLOCK if is_host(self._xp) else max(segment.stop - segment.start, 1)
+            for start in range(segment.start, segment.stop, size):
+                yield slice(start, min(start + size, segment.stop)), decays
+
+    def _clip_scale(self, xp: ArrayModule, gradient: Array, blocks: Sequence[tuple[slice, bool]]) -> Array:
+        """Return what the gradient is multiplied by: clip_norm / (norm + 1e-6), at most 1, as in PyTorch.
+
+        Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013.
+        """
+        # Sums of squares block by block: a BLAS dot would depend on the number of threads it finds.
+        squares = [xp.multiply(g, g, out=self._temporary(0, g)).sum() for g in (gradient[block] for block, _ in blocks)]
+        return xp.minimum(self.clip_norm / (xp.sqrt(sum(squares)) + 1e-6), 1.0)
+
+    def _temporary(self, index: int, like: Array) -> Array:
+        """Return scratch as long as ``like``, the same for the same index; 0 is the clipped gradient's."""
+        kept = self._scratch.get(index)
+        if kept is None or kept.size < like.size or kept.dtype != like.dtype:
+            kept = self._scratch[index] = like.copy()
+        return kept[: like.size]

@@ -1,0 +1,192 @@
+"""Optimisers: one pass over flat arrays, in place, the formulas as PyTorch states them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.optimizer_base import Moments, Optimizer
+from xpcnn.registry import Registry, number
+from xpcnn.schedules import Schedule
+
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent: v = momentum v + g, p -= rate v; Nesterov's: p -= rate (g + momentum v).
+
+    Sutskever et al., "On the importance of initialization and momentum", ICML 2013, as PyTorch states it.
+    weight_decay: d adds d p to the gradient. Raises ValueError for nesterov without momentum.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, clip_norm)
+        self.momentum = number("momentum", momentum, "[0, 1)")
+        self.nesterov = bool(nesterov)
+        self.weight_decay = number("weight_decay", weight_decay, "[0, inf)")
+        if self.nesterov and not self.momentum:
+            raise ValueError(f"nesterov needs a momentum above 0. Received: momentum={momentum!r}.")
+        self.moment_names = ("velocity",) if self.momentum else ()
+
+    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, rate: float, decay: bool) -> None:
+        if decay and self.weight_decay:
+            decayed = xp.multiply(p, self.weight_decay, out=self._temporary(1, p))
+            g = xp.add(decayed, g, out=decayed)
+        step = self._temporary(2, p)
+        if self.momentum:
+            velocity = moments["velocity"]
+            velocity *= self.momentum
+            velocity += g
+            if self.nesterov:
+                xp.multiply(velocity, self.momentum, out=step)
+                g = xp.add(step, g, out=step)
+            else:
+                g = velocity
+        xp.multiply(g, rate, out=step)
+        p -= step
+
+
+class RMSprop(Optimizer):
+    """v = decay v + (1 - decay) g^2, p -= rate g / (sqrt(v) + epsilon).
+
+    Tieleman and Hinton, "Lecture 6.5: rmsprop", 2012. The moment "square" is kept as v / (1 - decay), a pass
+    less.
+    """
+
+    moment_names = ("square",)
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.001,
+        decay: float = 0.99,
+        epsilon: float = 1e-8,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, clip_norm)
+        self.decay = number("decay", decay, "[0, 1)")
+        self.epsilon = number("epsilon", epsilon, "(0, inf)")
+
+    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, rate: float, decay: bool) -> None:
+        square, step, scale = moments["square"], self._temporary(1, p), math.sqrt(1 - self.decay)
+        xp.multiply(g, g, out=step)
+        square *= self.decay
+        square += step
+        _step(xp, p, g, square, step, rate / scale, self.epsilon / scale)
+
+
+class Adagrad(Optimizer):
+    """v = v + g^2, p -= rate g / (sqrt(v) + epsilon) (Duchi et al., JMLR 12, 2011)."""
+
+    moment_names = ("square",)
+
+    def __init__(
+        self, learning_rate: float | Schedule = 0.01, epsilon: float = 1e-10, clip_norm: float | None = None
+    ) -> None:
+        super().__init__(learning_rate, clip_norm)
+        self.epsilon = number("epsilon", epsilon, "(0, inf)")
+
+    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, rate: float, decay: bool) -> None:
+        square, step = moments["square"], self._temporary(1, p)
+        xp.multiply(g, g, out=step)
+        square += step
+        _step(xp, p, g, square, step, rate, self.epsilon)
+
+
+class Adam(Optimizer):
+    """m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, p -= rate m' / (sqrt(v') + epsilon).
+
+    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) (Kingma and Ba, "Adam", ICLR 2015, algorithm 1). The
+    same, regrouped for fewer passes: the moments "mean" and "square" are kept as m / (1 - beta1) and v / (1 -
+    beta2), and all corrections go into the rate and epsilon, which are multiplied by the square root of what
+    v' lacks.
+
+    >>> import numpy as np
+    >>> adam, p = Adam(), np.array([1.0], np.float32)
+    >>> adam.build(np, p)
+    >>> adam.update(p, np.array([0.5], np.float32), [(slice(0, 1), False)])
+    >>> p
+    array([0.999], dtype=float32)
+    """
+
+    moment_names = ("mean", "square")
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, clip_norm)
+        self.beta1 = number("beta1", beta1, "[0, 1)")
+        self.beta2 = number("beta2", beta2, "[0, 1)")
+        self.epsilon = number("epsilon", epsilon, "(0, inf)")
+
+    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, rate: float, decay: bool) -> None:
+        mean, square, step, t = moments["mean"], moments["square"], self._temporary(1, p), self.step + 1
+        # v' = square * lacks^2 and m' = mean * (1 - beta1) / (1 - beta1^t).
+        lacks = math.sqrt((1 - self.beta2) / (1 - self.beta2**t))
+        rate = rate * (1 - self.beta1) / (1 - self.beta1**t) / lacks
+        mean *= self.beta1
+        mean += g
+        xp.multiply(g, g, out=step)
+        square *= self.beta2
+        square += step
+        _step(xp, p, mean, square, step, rate, self.epsilon / lacks)
+
+
+class AdamW(Adam):
+    """Adam, with the weights first multiplied by 1 - rate weight_decay.
+
+    Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, as PyTorch states it.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(learning_rate, beta1, beta2, epsilon, clip_norm)
+        self.weight_decay = number("weight_decay", weight_decay, "[0, inf)")
+
+    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, rate: float, decay: bool) -> None:
+        if decay:
+            p *= 1.0 - rate * self.weight_decay
+        super()._update(xp, p, g, moments, rate, decay)
+
+
+def _step(xp: ArrayModule, p: Array, mean: Array, square: Array, step: Array, rate: float, epsilon: float) -> None:
+    """Subtract rate mean / (sqrt(square) + epsilon) from ``p``; ``step`` is scratch."""
+    xp.sqrt(square, out=step)
+    step += epsilon
+    xp.divide(mean, step, out=step)
+    step *= rate
+    p -= step
+
+
+_REGISTRY = Registry("optimizer", Optimizer, [SGD, RMSprop, Adagrad, Adam, AdamW])
+
+
+def get(optimizer: Optimizer | str | Mapping[str, Any]) -> Optimizer:
+    """Return the optimiser for a name, a configuration or an object.
+
+    Raises ValueError for an unknown name, listing those that exist, and TypeError for anything else.
+
+    >>> get("adam")
+    Adam(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08, clip_norm=None)
+    """
+    return _REGISTRY.get(optimizer)

@@ -1,0 +1,92 @@
+"""All parameters of a network in one flat array, with a named view for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from xpcnn.backend import Array
+
+Shape: TypeAlias = tuple[int, ...]
+#: Draws the first values of a parameter: (generator, shape) to a NumPy array.
+Initializer: TypeAlias = Callable[[np.random.Generator, Shape], np.ndarray[Any, Any]]
+#: A part of a flat array, and whether weight decay applies to it.
+Segment: TypeAlias = tuple[slice, bool]
+
+#: Every view starts on a multiple of 64 bytes of float32, a cache line and the width of the widest vector units.
+ALIGNMENT = 16
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One array that a layer asks for: names, shape, how its first values are drawn, and if weight decay applies."""
+
+    layer: str
+    name: str
+    shape: Shape
+    initializer: Initializer
+    decays: bool = False
+
+    @property
+    def full_name(self) -> str:
+        """The name users see, such as ``conv2d_1.weight``."""
+        return f"{self.layer}.{self.name}"
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+class Layout:
+    """Where each declared array lies in a flat array: those with weight decay first, each on its own cache line.
+
+    Gradients and the optimiser's moments have the same layout, so that one pass over flat arrays is a whole step.
+    """
+
+    def __init__(self, declarations: Iterable[Declaration]) -> None:
+        self.declarations = tuple(declarations)
+        self._offsets: dict[str, int] = {}
+        self.size = 0
+        for declaration in sorted(self.declarations, key=lambda declaration: not declaration.decays):
+            self._offsets[declaration.full_name] = self.size
+            self.size += -(-declaration.size // ALIGNMENT) * ALIGNMENT
+
+    def span(self, declaration: Declaration) -> slice:
+        """Elements of the flat array that belong to one declaration."""
+        start = self._offsets[declaration.full_name]
+        return slice(start, start + declaration.size)
+
+    def views(self, flat: Array) -> dict[str, Array]:
+        """Return {"conv2d_1.weight": view, …} into a flat array, in the order of declaration."""
+        return {d.full_name: flat[self.span(d)].reshape(d.shape) for d in self.declarations}
+
+    def layer_views(self, flat: Array) -> dict[str, dict[str, Array]]:
+        """Return {"conv2d_1": {"weight": view, …}, …} into a flat array."""
+        views: dict[str, dict[str, Array]] = {}
+        for d in self.declarations:
+            views.setdefault(d.layer, {})[d.name] = flat[self.span(d)].reshape(d.shape)
+        return views
+
+    def segments(self, frozen: Collection[str] = ()) -> list[Segment]:
+        """Return the fewest slices that cover every array of the layers that are not ``frozen``.
+
+        No slice holds both arrays with weight decay and arrays without.
+        """
+        segments: list[Segment] = []
+        touching = False
+        for d in sorted(self.declarations, key=lambda declaration: self._offsets[declaration.full_name]):
+            span = self.span(d)
+            if d.layer in frozen:
+                touching = False
+                continue
+            if touching and segments[-1][1] == d.decays:
+                segments[-1] = (slice(segments[-1][0].start, span.stop), d.decays)
+            else:
+                segments.append((span, d.decays))
+            touching = True
+        return segments

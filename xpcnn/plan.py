@@ -1,0 +1,75 @@
+"""The plan: parts of a program that are cheaper together, joined once, when a network is built.
+
+Bias, ReLU and max pooling commute, so a convolution is pooled first, and bias and ReLU are done on what that leaves.
+The layers that the user wrote stay as they are; a joined part computes what they would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
+
+from xpcnn.backend import Array
+from xpcnn.layers import Activation, Conv2D, MaxPool2D
+from xpcnn.layers.base import Arrays, Backward, Context, Layer
+from xpcnn.ops.convolution import convolution
+from xpcnn.ops.pooled_convolution import pooled_convolution
+from xpcnn.ops.workspace import channel_rows
+
+
+class JoinedConvolution(Layer):
+    """A convolution with what follows it: max pooling, bias and ReLU, in this order whatever theirs was."""
+
+    def __init__(self, convolution: Conv2D, pool: MaxPool2D | None, relu: bool) -> None:
+        super().__init__(name=convolution.name, xp=convolution.xp)
+        self.convolution, self.pool, self.relu = convolution, pool, relu
+        self.declarations = convolution.declarations
+        self.number = convolution.number
+        self.input_shape = convolution.input_shape
+        self.output_shape = (pool or convolution).output_shape
+
+    def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
+        """Convolve, pool, add the bias and cut off below 0."""
+        conv, workspace = self.convolution, context.workspace
+        convolve: Any = convolution
+        if self.pool is not None:
+            convolve = partial(pooled_convolution, pool=self.pool.window, training=context.training)
+        y, convolution_backward = convolve(
+            self.xp, x, params["weight"], conv.window, workspace, groups=conv.groups, padding_mode=conv.padding_mode
+        )
+        if conv.use_bias:
+            y += params["bias"][:, None, None]
+        if self.relu:
+            self.xp.maximum(y, 0, out=y)
+
+        def backward(dy: Array, gradients: Arrays) -> Array:
+            if self.relu:
+                dy = self.xp.multiply(dy, y > 0, out=workspace.like(dy))
+            if conv.use_bias:
+                channel_rows(dy).sum(axis=1, out=gradients["bias"])
+            return convolution_backward(dy, gradients["weight"], self.needs_input_gradient)
+
+        return y, backward
+
+
+def join(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Return the program with every convolution joined to the max pooling and the ReLU that follow it, in any order."""
+    rest = list(layers)
+    for index in range(len(rest) - 1):
+        if _is_relu(rest[index]) and type(rest[index + 1]) is MaxPool2D:
+            rest[index], rest[index + 1] = rest[index + 1], rest[index]
+    joined: list[Layer] = []
+    while rest:
+        layer = rest.pop(0)
+        if type(layer) is Conv2D:
+            pool = rest.pop(0) if rest and type(rest[0]) is MaxPool2D else None
+            relu = rest.pop(0) if rest and _is_relu(rest[0]) else None
+            if pool is not None or relu is not None:
+                layer = JoinedConvolution(layer, cast(MaxPool2D | None, pool), relu is not None)
+        joined.append(layer)
+    return tuple(joined)
+
+
+def _is_relu(layer: Layer) -> bool:
+    return isinstance(layer, Activation) and layer.activation == "relu"

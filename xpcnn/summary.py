@@ -1,0 +1,64 @@
+"""The table of a network's layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from xpcnn.layers import Layer
+from xpcnn.network import Network
+from xpcnn.parameters import Declaration
+
+HEADINGS = ("layer", "input", "output", "activation", "bias", "parameters", "bytes")
+
+
+def summary_table(network: Network) -> str:
+    """Return one line a layer: name, shapes without the batch, activation, bias, parameters and their bytes; totals."""
+    item = network.dtype.itemsize
+    lines = [HEADINGS]
+    for layer, depth in _with_depth(network.layers):
+        count = _count(layer.declarations)
+        own_activation = getattr(layer, "activation", None)
+        lines.append(
+            (
+                "  " * depth + str(layer.name),
+                _shape(layer.input_shape),
+                _shape(layer.output_shape),
+                own_activation.kind() if isinstance(own_activation, Layer) else own_activation or "",
+                ("yes" if layer.use_bias else "no") if hasattr(layer, "use_bias") else "",
+                f"{count:,}" if count else "",
+                f"{count * item:,}" if count else "",
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    numbers = len(HEADINGS) - 2
+    rows = [
+        "  ".join(
+            cell.rjust(width) if column >= numbers else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    rule = "-" * max(map(len, rows))
+    frozen = network.frozen()
+    trained = _count(d for d in network.layout.declarations if d.layer not in frozen)
+    total, buffers = _count(network.layout.declarations), _count(network.buffer_layout.declarations)
+    totals = f"{total:,} parameters, {total * item:,} bytes"
+    if trained != total:
+        totals += f", {trained:,} of them trained"
+    if buffers:
+        totals += f"; {buffers:,} running statistics"
+    return "\n".join([rows[0], rule, *rows[1:], rule, totals])
+
+
+def _with_depth(layers: Iterable[Layer], depth: int = 0) -> Iterable[tuple[Layer, int]]:
+    for layer in layers:
+        yield layer, depth
+        yield from _with_depth((p for p in layer.parts() if p is not layer and not p.hidden), depth + 1)
+
+
+def _count(declarations: Iterable[Declaration]) -> int:
+    return sum(declaration.size for declaration in declarations)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

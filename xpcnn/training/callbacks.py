@@ -1,0 +1,226 @@
+"""What may be done between the steps of a fit: stop early, save the best, log, change the learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from xpcnn import files, schedules
+from xpcnn.backend import Array, to_host
+from xpcnn.layers import Context
+from xpcnn.registry import whole
+
+if TYPE_CHECKING:
+    from xpcnn.training.loop import Fit
+
+
+class Model(Protocol):
+    """What a fit and its callbacks may ask of the model that is fitted."""
+
+    epochs: int
+
+    def save(self, path: files.PathLike) -> None:
+        """Write the model file."""
+
+    def evaluate(self, x: Any, y: Any) -> dict[str, float]:
+        """Measure loss and metrics."""
+
+
+class Callback:
+    """Base of all callbacks: overwrite what you need. ``fit`` knows epoch, step, logs, history, network and model.
+
+    A step is: gradient, ``on_gradient``, update, ``on_step_end``. ``fit.stop(reason)`` ends the fit after the step.
+
+    >>> class Print(Callback):
+    ...     def on_epoch_end(self, fit):
+    ...         print(fit.epoch, fit.logs["loss"])
+    """
+
+    def on_fit_begin(self, fit: Fit) -> None:
+        """Run before the first epoch."""
+
+    def on_gradient(self, fit: Fit) -> None:
+        """Run when the gradient is known and the weights are not changed yet."""
+
+    def on_step_end(self, fit: Fit) -> None:
+        """Run after each update."""
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Run after each epoch, when ``fit.logs`` is complete."""
+
+    def on_fit_end(self, fit: Fit) -> None:
+        """Run at the end, whatever ended the fit."""
+
+
+class _Best(Callback):
+    """Follows one quantity and knows whether the last epoch was the best so far."""
+
+    def __init__(self, monitor: str | None = None) -> None:
+        self.monitor = monitor
+        self.best = math.nan
+        self.best_epoch = 0
+
+    def on_fit_begin(self, fit: Fit) -> None:
+        """Forget earlier fits."""
+        self.best, self.best_epoch = math.nan, fit.epoch
+
+    def monitored(self, fit: Fit) -> str:
+        """Return the name of the quantity followed: by default val_loss where there is a validation part, else loss."""
+        return self.monitor or ("val_loss" if "val_loss" in fit.logs else "loss")
+
+    def improved(self, fit: Fit) -> bool:
+        """Note the last epoch's figure; whether it beats all before. Losses should fall, everything else rise."""
+        name, numbers = self.monitored(fit), [name for name, value in fit.logs.items() if np.ndim(value) == 0]
+        if name not in numbers:
+            raise ValueError(f"There is no {name!r} to monitor. Use one of: {', '.join(numbers)}.")
+        value = fit.logs[name]
+        falls = any(word in name for word in ("loss", "entropy", "mse"))
+        better = math.isnan(self.best) or (value < self.best if falls else value > self.best)
+        if better and not math.isnan(value):
+            self.best, self.best_epoch = value, fit.epoch
+            return True
+        return False
+
+
+class EarlyStopping(_Best):
+    """Stop when ``monitor`` has not improved for ``patience`` epochs, and take back the best epoch's weights.
+
+    monitor: "val_loss" where there is a validation part, else "loss"; losses should fall, all else rise.
+    """
+
+    def __init__(self, patience: int = 5, monitor: str | None = None, restore_best: bool = True) -> None:
+        super().__init__(monitor)
+        self.patience = whole("patience", patience, 1)
+        self.restore_best = restore_best
+        self._kept: tuple[Array, Array] | None = None
+
+    def on_fit_begin(self, fit: Fit) -> None:
+        """Forget earlier fits."""
+        super().on_fit_begin(fit)
+        self._kept = None
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Keep the weights of the best epoch, or stop."""
+        if self.improved(fit):
+            self._kept = (fit.network.parameters.copy(), fit.network.buffers.copy())
+        elif fit.epoch - self.best_epoch >= self.patience:
+            fit.stop(f"no better {self.monitored(fit)} for {self.patience} epochs")
+
+    def on_fit_end(self, fit: Fit) -> None:
+        """Take back the best weights."""
+        if self.restore_best and self._kept is not None:
+            fit.network.parameters[...], fit.network.buffers[...] = self._kept
+            self._kept = None
+
+
+class SaveBest(_Best):
+    """Write the model file after each epoch in which ``monitor`` improved (default: val_loss, else loss)."""
+
+    def __init__(self, path: files.PathLike, monitor: str | None = None) -> None:
+        super().__init__(monitor)
+        self.path = path
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Save if this epoch was the best."""
+        if self.improved(fit):
+            fit.model.save(self.path)
+
+
+class SaveLast(Callback):
+    """Write the model file after each epoch and at the end of the fit, whatever ended it."""
+
+    def __init__(self, path: files.PathLike) -> None:
+        self.path = path
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Save."""
+        fit.model.save(self.path)
+
+    def on_fit_end(self, fit: Fit) -> None:
+        """Save what an interrupted epoch has learned."""
+        fit.model.save(self.path)
+
+
+class CSVLog(Callback):
+    """Write one line an epoch to a CSV file: epoch, loss, every metric that is one number, learning rate, seconds."""
+
+    def __init__(self, path: files.PathLike) -> None:
+        self.path = path
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Write the whole history anew, so that the file is always whole."""
+        columns = {name: column for name, column in fit.history.history.items() if np.ndim(column) == 1}
+        first = fit.epoch - fit.history.epochs + 1
+        epochs = enumerate(zip(*columns.values(), strict=True), start=first)
+        lines = ((epoch, *(f"{value:.8g}" for value in values)) for epoch, values in epochs)
+        files.write_csv(self.path, [("epoch", *columns), *lines])
+
+
+class LearningRate(Callback):
+    """Set the learning rate by a schedule of updates, or by a function of the epoch (from 0).
+
+    >>> halving = LearningRate(lambda epoch: 1e-3 * 0.5**epoch)
+    """
+
+    def __init__(self, rate: schedules.Schedule | Callable[[int], float]) -> None:
+        self.rate = rate
+
+    def on_fit_begin(self, fit: Fit) -> None:
+        """Set the first rate."""
+        fit.optimizer.learning_rate = (
+            self.rate if isinstance(self.rate, schedules.Schedule) else schedules.get(float(self.rate(fit.epoch)))
+        )
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Set the next epoch's rate."""
+        self.on_fit_begin(fit)
+
+
+class EvaluateEvery(Callback):
+    """Measure the model on given data every ``steps`` updates, without training on it.
+
+    ``results`` holds {"step": …, "loss": …, …} for each measurement.
+    """
+
+    def __init__(self, x: Any, y: Any, steps: int) -> None:
+        self.x, self.y, self.steps = x, y, whole("steps", steps, 1)
+        self.results: list[dict[str, float]] = []
+
+    def on_step_end(self, fit: Fit) -> None:
+        """Measure where the step's number is a multiple."""
+        if fit.step % self.steps == 0:
+            self.results.append({"step": fit.step, **fit.model.evaluate(self.x, self.y)})
+
+
+class StopOnNaN(Callback):
+    """Raise FloatingPointError as soon as loss or gradient is NaN or infinite, before the weights are changed.
+
+    The message names the step and the first layer whose output, or the last whose gradient, is not finite.
+    """
+
+    def on_gradient(self, fit: Fit) -> None:
+        """Look at the loss and at the sum of the gradient, one number each."""
+        total = fit.result.loss + fit.result.gradient.sum()
+        if math.isfinite(float(total)):
+            return
+        x, _ = fit.batch
+        (workspace,) = fit.network.borrow_workspaces(1)
+        outputs = fit.network.activations(fit.network.xp.asarray(x), Context(workspace))
+        guilty = next((name for name, y in outputs.items() if not _finite(y)), None)
+        what = f"the output of {guilty!r}" if guilty else "the loss"
+        if guilty is None and math.isfinite(float(fit.result.loss)):
+            views = fit.network.layout.views(fit.result.gradient)
+            wrong = [name for name, gradient in views.items() if not _finite(gradient)]
+            what = f"the gradient of {wrong[-1]!r}" if wrong else "the gradient's sum"
+        raise FloatingPointError(
+            f"Step {fit.step + 1}, epoch {fit.epoch + 1}: {what} is not finite; loss {float(fit.result.loss):g}. "
+            f"The weights are those before this step. Use a smaller learning rate than {fit.optimizer.rate:g}, "
+            "clip_norm, or look for extreme values in the images."
+        )
+
+
+def _finite(array: Array) -> bool:
+    return bool(np.isfinite(to_host(array)).all())

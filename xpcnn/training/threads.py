@@ -1,0 +1,90 @@
+"""How many threads work, and BLAS held to one thread while they do."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from xpcnn.ops.workspace import CACHE_BYTES, COLUMN_BUDGET
+from xpcnn.registry import whole
+
+#: More threads than this would together need more than the byte budget for columns.
+MOST_THREADS = COLUMN_BUDGET // CACHE_BYTES
+
+_lock = threading.Lock()
+_holders = 0
+_found: list[int] = []
+
+
+def available_threads() -> int:
+    """Return the number of processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
+
+
+def check_threads(threads: int | None) -> int:
+    """Return the number of threads to use; None means every processor. ValueError for anything below 1."""
+    if threads is None:
+        return min(available_threads(), MOST_THREADS)
+    return min(whole("threads", threads, 1), MOST_THREADS)
+
+
+def check_shards(shards: int | None, batch_size: int) -> int:
+    """Return into how many pieces a batch is cut: by default about 16 images each, whatever the machine."""
+    if shards is None:
+        return max(1, round(batch_size / 16))
+    return whole("shards", shards, 1)
+
+
+@functools.cache
+def _libraries() -> tuple[list[Any], list[Any]]:
+    """Return the BLAS libraries with one setting for the process, and those with one for each thread."""
+    from threadpoolctl import ThreadpoolController
+
+    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+    own = [lib for lib in libraries if lib.internal_api == "mkl" or getattr(lib, "threading_layer", "") == "openmp"]
+    return [lib for lib in libraries if lib not in own], own
+
+
+def _set_threads(libraries: list[Any], counts: list[int]) -> list[int]:
+    """Set the threads of each library and return what they were."""
+    found = [library.num_threads for library in libraries]
+    for library, count in zip(libraries, counts, strict=True):
+        # From 3.8 on threadpoolctl lets one thread alone change OpenBLAS, unless it is told to forget which.
+        forget = getattr(library, "clear_controlling_thread", lambda force: None)
+        forget(force=True)
+        library.set_num_threads(count)
+        forget(force=True)
+    return found
+
+
+def hold_in_this_thread() -> list[int]:
+    """Hold to one thread the libraries with a setting for each thread; return what it was in this one."""
+    _, own = _libraries()
+    return _set_threads(own, [1] * len(own))
+
+
+@contextmanager
+def blas_on_one_thread() -> Iterator[None]:
+    """Hold BLAS to one thread; the last of overlapping holders gives back what the first one found."""
+    global _holders, _found
+    shared, own = _libraries()
+    found_here = hold_in_this_thread()
+    with _lock:
+        if _holders == 0:
+            _found = _set_threads(shared, [1] * len(shared))
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders -= 1
+            if _holders == 0:
+                _set_threads(shared, _found)
+        _set_threads(own, found_here)
