@@ -1,0 +1,46 @@
+"""Timing in pairs: the sides take turns, so that a machine that slows down slows both."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: Seconds of rest before a timed call, in which the other side's waiting threads go to sleep.
+REST = 0.01
+
+
+def take_turns(sides: Mapping[str, Callable[[], object]], seconds: float, least: int = 5) -> dict[str, list[float]]:
+    """Return milliseconds of each side's calls, made in turns for about so many seconds in all."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for call in sides.values():
+        call()
+        call()
+    started = time.perf_counter()
+    rounds = 0
+    while rounds < least or time.perf_counter() - started < seconds:
+        for name, call in sides.items():
+            time.sleep(REST)
+            call()  # the caches are this side's again
+            before = time.perf_counter()
+            call()
+            times[name].append((time.perf_counter() - before) * 1e3)
+        rounds += 1
+    return times
+
+
+def compare(ours: list[float], others: Mapping[str, list[float]]) -> dict[str, Any]:
+    """Return medians and minima, and the ratio of the best other side's median to ours: above 1, ours is faster."""
+    best = min(others, key=lambda name: statistics.median(others[name]))
+    theirs = others[best]
+    return {
+        "xpcnn_median": statistics.median(ours),
+        "xpcnn_min": min(ours),
+        "torch_median": statistics.median(theirs),
+        "torch_min": min(theirs),
+        "torch_format": best,
+        "ratio": statistics.median(theirs) / statistics.median(ours),
+        "ratio_of_minima": min(theirs) / min(ours),
+        "rounds": len(ours),
+    }
