@@ -742,3 +742,8 @@ def test_pieces_meet_in_a_layer_of_ones_own(xp):
         np.testing.assert_allclose(cut_gradients[name], gradient, rtol=1e-9, atol=1e-13)
     with pytest.raises(RuntimeError, match="Layers only meet in training"):
         infer(network, x)
+
+
+def test_multiplications_are_counted_for_every_position_of_a_kernel():
+    stack = [layers.Conv2D(4, 3), layers.BatchNorm(), layers.Flatten(), layers.Dense(5)]
+    assert Network(stack, (2, 6, 7), np).multiplications == 4 * 2 * 9 * 4 * 5 + 5 * 4 * 4 * 5

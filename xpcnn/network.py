@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -158,6 +159,16 @@ class Network:
         for layer, buffers in values.items():
             for name, value in buffers.items():
                 self._views[layer][name][...] = value
+
+    @property
+    def multiplications(self) -> int:
+        """Multiplications of one image's forward pass: those of each matrix or kernel, at every position."""
+        return sum(
+            declaration.size * math.prod(step.layer.output_shape[1:])
+            for step in self.steps
+            for declaration in step.layer.declarations
+            if len(declaration.shape) > 1
+        )
 
     def borrow_workspaces(self, count: int) -> list[Workspace]:
         """Lend working memory to one run; runs at the same time get different ones."""

@@ -29,8 +29,8 @@ POOLS = {
 }
 
 
-def both(xp, x, weight, window, pool, groups, mode):
-    """Yield y, dweight and dx of the one operation, and of one after the other."""
+def both(xp, x, weight, window, pool, groups, mode, wanted=True):
+    """Yield y, dweight and dx, if wanted, of the one operation, and of one after the other."""
     joined = pooled_convolution(xp, x, weight, window, Workspace(xp), pool=pool, groups=groups, padding_mode=mode)
     workspace = Workspace(xp)
     y, convolution_backward = convolution(xp, x, weight, window, workspace, groups=groups, padding_mode=mode)
@@ -38,7 +38,7 @@ def both(xp, x, weight, window, pool, groups, mode):
     apart = y, lambda dy, dweight, wanted: convolution_backward(pool_backward(dy), dweight, wanted)
     for y, backward in (joined, apart):
         dweight = xp.full(weight.shape, np.nan)
-        dx = backward(xp.asarray(np.random.default_rng(1).normal(size=y.shape)), dweight, True)
+        dx = backward(xp.asarray(np.random.default_rng(1).normal(size=y.shape)), dweight, wanted)
         yield y, dweight, dx
 
 
@@ -54,6 +54,17 @@ def test_it_is_convolution_and_then_pooling(xp, host, window, pool, groups, mode
         np.testing.assert_allclose(host(one), host(other), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("window", ["5x5", "padded", "rows two at a time"])
+@pytest.mark.parametrize("pool", ["2x2", "1x3", "overlapping"])
+def test_so_is_the_weights_gradient_where_the_inputs_is_not_wanted(xp, host, window, pool):
+    rng = np.random.default_rng(0)
+    x = xp.asarray(rng.normal(size=(3, 2, 14, 15)))
+    weight = xp.asarray(rng.normal(size=(6, 2, *WINDOWS[window].kernel)))
+    joined, apart = both(xp, x, weight, WINDOWS[window], POOLS[pool], 1, "zeros", wanted=False)
+    np.testing.assert_allclose(host(joined[1]), host(apart[1]), rtol=1e-10, atol=1e-12)
+    assert joined[2] is apart[2] is None
+
+
 def test_equal_cells_of_a_window_give_the_gradient_to_the_first(xp, host):
     x, weight = xp.ones((1, 1, 3, 3)), xp.zeros((2, 1, 2, 2))
     (_, dweight, dx), (_, expected, _) = both(xp, x, weight, Window((2, 2)), POOLS["2x2"], 1, "zeros")
@@ -65,11 +76,15 @@ def test_equal_cells_of_a_window_give_the_gradient_to_the_first(xp, host):
 def test_few_filters_are_widened_and_many_are_not(monkeypatch, filters):
     seen = []
 
-    def noted(xp, x, weight, *arguments, **options):
-        seen.append(weight.shape)
-        return convolution(xp, x, weight, *arguments, **options)
+    def noted(function):
+        def call(xp, x, weight, *arguments, **options):
+            seen.append(weight.shape)
+            return function(xp, x, weight, *arguments, **options)
 
-    monkeypatch.setattr(module, "convolution", noted)
+        return call
+
+    for name in ("convolution", "correlate"):
+        monkeypatch.setattr(module, name, noted(getattr(module, name)))
     x, weight = np.ones((1, 2, 6, 6)), np.ones((filters, 2, 3, 3))
     pooled_convolution(np, x, weight, Window((3, 3)), Workspace(np), pool=POOLS["2x2"])
     few = filters < module.MANY_FILTERS

@@ -107,6 +107,9 @@ def test_every_thread_that_works_holds_its_own_blas(monkeypatch):
 
 def test_every_processor_works_by_default():
     assert threads.check_threads(None) == min(threads.available_threads(), threads.MOST_THREADS)
+    assert threads.check_threads(None, 0) == threads.check_threads(None, threads.MULTIPLICATIONS_A_THREAD) == 1
+    assert threads.check_threads(None, 1e12) == threads.check_threads(None)
+    assert threads.check_threads(3, 0) == 3
 
 
 def test_more_threads_than_the_memory_for_columns_allows_are_not_used():

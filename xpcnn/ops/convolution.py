@@ -17,6 +17,11 @@ from xpcnn.backend import Array, ArrayModule, is_host
 from xpcnn.ops.window import Window, pad, unpad
 from xpcnn.ops.workspace import Workspace, to_batch_last
 
+#: Products of few filters are slow in BLAS, but where they are small: OpenBLAS multiplies up to 100 x 100 x 100 without
+#: packing its operands first. So their rows are cut, and dy is turned around in memory for the weight's gradient.
+MANY_FILTERS = 32
+SMALL_PRODUCT = 10**6
+
 #: backward(dy, dweight, input_gradient) writes the weight's gradient and returns the input's, or None if not asked for.
 Backward = Callable[[Array, Array, bool], Array | None]
 
@@ -36,30 +41,54 @@ def convolution(
     x: (n, channels, height, width); weight: (filters, channels / groups, kh, kw); y: (n, filters, rows, columns), the
     dtype of both. padding_mode: "zeros" or "edge" (the border repeated).
     """
-    border = "edge" if padding_mode == "edge" else 0.0
-    padded = pad(xp, x, window.padding, border, workspace)
-    y = _correlate(xp, padded, weight, window, groups, workspace)
+    padded = pad(xp, x, window.padding, border(padding_mode), workspace)
+    y = correlate(xp, padded, weight, window, workspace, groups=groups)
 
     def backward(dy: Array, dweight: Array, input_gradient: bool) -> Array | None:
-        _weight_gradient(xp, padded, dy, dweight, window, groups, workspace)
-        if not input_gradient:
-            return None
-        if window.strides == (1, 1):
-            # It is a convolution itself: of dy, padded to the full size, with the kernels turned by half a turn.
-            (rows, columns), turned = window.extent, _turned(weight, groups)
-            full = ((rows - 1, rows - 1), (columns - 1, columns - 1))
-            dpadded = _correlate(xp, pad(xp, dy, full, 0.0, workspace), turned, window, groups, workspace)
-        else:
-            dpadded = _folded(xp, dy, weight, window, groups, padded.shape, workspace)
-        return unpad(dpadded, window.padding, border)
+        return gradients(
+            xp, padded, weight, dy, dweight, window, workspace,
+            groups=groups, padding_mode=padding_mode, input_gradient=input_gradient,
+        )  # fmt: skip
 
     return y, backward
 
 
-def _correlate(
-    xp: ArrayModule, padded: Array, weight: Array, window: Window, groups: int, workspace: Workspace
+def border(padding_mode: str) -> str | float:
+    """Return what :func:`xpcnn.ops.window.pad` fills the border with."""
+    return "edge" if padding_mode == "edge" else 0.0
+
+
+def gradients(
+    xp: ArrayModule,
+    padded: Array,
+    weight: Array,
+    dy: Array,
+    dweight: Array,
+    window: Window,
+    workspace: Workspace,
+    *,
+    groups: int,
+    padding_mode: str,
+    input_gradient: bool,
+) -> Array | None:
+    """Write the weight's gradient and return the input's, or None if not asked for, from the padded input and dy."""
+    weight_gradient(xp, padded, dy, dweight, window, workspace, groups=groups)
+    if not input_gradient:
+        return None
+    if window.strides == (1, 1):
+        # It is a convolution itself: of dy, padded to the full size, with the kernels turned by half a turn.
+        (rows, columns), turned = window.extent, _turned(weight, groups)
+        full = pad(xp, dy, ((rows - 1, rows - 1), (columns - 1, columns - 1)), 0.0, workspace)
+        dpadded = correlate(xp, full, turned, window, workspace, groups=groups)
+    else:
+        dpadded = _folded(xp, dy, weight, window, groups, padded.shape, workspace)
+    return unpad(dpadded, window.padding, border(padding_mode))
+
+
+def correlate(
+    xp: ArrayModule, padded: Array, weight: Array, window: Window, workspace: Workspace, *, groups: int = 1
 ) -> Array:
-    """Multiply the windows of the padded images by the filters."""
+    """Multiply the windows of images that have their padding by the filters."""
     n, channels, height, width = padded.shape
     size = window.unpadded.output_size(height, width)
     y = workspace.batch_last((n, weight.shape[0], *size), padded.dtype)
@@ -69,14 +98,37 @@ def _correlate(
         columns = _lower(xp, padded, window, size[1], groups, images, rows, workspace)
         block = y_rows[:, rows, :, :, images]
         if is_host(xp) and block.shape[4] == n:
-            xp.matmul(kernel, columns, out=_matrices(block))
+            parts = _parts(kernel, columns, size[1])
+            xp.matmul(kernel[:, :, None], _cut(columns, parts), out=_cut(_matrices(block), parts))
         else:  # CuPy writes products into contiguous arrays only
             block[...] = xp.matmul(kernel, columns).reshape(block.shape)
     return y
 
 
-def _weight_gradient(
-    xp: ArrayModule, padded: Array, dy: Array, dweight: Array, window: Window, groups: int, workspace: Workspace
+def _parts(kernel: Array, columns: Array, width: int) -> int:
+    """Into how many equal parts a row of output is cut for a product of few filters."""
+    filters = kernel.shape[2]
+    if filters >= MANY_FILTERS:
+        return 1
+    fitting = (n for n in range(1, width) if width % n == 0 and filters * columns[0, 0].size // n <= SMALL_PRODUCT)
+    return next(fitting, 1)
+
+
+def _cut(matrices: Array, parts: int) -> Array:
+    """View matrices (groups, rows, a, b) as (groups, rows, parts, a, b / parts), cut along their columns."""
+    groups, rows, a, b = matrices.shape
+    return matrices.reshape(groups, rows, a, parts, b // parts).swapaxes(2, 3)
+
+
+def weight_gradient(
+    xp: ArrayModule,
+    padded: Array,
+    dy: Array,
+    dweight: Array,
+    window: Window,
+    workspace: Workspace,
+    *,
+    groups: int = 1,
 ) -> None:
     """Write the sum, over all rows of output, of the columns times dy."""
     n, channels = padded.shape[:2]
@@ -86,9 +138,11 @@ def _weight_gradient(
     total: Array = 0
     for images, rows in _blocks(n, height, row_bytes, _rows_lowered(window), workspace.column_bytes):
         columns = _lower(xp, padded, window, width, groups, images, rows, workspace)
-        dy_block = _matrices(dy_rows[:, rows, :, :, images])
-        products = workspace.scratch((*columns.shape[:3], dy_block.shape[2]), padded.dtype, number=1)
-        total = xp.matmul(columns, dy_block.swapaxes(2, 3), out=products).sum(axis=1) + total
+        dy_block = _matrices(dy_rows[:, rows, :, :, images]).swapaxes(2, 3)
+        if dy_block.shape[3] < MANY_FILTERS:
+            dy_block = _contiguous(xp, dy_block, workspace)
+        products = workspace.scratch((*columns.shape[:3], dy_block.shape[3]), padded.dtype, number=1)
+        total = xp.matmul(columns, dy_block, out=products).sum(axis=1) + total
     total = total.reshape(groups, kh, channels // groups, kw, -1).transpose(0, 4, 2, 1, 3)
     dweight[...] = total.reshape(dweight.shape)
 
@@ -180,6 +234,13 @@ def _lower(
         (groups, count, kh * channels * kw, width * n),
         (lowered.strides[0], (sh if shared else 1) * lowered.strides[1], width * n * item, item),
     )
+
+
+def _contiguous(xp: ArrayModule, array: Array, workspace: Workspace) -> Array:
+    """Return a C-contiguous copy."""
+    copy = workspace.scratch(array.shape, array.dtype, number=2)
+    xp.copyto(copy, array)
+    return copy
 
 
 def _kernel(weight: Array, groups: int) -> Array:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.convolution import Backward, convolution
-from xpcnn.ops.pooling import ROWS, extreme, extreme_along, extreme_pool
-from xpcnn.ops.window import Window
+from xpcnn.ops.convolution import MANY_FILTERS, Backward, border, convolution, correlate, gradients, weight_gradient
+from xpcnn.ops.pooling import COLUMNS, ROWS, extreme, extreme_along, extreme_pool, spread
+from xpcnn.ops.window import Window, pad
 from xpcnn.ops.workspace import Workspace
-
-#: From this many filters on, products are fast enough to leave nothing to gain by widening them.
-MANY_FILTERS = 32
 
 
 def pooled_convolution(
@@ -30,7 +27,8 @@ def pooled_convolution(
 
     With few filters, the columns of a pooling window are computed as so many filters of a wider kernel, each shifted by
     one column: a product with more rows, and the largest of the columns is then taken between whole channels, which
-    lie apart in memory, instead of between neighbouring columns.
+    lie apart in memory, instead of between neighbouring columns. So does backward where the weight's gradient is all
+    that is wanted; the input's is that of the plain convolution.
     """
     if _by_columns(weight, window, pool, groups):
         return _columns_as_filters(xp, x, weight, window, pool, workspace, padding_mode, training)
@@ -67,27 +65,34 @@ def _columns_as_filters(
 ) -> tuple[Array, Backward]:
     filters, channels, kh, kw = weight.shape
     count = pool.kernel[1]
-    wide_weight = xp.zeros((count, filters, channels, kh, kw + count - 1), dtype=weight.dtype)
+    wide = xp.zeros((count, filters, channels, kh, kw + count - 1), dtype=weight.dtype)
     for column in range(count):
-        wide_weight[column, ..., column : column + kw] = weight
-    wide_window = replace(window, kernel=(kh, kw + count - 1), strides=(window.strides[0], count))
-    wide_weight = wide_weight.reshape(count * filters, channels, kh, kw + count - 1)
-    wide, convolution_backward = convolution(xp, x, wide_weight, wide_window, workspace, padding_mode=padding_mode)
-    columns = [wide[:, column * filters : (column + 1) * filters] for column in range(count)]
+        wide[column, ..., column : column + kw] = weight
+    wide = wide.reshape(count * filters, channels, kh, kw + count - 1)
+    wide_window = replace(window, kernel=wide.shape[2:], strides=(window.strides[0], count))
+    padded = pad(xp, x, window.padding, border(padding_mode), workspace)
+    by_column = correlate(xp, padded, wide, wide_window, workspace)
+    columns = [by_column[:, column * filters : (column + 1) * filters] for column in range(count)]
     across, winners = extreme(xp, columns, workspace, largest=True, training=training)
     y, down_backward = extreme_along(xp, across, pool, ROWS, workspace, largest=True, training=training)
 
     def backward(dy: Array, dweight: Array, input_gradient: bool) -> Array | None:
         dacross = down_backward(dy)
-        dwide = workspace.batch_last(wide.shape, dy.dtype)
+        if input_gradient:
+            shape = (len(x), filters, *window.unpadded.output_size(*padded.shape[2:]))
+            dcolumns = spread(xp, dacross, winners, shape, pool, COLUMNS, workspace)
+            return gradients(
+                xp, padded, weight, dcolumns, dweight, window, workspace,
+                groups=1, padding_mode=padding_mode, input_gradient=True,
+            )  # fmt: skip
+        dwide, dby_column = workspace.empty(wide.shape, dy.dtype), workspace.like(by_column)
         for column, winner in enumerate(winners):
-            xp.multiply(dacross, winner, out=dwide[:, column * filters : (column + 1) * filters])
-        dwide_weight = workspace.empty(wide_weight.shape, dy.dtype)
-        dx = convolution_backward(dwide, dwide_weight, input_gradient)
-        shifted = dwide_weight.reshape(count, *weight.shape[:3], kw + count - 1)
+            xp.multiply(dacross, winner, out=dby_column[:, column * filters : (column + 1) * filters])
+        weight_gradient(xp, padded, dby_column, dwide, wide_window, workspace)
+        shifted = dwide.reshape(count, *weight.shape[:3], kw + count - 1)
         dweight[...] = shifted[0, ..., :kw]
         for column in range(1, count):
             dweight += shifted[column, ..., column : column + kw]
-        return dx
+        return None
 
     return y, backward

@@ -43,7 +43,7 @@ def extreme_along(
     def backward(dy: Array) -> Array:
         if not training:
             raise RuntimeError("This pooling ran without training=True, so it has no backward pass.")
-        return _spread(xp, dy, winners, x.shape, window, axis, workspace)
+        return spread(xp, dy, winners, x.shape, window, axis, workspace)
 
     return y, backward
 
@@ -69,7 +69,7 @@ def extreme(
     return y, winners
 
 
-def _spread(
+def spread(
     xp: ArrayModule,
     dy: Array,
     shares: list[Array] | list[float],
@@ -106,9 +106,9 @@ def average_pool(xp: ArrayModule, x: Array, window: Window, workspace: Workspace
     def backward(dy: Array) -> Array:
         shared = workspace.like(dy)
         xp.multiply(dy, share, out=shared)
-        down = _spread(xp, shared, [1.0] * window.kernel[0], across.shape, window, ROWS, workspace)
+        down = spread(xp, shared, [1.0] * window.kernel[0], across.shape, window, ROWS, workspace)
         return unpad(
-            _spread(xp, down, [1.0] * window.kernel[1], padded.shape, window, COLUMNS, workspace), window.padding, 0.0
+            spread(xp, down, [1.0] * window.kernel[1], padded.shape, window, COLUMNS, workspace), window.padding, 0.0
         )
 
     return y, backward

@@ -73,7 +73,7 @@ class Runner:
         self.xp = network.xp
         host = is_host(self.xp)
         self.shards = min(check_shards(shards, batch_size), batch_size) if host or shards else 1
-        self.threads = min(check_threads(threads), self.shards) if host else 1
+        self.threads = min(check_threads(threads, network.multiplications * batch_size), self.shards) if host else 1
         self._own_workspaces = any(step.layer.meets for step in network.steps)
         self._stack = ExitStack()
 
