@@ -68,6 +68,13 @@ def coverage(session: nox.Session) -> None:
     )  # fmt: skip
 
 
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Side by side with PyTorch on this machine: ``nox -s bench -- --quick`` ends within a minute."""
+    session.install(".", *group("bench"))
+    session.run("python", "-m", "benchmarks.cpu", *session.posargs, env={"PYTHONPATH": "."})
+
+
 def cuda_wheel() -> str | None:
     """Return the extra whose CuPy fits the driver of this machine, or None where there is no driver."""
     try:

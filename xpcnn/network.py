@@ -250,7 +250,7 @@ class Network:
             if isinstance(layer, Add):
                 stack.append(dy)
             elif isinstance(layer, Save):
-                dy = dy + stack.pop()
+                dy = self.xp.add(dy, stack.pop(), out=context.workspace.like(dy))
             elif layer.meets:
                 dy = yield from backwards[index](dy, gradients.get(layer.name, {}))
             else:
@@ -263,7 +263,7 @@ class Network:
             stack.append(x)
             return x, None
         if isinstance(layer, Add):
-            return x + stack.pop(), None
+            return self.xp.add(x, stack.pop(), out=context.workspace.like(x)), None
         params = self._views.get(layer.name, {})
         result: Any = layer.forward(params, x, context)
         return (yield from result) if layer.meets else result

@@ -17,7 +17,7 @@ from xpcnn.ops.workspace import Workspace
 @given(cuts=st.lists(st.integers(1, 11), max_size=4, unique=True), images=st.booleans())
 def test_the_moments_of_pieces_combine_to_those_of_the_whole(xp, host, cuts, images):
     x = np.random.default_rng(0).normal(3, 2, size=(12, 4, 2, 3) if images else (12, 4))
-    pieces = [moments(xp, xp.asarray(piece.copy())) for piece in np.split(x, sorted(cuts))]
+    pieces = [moments(xp, xp.asarray(piece.copy()), Workspace(xp)) for piece in np.split(x, sorted(cuts))]
     total = functools.reduce(Moments.combine, pieces)
     axes = (0, 2, 3) if images else (0,)
     assert total.count == x.size // 4
@@ -27,7 +27,7 @@ def test_the_moments_of_pieces_combine_to_those_of_the_whole(xp, host, cuts, ima
 
 def test_far_from_zero_no_digits_are_lost(xp, host):
     x = (1000 + np.random.default_rng(0).normal(size=(64, 3))).astype(np.float32)
-    parts = [moments(xp, xp.asarray(x[:40])), moments(xp, xp.asarray(x[40:]))]
+    parts = [moments(xp, xp.asarray(part), Workspace(xp)) for part in (x[:40], x[40:])]
     total = parts[0].combine(parts[1])
     np.testing.assert_allclose(host(total.squares) / 64, x.astype(np.float64).var(axis=0), rtol=1e-4)
     assert total.mean.dtype == total.squares.dtype == np.float32
@@ -38,9 +38,9 @@ def test_nothing_waits_for_the_device_nor_copies_to_it(shape):
     xp = strict.xp
     x, dy, ones = xp.ones(shape), xp.ones(shape), xp.ones(3)
     with strict.forbid():
-        total = moments(xp, x).combine(moments(xp, x))
+        total = moments(xp, x, Workspace(xp)).combine(moments(xp, x, Workspace(xp)))
         _, centred = normalization.normalize(xp, x, total.mean, ones, ones, ones, Workspace(xp))
-        sums = normalization.gradient_sums(xp, dy, centred)
+        sums = normalization.gradient_sums(xp, dy, centred, Workspace(xp))
         normalization.normalize_backward(xp, dy, centred, sums, total.count, ones, ones, Workspace(xp))
 
 

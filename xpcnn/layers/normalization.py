@@ -60,7 +60,7 @@ class BatchNorm(Layer):
         xp, workspace = self.xp, context.workspace
         learning = context.training and self.learns
         if learning:
-            total: Moments = yield Meeting(normalization.moments(xp, x), Moments.combine)
+            total: Moments = yield Meeting(normalization.moments(xp, x, workspace), Moments.combine)
             count, mean, variance = total.count, total.mean, total.squares * (1.0 / total.count)
             unbiased = total.squares * (1.0 / max(count - 1, 1))
             context.buffers[self.name] = {
@@ -73,7 +73,7 @@ class BatchNorm(Layer):
         y, centred = normalization.normalize(xp, x, mean, deviation, params["weight"], params["bias"], workspace)
 
         def backward(dy: Array, gradients: Arrays) -> Generator[Meeting, Any, Array]:
-            sums = normalization.gradient_sums(xp, dy, centred)
+            sums = normalization.gradient_sums(xp, dy, centred, workspace)
             gradients["bias"][...] = sums[0]
             gradients["weight"][...] = sums[1] / deviation
             if not learning:

@@ -27,13 +27,15 @@ class Moments:
         )
 
 
-def moments(xp: ArrayModule, x: Array) -> Moments:
+def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
     """Return the moments of each channel of (n, channels, height, width) or (n, channels)."""
     rows = channel_rows(x)
     count = rows.shape[1]
     mean = rows.sum(axis=1) * (1.0 / count)
-    centred = rows - mean[:, None]
-    return Moments(count, mean, (centred * centred).sum(axis=1))
+    centred = workspace.scratch(rows.shape, rows.dtype)
+    xp.subtract(rows, mean[:, None], out=centred)
+    xp.multiply(centred, centred, out=centred)
+    return Moments(count, mean, centred.sum(axis=1))
 
 
 def per_channel(vector: Array, x: Array) -> Array:
@@ -52,10 +54,12 @@ def normalize(
     return y, centred
 
 
-def gradient_sums(xp: ArrayModule, dy: Array, centred: Array) -> Array:
+def gradient_sums(xp: ArrayModule, dy: Array, centred: Array, workspace: Workspace) -> Array:
     """Return Σ dy and Σ dy (x - mean) of each channel, as one (2, channels) array that adds over pieces."""
     rows = channel_rows(dy)
-    return xp.stack([rows.sum(axis=1), (rows * channel_rows(centred)).sum(axis=1)])
+    products = workspace.scratch(rows.shape, rows.dtype)
+    xp.multiply(rows, channel_rows(centred), out=products)
+    return xp.stack([rows.sum(axis=1), products.sum(axis=1)])
 
 
 def normalize_backward(

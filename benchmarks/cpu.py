@@ -1,0 +1,161 @@
+"""Compare xpcnn on NumPy with PyTorch on the same processors, in one run: ``python -m benchmarks.cpu``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import processes
+from benchmarks.networks import NETWORKS, copy_weights, samples, torch_model, xpcnn_model
+from benchmarks.sides import disagreement, torch_predict, torch_train, xpcnn_predict, xpcnn_train
+from benchmarks.timing import compare, take_turns
+
+#: Largest relative difference in loss, gradients or predictions that counts as agreement, in float32.
+AGREEMENT = 1e-2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="end within a minute, with fewer rounds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    options = parser.parse_args()
+    results = measure(seconds=0.4 if options.quick else 8.0, quick=options.quick)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def measure(seconds: float, quick: bool) -> dict[str, Any]:
+    """Measure everything, printing a table row by row; return all figures."""
+    import torch
+
+    results: dict[str, Any] = {"machine": machine(), "agreement": {}, "steps": [], "processes": {}}
+    print(" · ".join(str(value) for value in results["machine"].values()))
+    for name in NETWORKS:
+        difference = disagreement(name)
+        results["agreement"][name] = difference
+        if difference > AGREEMENT:
+            raise SystemExit(f"{name}: the two sides differ by {difference:.1e}, so there is nothing to compare.")
+    worst = max(results["agreement"].values())
+    print(f"loss, gradients and predictions agree within {worst:.1e} on all networks\n")
+    print(f"{'':42} {'xpcnn ms':>16} {'PyTorch ms':>16}   ratio\n{'':42} {'median  min':>16} {'median  min':>16}")
+    for threads in (2, 1):
+        torch.set_num_threads(threads)
+        for name in NETWORKS:
+            for task, batch in tasks(name, quick):
+                row = {"network": name, "task": task, "batch": batch, "threads": threads}
+                row |= compare_one(name, task, batch, threads, seconds)
+                results["steps"].append(row)
+                label = f"{name}, {task}, batch {batch}, {threads} thread{'s' if threads > 1 else ''}"
+                print(
+                    f"{label:42} {row['xpcnn_median']:8.2f} {row['xpcnn_min']:7.2f} {row['torch_median']:8.2f} "
+                    f"{row['torch_min']:7.2f}   {row['ratio']:.2f}",
+                    flush=True,
+                )
+    results["processes"] = whole_processes(quick)
+    results["loops"] = loops()
+    return results
+
+
+def tasks(name: str, quick: bool) -> list[tuple[str, int]]:
+    """Return what is timed of a network: a training step, and predictions of several batches."""
+    batch = NETWORKS[name][1]
+    if quick:
+        return [("train", batch), ("predict", batch)]
+    return [("train", batch), ("predict", batch), ("predict", 1), ("predict", 256)]
+
+
+def compare_one(name: str, task: str, batch: int, threads: int, seconds: float) -> dict[str, Any]:
+    """Time one task of one network; xpcnn may use fewer threads than it is allowed."""
+    shape, _, description = NETWORKS[name]
+    x, y = samples(shape, batch)
+    model, module = xpcnn_model(shape, description), torch_model(shape, description)
+    copy_weights(model, module)
+    allowed = None if threads > 1 else 1
+    with ExitStack() as stack:
+        if task == "train":
+            ours = xpcnn_train(model, x, y, allowed, stack)
+            theirs = {kind: torch_train(module, x, y, kind == "channels last") for kind in FORMATS}
+        else:
+            ours = xpcnn_predict(model, x, allowed)
+            theirs = {kind: torch_predict(module, x, kind == "channels last") for kind in FORMATS}
+        times = take_turns({"xpcnn": ours, **theirs}, seconds)
+    return compare(times.pop("xpcnn"), times)
+
+
+FORMATS = ("channels first", "channels last")
+
+
+def whole_processes(quick: bool) -> dict[str, Any]:
+    """Time imports and a small job, and measure memory, in processes of their own."""
+    rounds = 1 if quick else 7
+    digits = processes.ROOT / "xpcnn" / "data" / "digits.npz"
+    with tempfile.TemporaryDirectory() as folder:
+        figures: dict[str, Any] = {
+            "import, s": processes.in_turns(processes.IMPORTS, rounds),
+            "import, load digits, one epoch, save, s": processes.in_turns(
+                processes.JOBS, rounds, f"{folder}/model", str(digits)
+            ),
+        }
+    for name in ("blood",) if quick else NETWORKS:
+        figures[f"peak memory of training {name}, MB"] = processes.peak_memory(name)
+    print()
+    for label, sides in figures.items():
+        print(f"{label:42} {sides['xpcnn']:16.2f} {sides['torch']:16.2f}   {sides['xpcnn'] / sides['torch']:.2f} of it")
+    return figures
+
+
+def loops() -> dict[str, float]:
+    """Time the first seed's way, plain loops over positions, on one image, against xpcnn's step of 32."""
+    from tests import reference
+
+    shape, batch, description = NETWORKS["blood"]
+    x, y = samples(shape, batch)
+    model = xpcnn_model(shape, description)
+    first, second = (np.array(model.parameters[f"conv2d_{i}.weight"], dtype=np.float64) for i in (1, 2))
+    image = x[:1].astype(np.float64)
+    started = time.perf_counter()
+    a = reference.conv2d(image, first)
+    b = reference.pool2d(np.maximum(a, 0), "max", (2, 2), (2, 2))
+    c = reference.conv2d(b, second)
+    reference.pool2d(np.maximum(c, 0), "max", (2, 2), (2, 2))
+    reference.conv2d_gradients(c, b, second)
+    reference.conv2d_gradients(a, image, first)
+    seconds = (time.perf_counter() - started) * batch
+    with ExitStack() as stack:
+        step = xpcnn_train(model, x, y, None, stack)
+        times = take_turns({"xpcnn": step}, 1.0)["xpcnn"]
+    factor = seconds * 1e3 / statistics.median(times)
+    print(f"\nplain loops, training blood, batch {batch}: {seconds:.1f} s a step, {factor:,.0f} times xpcnn's")
+    return {"seconds": seconds, "factor": factor}
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    import os
+
+    import torch
+    from threadpoolctl import threadpool_info
+
+    blas = next((pool for pool in threadpool_info() if pool["user_api"] == "blas"), {})
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "processors": f"{len(os.sched_getaffinity(0))} processors {platform.machine()}",
+        "blas": f"{blas.get('internal_api')} {blas.get('version')} {blas.get('architecture')}",
+        "numpy": f"numpy {np.__version__}",
+        "torch": f"torch {torch.__version__}",
+        "python": f"Python {platform.python_version()}",
+    }
+
+
+if __name__ == "__main__":
+    main()
