@@ -541,3 +541,92 @@ def test_weights_that_do_not_fit_are_refused_and_none_is_written(change, message
     with pytest.raises(ValueError, match=re.escape(message)):
         model.set_weights(weights)
     assert bits(model) == bits(plain())
+
+
+def test_a_layer_belongs_to_one_model_and_an_optimiser_too():
+    convolution = layers.Conv2D(2, 3, padding="same", strides=2)
+    first = xpcnn.Sequential([convolution, layers.GlobalAveragePool2D()], (1, 8, 8), np)
+    expected = first.predict(np.ones((1, 1, 8, 8))).tolist()
+    with pytest.raises(ValueError, match=r"'conv2d_1' belongs to another model.*set_weights"):
+        xpcnn.Sequential([convolution, layers.Flatten()], (1, 7, 7), np)
+    assert first.predict(np.ones((1, 1, 8, 8))).tolist() == expected
+    del first
+    xpcnn.Sequential([convolution, layers.Flatten()], (1, 7, 7), np)
+    adam = optimizers.Adam()
+    one, other = (xpcnn.Sequential([layers.Flatten()], (1, 1, 2), np) for _ in range(2))
+    one.compile(adam)
+    one.compile(adam, "mse")
+    with pytest.raises(ValueError, match="moments of another model"):
+        other.compile(adam)
+
+
+@pytest.mark.parametrize(
+    ("last", "loss"),
+    [
+        (lambda: layers.Dense(3), "cross_entropy"),
+        (lambda: layers.Dense(3, activation="relu"), "cross_entropy"),
+        (lambda: layers.Dense(3, activation="tanh"), "binary_cross_entropy"),
+    ],
+)
+def test_a_loss_of_probabilities_refuses_outputs_that_are_none(last, loss):
+    model = xpcnn.Sequential([layers.Flatten(), last()], (1, 2, 2), np)
+    model.compile(loss=loss)
+    with pytest.raises(ValueError, match=r"needs probabilities.*Give the last layer activation="):
+        model.fit(np.ones((4, 1, 2, 2)), np.array([0, 1, 2, 0]))
+
+
+def test_the_layers_are_a_tuple_that_only_add_makes_longer():
+    model = xpcnn.Sequential([layers.Flatten()], (1, 2, 2), np)
+    model.add(layers.Dense(2))
+    assert [type(layer).__name__ for layer in model.layers] == ["Flatten", "Dense"]
+    with pytest.raises(AttributeError):
+        model.layers.pop()
+
+
+def test_one_metric_needs_no_list_and_one_callback_does():
+    model = xpcnn.Sequential([layers.Flatten(), layers.Dense(2, activation="softmax")], (1, 2, 2), np)
+    model.compile(metrics="accuracy")
+    assert [metric.name for metric in model.metrics] == ["accuracy"]
+    with pytest.raises(TypeError, match="callbacks is a list of callbacks"):
+        model.fit(np.ones((2, 1, 2, 2)), [0, 1], callbacks=xpcnn.callbacks.Callback())
+    with pytest.raises(ValueError, match="verbose"):
+        model.fit(np.ones((2, 1, 2, 2)), [0, 1], verbose="auto")
+
+
+def test_a_gradient_that_is_put_in_place_of_its_view_is_an_error():
+    class Wrong(layers.Layer):
+        def build(self, input_shape):
+            self.declare("weight", input_shape, xpcnn.initializers.Ones())
+            return input_shape
+
+        def forward(self, params, x, context):
+            def backward(dy, gradients):
+                gradients["weight"] = (dy * x).sum(axis=0)
+                return dy
+
+            return x * params["weight"], backward
+
+    model = xpcnn.Sequential([layers.Flatten(), Wrong(), layers.Dense(2, activation="softmax")], (1, 2, 2), np)
+    model.compile()
+    with pytest.raises(TypeError, match="item assignment"):
+        model.fit(np.ones((2, 1, 2, 2)), [0, 1], verbose=0)
+
+
+def test_prediction_keeps_memory_for_each_thread_not_for_each_piece():
+    stack = [layers.Conv2D(2, 3), layers.BatchNorm(), layers.Flatten(), layers.Dense(2, activation="softmax")]
+    model = xpcnn.Sequential(stack, (1, 6, 6), np)
+    model.predict(np.ones((256, 1, 6, 6)), threads=1)
+    assert len(model.network._workspaces) == 1
+
+
+def test_class_weights_weigh_training_and_not_validation():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 1, 2, 2)), np.arange(40) % 2
+    losses_seen = []
+    for weights in ({0: 1.0, 1: 1.0}, {0: 1.0, 1: 9.0}):
+        model = xpcnn.Sequential([layers.Flatten(), layers.Dense(2, activation="softmax")], (1, 2, 2), np)
+        model.compile(optimizers.SGD(0.0))
+        fitted = model.fit(x, y, validation_split=0.5, class_weight=weights, verbose=0)
+        losses_seen.append((fitted.history["loss"][0], fitted.history["val_loss"][0]))
+    assert losses_seen[0][0] != losses_seen[1][0]
+    assert losses_seen[0][1] == losses_seen[1][1]

@@ -228,7 +228,7 @@ def test_layers_of_ones_own_come_back(tmp_path, name):
 def test_a_layer_that_is_not_known_is_named_with_those_that_are(tmp_path):
     scaled().save(tmp_path / "a")
     listed = r"Use one of: activation, .*, upsample2d; give layers of your own with load\(path, custom_layers="
-    with pytest.raises(ValueError, match=rf"no layer of the kind 'scale'. {listed}"):
+    with pytest.raises(ValueError, match=rf"no layer class given for the kind 'scale'. {listed}"):
         xpcnn.load(tmp_path / "a")
 
 
@@ -449,3 +449,45 @@ def test_the_file_is_one_tensor_table_with_a_description_in_json(tmp_path):
     description = json.loads(header["__metadata__"]["xpcnn"])
     assert description["version"] == xpcnn.__version__
     assert [layer["layer"] for layer in description["layers"]] == ["conv2d", "max_pool2d", "flatten", "dense"]
+
+
+def test_a_class_of_ones_own_with_the_name_of_a_layer_is_not_loaded_as_that(tmp_path):
+    class Dense(layers.Dense):
+        def forward(self, params, x, context):
+            y, backward = super().forward(params, x, context)
+            return y + 1, backward
+
+    model = xpcnn.Sequential([layers.Flatten(), Dense(3)], (1, 2, 2), np)
+    model.save(tmp_path / "a")
+    with pytest.raises(ValueError, match="no layer class given for the kind 'dense'"):
+        xpcnn.load(tmp_path / "a")
+    x = np.ones((2, 1, 2, 2))
+    assert xpcnn.load(tmp_path / "a", custom_layers={"Dense": Dense}).predict(x).tolist() == model.predict(x).tolist()
+
+
+def test_a_layers_name_and_initialisers_of_ones_own_survive(tmp_path):
+    class Halves(initializers.Initializer):
+        name = "halves"
+
+        def _draw(self, generator, shape):
+            return np.full(shape, 0.5)
+
+    class Bare(layers.Layer):
+        def __init__(self):
+            pass
+
+        def build(self, input_shape):
+            self.declare("weight", input_shape, Halves())
+            return input_shape
+
+        def forward(self, params, x, context):
+            return x * params["weight"], lambda dy, gradients: dy
+
+    named = Bare()
+    named.name = "scaled"
+    stack = [layers.Flatten(), named, layers.Dense(3, kernel_initializer=Halves())]
+    model = xpcnn.Sequential(stack, (1, 2, 2), np)
+    model.save(tmp_path / "a")
+    loaded = xpcnn.load(tmp_path / "a", custom_layers={"Bare": Bare})
+    assert loaded.parameters.keys() == model.parameters.keys()
+    assert set(loaded.parameters["dense_1.weight"].ravel().tolist()) == {0.5}

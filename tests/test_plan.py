@@ -69,3 +69,17 @@ def test_a_convolution_of_ones_own_is_left_alone():
             return 2 * y, lambda dy, gradients: backward(2 * dy, gradients)
 
     assert kinds([Doubled(3, 3), ReLU()]) == ["Doubled", "ReLU"]
+
+
+def test_an_activation_of_ones_own_is_neither_joined_nor_left_to_the_loss():
+    class Clipped(ReLU):
+        def forward(self, params, x, context):
+            return np.clip(x, 0, 0.1), lambda dy, gradients: dy
+
+    class Warm(layers.Softmax):
+        def forward(self, params, x, context):
+            return super().forward(params, x / 10, context)
+
+    assert kinds([Conv2D(3, 3), Clipped()]) == ["Conv2D", "Clipped"]
+    network = Network([Flatten(), layers.Dense(3), Warm()], (1, 2, 2), np)
+    assert not network.program(losses.get("cross_entropy")).from_logits

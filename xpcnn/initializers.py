@@ -160,6 +160,12 @@ _REGISTRY = Registry(
 )
 
 
+def config_of(initializer: Initializer) -> dict[str, Any]:
+    """Return what a model file keeps: the configuration, or "zeros" for a class of one's own, as for a function."""
+    known = _REGISTRY.classes.get(type(initializer).name) is type(initializer)
+    return initializer.config() if known else Zeros().config()
+
+
 def get(initializer: Initializer | str | Mapping[str, Any] | Function) -> Initializer:
     """Return the initialiser for a name, a configuration, an object or one's own ``f(generator, shape)``.
 

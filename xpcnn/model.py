@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from xpcnn.data import Preprocessing
 from xpcnn.data.augmentation import Augmentation
 from xpcnn.data.augmentation import augment as augmentation_of
 from xpcnn.data.splits import stratified_split
-from xpcnn.layers import Context, Layer
+from xpcnn.layers import Context, Dense, Flatten, GlobalAveragePool2D, GlobalMaxPool2D, Layer
+from xpcnn.layers.activation import applies
 from xpcnn.losses import Loss
 from xpcnn.metrics import Metric
 from xpcnn.network import Network
@@ -55,10 +57,10 @@ class Sequential:
         xp: ArrayModule | str | None = None,
         seed: int = 0,
     ) -> None:
-        self.layers = [_checked_layer(layer) for layer in layers]
+        self._layers = [_checked_layer(layer) for layer in layers]
         self.input_shape = None if input_shape is None else _checked_shape(input_shape)
         self.seed = draws.check_seed(seed)
-        given = (one._xp for one in self.layers if one._xp is not None)
+        given = (one._xp for one in self._layers if one._xp is not None)
         self.xp = resolve(xp if xp is not None else next(given, None))
         self.class_names: tuple[str, ...] | None = None
         self.preprocessing: Preprocessing | None = None
@@ -67,16 +69,22 @@ class Sequential:
         self.metrics: list[Metric] = []
         self.epochs = 0
         self._network: Network | None = None
-        if self.layers and self.input_shape is not None:
+        if self._layers and self.input_shape is not None:
             _ = self.network  # an impossible stack is refused here, not at the first use
 
     def add(self, layer: Layer) -> None:
-        """Append a layer; the weights of those before it stay. An impossible one is refused and changes nothing."""
+        """Append a layer; the weights of those before it stay. An impossible one is refused, and the model stays."""
         if self._network is not None:
-            grown = Network([*self.layers, _checked_layer(layer)], self._network.input_shape, self.xp, self.seed)
+            stack = [*self._layers, _checked_layer(layer)]
+            grown = Network(stack, self._network.input_shape, self.xp, self.seed, owner=self)
             grown.set_values(grown.host_values() | self._network.host_values())
             self._network = grown
-        self.layers.append(_checked_layer(layer))
+        self._layers.append(_checked_layer(layer))
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers in order; :meth:`add` appends one."""
+        return tuple(self._layers)
 
     @property
     def network(self) -> Network:
@@ -88,12 +96,12 @@ class Sequential:
 
         Raises ValueError for a stack that cannot be built, or values that do not fit it.
         """
-        if self.input_shape is None or not self.layers:
+        if self.input_shape is None or not self._layers:
             raise ValueError(
                 "The model has no layers or no input_shape yet. "
                 "Use Sequential([...], input_shape=(channels, height, width))."
             )
-        self._network = Network(self.layers, self.input_shape, self.xp, self.seed, values=values)
+        self._network = Network(self._layers, self.input_shape, self.xp, self.seed, values=values, owner=self)
         return self._network
 
     @property
@@ -128,7 +136,13 @@ class Sequential:
         chosen_optimizer, chosen_loss = optimizers.get(optimizer), losses.get(loss)
         if metrics is None:
             metrics = ["accuracy"] if chosen_loss.activation else []
+        if isinstance(metrics, str | Metric | Loss):
+            metrics = [metrics]
         self.metrics = [metrics_.get(metric) for metric in metrics]
+        owner = chosen_optimizer.owner and chosen_optimizer.owner()
+        if owner is not None and owner is not self:
+            raise ValueError("The optimizer holds the moments of another model. Make one for each model.")
+        chosen_optimizer.owner = weakref.ref(self)
         self.optimizer, self.loss = chosen_optimizer, chosen_loss
 
     def fit(
@@ -155,12 +169,16 @@ class Sequential:
         validation_split: the part of each class kept out of training and measured after every epoch, drawn by the
         seed; validation_data: (x, y) to measure instead. seed: keys shuffles, dropout and augmentation. verbose=n
         prints every n-th epoch. shards: pieces a batch is cut into (default: about 16 images each), threads: how many
-        run at once (default: all processors); the same shards give the same bits on any number of threads. A second
-        fit goes on from the first.
+        run at once, 16 at most (default: every processor that a batch has work for). The same shards give the same
+        bits on any number of threads. A second fit goes on from the first.
 
         Raises RuntimeError before compile, ValueError for arrays that do not fit.
         """
         optimizer, loss = self._compiled()
+        self._check_outputs(loss)
+        if isinstance(callbacks, Callback) or not all(isinstance(callback, Callback) for callback in callbacks):
+            raise TypeError(f"callbacks is a list of callbacks. Received: {reprlib.repr(callbacks)}.")
+        verbose = whole("verbose", int(verbose) if isinstance(verbose, bool) else verbose)
         epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
         x, y = self._samples(x, y, data_format)
         labels = self._measurable_targets(y, None).labels
@@ -173,7 +191,7 @@ class Sequential:
             validate = self._validator(vx, vy, None, max(batch_size, 256), threads)
         elif validation_split:
             rows, held = _split(labels, len(y), validation_split, seed)
-            held_weights = None if weights is None else weights[held]
+            held_weights = None if sample_weight is None else np.asarray(sample_weight)[held]
             validate = self._validator(x[held], y[held], held_weights, max(batch_size, 256), threads)
         self._targets(y[rows], None if weights is None else weights[rows])
         fit = Fit(
@@ -219,7 +237,10 @@ class Sequential:
         return evaluation.infer(self.network, x, batch_size, threads)
 
     def loss_and_gradients(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, dict[str, HostArray]]:
-        """Return the mean loss of a batch and the gradient of every parameter, in training mode, changing nothing."""
+        """Return the mean loss of a batch and the gradients, {"conv2d_1.weight": array, …}, in training mode.
+
+        Weights and running statistics stay as they are. Of frozen layers before the first that learns it is 0.
+        """
         _, loss = self._compiled()
         x, y = self._samples(x, y)
         targets = self._targets(y, sample_weight)
@@ -282,6 +303,16 @@ class Sequential:
                 f"To learn, a model must end in flat outputs, (classes,). Its last layer gives {shape}. Add Flatten()."
             )
         return shape[0]
+
+    def _check_outputs(self, loss: Loss) -> None:
+        """Refuse a last layer whose outputs are no probabilities under a loss that needs them."""
+        last = self.network.steps[-1].layer
+        plain = type(last) in (Dense, Flatten, GlobalAveragePool2D, GlobalMaxPool2D)
+        if loss.activation is not None and (plain or any(applies(last, name) for name in ("relu", "tanh", "linear"))):
+            raise ValueError(
+                f"The loss {loss.name} needs probabilities, but {(last.name or 'the last layer')!r} gives any numbers. "
+                f'Give the last layer activation="{loss.activation}", or add layers.{loss.activation.capitalize()}().'
+            )
 
     def _samples(self, x: Any, y: Any, data_format: str = "channels_first") -> tuple[Any, HostArray]:
         """Check images and labels together."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ import numpy as np
 
 from xpcnn import draws
 from xpcnn.backend import Array, ArrayModule, to_device, to_host
-from xpcnn.layers import Activation, Context, Layer, Meeting
+from xpcnn.layers import Context, Layer, Meeting
+from xpcnn.layers.activation import applies
 from xpcnn.layers.residual import Add, Save
 from xpcnn.losses import Loss
 from xpcnn.ops.workspace import Workspace, to_batch_last
@@ -59,7 +61,8 @@ class Network:
 
     Building names every layer (``conv2d_1``, …: counted per kind, in order), infers shapes, lays all parameters in one
     flat array and draws their first values on the host, each keyed by the seed and its own number. ``dtype`` is
-    float32 but in gradient checks. values: {"conv2d_1.weight": array, …} to begin with instead.
+    float32 but in gradient checks. values: {"conv2d_1.weight": array, …} to begin with
+    instead. owner: the model whose layers these are, which may build them again.
 
     Raises ValueError for a stack that can't be built, or a name that stands twice.
     """
@@ -72,7 +75,9 @@ class Network:
         seed: int = 0,
         dtype: Any = np.float32,
         values: Mapping[str, np.ndarray[Any, Any]] | None = None,
+        owner: object | None = None,
     ) -> None:
+        self._own(layers, self if owner is None else owner)
         self.layers = list(layers)
         self.input_shape = tuple(input_shape)
         self.dtype = np.dtype(dtype)
@@ -88,6 +93,19 @@ class Network:
         self.parameters: Array = self._fill(self.layout, seed, values)
         self.buffers: Array = self._fill(self.buffer_layout, seed, values)
         self.to(xp)
+
+    @staticmethod
+    def _own(layers: Sequence[Layer], owner: object) -> None:
+        """Let the layers belong to their model, since building another would change their sizes."""
+        for layer in walk(layers):
+            other = None if layer.owner is None else layer.owner()
+            if other is not None and other is not owner:
+                raise ValueError(
+                    f"The layer {layer.name or layer!r} belongs to another model, and building it here would change it "
+                    "there. Make a new layer, and copy weights with get_weights and set_weights."
+                )
+        for layer in walk(layers):
+            layer.owner = weakref.ref(owner)
 
     def _name_layers(self) -> None:
         counts: Counter[str] = Counter()
@@ -190,7 +208,7 @@ class Network:
     def program(self, loss: Loss | None = None) -> Program:
         """Return the joined program; for a ``loss`` that computes the last activation better itself, without that."""
         last = self.steps[-1].layer
-        takes_over = loss is not None and isinstance(last, Activation) and last.activation == loss.activation
+        takes_over = loss is not None and loss.activation is not None and applies(last, loss.activation)
         return self._programs[takes_over]
 
     def plan_training(self, loss: Loss) -> None:

@@ -6,6 +6,7 @@ segment is one block.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,8 @@ class Optimizer(Named):
         #: Updates done so far.
         self.step = 0
         self.moments: Moments = {}
+        #: The model that compiled it, if it still exists.
+        self.owner: weakref.ref[Any] | None = None
         self._xp: ArrayModule | None = None
         self._scratch: dict[int, Array] = {}
 

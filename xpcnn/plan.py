@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any, cast
 
 from xpcnn.backend import Array
-from xpcnn.layers import Activation, Conv2D, MaxPool2D
+from xpcnn.layers import Conv2D, MaxPool2D
+from xpcnn.layers.activation import applies
 from xpcnn.layers.base import Arrays, Backward, Context, Layer
 from xpcnn.ops.convolution import convolution
 from xpcnn.ops.pooled_convolution import pooled_convolution
@@ -57,19 +58,15 @@ def join(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """Return the program with every convolution joined to the max pooling and the ReLU that follow it, in any order."""
     rest = list(layers)
     for index in range(len(rest) - 1):
-        if _is_relu(rest[index]) and type(rest[index + 1]) is MaxPool2D:
+        if applies(rest[index], "relu") and type(rest[index + 1]) is MaxPool2D:
             rest[index], rest[index + 1] = rest[index + 1], rest[index]
     joined: list[Layer] = []
     while rest:
         layer = rest.pop(0)
         if type(layer) is Conv2D:
             pool = rest.pop(0) if rest and type(rest[0]) is MaxPool2D else None
-            relu = rest.pop(0) if rest and _is_relu(rest[0]) else None
+            relu = rest.pop(0) if rest and applies(rest[0], "relu") else None
             if pool is not None or relu is not None:
                 layer = JoinedConvolution(layer, cast(MaxPool2D | None, pool), relu is not None)
         joined.append(layer)
     return tuple(joined)
-
-
-def _is_relu(layer: Layer) -> bool:
-    return isinstance(layer, Activation) and layer.activation == "relu"

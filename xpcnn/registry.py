@@ -20,7 +20,7 @@ Number = int | float | np.integer | np.floating
 
 
 class Named:
-    """Base of what a model file can name: losses, optimisers, schedules, metrics, initialisers, layers."""
+    """Base of what a model file can name: losses, optimisers, schedules, metrics, initialisers."""
 
     #: What the class is called in configurations: what :func:`name_of` makes of it, unless it says otherwise.
     name: str

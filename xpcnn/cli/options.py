@@ -51,7 +51,9 @@ def add_computing(parser: argparse.ArgumentParser) -> None:
     """Add --backend, --threads and --verbose."""
     group = parser.add_argument_group("computing")
     group.add_argument("--backend", choices=("numpy", "cupy", "auto"), help="default: $XPCNN_BACKEND, else auto")
-    group.add_argument("--threads", type=positive, metavar="N", help="threads at work (default: all processors)")
+    group.add_argument(
+        "--threads", type=positive, metavar="N", help="threads at work (default: as many as there is work for)"
+    )
     group.add_argument("--verbose", action="store_true", help="say more, such as which backend was chosen and why")
 
 

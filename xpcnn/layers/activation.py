@@ -69,6 +69,11 @@ class LeakyReLU(Layer):
         return y, lambda dy, gradients: backward(dy)
 
 
+def applies(layer: Layer, activation: str | None) -> bool:
+    """Whether a layer applies this activation and nothing else: one of this room, not a class derived from it."""
+    return type(layer) in (Activation, ReLU, Sigmoid, Tanh, Softmax) and getattr(layer, "activation", "") == activation
+
+
 def activation_part(activation: str | Layer | None) -> list[Layer]:
     """Return the part that applies another layer's ``activation`` argument: none, one by name, or the layer given."""
     if activation is None or activation == "linear":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
@@ -87,6 +88,9 @@ class Layer:
     output_shape: Shape = ()
     declarations: tuple[Declaration, ...] = ()
     buffers: tuple[Declaration, ...] = ()
+
+    #: The model that the layer is part of, if it still exists.
+    owner: weakref.ref[Any] | None = None
 
     _xp: ArrayModule | str | None = None
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn import layers, registry
+from xpcnn import initializers, layers, registry
+from xpcnn.initializers import Initializer
 from xpcnn.layers.base import Layer
 from xpcnn.registry import Named
 
@@ -15,7 +16,11 @@ from xpcnn.registry import Named
 def to_plain(value: Any) -> Any:
     """Return what JSON can hold of a layer, or of one of its arguments."""
     if isinstance(value, Layer):
-        return {"layer": value.kind(), "trainable": value.trainable, **to_plain(value.config())}
+        own = kinds().get(value.kind()) is not type(value)
+        about = {"layer": value.kind(), "own": own, "trainable": value.trainable, "name": value.name}
+        return about | to_plain(value.config())
+    if isinstance(value, Initializer):
+        return initializers.config_of(value)
     if isinstance(value, Named):
         return value.config()
     if isinstance(value, Mapping):
@@ -56,13 +61,15 @@ def from_plain(value: Any, known: Mapping[str, type[Layer]]) -> Any:
     if "layer" not in value:
         return {key: from_plain(item, known) for key, item in value.items()}
     arguments = dict(value)
-    kind, trainable = arguments.pop("layer"), arguments.pop("trainable", True)
-    if kind not in known:
+    kind, own, trainable = arguments.pop("layer"), arguments.pop("own", False), arguments.pop("trainable", True)
+    if kind not in known or (own and known[kind] is kinds().get(kind)):
         raise ValueError(
-            f"There is no layer of the kind {kind!r}. Use one of: {', '.join(sorted(known))}; "
+            f"There is no layer {'class given for' if own else 'of'} the kind {kind!r}. "
+            f"Use one of: {', '.join(sorted(known))}; "
             "give layers of your own with load(path, custom_layers={...})."
         )
     allowed = registry.parameters(known[kind]).keys() - {"xp"}
+    name = arguments.get("name", "") if "name" in allowed else arguments.pop("name", "")
     if not arguments.keys() <= allowed:
         unknown = ", ".join(sorted(arguments.keys() - allowed))
         raise ValueError(f"The layer {kind!r} takes {', '.join(sorted(allowed))}. Received: {unknown}.")
@@ -70,5 +77,5 @@ def from_plain(value: Any, known: Mapping[str, type[Layer]]) -> Any:
         layer = known[kind](**{key: from_plain(item, known) for key, item in arguments.items()})
     except TypeError as error:
         raise ValueError(f"The layer {kind!r} cannot be made from {arguments!r:.200} ({error}).") from error
-    layer.trainable = bool(trainable)
+    layer.trainable, layer.name = bool(trainable), str(name)
     return layer

@@ -62,11 +62,12 @@ class BatchNorm(Layer):
         if learning:
             total: Moments = yield Meeting(normalization.moments(xp, x, workspace), Moments.combine)
             count, mean, variance = total.count, total.mean, total.squares * (1.0 / total.count)
-            unbiased = total.squares * (1.0 / max(count - 1, 1))
-            context.buffers[self.name] = {
-                "running_mean": params["running_mean"] * (1.0 - self.momentum) + mean * self.momentum,
-                "running_var": params["running_var"] * (1.0 - self.momentum) + unbiased * self.momentum,
-            }
+            if count > 1:  # one value has no variance to learn from
+                unbiased = total.squares * (1.0 / (count - 1))
+                context.buffers[self.name] = {
+                    "running_mean": params["running_mean"] * (1.0 - self.momentum) + mean * self.momentum,
+                    "running_var": params["running_var"] * (1.0 - self.momentum) + unbiased * self.momentum,
+                }
         else:
             count, mean, variance = 0, params["running_mean"], params["running_var"]
         deviation = xp.sqrt(variance + self.epsilon)

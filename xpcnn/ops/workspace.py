@@ -8,7 +8,7 @@ from typing import Any
 
 from xpcnn.backend import Array, ArrayModule, is_host
 
-#: Bytes that the columns of all convolutions may take at any one time, on all threads together.
+#: Bytes that what convolutions lower may take at any one time, on all threads of a run together.
 COLUMN_BUDGET = 64 * 2**20
 #: Bytes of columns that one thread works on at once: they should stay in its second-level cache.
 CACHE_BYTES = 4 * 2**20

@@ -42,6 +42,9 @@ class Callback:
     def on_fit_begin(self, fit: Fit) -> None:
         """Run before the first epoch."""
 
+    def on_epoch_begin(self, fit: Fit) -> None:
+        """Run before each epoch."""
+
     def on_gradient(self, fit: Fit) -> None:
         """Run when the gradient is known and the weights are not changed yet."""
 
@@ -160,23 +163,29 @@ class CSVLog(Callback):
 
 
 class LearningRate(Callback):
-    """Set the learning rate by a schedule of updates, or by a function of the epoch (from 0).
+    """Set the learning rate during a fit: by a schedule of updates, a number, or a function of the epoch (from 0).
 
     >>> halving = LearningRate(lambda epoch: 1e-3 * 0.5**epoch)
     """
 
-    def __init__(self, rate: schedules.Schedule | Callable[[int], float]) -> None:
-        self.rate = rate
+    def __init__(self, rate: schedules.Schedule | float | Callable[[int], float]) -> None:
+        self.rate: schedules.Schedule | Callable[[int], float]
+        self.rate = rate if callable(rate) else schedules.get(rate)
 
     def on_fit_begin(self, fit: Fit) -> None:
-        """Set the first rate."""
-        fit.optimizer.learning_rate = (
-            self.rate if isinstance(self.rate, schedules.Schedule) else schedules.get(float(self.rate(fit.epoch)))
-        )
+        """Note the optimiser's own rate."""
+        self._before = fit.optimizer.learning_rate
 
-    def on_epoch_end(self, fit: Fit) -> None:
-        """Set the next epoch's rate."""
-        self.on_fit_begin(fit)
+    def on_epoch_begin(self, fit: Fit) -> None:
+        """Set the epoch's rate."""
+        rate = self.rate
+        if not isinstance(rate, schedules.Schedule):
+            rate = schedules.get(float(rate(fit.epoch)))
+        fit.optimizer.learning_rate = rate
+
+    def on_fit_end(self, fit: Fit) -> None:
+        """Give the optimiser its own rate back."""
+        fit.optimizer.learning_rate = self._before
 
 
 class EvaluateEvery(Callback):
@@ -198,7 +207,8 @@ class EvaluateEvery(Callback):
 class StopOnNaN(Callback):
     """Raise FloatingPointError as soon as loss or gradient is NaN or infinite, before the weights are changed.
 
-    The message names the step and the first layer whose output, or the last whose gradient, is not finite.
+    The message names the step and the first layer whose output, computed again as in prediction, or the last whose
+    gradient is not finite.
     """
 
     def on_gradient(self, fit: Fit) -> None:

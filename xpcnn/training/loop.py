@@ -69,7 +69,7 @@ class Fit:
 
     @property
     def step(self) -> int:
-        """Number of updates made so far, over all fits."""
+        """Number of updates that the optimiser has made so far."""
         return self.optimizer.step
 
     def stop(self, reason: str) -> None:
@@ -120,6 +120,8 @@ class Fit:
         from tqdm import tqdm
 
         started = time.perf_counter()
+        for callback in callbacks:
+            callback.on_epoch_begin(self)
         rows = samples.rows
         order = rows[shuffled(len(rows), self.seed, self.epoch)] if shuffle else rows
         losses: list[Array] = []

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from xpcnn.layers import Context, Meeting
 from xpcnn.losses import Loss, Targets
 from xpcnn.metrics import Metric
 from xpcnn.network import Network, Pass, Program
+from xpcnn.ops.workspace import Workspace
 from xpcnn.training.threads import blas_on_one_thread, check_shards, check_threads, hold_in_this_thread
 
 T = TypeVar("T")
@@ -74,12 +75,10 @@ class Runner:
         host = is_host(self.xp)
         self.shards = min(check_shards(shards, batch_size), batch_size) if host or shards else 1
         self.threads = min(check_threads(threads, network.multiplications * batch_size), self.shards) if host else 1
-        self._own_workspaces = any(step.layer.meets for step in network.steps)
         self._stack = ExitStack()
 
     def __enter__(self) -> Runner:
-        self._workspaces = self.network.borrow_workspaces(self.shards if self._own_workspaces else self.threads)
-        self._stack.callback(self.network.return_workspaces, self._workspaces)
+        self._workspaces = self._borrow(self.threads)
         self._stack.enter_context(blas_on_one_thread())
         self._pool = None
         if self.threads > 1:
@@ -92,12 +91,24 @@ class Runner:
     ) -> None:
         self._stack.close()
 
+    def _borrow(self, count: int) -> list[Workspace]:
+        workspaces = self.network.borrow_workspaces(count)
+        self._stack.callback(self.network.return_workspaces, workspaces)
+        return workspaces
+
     def prepare_training(self, loss: Loss) -> None:
         """Allocate a flat gradient for each piece, and plan which layers learn."""
         layout = self.network.layout
         self.network.plan_training(loss)
+        if any(step.layer.meets for step in self.network.steps):
+            # Pieces that meet half-way are all under way at once, so each needs memory of its own.
+            self._workspaces = self._workspaces + self._borrow(self.shards - self.threads)
         self._gradients = [self.xp.zeros(layout.size, dtype=self.network.dtype) for _ in range(self.shards)]
-        self._views = [layout.layer_views(gradient) for gradient in self._gradients]
+        # Read-only mappings: a layer writes into its views, and cannot put another array in their place.
+        self._views = [
+            {layer: MappingProxyType(views) for layer, views in layout.layer_views(gradient).items()}
+            for gradient in self._gradients
+        ]
 
     def train(
         self,
