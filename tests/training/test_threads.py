@@ -109,8 +109,8 @@ def test_every_thread_that_works_holds_its_own_blas(monkeypatch):
 
 def test_every_processor_works_by_default():
     assert threads.check_threads(None) == min(threads.available_threads(), threads.MOST_THREADS)
-    assert threads.check_threads(None, 0) == threads.check_threads(None, threads.MULTIPLICATIONS_A_THREAD) == 1
-    assert threads.check_threads(None, 1e12) == threads.check_threads(None)
+    assert threads.check_threads(None, threads.WORTH_A_THREAD - 1) == 1
+    assert threads.check_threads(None, threads.WORTH_A_THREAD) == threads.check_threads(None)
     assert threads.check_threads(3, 0) == 3
 
 
@@ -126,7 +126,9 @@ def test_systems_that_cannot_say_which_processors_a_process_may_use(monkeypatch,
     assert threads.available_threads() == expected
 
 
-@pytest.mark.parametrize(("batch_size", "expected"), [(1, 1), (16, 1), (32, 2), (33, 2), (100, 6)])
+@pytest.mark.parametrize(
+    ("batch_size", "expected"), [(1, 1), (16, 1), (32, 2), (33, 2), (100, 6), (1024, 64), (20_000, 64)]
+)
 def test_a_piece_has_about_16_images_on_every_machine(monkeypatch, batch_size, expected):
     monkeypatch.setattr(threads, "available_threads", lambda: 64)
     assert threads.check_shards(None, batch_size) == expected

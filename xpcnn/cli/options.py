@@ -52,7 +52,10 @@ def add_computing(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("computing")
     group.add_argument("--backend", choices=("numpy", "cupy", "auto"), help="default: $XPCNN_BACKEND, else auto")
     group.add_argument(
-        "--threads", type=positive, metavar="N", help="threads at work (default: as many as there is work for)"
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="threads at work (default: all processors, one for small networks)",
     )
     group.add_argument("--verbose", action="store_true", help="say more, such as which backend was chosen and why")
 

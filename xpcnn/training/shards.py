@@ -74,7 +74,8 @@ class Runner:
         self.xp = network.xp
         host = is_host(self.xp)
         self.shards = min(check_shards(shards, batch_size), batch_size) if host or shards else 1
-        self.threads = min(check_threads(threads, network.multiplications * batch_size), self.shards) if host else 1
+        work = network.multiplications * batch_size / self.shards
+        self.threads = min(check_threads(threads, work), self.shards) if host else 1
         self._stack = ExitStack()
 
     def __enter__(self) -> Runner:

@@ -15,10 +15,12 @@ from xpcnn.registry import whole
 #: More threads than this would together need more than the byte budget for columns.
 MOST_THREADS = COLUMN_BUDGET // CACHE_BYTES
 
-#: With less work than this for each, threads that share one interpreter wait for each other longer than they compute:
-#: a step of 9 million took 3.2 ms on one thread and 4.1 ms on two, one of 48 million 8.6 and 7.9, one of 170 million
-#: 28 and 17 (two processors, CPython 3.11).
-MULTIPLICATIONS_A_THREAD = 2e7
+#: Multiplications of a piece's forward pass that are worth a thread. With less, threads that share one interpreter
+#: wait for each other longer than they compute: pieces of 4 million took 3.2 ms a step on one thread and 4.1 ms on
+#: two, of 24 million 8.6 and 7.9, of 85 million 28 and 17 (two processors, CPython 3.11).
+WORTH_A_THREAD = 2e7
+#: Each piece of a batch has a gradient of its own, so a default of more pieces would take memory without bound.
+MOST_SHARDS = 64
 
 _lock = threading.Lock()
 _holders = 0
@@ -34,20 +36,19 @@ def available_threads() -> int:
 
 
 def check_threads(threads: int | None, multiplications: float = float("inf")) -> int:
-    """Return the number of threads to use; None means every processor that a batch has work for.
+    """Return the number of threads to use; None means every processor, or one where pieces of a batch are small.
 
-    multiplications: those of a batch's forward pass. Raises ValueError for anything below 1.
+    multiplications: those of a piece's forward pass. Raises ValueError for anything below 1.
     """
     if threads is None:
-        busy = max(1, multiplications / MULTIPLICATIONS_A_THREAD)
-        return int(min(available_threads(), busy, MOST_THREADS))
+        return min(available_threads(), MOST_THREADS) if multiplications >= WORTH_A_THREAD else 1
     return min(whole("threads", threads, 1), MOST_THREADS)
 
 
 def check_shards(shards: int | None, batch_size: int) -> int:
-    """Return into how many pieces a batch is cut: by default about 16 images each, whatever the machine."""
+    """Return into how many pieces a batch is cut: by default about 16 images each, 64 at most, whatever the machine."""
     if shards is None:
-        return max(1, round(batch_size / 16))
+        return min(max(1, round(batch_size / 16)), MOST_SHARDS)
     return whole("shards", shards, 1)
 
 
