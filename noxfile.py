@@ -47,8 +47,9 @@ def tests(session: nox.Session, backend: str) -> None:
     session.install(*requirements, *group("test"))
     # A copy beside the wheel: in the checkout, the sources would be imported in its place.
     place = Path(session.create_tmp())
-    shutil.rmtree(place / "tests", ignore_errors=True)
-    shutil.copytree("tests", place / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tests", "examples"):
+        shutil.rmtree(place / name, ignore_errors=True)
+        shutil.copytree(name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(name, place)
     if "XPCNN_DATA" in os.environ:

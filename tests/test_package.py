@@ -306,3 +306,8 @@ def test_the_lines_of_the_readme_work(tmp_path, monkeypatch):
     (tmp_path / "lines.py").write_text(code.replace("epochs=10", "epochs=1"), encoding="utf-8")
     assert "epoch 1/1" in run("lines.py")
     assert (tmp_path / "digits.safetensors").is_file()
+
+
+def test_the_example_runs(tmp_path):
+    example = Path(__file__).parents[1] / "examples" / "digits.py"
+    assert "test accuracy 0." in run(str(example), "--epochs", "1")
