@@ -71,7 +71,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Side by side with PyTorch on this machine: ``nox -s bench -- --quick`` ends within a minute."""
+    """Side by side with PyTorch on this machine: ``nox -s bench -- --quick`` takes about a minute."""
     session.install(".", *group("bench"))
     session.run("python", "-m", "benchmarks.cpu", *session.posargs, env={"PYTHONPATH": "."})
 

@@ -26,7 +26,7 @@ AGREEMENT = 1e-2
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="end within a minute, with fewer rounds")
+    parser.add_argument("--quick", action="store_true", help="take about a minute, with fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     options = parser.parse_args()
     results = measure(seconds=0.4 if options.quick else 8.0, quick=options.quick)

@@ -556,8 +556,18 @@ def test_a_layer_belongs_to_one_model_and_an_optimiser_too():
     one, other = (xpcnn.Sequential([layers.Flatten()], (1, 1, 2), np) for _ in range(2))
     one.compile(adam)
     one.compile(adam, "mse")
+    other.compile("sgd")
     with pytest.raises(ValueError, match="moments of another model"):
-        other.compile(adam)
+        other.compile(adam, "mse", [])
+    assert (other.optimizer.name, other.loss.name, len(other.metrics)) == ("sgd", "cross_entropy", 1)
+
+
+def test_a_stack_that_cannot_be_built_leaves_its_layers_free():
+    convolution = layers.Conv2D(2, 5)
+    with pytest.raises(ValueError, match="does not fit") as refused:
+        xpcnn.Sequential([convolution], (1, 3, 3), np)
+    assert refused.value.__traceback__ is not None, "the trace keeps the model that failed alive"
+    assert xpcnn.Sequential([convolution], (1, 9, 9), np).network.output_shape == (2, 5, 5)
 
 
 @pytest.mark.parametrize(

@@ -138,12 +138,12 @@ class Sequential:
             metrics = ["accuracy"] if chosen_loss.activation else []
         if isinstance(metrics, str | Metric | Loss):
             metrics = [metrics]
-        self.metrics = [metrics_.get(metric) for metric in metrics]
+        chosen_metrics = [metrics_.get(metric) for metric in metrics]
         owner = chosen_optimizer.owner and chosen_optimizer.owner()
         if owner is not None and owner is not self:
             raise ValueError("The optimizer holds the moments of another model. Make one for each model.")
         chosen_optimizer.owner = weakref.ref(self)
-        self.optimizer, self.loss = chosen_optimizer, chosen_loss
+        self.optimizer, self.loss, self.metrics = chosen_optimizer, chosen_loss, chosen_metrics
 
     def fit(
         self,

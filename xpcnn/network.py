@@ -77,7 +77,8 @@ class Network:
         values: Mapping[str, np.ndarray[Any, Any]] | None = None,
         owner: object | None = None,
     ) -> None:
-        self._own(layers, self if owner is None else owner)
+        owner = self if owner is None else owner
+        _refuse_others(layers, owner)
         self.layers = list(layers)
         self.input_shape = tuple(input_shape)
         self.dtype = np.dtype(dtype)
@@ -93,18 +94,7 @@ class Network:
         self.parameters: Array = self._fill(self.layout, seed, values)
         self.buffers: Array = self._fill(self.buffer_layout, seed, values)
         self.to(xp)
-
-    @staticmethod
-    def _own(layers: Sequence[Layer], owner: object) -> None:
-        """Let the layers belong to their model, since building another would change their sizes."""
-        for layer in walk(layers):
-            other = None if layer.owner is None else layer.owner()
-            if other is not None and other is not owner:
-                raise ValueError(
-                    f"The layer {layer.name or layer!r} belongs to another model, and building it here would change it "
-                    "there. Make a new layer, and copy weights with get_weights and set_weights."
-                )
-        for layer in walk(layers):
+        for layer in walk(self.layers):  # at last: a stack that cannot be built leaves its layers free
             layer.owner = weakref.ref(owner)
 
     def _name_layers(self) -> None:
@@ -285,6 +275,17 @@ class Network:
         params = self._views.get(layer.name, {})
         result: Any = layer.forward(params, x, context)
         return (yield from result) if layer.meets else result
+
+
+def _refuse_others(layers: Sequence[Layer], owner: object) -> None:
+    """Raise ValueError for a layer of another model, since building it here would change its sizes there."""
+    for layer in walk(layers):
+        other = None if layer.owner is None else layer.owner()
+        if other is not None and other is not owner:
+            raise ValueError(
+                f"The layer {layer.name or layer!r} belongs to another model, and building it here would change it "
+                "there. Make a new layer, and copy weights with get_weights and set_weights."
+            )
 
 
 def check_values(values: Mapping[str, np.ndarray[Any, Any]], declarations: Iterable[Declaration]) -> None:

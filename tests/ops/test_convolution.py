@@ -1,6 +1,7 @@
 """The lowering of a convolution: cut into blocks that stay within the budget, with the same result."""
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import reference, strict
-from xpcnn.ops.convolution import convolution
+from xpcnn.ops.convolution import MANY_FILTERS, convolution, correlate
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace, channel_rows
 from xpcnn.training.threads import MOST_THREADS
@@ -164,3 +165,24 @@ def test_the_input_gradient_is_only_computed_where_it_is_asked_for(xp, host):
     dweight = xp.empty(weight.shape)
     assert backward(xp.asarray(dy), dweight, False) is None
     np.testing.assert_array_equal(host(dweight), expected)
+
+
+@pytest.mark.parametrize(("filters", "cut"), [(2, True), (MANY_FILTERS, False)])
+def test_products_of_few_filters_are_cut_until_they_are_small(monkeypatch, filters, cut):
+    seen = []
+
+    def matmul(a, b, out):
+        seen.append(a.shape[-2] * a.shape[-1] * b.shape[-1])
+        return np.matmul(a, b, out=out)
+
+    xp = SimpleNamespace(
+        **{name: getattr(np, name) for name in ("lib", "copyto", "empty", "uint8", "dtype")}, matmul=matmul
+    )
+    monkeypatch.setattr("xpcnn.ops.convolution.is_host", lambda xp: True)
+    window = Window((3, 3))
+    x, weight, _ = arrays(4, 3, 8, 14, filters, window)
+    whole = filters * 27 * 12 * 4
+    monkeypatch.setattr("xpcnn.ops.convolution.SMALL_PRODUCT", whole // 3)
+    y = correlate(xp, x, weight, window, Workspace(np))
+    assert set(seen) == {whole // 3 if cut else whole}
+    np.testing.assert_allclose(y, reference.conv2d(x, weight), rtol=1e-10)

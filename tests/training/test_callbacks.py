@@ -214,6 +214,18 @@ def test_the_rate_that_is_set_is_the_rate_that_is_used():
     assert bits(model) == before
 
 
+def test_a_fit_that_never_began_leaves_the_rate_as_it_is():
+    class Failing(Callback):
+        def on_fit_begin(self, fit):
+            raise KeyError("not today")
+
+    model = plain()
+    before = model.optimizer.rate
+    with pytest.raises(KeyError, match="not today"):
+        fit(model, Failing(), LearningRate(0.5))
+    assert model.optimizer.rate == before
+
+
 def test_an_impossible_rate_is_refused():
     with pytest.raises(ValueError, match="rate must be a number in"):
         fit(plain(), LearningRate(lambda epoch: math.nan))

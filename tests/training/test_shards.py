@@ -93,3 +93,11 @@ def test_an_error_in_one_piece_reaches_the_caller(threads):
         runner.prepare_training(losses.get("mse"))
         with pytest.raises(ArithmeticError, match="rows from"):
             runner.train(x, losses.get("mse").prepare(y, CLASSES), losses.get("mse"), [], 0, 0)
+
+
+def test_threads_are_only_taken_where_a_piece_has_work_for_one(monkeypatch):
+    monkeypatch.setattr("xpcnn.training.threads.available_threads", lambda: 4)
+    network = Network([layers.Flatten(), layers.Dense(CLASSES)], SHAPE, np)
+    monkeypatch.setattr("xpcnn.training.threads.WORTH_A_THREAD", network.multiplications * 16)
+    assert [Runner(network, 64, shards).threads for shards in (None, 4, 5, 16)] == [4, 4, 1, 1]
+    assert Runner(network, 64, 16, threads=3).threads == 3

@@ -10,7 +10,7 @@ from xpcnn.backend import Array, ArrayModule, is_host
 
 #: Bytes that what convolutions lower may take at any one time, on all threads of a run together.
 COLUMN_BUDGET = 64 * 2**20
-#: Bytes of columns that one thread works on at once: they should stay in its second-level cache.
+#: Bytes that one thread lowers at once: less costs time, since rows are lowered again, and more gains none.
 CACHE_BYTES = 4 * 2**20
 
 #: The scratch memory of each thread: however many workspaces a run borrows, threads alone bound the columns.

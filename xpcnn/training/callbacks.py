@@ -169,6 +169,7 @@ class LearningRate(Callback):
     """
 
     def __init__(self, rate: schedules.Schedule | float | Callable[[int], float]) -> None:
+        self._before: schedules.Schedule | float | None = None
         self.rate: schedules.Schedule | Callable[[int], float]
         self.rate = rate if callable(rate) else schedules.get(rate)
 
@@ -185,7 +186,8 @@ class LearningRate(Callback):
 
     def on_fit_end(self, fit: Fit) -> None:
         """Give the optimiser its own rate back."""
-        fit.optimizer.learning_rate = self._before
+        if self._before is not None:  # None: another callback failed before the fit began
+            fit.optimizer.learning_rate, self._before = self._before, None
 
 
 class EvaluateEvery(Callback):
