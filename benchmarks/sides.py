@@ -26,7 +26,7 @@ def xpcnn_train(model: Any, x: Any, y: Any, threads: int, stack: ExitStack) -> S
 
     def step() -> None:
         targets = loss.prepare(y, network.output_shape[0])
-        result = runner.train(x, targets, loss, [], 0, optimizer.step)
+        result = runner.train(x, targets, [], 0, optimizer.step)
         optimizer.update(network.parameters, result.gradient, segments)
         network.update_buffers(result.buffers)
 

@@ -622,13 +622,6 @@ def test_a_gradient_that_is_put_in_place_of_its_view_is_an_error():
         model.fit(np.ones((2, 1, 2, 2)), [0, 1], verbose=0)
 
 
-def test_prediction_keeps_memory_for_each_thread_not_for_each_piece():
-    stack = [layers.Conv2D(2, 3), layers.BatchNorm(), layers.Flatten(), layers.Dense(2, activation="softmax")]
-    model = xpcnn.Sequential(stack, (1, 6, 6), np)
-    model.predict(np.ones((256, 1, 6, 6)), threads=1)
-    assert len(model.network._workspaces) == 1
-
-
 def test_class_weights_weigh_training_and_not_validation():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 1, 2, 2)), np.arange(40) % 2

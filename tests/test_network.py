@@ -80,7 +80,7 @@ def train(network, x, y, shards=None, threads=None, loss="cross_entropy", step=0
     with Runner(network, len(x), shards, threads) as runner:
         runner.prepare_training(loss)
         targets = loss.prepare(y, network.output_shape[0], dtype=network.dtype)
-        result = runner.train(x, targets, loss, [], seed, step)
+        result = runner.train(x, targets, [], seed, step)
         gradients = network.layout.views(to_host(result.gradient).copy())
         buffers = {
             f"{layer}.{name}": to_host(value)
@@ -91,11 +91,8 @@ def train(network, x, y, shards=None, threads=None, loss="cross_entropy", step=0
 
 
 def infer(network, x):
-    (workspace,) = network.borrow_workspaces(1)
-    workspace.reset()
-    y = to_host(network.infer(network.xp.asarray(x), Context(workspace), network.program())).copy()
-    network.return_workspaces([workspace])
-    return y
+    context = Context(Workspace(network.xp))
+    return to_host(network.infer(network.xp.asarray(x), context, network.program())).copy()
 
 
 def names(stack, input_shape=IMAGE):
@@ -486,16 +483,23 @@ def test_runs_at_the_same_time_do_not_disturb_each_other():
                 np.testing.assert_array_equal(result, predicted if number % 2 else trained)
 
 
-def test_workspaces_are_lent_to_one_run_at_a_time_and_used_again(xp):
+def test_what_a_run_leaves_is_lent_to_one_later_run_at_a_time(xp):
     network = Network(small(), IMAGE, xp)
-    first, second = network.borrow_workspaces(2)
-    assert first is not second
-    assert network.borrow_workspaces(1)[0] not in (first, second)
-    network.return_workspaces([first, second])
-    assert [network.borrow_workspaces(1), network.borrow_workspaces(1)] == [[first], [second]]
-    network.return_workspaces([first])
-    network.to(strict.xp if xp is np else np)
-    assert network.borrow_workspaces(1) != [first]
+    with network.lent("memory", object) as first, network.lent("memory", object) as second:
+        assert first is not second
+    with network.lent("other", object) as other, network.lent("memory", object) as again:
+        assert again in (first, second)
+        assert other not in (first, second)
+
+
+def test_nothing_is_taken_back_after_an_error_or_once_the_network_has_moved(xp):
+    network = Network(small(), IMAGE, xp)
+    with pytest.raises(ZeroDivisionError), network.lent("memory", object) as broken:
+        _ = 1 / 0
+    with network.lent("memory", object) as before:
+        network.to(strict.xp if xp is np else np)
+    with network.lent("memory", object) as after:
+        assert after not in (broken, before)
 
 
 def test_a_step_neither_waits_for_the_device_nor_copies_to_it():

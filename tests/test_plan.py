@@ -31,7 +31,7 @@ def step(network, x, y):
     loss = losses.get("mse")
     with Runner(network, len(x), 1) as runner:
         runner.prepare_training(loss)
-        result = runner.train(x, loss.prepare(y, 2, dtype=np.float64), loss, [], 0, 0)
+        result = runner.train(x, loss.prepare(y, 2, dtype=np.float64), [], 0, 0)
         return float(result.loss), np.array(result.gradient)
 
 

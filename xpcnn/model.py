@@ -21,6 +21,7 @@ from xpcnn.layers.activation import applies
 from xpcnn.losses import Loss
 from xpcnn.metrics import Metric
 from xpcnn.network import Network
+from xpcnn.ops.workspace import Workspace
 from xpcnn.optimizers import Optimizer
 from xpcnn.parameters import Shape
 from xpcnn.registry import Number, whole
@@ -247,20 +248,14 @@ class Sequential:
         with Runner(self.network, len(x)) as runner:
             runner.prepare_training(loss)
             x = np.asarray(x[:], dtype=self.network.dtype)
-            result = runner.train(x, targets, loss, [], self.seed, 0)
+            result = runner.train(x, targets, [], self.seed, 0)
         return float(result.loss), self.network.layout.views(to_host(result.gradient))
 
     def activations(self, x: Any) -> dict[str, HostArray]:
         """Return the output of every layer in prediction, {"conv2d_1": array (n, …), …}."""
         x = np.asarray(inputs.images(x, self.network.input_shape)[:], dtype=self.network.dtype)
-        workspaces = self.network.borrow_workspaces(1)
-        try:
-            outputs = self.network.activations(self.xp.asarray(x), Context(workspaces[0]))
-            return {name: np.array(to_host(output), order="C") for name, output in outputs.items()}
-        finally:
-            for workspace in workspaces:
-                workspace.reset()
-            self.network.return_workspaces(workspaces)
+        outputs = self.network.activations(self.xp.asarray(x), Context(Workspace(self.xp)))
+        return {name: np.array(to_host(output), order="C") for name, output in outputs.items()}
 
     def get_weights(self) -> dict[str, HostArray]:
         """Return copies of all parameters and buffers by name."""

@@ -6,9 +6,11 @@ import math
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -18,10 +20,12 @@ from xpcnn.layers import Context, Layer, Meeting
 from xpcnn.layers.activation import applies
 from xpcnn.layers.residual import Add, Save
 from xpcnn.losses import Loss
-from xpcnn.ops.workspace import Workspace, to_batch_last
+from xpcnn.ops.workspace import to_batch_last
 from xpcnn.parameters import Declaration, Layout, Shape
 from xpcnn.plan import join
+from xpcnn.recording import watched
 
+T = TypeVar("T")
 #: A pass over one piece of a batch: it yields what its piece brings to a meeting and receives what all brought.
 Pass: TypeAlias = Generator[Meeting, Any, Any]
 
@@ -83,7 +87,7 @@ class Network:
         self.input_shape = tuple(input_shape)
         self.dtype = np.dtype(dtype)
         self._lock = threading.Lock()
-        self._workspaces: list[Workspace] = []
+        self._idle: dict[Hashable, list[Any]] = {}
         self._name_layers()
         self.steps: tuple[Step, ...] = tuple(step for layer in self.layers for step in _steps_of(layer))
         self.output_shape = self._connect()
@@ -143,6 +147,7 @@ class Network:
             layer.xp = xp
         self.parameters = to_device(xp, self.parameters)
         self.buffers = to_device(xp, self.buffers)
+        self._idle = {}  # what was lent until now refers to the arrays there
         views = self.layout.layer_views(self.parameters)
         for name, buffers in self.buffer_layout.layer_views(self.buffers).items():
             views.setdefault(name, {}).update(buffers)
@@ -178,17 +183,22 @@ class Network:
             if len(declaration.shape) > 1
         )
 
-    def borrow_workspaces(self, count: int) -> list[Workspace]:
-        """Lend working memory to one run; runs at the same time get different ones."""
-        with self._lock:
-            lent = [workspace for workspace in self._workspaces if workspace.xp is self.xp][:count]
-            self._workspaces = [workspace for workspace in self._workspaces if workspace not in lent]
-        return lent + [Workspace(self.xp) for _ in range(count - len(lent))]
+    @contextmanager
+    def lent(self, kind: Hashable, make: Callable[[], T]) -> Iterator[T]:
+        """Lend what an earlier run of this kind has left, such as its working memory, or else what ``make`` makes.
 
-    def return_workspaces(self, workspaces: list[Workspace]) -> None:
-        """Take working memory back for the next run."""
+        Runs at the same time get different things. Nothing is taken back after an error, nor what still refers to
+        parameters that have moved to another array module meanwhile.
+        """
+        idle = self._idle
         with self._lock:
-            self._workspaces += workspaces
+            left = idle.get(kind)
+            thing = left.pop() if left else None
+        thing = make() if thing is None else thing
+        yield thing
+        with self._lock:
+            if idle is self._idle:
+                idle.setdefault(kind, []).append(thing)
 
     def frozen(self) -> set[str]:
         """Return the names of the layers that are not to be trained, those inside a frozen layer included."""
@@ -260,9 +270,9 @@ class Network:
             elif isinstance(layer, Save):
                 dy = self.xp.add(dy, stack.pop(), out=context.workspace.like(dy))
             elif layer.meets:
-                dy = yield from backwards[index](dy, gradients.get(layer.name, {}))
+                dy = yield from backwards[index](dy, _watched(gradients.get(layer.name, {})))
             else:
-                dy = backwards[index](dy, gradients.get(layer.name, {}))
+                dy = backwards[index](dy, _watched(gradients.get(layer.name, {})))
         return TrainingResult(value, probabilities, context.buffers)
 
     def _forward(self, layer: Layer, x: Array, stack: list[Array], context: Context) -> Pass:
@@ -272,9 +282,14 @@ class Network:
             return x, None
         if isinstance(layer, Add):
             return self.xp.add(x, stack.pop(), out=context.workspace.like(x)), None
-        params = self._views.get(layer.name, {})
+        params = _watched(self._views.get(layer.name, {}))
         result: Any = layer.forward(params, x, context)
         return (yield from result) if layer.meets else result
+
+
+def _watched(views: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Return views as a pass takes them: read-only mappings, so that a layer writes into them and not beside them."""
+    return MappingProxyType({name: watched(view) for name, view in views.items()})
 
 
 def _refuse_others(layers: Sequence[Layer], owner: object) -> None:

@@ -1,15 +1,13 @@
 """The lowering of a convolution: cut into blocks that stay within the budget, with the same result."""
 
-import threading
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import reference, strict
-from xpcnn.ops.convolution import MANY_FILTERS, convolution, correlate
+from xpcnn.ops.convolution import convolution, correlate, grouped, weight_gradient
+from xpcnn.ops.products import MANY_FILTERS
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace, channel_rows
 from xpcnn.training.threads import MOST_THREADS
@@ -114,19 +112,11 @@ def test_a_budget_too_small_for_one_row_of_output_takes_a_row_at_a_time(xp):
 def test_all_threads_together_stay_within_the_budget_stated():
     assert COLUMN_BUDGET == 64 * 2**20
     assert MOST_THREADS * Workspace(np).column_bytes <= COLUMN_BUDGET
-    held = []
-
-    def work():
-        window = Window((3, 3))
-        x, weight, dy = arrays(40, 8, 34, 34, 2, window, dtype=np.float32)
-        for _ in range(3):  # a run in three pieces on this thread, each with a workspace of its own
-            convolve(np, Workspace(np), window, x, weight, dy)
-        held.append(Workspace(np).scratch((1,), np.uint8).base.nbytes)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert held[0] <= COLUMN_BUDGET / MOST_THREADS
+    window, first = Window((3, 3)), Workspace(np)
+    x, weight, dy = arrays(40, 8, 34, 34, 2, window, dtype=np.float32)
+    for _ in range(3):  # a run in three pieces on one thread, each with a workspace of its own
+        convolve(np, Workspace(np, scratch_of=first), window, x, weight, dy)
+    assert first.scratch((1,), np.uint8).base.nbytes <= COLUMN_BUDGET / MOST_THREADS
 
 
 def test_a_second_pass_takes_no_new_memory():
@@ -167,22 +157,44 @@ def test_the_input_gradient_is_only_computed_where_it_is_asked_for(xp, host):
     np.testing.assert_array_equal(host(dweight), expected)
 
 
-@pytest.mark.parametrize(("filters", "cut"), [(2, True), (MANY_FILTERS, False)])
-def test_products_of_few_filters_are_cut_until_they_are_small(monkeypatch, filters, cut):
-    seen = []
-
-    def matmul(a, b, out):
-        seen.append(a.shape[-2] * a.shape[-1] * b.shape[-1])
-        return np.matmul(a, b, out=out)
-
-    xp = SimpleNamespace(
-        **{name: getattr(np, name) for name in ("lib", "copyto", "empty", "uint8", "dtype")}, matmul=matmul
-    )
-    monkeypatch.setattr("xpcnn.ops.convolution.is_host", lambda xp: True)
+@pytest.mark.parametrize(("filters", "halves"), [(2, 1), (MANY_FILTERS, 2)])
+def test_columns_and_many_filters_are_cut_until_products_are_small(monkeypatch, filters, halves):
     window = Window((3, 3))
     x, weight, _ = arrays(4, 3, 8, 14, filters, window)
     whole = filters * 27 * 12 * 4
-    monkeypatch.setattr("xpcnn.ops.convolution.SMALL_PRODUCT", whole // 3)
-    y = correlate(xp, x, weight, window, Workspace(np))
-    assert set(seen) == {whole // 3 if cut else whole}
+    monkeypatch.setattr("xpcnn.ops.products.SMALL_PRODUCT", whole // 3 // halves)
+    with Products(monkeypatch) as products:
+        y = correlate(np, x, grouped(weight, 1), window, Workspace(np))
+    assert {(m, m * k * n) for m, k, n in products.seen} == {(filters // halves, whole // 3 // halves)}
     np.testing.assert_allclose(y, reference.conv2d(x, weight), rtol=1e-10)
+
+
+def test_the_columns_are_cut_until_the_weights_gradient_comes_in_few_results(monkeypatch):
+    window = Window((3, 3))
+    x, weight, dy = arrays(4, 3, 8, 14, 5, window)
+    monkeypatch.setattr("xpcnn.ops.products.FEW_RESULTS", 9 * 5)
+    dweight = np.empty(weight.shape)
+    with Products(monkeypatch) as products:
+        weight_gradient(np, x, dy, dweight, window, Workspace(np))
+    assert {(m, n) for m, _, n in products.seen} == {(9, 5)}
+    np.testing.assert_allclose(dweight, reference.conv2d_gradients(dy, x, weight)[1], rtol=1e-10)
+
+
+class Products:
+    """Notes the sizes (m, k, n) of matrix products while it is entered."""
+
+    def __init__(self, monkeypatch):
+        self.monkeypatch, self.seen = monkeypatch, []
+
+    def __enter__(self):
+        matmul = np.matmul
+
+        def noted(a, b, out):
+            self.seen.append((a.shape[-2], a.shape[-1], b.shape[-1]))
+            return matmul(a, b, out=out)
+
+        self.monkeypatch.setattr(np, "matmul", noted)
+        return self
+
+    def __exit__(self, *error):
+        self.monkeypatch.undo()

@@ -39,9 +39,9 @@ def test_nothing_waits_for_the_device_nor_copies_to_it(shape):
     x, dy, ones = xp.ones(shape), xp.ones(shape), xp.ones(3)
     with strict.forbid():
         total = moments(xp, x, Workspace(xp)).combine(moments(xp, x, Workspace(xp)))
-        _, centred = normalization.normalize(xp, x, total.mean, ones, ones, ones, Workspace(xp))
-        sums = normalization.gradient_sums(xp, dy, centred, Workspace(xp))
-        normalization.normalize_backward(xp, dy, centred, sums, total.count, ones, ones, Workspace(xp))
+        normalization.normalize(xp, x, total.mean, ones, ones, ones, Workspace(xp))
+        sums = normalization.gradient_sums(xp, dy, x, total.mean, Workspace(xp))
+        normalization.normalize_backward(xp, dy, x, total.mean, sums, total.count, ones, ones, Workspace(xp))
 
 
 def test_a_vector_is_shaped_to_its_channels(xp):

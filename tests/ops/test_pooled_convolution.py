@@ -78,7 +78,7 @@ def test_few_filters_are_widened_and_many_are_not(monkeypatch, filters):
 
     def noted(function):
         def call(xp, x, weight, *arguments, **options):
-            seen.append(weight.shape)
+            seen.append(weight.shape[-4:])
             return function(xp, x, weight, *arguments, **options)
 
         return call

@@ -1,6 +1,4 @@
-"""A workspace: the same memory after each reset, the layout of images, scratch memory by thread."""
-
-import threading
+"""A workspace: the same memory after each reset, the layout of images, scratch memory."""
 
 import numpy as np
 import pytest
@@ -82,15 +80,19 @@ def test_like_gives_shape_dtype_and_the_layers_layout(xp, shape, dtype):
     assert like.transpose(*range(1, like.ndim), 0).flags.c_contiguous
 
 
-def test_scratch_is_one_memory_for_all_workspaces_of_a_thread():
-    first = Workspace(np).scratch((1000,), np.float32)
-    assert np.shares_memory(first, Workspace(np).scratch((10, 10), np.float64))
-    assert not np.shares_memory(first, Workspace(np).scratch((10, 10), np.float64, number=1))
-    others = []
-    thread = threading.Thread(target=lambda: others.append(Workspace(np).scratch((1000,), np.float32)))
-    thread.start()
-    thread.join()
-    assert not np.shares_memory(first, others[0])
+def test_scratch_memory_is_used_again_by_its_number_alone():
+    workspace = Workspace(np)
+    first = workspace.scratch((1000,), np.float32)
+    assert np.shares_memory(first, workspace.scratch((10, 10), np.float64))
+    assert not np.shares_memory(first, workspace.scratch((10, 10), np.float64, number=1))
+    assert not np.shares_memory(first, Workspace(np).scratch((10, 10), np.float64))
+
+
+def test_workspaces_of_one_thread_share_their_scratch_memory_and_nothing_else():
+    one = Workspace(np)
+    other = Workspace(np, scratch_of=one)
+    assert np.shares_memory(one.scratch((9,), np.float32), other.scratch((9,), np.float32))
+    assert not np.shares_memory(one.empty((9,), np.float32), other.empty((9,), np.float32))
 
 
 def test_on_a_device_its_memory_pool_hands_out_arrays():

@@ -1,27 +1,11 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests import strict
 from tests.models import CLASSES, SHAPE, mixed, plain, samples
 from xpcnn import layers, losses, metrics
 from xpcnn.network import Network
-from xpcnn.training.shards import Runner, add_tree, cut
-
-
-@given(st.integers(1, 200), st.integers(1, 50))
-def test_a_batch_is_cut_into_even_pieces_in_order(n, pieces):
-    parts = cut(n, pieces)
-    sizes = [part.stop - part.start for part in parts]
-    assert [row for part in parts for row in range(n)[part]] == list(range(n))
-    assert len(parts) == min(n, pieces)
-    assert max(sizes) - min(sizes) <= 1
-
-
-def test_parts_are_combined_in_the_order_of_a_tree():
-    assert add_tree("abcde", lambda a, b: f"({a}{b})") == "(((ab)(cd))e)"
-    assert add_tree("a", None) == "a"
+from xpcnn.training.shards import Runner
 
 
 def train(model, x, y, shards, threads=None, measured=()):
@@ -29,7 +13,7 @@ def train(model, x, y, shards, threads=None, measured=()):
     targets = model.loss.prepare(y, CLASSES)
     with Runner(model.network, len(x), shards, threads) as runner:
         runner.prepare_training(model.loss)
-        return runner.train(x, targets, model.loss, measured, seed=5, step=7)
+        return runner.train(x, targets, measured, seed=5, step=7)
 
 
 @pytest.mark.parametrize("build", [plain, mixed])
@@ -92,7 +76,7 @@ def test_an_error_in_one_piece_reaches_the_caller(threads):
     with Runner(network, 30, shards=3, threads=threads) as runner:
         runner.prepare_training(losses.get("mse"))
         with pytest.raises(ArithmeticError, match="rows from"):
-            runner.train(x, losses.get("mse").prepare(y, CLASSES), losses.get("mse"), [], 0, 0)
+            runner.train(x, losses.get("mse").prepare(y, CLASSES), [], 0, 0)
 
 
 def test_threads_are_only_taken_where_a_piece_has_work_for_one(monkeypatch):

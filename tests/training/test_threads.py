@@ -102,6 +102,7 @@ def test_every_thread_that_works_holds_its_own_blas(monkeypatch):
     network = Network([watch, layers.Flatten()], SHAPE, np)
     x, _ = samples(30)
     with Runner(network, 30, shards=3, threads=3) as runner:
+        runner.prepare_inference()
         runner.infer(x, network.program(), np.empty((30, 72), np.float32))
     assert len(watch.seen) == 3
     assert set(watch.seen.values()) == {1}

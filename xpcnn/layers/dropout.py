@@ -5,6 +5,8 @@ from __future__ import annotations
 from xpcnn import draws
 from xpcnn.backend import Array, ArrayModule, to_device
 from xpcnn.layers.base import Arrays, Backward, Context, Layer
+from xpcnn.parameters import Shape
+from xpcnn.recording import made_each_time
 from xpcnn.registry import number
 
 
@@ -27,11 +29,9 @@ class Dropout(Layer):
         if not context.training or self.rate == 0:
             return x, lambda dy, gradients: dy
         keep = 1.0 - self.rate
-        mask = draws.keep_mask(
-            x.shape, keep, context.first_row, seed=context.seed, step=context.step, stream=self.number
-        )
-        scaled_mask = to_device(self.xp, mask).astype(x.dtype)
-        scaled_mask *= 1.0 / keep
+        mask = made_each_time(lambda: self._keep_mask(x.shape, keep, context))
+        scaled_mask = context.workspace.empty(x.shape, x.dtype)
+        self.xp.multiply(mask, 1.0 / keep, out=scaled_mask)
 
         def backward(dy: Array, gradients: Arrays) -> Array:
             dx = context.workspace.like(dy)
@@ -39,3 +39,7 @@ class Dropout(Layer):
 
         y = context.workspace.like(x)
         return self.xp.multiply(x, scaled_mask, out=y), backward
+
+    def _keep_mask(self, shape: Shape, keep: float, context: Context) -> Array:
+        mask = draws.keep_mask(shape, keep, context.first_row, seed=context.seed, step=context.step, stream=self.number)
+        return to_device(self.xp, mask)

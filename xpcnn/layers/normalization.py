@@ -71,17 +71,17 @@ class BatchNorm(Layer):
         else:
             count, mean, variance = 0, params["running_mean"], params["running_var"]
         deviation = xp.sqrt(variance + self.epsilon)
-        y, centred = normalization.normalize(xp, x, mean, deviation, params["weight"], params["bias"], workspace)
+        y = normalization.normalize(xp, x, mean, deviation, params["weight"], params["bias"], workspace)
 
         def backward(dy: Array, gradients: Arrays) -> Generator[Meeting, Any, Array]:
-            sums = normalization.gradient_sums(xp, dy, centred, workspace)
+            sums = normalization.gradient_sums(xp, dy, x, mean, workspace)
             gradients["bias"][...] = sums[0]
             gradients["weight"][...] = sums[1] / deviation
             if not learning:
                 return dy * normalization.per_channel(params["weight"] / deviation, dy)
             total = yield Meeting(sums, xp.add)
             return normalization.normalize_backward(
-                xp, dy, centred, total, count, deviation, params["weight"], workspace
+                xp, dy, x, mean, total, count, deviation, params["weight"], workspace
             )
 
         together: BackwardTogether = backward

@@ -1,26 +1,18 @@
 """Convolution as matrix products: lower the width, multiply row by row, fold back.
 
-Lowering copies, for every row of the image, what each row of a kernel sees there: kw times the image. The windows of
-one row of output are kh neighbouring rows of that copy, a matrix that needs no copy of its own (Cho and Brand, "MEC:
-memory-efficient convolution for deep neural network", ICML 2017). With the batch last in memory, copies and products
-run over (columns, images), long and contiguous. The work is cut into blocks of rows, so that what is lowered stays
-within the workspace's byte budget whatever the batch.
-
-Matrices are stacked as (groups, output rows, matrix rows, matrix columns).
+With the batch last in memory, copies and products run over (columns, images), long and contiguous. Matrices are stacked
+as (groups, output rows, matrix rows, matrix columns).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from xpcnn.backend import Array, ArrayModule, is_host
-from xpcnn.ops.window import Window, pad, unpad
+from xpcnn.ops.lowering import blocks, lower, rows_lowered
+from xpcnn.ops.products import few_results, small_products
+from xpcnn.ops.window import Padding, Window, pad, unpad
 from xpcnn.ops.workspace import Workspace, to_batch_last
-
-#: Products of few filters are slow in BLAS, but where they are small: OpenBLAS multiplies up to 100 x 100 x 100 without
-#: packing its operands first. So their rows are cut, and dy is turned around in memory for the weight's gradient.
-MANY_FILTERS = 32
-SMALL_PRODUCT = 10**6
 
 #: backward(dy, dweight, input_gradient) writes the weight's gradient and returns the input's, or None if not asked for.
 Backward = Callable[[Array, Array, bool], Array | None]
@@ -42,7 +34,7 @@ def convolution(
     dtype of both. padding_mode: "zeros" or "edge" (the border repeated).
     """
     padded = pad(xp, x, window.padding, border(padding_mode), workspace)
-    y = correlate(xp, padded, weight, window, workspace, groups=groups)
+    y = correlate(xp, padded, grouped(weight, groups), window, workspace)
 
     def backward(dy: Array, dweight: Array, input_gradient: bool) -> Array | None:
         return gradients(
@@ -76,48 +68,54 @@ def gradients(
     if not input_gradient:
         return None
     if window.strides == (1, 1):
-        # It is a convolution itself: of dy, padded to the full size, with the kernels turned by half a turn.
-        (rows, columns), turned = window.extent, _turned(weight, groups)
-        full = pad(xp, dy, ((rows - 1, rows - 1), (columns - 1, columns - 1)), 0.0, workspace)
-        dpadded = correlate(xp, full, turned, window, workspace, groups=groups)
-    else:
-        dpadded = _folded(xp, dy, weight, window, groups, padded.shape, workspace)
+        # It is a convolution itself: of dy, padded as far as windows reach, with the kernels turned by half a turn.
+        around = _reach(window) if padding_mode == "zeros" else _reach(window.unpadded)
+        if around is not None:
+            full = pad(xp, dy, around, 0.0, workspace)
+            dx = correlate(xp, full, _turned(grouped(weight, groups)), window, workspace)
+            return dx if padding_mode == "zeros" else unpad(dx, window.padding, "edge")
+    dpadded = _folded(xp, dy, weight, window, groups, padded.shape, workspace)
     return unpad(dpadded, window.padding, border(padding_mode))
 
 
-def correlate(
-    xp: ArrayModule, padded: Array, weight: Array, window: Window, workspace: Workspace, *, groups: int = 1
-) -> Array:
-    """Multiply the windows of images that have their padding by the filters."""
+def _reach(window: Window) -> Padding | None:
+    """Padding of dy with which a cell of the unpadded input sees all windows that see it; None if it is negative."""
+    (rows, columns), ((top, bottom), (left, right)) = window.extent, window.padding
+    around = (rows - 1 - top, rows - 1 - bottom), (columns - 1 - left, columns - 1 - right)
+    return around if min(*around[0], *around[1]) >= 0 else None
+
+
+def correlate(xp: ArrayModule, padded: Array, filters: Array, window: Window, workspace: Workspace) -> Array:
+    """Multiply the windows of images that have their padding by :func:`grouped` filters."""
     n, channels, height, width = padded.shape
     size = window.unpadded.output_size(height, width)
-    y = workspace.batch_last((n, weight.shape[0], *size), padded.dtype)
-    kernel, y_rows = _kernel(weight, groups), _rows(y, groups)
+    groups = len(filters)
+    y = workspace.batch_last((n, groups * filters.shape[1], *size), padded.dtype)
+    kernel, y_rows = _kernel(filters), _rows(y, groups)
     row_bytes = channels * window.kernel[1] * size[1] * padded.dtype.itemsize
-    for images, rows in _blocks(n, size[0], row_bytes, _rows_lowered(window), workspace.column_bytes):
-        columns = _lower(xp, padded, window, size[1], groups, images, rows, workspace)
+    for images, rows in blocks(n, size[0], row_bytes, rows_lowered(window), workspace.column_bytes):
         block = y_rows[:, rows, :, :, images]
         if is_host(xp) and block.shape[4] == n:
-            parts = _parts(kernel, columns, size[1])
-            xp.matmul(kernel[:, :, None], _cut(columns, parts), out=_cut(_matrices(block), parts))
+            halves, parts = small_products(kernel.shape[2], kernel.shape[3], size[1], n)
+            columns = lower(xp, padded, window, size[1], groups, images, rows, workspace, parts)
+            xp.matmul(_halved(kernel, halves), columns[:, :, :, None], out=_cut(block, halves, parts))
         else:  # CuPy writes products into contiguous arrays only
-            block[...] = xp.matmul(kernel, columns).reshape(block.shape)
+            columns = lower(xp, padded, window, size[1], groups, images, rows, workspace)
+            block[...] = xp.matmul(kernel, columns[:, 0]).reshape(block.shape)
     return y
 
 
-def _parts(kernel: Array, columns: Array, width: int) -> int:
-    """Into how many equal parts a row of output is cut for a product of few filters."""
-    filters = kernel.shape[2]
-    if filters >= MANY_FILTERS:
-        return 1
-    fitting = (n for n in range(1, width) if width % n == 0 and filters * columns[0, 0].size // n <= SMALL_PRODUCT)
-    return next(fitting, 1)
+def _halved(kernel: Array, halves: int) -> Array:
+    """View filters (groups, 1, filters, depth) as (groups, 1, 1, halves, filters / halves, depth)."""
+    groups, _, filters, depth = kernel.shape
+    return kernel.reshape(groups, 1, 1, halves, filters // halves, depth)
 
 
-def _cut(matrices: Array, parts: int) -> Array:
-    """View matrices (groups, rows, a, b) as (groups, rows, parts, a, b / parts), cut along their columns."""
-    groups, rows, a, b = matrices.shape
-    return matrices.reshape(groups, rows, a, parts, b // parts).swapaxes(2, 3)
+def _cut(block: Array, halves: int, parts: int) -> Array:
+    """View output (groups, rows, filters, columns, n) as (groups, parts, rows, halves, filters / halves, columns n)."""
+    groups, rows, filters, columns, n = block.shape
+    cut = block.reshape(groups, rows, halves, filters // halves, parts, columns // parts * n)
+    return cut.transpose(0, 4, 1, 2, 3, 5)
 
 
 def weight_gradient(
@@ -135,15 +133,17 @@ def weight_gradient(
     (kh, kw), (height, width) = window.kernel, dy.shape[2:]
     dy_rows = _rows(to_batch_last(dy, workspace), groups)
     row_bytes = channels * kw * width * padded.dtype.itemsize
+    filters = dy_rows.shape[2]
+    parts = few_results(kh * (channels // groups) * kw, filters) if is_host(xp) else 1
     total: Array = 0
-    for images, rows in _blocks(n, height, row_bytes, _rows_lowered(window), workspace.column_bytes):
-        columns = _lower(xp, padded, window, width, groups, images, rows, workspace)
+    for images, rows in blocks(n, height, row_bytes, rows_lowered(window), workspace.column_bytes):
+        columns = lower(xp, padded, window, width, groups, images, rows, workspace)[:, 0]
         dy_block = _matrices(dy_rows[:, rows, :, :, images]).swapaxes(2, 3)
-        if dy_block.shape[3] < MANY_FILTERS:
-            dy_block = _contiguous(xp, dy_block, workspace)
-        products = workspace.scratch((*columns.shape[:3], dy_block.shape[3]), padded.dtype, number=1)
-        total = xp.matmul(columns, dy_block, out=products).sum(axis=1) + total
-    total = total.reshape(groups, kh, channels // groups, kw, -1).transpose(0, 4, 2, 1, 3)
+        count, depth, positions = columns.shape[1:]
+        products = workspace.scratch((groups, count, parts, depth // parts, filters), padded.dtype, number=1)
+        cut = columns.reshape(groups, count, parts, depth // parts, positions)
+        total = xp.matmul(cut, dy_block[:, :, None], out=products).sum(axis=1) + total
+    total = total.reshape(groups, kh, channels // groups, kw, filters).transpose(0, 4, 2, 1, 3)
     dweight[...] = total.reshape(dweight.shape)
 
 
@@ -161,10 +161,10 @@ def _folded(
     n, channels, (height, width) = shape[0], shape[1] // groups, dy.shape[2:]
     dpadded = workspace.batch_last(shape, dy.dtype)
     dpadded[...] = 0
-    kernel, dpadded_rows = _kernel(weight, groups).swapaxes(2, 3), _rows(dpadded, groups)
+    kernel, dpadded_rows = _kernel(grouped(weight, groups)).swapaxes(2, 3), _rows(dpadded, groups)
     dy_rows = _rows(to_batch_last(dy, workspace), groups)
     row_bytes = shape[1] * kw * width * dy.dtype.itemsize
-    for images, rows in _blocks(n, height, row_bytes, (2 * kh, 2 * kh), workspace.column_bytes):
+    for images, rows in blocks(n, height, row_bytes, (2 * kh, 2 * kh), workspace.column_bytes):
         dy_block = dy_rows[:, rows, :, :, images]
         count, at_once = dy_block.shape[1], dy_block.shape[4]
         cells = workspace.scratch((groups, count, kh, channels, kw, width, at_once), dy.dtype)
@@ -182,79 +182,20 @@ def _folded(
     return dpadded
 
 
-def _blocks(
-    n: int, height: int, row_bytes: int, rows_lowered: tuple[int, int], budget: int
-) -> Iterator[tuple[slice, slice]]:
-    """Cut the output into blocks (images, rows) whose lowered rows fit the budget, one row of one image at least.
-
-    row_bytes: of one lowered row of one image; rows_lowered: by the first row of output, and by each one more.
-    """
-    first, more = rows_lowered
-    images_at_once = max(1, min(n, budget // (row_bytes * first)))
-    rows_at_once = 1 + max(0, budget // (row_bytes * images_at_once) - first) // more
-    for image in range(0, n, images_at_once):
-        for row in range(0, height, rows_at_once):
-            yield slice(image, min(image + images_at_once, n)), slice(row, min(row + rows_at_once, height))
+def grouped(weight: Array, groups: int) -> Array:
+    """View filters (filters, channels, kh, kw) as (groups, filters / groups, channels, kh, kw)."""
+    return weight.reshape(groups, len(weight) // groups, *weight.shape[1:])
 
 
-def _rows_lowered(window: Window) -> tuple[int, int]:
-    """Rows lowered for the first row of output and for each one more: windows share rows where that is fewer."""
-    (kh, _), (sh, _), (dh, _) = window.kernel, window.strides, window.dilation
-    return (kh, sh) if dh == 1 and sh < kh else (kh, kh)
+def _turned(filters: Array) -> Array:
+    """View the filters of the input's gradient: channels and filters exchanged, kernels turned by half a turn."""
+    return filters[..., ::-1, ::-1].swapaxes(1, 2)
 
 
-def _lower(
-    xp: ArrayModule,
-    padded: Array,
-    window: Window,
-    width: int,
-    groups: int,
-    images: slice,
-    rows: slice,
-    workspace: Workspace,
-) -> Array:
-    """Return the windows of some rows of output as columns: (groups, rows, kh channels kw, width n)."""
-    (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.strides, window.dilation
-    part = padded[images, :, rows.start * sh :]
-    n, channels, count = part.shape[0], part.shape[1] // groups, rows.stop - rows.start
-    image, channel, row, column = part.strides
-    as_strided = xp.lib.stride_tricks.as_strided
-    shared = _rows_lowered(window)[1] == sh and dh == 1
-    if shared:
-        shape: tuple[int, ...] = (groups, (count - 1) * sh + kh, channels, kw, width, n)
-        strides: tuple[int, ...] = (channels * channel, row, channel, dw * column, sw * column, image)
-    else:
-        shape = (groups, count, kh, channels, kw, width, n)
-        strides = (channels * channel, sh * row, dh * row, channel, dw * column, sw * column, image)
-    lowered = workspace.scratch(shape, padded.dtype)
-    xp.copyto(lowered, as_strided(part, shape, strides))
-    item = padded.dtype.itemsize
-    return as_strided(
-        lowered,
-        (groups, count, kh * channels * kw, width * n),
-        (lowered.strides[0], (sh if shared else 1) * lowered.strides[1], width * n * item, item),
-    )
-
-
-def _contiguous(xp: ArrayModule, array: Array, workspace: Workspace) -> Array:
-    """Return a C-contiguous copy."""
-    copy = workspace.scratch(array.shape, array.dtype, number=2)
-    xp.copyto(copy, array)
-    return copy
-
-
-def _kernel(weight: Array, groups: int) -> Array:
-    """Return the filters as matrices (groups, 1, filters, kh channels kw)."""
-    filters, channels, kh, kw = weight.shape
-    by_row = weight.reshape(groups, filters // groups, channels, kh, kw).transpose(0, 1, 3, 2, 4)
-    return by_row.reshape(groups, 1, filters // groups, kh * channels * kw)
-
-
-def _turned(weight: Array, groups: int) -> Array:
-    """Return the filters of the input's gradient: channels and filters exchanged, kernels turned by half a turn."""
-    filters, channels, kh, kw = weight.shape
-    by_channel = weight.reshape(groups, filters // groups, channels, kh, kw)[..., ::-1, ::-1].swapaxes(1, 2)
-    return by_channel.reshape(groups * channels, filters // groups, kh, kw)
+def _kernel(filters: Array) -> Array:
+    """Return filters as matrices (groups, 1, filters, kh channels kw)."""
+    groups, count, channels, kh, kw = filters.shape
+    return filters.transpose(0, 1, 3, 2, 4).reshape(groups, 1, count, kh * channels * kw)
 
 
 def _rows(images: Array, groups: int) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.workspace import Workspace, channel_rows
+from xpcnn.ops.workspace import Workspace, channel_blocks, channel_rows
 
 
 @dataclass(frozen=True)
@@ -31,41 +31,44 @@ def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
     """Return the moments of each channel of (n, channels, height, width) or (n, channels)."""
     rows = channel_rows(x)
     count = rows.shape[1]
-    mean = rows.sum(axis=1) * (1.0 / count)
-    centred = workspace.scratch(rows.shape, rows.dtype)
-    xp.subtract(rows, mean[:, None], out=centred)
-    xp.multiply(centred, centred, out=centred)
-    return Moments(count, mean, centred.sum(axis=1))
-
-
-def per_channel(vector: Array, x: Array) -> Array:
-    """Shape a vector, one number a channel, so that it broadcasts against ``x``."""
-    return vector[:, None, None] if x.ndim == 4 else vector
+    mean, squares = workspace.empty((len(rows),), x.dtype), workspace.empty((len(rows),), x.dtype)
+    for block in channel_blocks(xp, x):
+        rows[block].sum(axis=1, out=mean[block])
+        mean[block] *= 1.0 / count
+        centred = _centred(xp, rows[block], mean[block], workspace)
+        _products(xp, centred, centred, squares[block])
+    return Moments(count, mean, squares)
 
 
 def normalize(
     xp: ArrayModule, x: Array, mean: Array, deviation: Array, weight: Array, bias: Array, workspace: Workspace
-) -> tuple[Array, Array]:
-    """Return y = weight (x - mean) / deviation + bias and the centred input x - mean, channel by channel."""
-    centred, y = workspace.like(x), workspace.like(x)
-    xp.subtract(x, per_channel(mean, x), out=centred)
-    xp.multiply(centred, per_channel(weight / deviation, x), out=y)
-    y += per_channel(bias, x)
-    return y, centred
+) -> Array:
+    """Return y = weight (x - mean) / deviation + bias, channel by channel."""
+    y, scale = workspace.like(x), weight / deviation
+    rows, y_rows = channel_rows(x), channel_rows(y)
+    for block in channel_blocks(xp, x):
+        part = y_rows[block]
+        xp.subtract(rows[block], mean[block, None], out=part)
+        part *= scale[block, None]
+        part += bias[block, None]
+    return y
 
 
-def gradient_sums(xp: ArrayModule, dy: Array, centred: Array, workspace: Workspace) -> Array:
+def gradient_sums(xp: ArrayModule, dy: Array, x: Array, mean: Array, workspace: Workspace) -> Array:
     """Return Σ dy and Σ dy (x - mean) of each channel, as one (2, channels) array that adds over pieces."""
-    rows = channel_rows(dy)
-    products = workspace.scratch(rows.shape, rows.dtype)
-    xp.multiply(rows, channel_rows(centred), out=products)
-    return xp.stack([rows.sum(axis=1), products.sum(axis=1)])
+    rows, dy_rows = channel_rows(x), channel_rows(dy)
+    sums = workspace.empty((2, len(rows)), dy.dtype)
+    for block in channel_blocks(xp, x):
+        dy_rows[block].sum(axis=1, out=sums[0, block])
+        _products(xp, dy_rows[block], _centred(xp, rows[block], mean[block], workspace), sums[1, block])
+    return sums
 
 
 def normalize_backward(
     xp: ArrayModule,
     dy: Array,
-    centred: Array,
+    x: Array,
+    mean: Array,
     sums: Array,
     count: int,
     deviation: Array,
@@ -76,9 +79,28 @@ def normalize_backward(
 
     dx = weight / deviation (dy - Σdy / count - (x - mean) Σ(dy (x - mean)) / (count deviation²))
     """
-    dx, shift = workspace.like(dy), workspace.like(dy)
-    xp.multiply(centred, per_channel(sums[1] / (deviation * deviation) * (1.0 / count), dy), out=shift)
-    shift += per_channel(sums[0] * (1.0 / count), dy)
-    xp.subtract(dy, shift, out=dx)
-    dx *= per_channel(weight / deviation, dy)
+    dx, scale = workspace.like(dy), weight / deviation
+    shift, slope = sums[0] * (1.0 / count), sums[1] / (deviation * deviation) * (1.0 / count)
+    rows, dy_rows, dx_rows = channel_rows(x), channel_rows(dy), channel_rows(dx)
+    for block in channel_blocks(xp, x):
+        part = _centred(xp, rows[block], mean[block], workspace)
+        part *= slope[block, None]
+        part += shift[block, None]
+        xp.subtract(dy_rows[block], part, out=part)
+        xp.multiply(part, scale[block, None], out=dx_rows[block])
     return dx
+
+
+def per_channel(vector: Array, x: Array) -> Array:
+    """Shape a vector, one number a channel, so that it broadcasts against ``x``."""
+    return vector[:, None, None] if x.ndim == 4 else vector
+
+
+def _centred(xp: ArrayModule, rows: Array, mean: Array, workspace: Workspace) -> Array:
+    """Return each row less its mean, in scratch memory."""
+    return xp.subtract(rows, mean[:, None], out=workspace.scratch(rows.shape, rows.dtype))
+
+
+def _products(xp: ArrayModule, a: Array, b: Array, out: Array) -> None:
+    """Write the scalar product of each row of a with that of b."""
+    xp.matmul(a[:, None, :], b[:, :, None], out=out[:, None, None])

@@ -5,8 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.convolution import MANY_FILTERS, Backward, border, convolution, correlate, gradients, weight_gradient
+from xpcnn.ops.convolution import (
+    Backward,
+    border,
+    convolution,
+    correlate,
+    gradients,
+    grouped,
+    weight_gradient,
+)
 from xpcnn.ops.pooling import COLUMNS, ROWS, extreme, extreme_along, extreme_pool, spread
+from xpcnn.ops.products import MANY_FILTERS
 from xpcnn.ops.window import Window, pad
 from xpcnn.ops.workspace import Workspace
 
@@ -65,15 +74,18 @@ def _columns_as_filters(
 ) -> tuple[Array, Backward]:
     filters, channels, kh, kw = weight.shape
     count = pool.kernel[1]
-    wide = xp.zeros((count, filters, channels, kh, kw + count - 1), dtype=weight.dtype)
+    wide = workspace.empty((count, filters, channels, kh, kw + count - 1), weight.dtype)
+    wide[...] = 0
     for column in range(count):
         wide[column, ..., column : column + kw] = weight
     wide = wide.reshape(count * filters, channels, kh, kw + count - 1)
     wide_window = replace(window, kernel=wide.shape[2:], strides=(window.strides[0], count))
     padded = pad(xp, x, window.padding, border(padding_mode), workspace)
-    by_column = correlate(xp, padded, wide, wide_window, workspace)
+    by_column = correlate(xp, padded, grouped(wide, 1), wide_window, workspace)
     columns = [by_column[:, column * filters : (column + 1) * filters] for column in range(count)]
-    across, winners = extreme(xp, columns, workspace, largest=True, training=training)
+    across = workspace.like(columns[0])
+    winners = [workspace.batch_last(across.shape, xp.bool_) for _ in columns[:-1]] if training else []
+    extreme(xp, columns, across, winners, largest=True)
     y, down_backward = extreme_along(xp, across, pool, ROWS, workspace, largest=True, training=training)
 
     def backward(dy: Array, dweight: Array, input_gradient: bool) -> Array | None:
@@ -86,8 +98,12 @@ def _columns_as_filters(
                 groups=1, padding_mode=padding_mode, input_gradient=True,
             )  # fmt: skip
         dwide, dby_column = workspace.empty(wide.shape, dy.dtype), workspace.like(by_column)
-        for column, winner in enumerate(winners):
-            xp.multiply(dacross, winner, out=dby_column[:, column * filters : (column + 1) * filters])
+        dcolumns = [dby_column[:, column * filters : (column + 1) * filters] for column in range(count)]
+        for winner, dcolumn in zip(winners, dcolumns, strict=False):
+            xp.multiply(dacross, winner, out=dcolumn)
+        last = dacross
+        for dcolumn in dcolumns[:-1]:
+            last = xp.subtract(last, dcolumn, out=dcolumns[-1])
         weight_gradient(xp, padded, dby_column, dwide, wide_window, workspace)
         shifted = dwide.reshape(count, *weight.shape[:3], kw + count - 1)
         dweight[...] = shifted[0, ..., :kw]

@@ -10,7 +10,7 @@ from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.window import Window, pad, unpad
-from xpcnn.ops.workspace import Workspace
+from xpcnn.ops.workspace import Workspace, channel_blocks, copy_pixels
 
 Backward = Callable[[Array], Array]
 
@@ -38,7 +38,14 @@ def extreme_along(
 ) -> tuple[Array, Backward]:
     """Take the extreme cells of windows along one axis, ROWS or COLUMNS, of images that need no padding."""
     cells = window.cells(x, axis)
-    y, winners = extreme(xp, cells, workspace, largest=largest, training=training)
+    apart = axis == COLUMNS and window.strides[1] > 1 and len(cells) > 1
+    y = workspace.like(cells[0])
+    winners = [workspace.batch_last(y.shape, xp.bool_) for _ in cells[:-1]] if training else []
+    for block in channel_blocks(xp, x):
+        part = [cell[:, block] for cell in cells]
+        if apart:
+            part = [_together(xp, cell, workspace, number) for number, cell in enumerate(part)]
+        extreme(xp, part, y[:, block], [winner[:, block] for winner in winners], largest=largest)
 
     def backward(dy: Array) -> Array:
         if not training:
@@ -48,47 +55,62 @@ def extreme_along(
     return y, backward
 
 
-def extreme(
-    xp: ArrayModule, cells: list[Array], workspace: Workspace, *, largest: bool, training: bool
-) -> tuple[Array, list[Array]]:
-    """Return the largest (or smallest) of several arrays, cell by cell, and for each whether it is the first such."""
+def _together(xp: ArrayModule, columns: Array, workspace: Workspace, number: int) -> Array:
+    """Copy columns that lie apart in memory, since operations on long stretches are that much faster."""
+    copy = workspace.scratch_like(columns, number)
+    copy_pixels(xp, copy, columns)
+    return copy
+
+
+def extreme(xp: ArrayModule, cells: list[Array], y: Array, winners: list[Array], *, largest: bool) -> None:
+    """Write the largest (or smallest) of several arrays, cell by cell, and for each but the last whether it won.
+
+    The first of equal cells wins, and the last one where no other does. winners: booleans, or nothing in prediction.
+    """
     take = xp.maximum if largest else xp.minimum
-    y = workspace.like(cells[0])
     if len(cells) == 1:
         y[...] = cells[0]
     for index, cell in enumerate(cells[1:]):
         take(y if index else cells[0], cell, out=y)
-    if not training:
-        return y, []
-    winners = [xp.equal(cell, y, out=workspace.batch_last(y.shape, xp.bool_)) for cell in cells]
-    taken = winners[0] if len(winners) < 3 else winners[0].copy()
+    for cell, winner in zip(cells, winners, strict=False):
+        xp.equal(cell, y, out=winner)
+    taken = winners[0].copy() if len(winners) > 1 else None
     for winner in winners[1:]:
         xp.greater(winner, taken, out=winner)  # of booleans: this one, and none before it
-        if len(winners) > 2:
-            taken |= winner
-    return y, winners
+        taken |= winner
 
 
 def spread(
     xp: ArrayModule,
     dy: Array,
-    shares: list[Array] | list[float],
+    winners: list[Array],
     shape: tuple[int, ...],
     window: Window,
     axis: int,
     workspace: Workspace,
 ) -> Array:
-    """Give each cell of the windows along one axis its share of dy; cells of several windows add theirs up."""
-    dx = workspace.batch_last(shape, dy.dtype)
+    """Give dy to the winners that :func:`extreme` found among the cells of each window along one axis."""
+    parts = [xp.multiply(dy, winner, out=workspace.like(dy)) for winner in winners]
+    last = dy
+    for part in parts:
+        last = xp.subtract(last, part, out=workspace.like(dy))
+    return place(xp, [*parts, last], shape, window, axis, workspace)
+
+
+def place(
+    xp: ArrayModule, parts: list[Array], shape: tuple[int, ...], window: Window, axis: int, workspace: Workspace
+) -> Array:
+    """Write a part into each cell of the windows along one axis; cells of several windows add theirs up."""
+    dx = workspace.batch_last(shape, parts[0].dtype)
     cells = window.cells(dx, axis)
     disjoint = window.strides[axis - ROWS] >= window.kernel[axis - ROWS]
     if not disjoint or sum(cell.size for cell in cells) < dx.size:
         dx[...] = 0
-    for cell, share in zip(cells, shares, strict=True):
+    for cell, part in zip(cells, parts, strict=True):
         if disjoint:
-            xp.multiply(dy, share, out=cell)
+            copy_pixels(xp, cell, part)
         else:
-            cell += dy * share
+            cell += part
     return dx
 
 
@@ -106,9 +128,9 @@ def average_pool(xp: ArrayModule, x: Array, window: Window, workspace: Workspace
     def backward(dy: Array) -> Array:
         shared = workspace.like(dy)
         xp.multiply(dy, share, out=shared)
-        down = spread(xp, shared, [1.0] * window.kernel[0], across.shape, window, ROWS, workspace)
+        down = place(xp, [shared] * window.kernel[0], across.shape, window, ROWS, workspace)
         return unpad(
-            spread(xp, down, [1.0] * window.kernel[1], padded.shape, window, COLUMNS, workspace), window.padding, 0.0
+            place(xp, [down] * window.kernel[1], padded.shape, window, COLUMNS, workspace), window.padding, 0.0
         )
 
     return y, backward

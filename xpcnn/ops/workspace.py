@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import threading
 from typing import Any
 
 from xpcnn.backend import Array, ArrayModule, is_host
+from xpcnn.recording import watched
 
 #: Bytes that what convolutions lower may take at any one time, on all threads of a run together.
 COLUMN_BUDGET = 64 * 2**20
 #: Bytes that one thread lowers at once: less costs time, since rows are lowered again, and more gains none.
 CACHE_BYTES = 4 * 2**20
-
-#: The scratch memory of each thread: however many workspaces a run borrows, threads alone bound the columns.
-_of_thread = threading.local()
+#: Elements that go through all operations of a chain at once, so that they stay in the cache from one to the next.
+BLOCK = 262_144
 
 
 class Workspace:
@@ -23,14 +22,19 @@ class Workspace:
     A fresh array of a megabyte costs more in page faults than most operations on it, so on the host the k-th
     request after a reset gets the memory of the k-th request before it. On a device the module's own memory pool
     does that work. One workspace serves one thread at a time; its arrays are valid until the next reset.
+    scratch_of: a workspace of the same thread, whose scratch memory this one uses too: however many workspaces a run
+    has, its threads alone bound the columns.
     """
 
-    def __init__(self, xp: ArrayModule, column_budget: int = COLUMN_BUDGET) -> None:
+    def __init__(
+        self, xp: ArrayModule, column_budget: int = COLUMN_BUDGET, scratch_of: Workspace | None = None
+    ) -> None:
         self.xp = xp
         #: Bytes that one convolution may lower at once (but always at least one row of output).
         self.column_bytes = min(column_budget, CACHE_BYTES) if is_host(xp) else column_budget
         self._blocks: list[Array] = []
         self._next = 0
+        self._scratch: dict[int, Array] = {} if scratch_of is None else scratch_of._scratch
 
     def reset(self) -> None:
         """Take back every array that was handed out."""
@@ -40,26 +44,23 @@ class Workspace:
         """Return an uninitialised C-contiguous array."""
         if not is_host(self.xp):
             return self.xp.empty(shape, dtype=dtype)
-        dtype = self.xp.dtype(dtype)
-        size = math.prod(shape) * dtype.itemsize
+        size = _bytes(shape, self.xp.dtype(dtype))
         if self._next == len(self._blocks):
             self._blocks.append(self.xp.empty(size, dtype=self.xp.uint8))
         elif self._blocks[self._next].size < size:
             self._blocks[self._next] = self.xp.empty(size, dtype=self.xp.uint8)
         block = self._blocks[self._next]
         self._next += 1
-        return block[:size].view(dtype).reshape(shape)
+        return _part(block, shape, self.xp.dtype(dtype))
 
     def scratch(self, shape: tuple[int, ...], dtype: Any, number: int = 0) -> Array:
-        """Return an uninitialised array, valid until the next call with the same number on the same thread."""
+        """Return an uninitialised array, valid until the next call with the same number."""
         if not is_host(self.xp):
             return self.xp.empty(shape, dtype=dtype)
-        dtype = self.xp.dtype(dtype)
-        size = math.prod(shape) * dtype.itemsize
-        blocks: Any = _of_thread.__dict__  # of this thread alone
-        if number not in blocks or blocks[number].size < size:
-            blocks[number] = self.xp.empty(size, dtype=self.xp.uint8)
-        return blocks[number][:size].view(dtype).reshape(shape)
+        size = _bytes(shape, self.xp.dtype(dtype))
+        if number not in self._scratch or self._scratch[number].size < size:
+            self._scratch[number] = self.xp.empty(size, dtype=self.xp.uint8)
+        return _part(self._scratch[number], shape, self.xp.dtype(dtype))
 
     def batch_last(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an uninitialised array (n, …) whose memory is ordered (…, n): neighbours are the images of a batch.
@@ -68,12 +69,30 @@ class Workspace:
         channels are rows of a matrix, and flat features are a matrix without a copy.
         """
         n, *others = shape
-        array = self.empty((*others, n), dtype)
-        return array.transpose(array.ndim - 1, *range(array.ndim - 1))
+        return _batch_first(self.empty((*others, n), dtype))
 
     def like(self, x: Array) -> Array:
         """Return an uninitialised array of the shape and dtype of ``x``, the batch last in memory."""
         return self.batch_last(x.shape, x.dtype)
+
+    def scratch_like(self, x: Array, number: int = 0) -> Array:
+        """Return what :meth:`like` does, valid until the next call for scratch memory with the same number."""
+        n, *others = x.shape
+        return _batch_first(self.scratch((*others, n), x.dtype, number))
+
+
+def _bytes(shape: tuple[int, ...], dtype: Any) -> int:
+    return int(math.prod(shape) * dtype.itemsize)
+
+
+def _part(block: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """View the first bytes of a block as an array."""
+    return watched(block[: _bytes(shape, dtype)].view(dtype).reshape(shape))
+
+
+def _batch_first(array: Array) -> Array:
+    """View (…, n) as (n, …)."""
+    return array.transpose(array.ndim - 1, *range(array.ndim - 1))
 
 
 def to_batch_last(x: Array, workspace: Workspace) -> Array:
@@ -88,3 +107,31 @@ def to_batch_last(x: Array, workspace: Workspace) -> Array:
 def channel_rows(x: Array) -> Array:
     """View (n, channels, …) as (channels, everything else); copied only if it must be."""
     return x.transpose(*range(1, x.ndim), 0).reshape(x.shape[1], -1)
+
+
+def strided(xp: ArrayModule, x: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+    """View the memory of ``x`` with any shape and strides in bytes."""
+    return watched(xp.lib.stride_tricks.as_strided(x, shape, strides))
+
+
+def channel_blocks(xp: ArrayModule, x: Array) -> list[slice]:
+    """Cut the channels of (n, channels, …) into blocks that fit the cache; a device takes them all at once."""
+    n, channels, *size = x.shape
+    at_once = max(1, BLOCK // max(1, n * math.prod(size))) if is_host(xp) else channels
+    return [slice(first, min(first + at_once, channels)) for first in range(0, channels, at_once)]
+
+
+def copy_pixels(xp: ArrayModule, target: Array, source: Array) -> None:
+    """Copy between arrays (n, …) that have the batch last, where neighbouring pixels lie apart in one of them.
+
+    On the host the n values of a pixel move as one element: three times as fast as n moves of one value.
+    """
+    if is_host(xp) and target.strides[0] == source.strides[0] == target.itemsize:
+        target, source = _pixels(target), _pixels(source)
+    xp.copyto(target, source)
+
+
+def _pixels(array: Array) -> Array:
+    """View (n, …) as (…), the n values of a pixel as one element."""
+    batch_last = array.transpose(*range(1, array.ndim), 0)
+    return batch_last.view(f"V{len(array) * array.itemsize}")[..., 0]

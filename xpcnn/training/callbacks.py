@@ -11,6 +11,7 @@ import numpy as np
 from xpcnn import files, schedules
 from xpcnn.backend import Array, to_host
 from xpcnn.layers import Context
+from xpcnn.ops.workspace import Workspace
 from xpcnn.registry import whole
 
 if TYPE_CHECKING:
@@ -219,8 +220,8 @@ class StopOnNaN(Callback):
         if math.isfinite(float(total)):
             return
         x, _ = fit.batch
-        (workspace,) = fit.network.borrow_workspaces(1)
-        outputs = fit.network.activations(fit.network.xp.asarray(x), Context(workspace))
+        xp = fit.network.xp
+        outputs = fit.network.activations(xp.asarray(x), Context(Workspace(xp)))
         guilty = next((name for name, y in outputs.items() if not _finite(y)), None)
         what = f"the output of {guilty!r}" if guilty else "the loss"
         if guilty is None and math.isfinite(float(fit.result.loss)):

@@ -27,6 +27,7 @@ def infer(
     n, batch_size = len(x), whole("batch_size", batch_size, 1)
     y = np.empty((n, *network.output_shape), dtype=network.dtype)
     with Runner(network, min(batch_size, n), None, threads) as runner:
+        runner.prepare_inference()
         for start in range(0, n, batch_size):
             rows = slice(start, min(start + batch_size, n))
             runner.infer(np.asarray(x[rows], dtype=network.dtype), network.program(loss), y[rows])

@@ -182,7 +182,7 @@ class Fit:
         targets = self.loss.prepare(y, width, weights, dtype)
         measured = with_targets(self.metrics, targets, y, width)
         self.batch = (x, y)
-        self.result = runner.train(x, targets, self.loss, measured, self.seed, self.step)
+        self.result = runner.train(x, targets, measured, self.seed, self.step)
         for callback in callbacks:
             callback.on_gradient(self)
         self._rate = float(self.optimizer.rate)

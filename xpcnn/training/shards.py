@@ -1,4 +1,4 @@
-"""A batch cut into pieces that run side by side and are added in a fixed order."""
+"""Runs batches through a network in pieces that work side by side."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import pairwise
-from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple, TypeVar
+from types import TracebackType
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from xpcnn.backend import Array, is_host, to_device, to_host
-from xpcnn.layers import Context, Meeting
+from xpcnn.layers import Context
 from xpcnn.losses import Loss, Targets
 from xpcnn.metrics import Metric
 from xpcnn.network import Network, Pass, Program
-from xpcnn.ops.workspace import Workspace
+from xpcnn.recording import each_time, made_each_time, unwatched
+from xpcnn.training.memory import Memory
+from xpcnn.training.pieces import add_tree, cut
+from xpcnn.training.repetition import Repetition
 from xpcnn.training.threads import blas_on_one_thread, check_shards, check_threads, hold_in_this_thread
 
-T = TypeVar("T")
+HostArray = np.ndarray[Any, Any]
 
 
 class StepResult(NamedTuple):
-    """What a batch gives: its mean loss, the sums of each metric, its flat gradient, and new values of buffers."""
+    """What a batch gives: its mean loss, the sums of each metric, its flat gradient, and new values of buffers.
+
+    The gradient and the buffers are valid until the next step.
+    """
 
     loss: Array
     sums: list[Array]
@@ -33,38 +37,10 @@ class StepResult(NamedTuple):
     buffers: dict[str, dict[str, Array]]
 
 
-@dataclass(frozen=True)
-class _Done:
-    """The result of a pass that has ended."""
-
-    value: Any
-
-
-def cut(n: int, pieces: int) -> list[slice]:
-    """Cut n rows into at most ``pieces`` parts, sizes differing by one at most.
-
-    >>> cut(5, 2)
-    [slice(0, 3, None), slice(3, 5, None)]
-    """
-    pieces = max(1, min(pieces, n))
-    size, larger = divmod(n, pieces)
-    starts = [i * size + min(i, larger) for i in range(pieces + 1)]
-    return [slice(start, stop) for start, stop in pairwise(starts)]
-
-
-def add_tree(parts: Sequence[T], combine: Callable[[T, T], T]) -> T:
-    """Combine neighbours, then neighbours of those, …: the same order whatever the number of threads."""
-    level = list(parts)
-    while len(level) > 1:
-        pairs = [combine(a, b) for a, b in zip(level[::2], level[1::2], strict=False)]
-        level = pairs + level[len(pairs) * 2 :]
-    return level[0]
-
-
 class Runner:
     """Runs batches through a network in pieces, on threads of this process; a device takes a batch whole.
 
-    Use it as a context manager: BLAS is held to one thread meanwhile, and the workspaces go back to the network.
+    Use it as a context manager: BLAS is held to one thread meanwhile.
     """
 
     def __init__(
@@ -79,7 +55,6 @@ class Runner:
         self._stack = ExitStack()
 
     def __enter__(self) -> Runner:
-        self._workspaces = self._borrow(self.threads)
         self._stack.enter_context(blas_on_one_thread())
         self._pool = None
         if self.threads > 1:
@@ -90,106 +65,120 @@ class Runner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
-
-    def _borrow(self, count: int) -> list[Workspace]:
-        workspaces = self.network.borrow_workspaces(count)
-        self._stack.callback(self.network.return_workspaces, workspaces)
-        return workspaces
+        self._stack.__exit__(kind, error, trace)
 
     def prepare_training(self, loss: Loss) -> None:
         """Allocate a flat gradient for each piece, and plan which layers learn."""
         layout = self.network.layout
         self.network.plan_training(loss)
+        self._loss = loss
+        self._memory = Memory(self.xp, self.threads)
         if any(step.layer.meets for step in self.network.steps):
             # Pieces that meet half-way are all under way at once, so each needs memory of its own.
-            self._workspaces = self._workspaces + self._borrow(self.shards - self.threads)
+            self._memory.grow(self.shards)
         self._gradients = [self.xp.zeros(layout.size, dtype=self.network.dtype) for _ in range(self.shards)]
-        # Read-only mappings: a layer writes into its views, and cannot put another array in their place.
-        self._views = [
-            {layer: MappingProxyType(views) for layer, views in layout.layer_views(gradient).items()}
-            for gradient in self._gradients
-        ]
+        self._views = [layout.layer_views(gradient) for gradient in self._gradients]
+
+    def prepare_inference(self) -> None:
+        """Take over the memory, and with it the recordings, that an earlier run with as many threads has left."""
+        lent = self.network.lent(self.threads, functools.partial(Memory, self.xp, self.threads))
+        self._memory = self._stack.enter_context(lent)
 
     def train(
         self,
-        x: np.ndarray[Any, Any],
+        x: HostArray,
         targets: Targets,
-        loss: Loss,
-        measured: Sequence[tuple[Metric, np.ndarray[Any, Any]]],
+        measured: Sequence[tuple[Metric, HostArray]],
         seed: int,
         step: int,
     ) -> StepResult:
         """Return loss, metrics and gradient of one batch of host arrays; each metric comes with what it compares."""
-        pieces = cut(len(x), self.shards)
-
-        def start(index: int) -> Pass:
-            rows = pieces[index]
-            piece = targets.slice(rows.start, rows.stop)
-            context = Context(self._workspace(index), True, seed, step, rows.start)
-            result = yield from self.network.train(
-                to_device(self.xp, x[rows]),
-                to_device(self.xp, piece.rows),
-                None if piece.weights is None else to_device(self.xp, piece.weights),
-                piece.normalizer or 1.0,  # a batch without any weight counts nothing
-                loss,
-                self._views[index],
-                context,
-            )
-            sums = [
-                metric.sums(self.xp, result.probabilities, to_device(self.xp, expected[rows]))
-                for metric, expected in measured
-            ]
-            return result.loss, sums, result.buffers
-
-        results = self._run_together([start(index) for index in range(len(pieces))])
-        losses, sums, buffers = zip(*results, strict=True)
+        memory, pieces = self._memory, cut(len(x), self.shards)
+        gradients = self._gradients[: len(pieces)]
+        batch = memory.batch
+        batch.x, batch.targets, batch.seed, batch.step = x, targets, seed, step
+        batch.y = self.xp.empty((len(x), *self.network.output_shape), dtype=self.network.dtype)
+        repetition = memory.repetition(
+            (len(x), targets.normalizer, targets.weights is None),
+            lambda: Repetition(
+                [functools.partial(self._training_pass, piece, rows) for piece, rows in enumerate(pieces)],
+                written=lambda: [*gradients, batch.y],
+                recordable=self._recordable(self._loss),
+            ),
+        )
+        losses, buffers = zip(*repetition.run(self._on_pieces), strict=True)
         return StepResult(
-            add_tree(losses, self.xp.add),
-            [add_tree(parts, self.xp.add) for parts in zip(*sums, strict=True)],
-            add_tree(self._gradients[: len(pieces)], self._add_to_first),
+            add_tree(losses, self.xp.add).copy(),
+            [metric.sums(self.xp, batch.y, to_device(self.xp, expected)) for metric, expected in measured],
+            add_tree(gradients, self._add_to_first),
             buffers[0],
         )
 
-    def infer(self, x: np.ndarray[Any, Any], program: Program, y: np.ndarray[Any, Any]) -> None:
+    def _training_pass(self, piece: int, rows: slice) -> Pass:
+        """Return the pass of one piece, which gives its share of the loss, and new values of buffers."""
+        batch = self._memory.batch
+        context = Context(self._memory.workspace(piece), training=True, first_row=rows.start)
+        x = context.workspace.batch_last(batch.x[rows].shape, self.network.dtype)
+        weights = None
+        if batch.targets.weights is not None:
+            weights = made_each_time(lambda: to_device(self.xp, cast(HostArray, batch.targets.weights)[rows]))
+
+        def enter() -> None:
+            context.seed, context.step = batch.seed, batch.step
+            unwatched(x)[...] = to_device(self.xp, batch.x[rows])
+
+        def write() -> None:
+            batch.y[rows] = probabilities
+
+        each_time(enter)
+        result = yield from self.network.train(
+            x,
+            made_each_time(lambda: to_device(self.xp, batch.targets.rows[rows])),
+            weights,
+            batch.targets.normalizer or 1.0,  # a batch without any weight counts nothing
+            self._loss,
+            self._views[piece],
+            context,
+        )
+        probabilities = unwatched(result.probabilities)
+        each_time(write)
+        return result.loss, result.buffers
+
+    def infer(self, x: HostArray, program: Program, y: HostArray) -> None:
         """Write the output of ``program`` for one batch of host arrays into the host array ``y``."""
-        pieces = cut(len(x), self.shards)
+        memory, pieces = self._memory, cut(len(x), self.shards)
+        batch = memory.batch
+        batch.x, batch.y = x, y
+        repetition = memory.repetition(
+            (len(x), len(pieces), program.from_logits),
+            lambda: Repetition(
+                [
+                    functools.partial(_inference_pass, self.network, memory, piece, rows, program)
+                    for piece, rows in enumerate(pieces)
+                ],
+                written=lambda: [batch.y],
+                recordable=self._recordable(),
+            ),
+        )
+        repetition.run(self._on_pieces)
 
-        def start(index: int) -> Pass:
-            rows = pieces[index]
-            context = Context(self._workspace(index))
-            y[rows] = to_host(self.network.infer(to_device(self.xp, x[rows]), context, program))
-            yield from ()
-
-        self._run_together([start(index) for index in range(len(pieces))])
+    def _recordable(self, *others: object) -> bool:
+        """Whether replays do what passes do: on the host, and with parts of this package alone."""
+        parts = [*(step.layer for step in self.network.steps), *others]
+        return is_host(self.xp) and all(type(part).__module__.startswith("xpcnn.") for part in parts)
 
     def _add_to_first(self, a: Array, b: Array) -> Array:
         return self.xp.add(a, b, out=a)
 
-    def _workspace(self, index: int) -> Any:
-        """Return the memory of a piece: its own where pieces meet half-way, else that of the thread that runs it."""
-        workspace = self._workspaces[index % len(self._workspaces)]
-        workspace.reset()
-        return workspace
-
-    def _run_together(self, passes: list[Pass]) -> list[Any]:
-        """Advance all passes from meeting to meeting, each time sending the whole to all, and return their results."""
-        brought: Any = None
-        while True:
-            outcomes = self._map(functools.partial(_advance, brought), passes)
-            if isinstance(outcomes[0], _Done):
-                return [outcome.value for outcome in outcomes]
-            brought = add_tree([meeting.part for meeting in outcomes], outcomes[0].combine)
-
-    def _map(self, function: Callable[[Pass], Any], passes: list[Pass]) -> list[Any]:
-        """Apply ``function`` to every pass: pass i on thread i modulo the threads, of which this one is the first."""
-        results: list[Any] = [None] * len(passes)
+    def _on_pieces(self, function: Callable[[int], Any], pieces: int) -> list[Any]:
+        """Call a function for every piece: piece i on thread i modulo the threads, of which this one is the first."""
+        results: list[Any] = [None] * pieces
 
         def work(first: int) -> None:
-            for index in range(first, len(passes), self.threads):
-                results[index] = function(passes[index])
+            for piece in range(first, pieces, self.threads):
+                results[piece] = function(piece)
 
-        others = [self._pool.submit(work, t) for t in range(1, self.threads)] if self._pool else []
+        others = [self._pool.submit(work, t) for t in range(1, min(self.threads, pieces))] if self._pool else []
         try:
             work(0)
         finally:
@@ -198,9 +187,15 @@ class Runner:
         return results
 
 
-def _advance(brought: Any, run: Pass) -> Meeting | _Done:
-    """Send what was brought to a pass and return what it brings next, or its result."""
-    try:
-        return run.send(brought)
-    except StopIteration as end:
-        return _Done(end.value)
+def _inference_pass(network: Network, memory: Memory, piece: int, rows: slice, program: Program) -> Pass:
+    """Return the pass of one piece in prediction; it outlives the run, and so knows nothing of the runner."""
+    batch, context = memory.batch, Context(memory.workspace(piece))
+    x = context.workspace.batch_last(batch.x[rows].shape, network.dtype)
+    each_time(lambda: _write(unwatched(x), to_device(network.xp, batch.x[rows])))
+    output = unwatched(network.infer(x, context, program))
+    each_time(lambda: _write(batch.y[rows], to_host(output)))
+    yield from ()
+
+
+def _write(array: Array, value: Array) -> None:
+    array[...] = value

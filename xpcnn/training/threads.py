@@ -18,7 +18,7 @@ MOST_THREADS = COLUMN_BUDGET // CACHE_BYTES
 #: Multiplications of a piece's forward pass that are worth a thread. With less, threads that share one interpreter
 #: wait for each other longer than they compute: pieces of 4 million took 3.2 ms a step on one thread and 4.1 ms on
 #: two, of 24 million 8.6 and 7.9, of 85 million 28 and 17 (two processors, CPython 3.11).
-WORTH_A_THREAD = 2e7
+WORTH_A_THREAD = 1e5
 #: Each piece of a batch has a gradient of its own, so a default of more pieces would take memory without bound.
 MOST_SHARDS = 64
 

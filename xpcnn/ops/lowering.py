@@ -1,0 +1,73 @@
+"""Lowering: what the windows of a convolution see, copied so that matrix products can read it.
+
+For every row of the image, what each row of a kernel sees there is copied: kw times the image. The windows of one row
+of output are kh neighbouring rows of that copy, a matrix that needs no copy of its own (Cho and Brand, "MEC:
+memory-efficient convolution for deep neural network", ICML 2017). The work is cut into blocks of rows, so that what is
+lowered stays within the workspace's byte budget whatever the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.window import Window
+from xpcnn.ops.workspace import Workspace, strided
+
+
+def blocks(
+    n: int, height: int, row_bytes: int, rows_lowered: tuple[int, int], budget: int
+) -> Iterator[tuple[slice, slice]]:
+    """Cut the output into blocks (images, rows) whose lowered rows fit the budget, one row of one image at least.
+
+    row_bytes: of one lowered row of one image; rows_lowered: by the first row of output, and by each one more.
+    """
+    first, more = rows_lowered
+    images_at_once = max(1, min(n, budget // (row_bytes * first)))
+    rows_at_once = 1 + max(0, budget // (row_bytes * images_at_once) - first) // more
+    for image in range(0, n, images_at_once):
+        for row in range(0, height, rows_at_once):
+            yield slice(image, min(image + images_at_once, n)), slice(row, min(row + rows_at_once, height))
+
+
+def rows_lowered(window: Window) -> tuple[int, int]:
+    """Rows lowered for the first row of output and for each one more: windows share rows where that is fewer."""
+    (kh, _), (sh, _), (dh, _) = window.kernel, window.strides, window.dilation
+    return (kh, sh) if dh == 1 and sh < kh else (kh, kh)
+
+
+def lower(
+    xp: ArrayModule,
+    padded: Array,
+    window: Window,
+    width: int,
+    groups: int,
+    images: slice,
+    rows: slice,
+    workspace: Workspace,
+    parts: int = 1,
+) -> Array:
+    """Return the windows of some rows of output as columns, cut in parts along the width.
+
+    (groups, parts, rows, kh channels kw, width / parts n)
+    """
+    (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.strides, window.dilation
+    part = padded[images, :, rows.start * sh :]
+    n, channels, count, width = part.shape[0], part.shape[1] // groups, rows.stop - rows.start, width // parts
+    image, channel, row, column = part.strides
+    shared = rows_lowered(window)[1] == sh and dh == 1
+    if shared:
+        shape: tuple[int, ...] = (groups, parts, (count - 1) * sh + kh, channels, kw, width, n)
+        strides: tuple[int, ...] = (row, channel, dw * column, sw * column, image)
+    else:
+        shape = (groups, parts, count, kh, channels, kw, width, n)
+        strides = (sh * row, dh * row, channel, dw * column, sw * column, image)
+    lowered = workspace.scratch(shape, padded.dtype)
+    xp.copyto(lowered, strided(xp, part, shape, (channels * channel, width * sw * column, *strides)))
+    item = padded.dtype.itemsize
+    return strided(
+        xp,
+        lowered,
+        (groups, parts, count, kh * channels * kw, width * n),
+        (*lowered.strides[:2], (sh if shared else 1) * lowered.strides[2], width * n * item, item),
+    )

@@ -1,0 +1,176 @@
+"""The NumPy calls of a pass, noted while it runs and then made again on the same memory.
+
+A step of a small network is a hundred short calls, and between them Python works out shapes, views and the next
+function; those stay the same from step to step. Replaying the calls alone saves that time, and leaves the interpreter
+free for other threads. While a :class:`Recording` is under way, arrays that come from :func:`watched` note every
+operation on them, with the memory that its result went to.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+HostArray = np.ndarray[Any, Any]
+
+_of_thread = threading.local()
+
+
+class RecordingError(TypeError):
+    """Something was done with a watched array that cannot be noted, such as asking for its truth."""
+
+
+class Recording:
+    """The calls of one pass: a context manager that notes those of its thread, and replays them.
+
+    >>> total = np.zeros(3)
+    >>> with Recording() as recording:
+    ...     x = watched(total)
+    ...     x += 1
+    >>> recording.replay()
+    >>> total
+    array([2., 2., 2.])
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[Callable[[], object]] = []
+
+    def __enter__(self) -> Recording:
+        self._outer = under_way()
+        _of_thread.recording = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _of_thread.recording = self._outer
+
+    def note(self, function: Callable[..., object], *arguments: Any, **keywords: Any) -> None:
+        """Note one call."""
+        self._calls.append(functools.partial(function, *arguments, **keywords))
+
+    def replay(self) -> None:
+        """Make all calls again, in order."""
+        for call in self._calls:
+            call()
+
+
+def under_way() -> Recording | None:
+    """Return the recording that notes what this thread does, if there is one."""
+    return getattr(_of_thread, "recording", None)
+
+
+def watched(array: Any) -> Any:
+    """Return a view of ``array`` whose operations are noted, or the array itself where nothing is being recorded."""
+    return array if under_way() is None else array.view(Watched)
+
+
+def unwatched(value: Any) -> Any:
+    """Return the plain array behind a watched one, also inside lists, tuples and dicts; anything else as it is."""
+    if isinstance(value, Watched):
+        return value.view(np.ndarray)
+    if type(value) in (list, tuple):
+        return type(value)(unwatched(part) for part in value)
+    if type(value) is dict:
+        return {key: unwatched(part) for key, part in value.items()}
+    return value
+
+
+def each_time(function: Callable[[], None]) -> None:
+    """Call ``function`` now, and again at this point of every replay."""
+    function()
+    recording = under_way()
+    if recording is not None:
+        recording.note(function)
+
+
+def made_each_time(make: Callable[[], Any]) -> Any:
+    """Return the array that ``make`` gives; every replay makes a new one, of the same shape, in its place."""
+    recording = under_way()
+    if recording is None:
+        return make()
+    array = np.array(make())
+    recording.note(_put, array, make)
+    return watched(array)
+
+
+class Watched(np.ndarray[Any, Any]):
+    """An array that notes what is done with it in the recording under way."""
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
+        function = ufunc if method == "__call__" else getattr(ufunc, method)
+        return _perform(function, *inputs, takes_out=ufunc.nout == 1 and method != "at", **keywords)
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, keywords: Any) -> Any:
+        return _perform(function, *arguments, **keywords)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        array = unwatched(self)
+        part = array[key]
+        if _shares(part, array):
+            _perform(np.copyto, part, value, casting="unsafe")
+        else:
+            _perform(np.ndarray.__setitem__, self, key, value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return _perform(np.ndarray.__getitem__, self, key)
+
+    def reshape(self, *shape: Any, **keywords: Any) -> Any:
+        """Return a view, or note the copy that is one where none can be."""
+        array = unwatched(self)
+        result = array.reshape(*shape, **keywords)
+        if not _shares(result, array):
+            _perform(np.copyto, result.reshape(array.shape), array)
+        return watched(result)
+
+    def __bool__(self) -> bool:
+        raise RecordingError("A pass that decides by the values of an array cannot be replayed.")
+
+    __float__ = __int__ = __index__ = item = tolist = __bool__  # type: ignore[assignment]
+
+
+def _method(name: str) -> Callable[..., Any]:
+    function = getattr(np.ndarray, name)
+    return lambda self, *arguments, **keywords: _perform(function, self, *arguments, **keywords)
+
+
+# What is no universal function underneath; sums, maxima and operators are.
+for _name in ("argmax", "argmin", "astype", "copy", "fill", "flatten", "ravel", "repeat", "take"):
+    setattr(Watched, _name, _method(_name))
+
+
+def _perform(function: Callable[..., Any], *arguments: Any, takes_out: bool = False, **keywords: Any) -> Any:
+    """Make one call with plain arrays, note it with the memory of its result, and return that watched."""
+    arguments, keywords = unwatched(arguments), unwatched(keywords)
+    result = function(*arguments, **keywords)
+    recording = under_way()
+    if recording is None:
+        return result
+    if result is None or keywords.get("out") is not None:
+        recording.note(function, *arguments, **keywords)
+        return None if result is None else watched(result)
+    if any(_shares(result, argument) for argument in arguments):
+        return watched(result)  # a view: it shows the new values by itself
+    if not isinstance(result, np.ndarray | np.generic):
+        raise RecordingError(f"{function!r} gave no single array, so it cannot be replayed.")
+    result = np.asarray(result)
+    if takes_out:
+        recording.note(function, *arguments, **{**keywords, "out": result})
+    else:
+        recording.note(_put, result, function, *arguments, **keywords)
+    return watched(result)
+
+
+def _shares(result: Any, argument: Any) -> bool:
+    """Whether a result is a view of an argument."""
+    return isinstance(result, np.ndarray) and isinstance(argument, np.ndarray) and np.may_share_memory(result, argument)
+
+
+def _put(array: HostArray, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> None:
+    """Write what a function gives into an array."""
+    array[...] = function(*arguments, **keywords)
