@@ -1,10 +1,13 @@
+import inspect
+
 import numpy as np
 import pytest
 
+import xpcnn
 from tests import strict
-from tests.models import CLASSES, SHAPE, mixed, plain, samples
+from tests.models import CLASSES, SHAPE, bits, mixed, plain, samples, without_seconds
 from xpcnn import layers, losses, metrics
-from xpcnn.network import Network
+from xpcnn.network import Network, walk
 from xpcnn.training.shards import Runner
 
 
@@ -85,3 +88,112 @@ def test_threads_are_only_taken_where_a_piece_has_work_for_one(monkeypatch):
     monkeypatch.setattr("xpcnn.training.threads.WORTH_A_THREAD", network.multiplications * 16)
     assert [Runner(network, 64, shards).threads for shards in (None, 4, 5, 16)] == [4, 4, 1, 1]
     assert Runner(network, 64, 16, threads=3).threads == 3
+
+
+# Replays. Every layer of the package stands in one of these stacks.
+
+STACKS = {
+    "convolutions and pools": lambda: [
+        layers.Conv2D(4, 3, padding="same", padding_mode="edge", activation="relu"),
+        layers.MaxPool2D(2),
+        layers.Conv2D(4, 3, strides=2, padding=1, groups=2, use_bias=False),
+        layers.LeakyReLU(),
+        layers.Conv2D(33, 2, padding=1, dilation=2, activation="sigmoid"),
+        layers.MaxPool2D(3, 1, padding=1),
+        layers.MinPool2D(2, 1),
+        layers.AveragePool2D(2, 1, padding="same"),
+        layers.Flatten(),
+        layers.Dense(CLASSES, activation="softmax"),
+    ],
+    "normalised": lambda: [
+        layers.Conv2D(3, 3),
+        layers.BatchNorm(),
+        layers.ReLU(),
+        layers.Residual([layers.Conv2D(3, 3, padding=1), layers.BatchNorm(), layers.Tanh()]),
+        layers.Dropout(0.3),
+        layers.Upsample2D((1, 2)),
+        layers.GlobalMaxPool2D(),
+        layers.BatchNorm(),
+        layers.Dropout(0.2),
+        layers.Dense(CLASSES),
+        layers.Softmax(),
+    ],
+    "averaged": lambda: [
+        layers.Conv2D(3, 3, activation="tanh"),
+        layers.Activation("leaky_relu"),
+        layers.GlobalAveragePool2D(),
+        layers.Reshape((3, 1, 1)),
+        layers.Flatten(),
+        layers.Dense(CLASSES),
+        layers.Sigmoid(),
+    ],
+}
+LOSSES = {"averaged": "binary_cross_entropy", "convolutions and pools": losses.CrossEntropy(0.1)}
+BASES = {"Layer", "Context", "Meeting", "Pool2D"}
+
+
+def test_every_layer_stands_in_a_stack_that_is_replayed():
+    used = {type(layer).__name__ for stack in STACKS.values() for layer in walk(stack())}
+    assert {name for name in layers.__all__ if inspect.isclass(getattr(layers, name))} - BASES <= used
+
+
+def fit(stack, monkeypatch, recordable, **arguments):
+    """Return the bits that a fit of eight steps and a prediction give, and how often the network really trained."""
+    passes, train = [], Network.train
+    with monkeypatch.context() as patch:
+        patch.setattr(Network, "train", lambda *arguments: passes.append(1) or train(*arguments))
+        if not recordable:
+            patch.setattr(Runner, "_recordable", lambda *arguments: False)
+        model = xpcnn.Sequential(STACKS[stack](), SHAPE, np)
+        model.compile("adam", LOSSES.get(stack, "cross_entropy"), metrics=["accuracy", "mse"])
+        x, y = samples(64)
+        history = model.fit(x, y, epochs=4, batch_size=32, shards=2, threads=2, verbose=0, **arguments)
+        predicted = [model.predict(x[:n]).tobytes() for n in (20, 20, 64, 20, 20, 20)]
+    return (bits(model), history.steps, without_seconds(history), predicted), len(passes)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_replayed_fit_gives_the_bits_of_a_computed_one(monkeypatch, stack):
+    replayed, passes = fit(stack, monkeypatch, recordable=True)
+    computed, all_passes = fit(stack, monkeypatch, recordable=False)
+    assert replayed == computed
+    assert (passes, all_passes) == (3 * 2, 8 * 2), "two pieces: run, recorded and verified, or eight steps"
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_weighted_samples_give_the_same_too(monkeypatch, stack):
+    weights = {"sample_weight": np.arange(64) % 5}
+    assert fit(stack, monkeypatch, True, **weights)[0] == fit(stack, monkeypatch, False, **weights)[0]
+
+
+def test_a_layer_of_ones_own_is_computed_every_time():
+    class Noisy(layers.Layer):
+        passes = 0
+
+        def forward(self, params, x, context):
+            Noisy.passes += 1
+            return x * Noisy.passes, lambda dy, gradients: dy
+
+    network = Network([Noisy(), layers.Flatten()], SHAPE, np)
+    x, y = np.ones((4, *SHAPE), np.float32), np.empty((4, 72), np.float32)
+    with Runner(network, 4) as runner:
+        runner.prepare_inference()
+        for number in range(1, 6):
+            runner.infer(x, network.program(), y)
+            assert set(y.ravel()) == {number}
+
+
+def test_a_later_prediction_replays_what_an_earlier_one_recorded_until_the_model_moves(monkeypatch):
+    model, (x, _) = plain(), samples(20)
+    expected, passes, infer = model.predict(x), [], Network.infer
+    monkeypatch.setattr(Network, "infer", lambda *arguments: passes.append(1) or infer(*arguments))
+    for _ in range(5):
+        assert model.predict(x).tobytes() == expected.tobytes()
+    assert len(passes) == 2
+    model.set_weights({name: 2 * value for name, value in model.get_weights().items()})
+    doubled = model.predict(x)
+    assert not np.array_equal(doubled, expected)
+    assert len(passes) == 2
+    model.to(strict.xp).to(np)
+    assert model.predict(x).tobytes() == doubled.tobytes()
+    assert len(passes) > 2
