@@ -19,7 +19,7 @@ def xpcnn_train(model: Any, x: Any, y: Any, threads: int, stack: ExitStack) -> S
     from xpcnn.training.shards import Runner
 
     network, optimizer, loss = model.network, model.optimizer, model.loss
-    runner = stack.enter_context(Runner(network, len(x), None, threads))
+    runner = stack.enter_context(Runner(network, len(x), None, threads, training=True))
     runner.prepare_training(loss)
     optimizer.build(network.xp, network.parameters)
     segments = network.layout.segments()

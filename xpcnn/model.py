@@ -245,7 +245,7 @@ class Sequential:
         _, loss = self._compiled()
         x, y = self._samples(x, y)
         targets = self._targets(y, sample_weight)
-        with Runner(self.network, len(x)) as runner:
+        with Runner(self.network, len(x), training=True) as runner:
             runner.prepare_training(loss)
             x = np.asarray(x[:], dtype=self.network.dtype)
             result = runner.train(x, targets, [], self.seed, 0)

@@ -88,6 +88,8 @@ def test_threads_are_only_taken_where_a_piece_has_work_for_one(monkeypatch):
     monkeypatch.setattr("xpcnn.training.threads.WORTH_A_THREAD", network.multiplications * 16)
     assert [Runner(network, 64, shards).threads for shards in (None, 4, 5, 16)] == [4, 4, 1, 1]
     assert Runner(network, 64, 16, threads=3).threads == 3
+    monkeypatch.setattr("xpcnn.training.threads.WORTH_A_THREAD", 3 * network.multiplications * 16)
+    assert [Runner(network, 64, training=training).threads for training in (True, False)] == [4, 1]
 
 
 # Replays. Every layer of the package stands in one of these stacks.

@@ -96,7 +96,8 @@ class Fit:
         self.segments = self.network.layout.segments(self.network.frozen())
         self.optimizer.build(self.network.xp, self.network.parameters)
         with ExitStack() as stack:
-            runner = stack.enter_context(Runner(self.network, min(batch_size, len(samples.rows)), shards, threads))
+            size = min(batch_size, len(samples.rows))
+            runner = stack.enter_context(Runner(self.network, size, shards, threads, training=True))
             for callback in reversed(callbacks):  # each gets its end, whatever happens, and in the order given
                 stack.callback(callback.on_fit_end, self)
             for callback in callbacks:

@@ -15,10 +15,10 @@ from xpcnn.registry import whole
 #: More threads than this would together need more than the byte budget for columns.
 MOST_THREADS = COLUMN_BUDGET // CACHE_BYTES
 
-#: Multiplications of a piece's forward pass that are worth a thread. With less, threads that share one interpreter
-#: wait for each other longer than they compute: pieces of 4 million took 3.2 ms a step on one thread and 4.1 ms on
-#: two, of 24 million 8.6 and 7.9, of 85 million 28 and 17 (two processors, CPython 3.11).
-WORTH_A_THREAD = 1e5
+#: Multiplications of a piece that are worth a thread: starting it and waiting for it takes about 0.2 ms. Pieces of 4
+#: million took 0.48 ms on one thread and 0.65 on two, of 12 million 1.5 and 1.5, of 24 million 1.7 and 1.3 (two
+#: processors, CPython 3.11).
+WORTH_A_THREAD = 1.5e7
 #: Each piece of a batch has a gradient of its own, so a default of more pieces would take memory without bound.
 MOST_SHARDS = 64
 
@@ -38,7 +38,7 @@ def available_threads() -> int:
 def check_threads(threads: int | None, multiplications: float = float("inf")) -> int:
     """Return the number of threads to use; None means every processor, or one where pieces of a batch are small.
 
-    multiplications: those of a piece's forward pass. Raises ValueError for anything below 1.
+    multiplications: those of a piece. Raises ValueError for anything below 1.
     """
     if threads is None:
         return min(available_threads(), MOST_THREADS) if multiplications >= WORTH_A_THREAD else 1
