@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import processes
+from benchmarks.growth import VALUES, cliffs, growth
+from benchmarks.layers import layer_times, peak_gflops
 from benchmarks.networks import NETWORKS, copy_weights, samples, torch_model, xpcnn_model
 from benchmarks.sides import disagreement, torch_predict, torch_train, xpcnn_predict, xpcnn_train
 from benchmarks.timing import compare, take_turns
@@ -61,6 +63,8 @@ def measure(seconds: float, quick: bool) -> dict[str, Any]:
                     f"{row['torch_min']:7.2f}   {row['ratio']:.2f}",
                     flush=True,
                 )
+    results["layers"] = layers(quick)
+    results["growth"] = growing(seconds / 8, quick)
     results["processes"] = whole_processes(quick)
     results["loops"] = loops()
     return results
@@ -93,6 +97,47 @@ def compare_one(name: str, task: str, batch: int, threads: int, seconds: float) 
 
 
 FORMATS = ("channels first", "channels last")
+
+
+def layers(quick: bool) -> dict[str, Any]:
+    """Time the passes of each layer on one thread, beside the peak of this processor."""
+    peak = peak_gflops()
+    title = "layers, a piece of 16 images, 1 thread"
+    print(f"\n{title:42} {'forward ms':>12} {'of peak':>8} {'backward ms':>12} {'of peak':>8}")
+    print(f"{'':42} (peak: {peak:.0f} GFLOP/s, the product of two matrices of 1024 x 1024)")
+    figures: dict[str, Any] = {"peak_gflops": peak}
+    for name in ("blood",) if quick else NETWORKS:
+        figures[name] = layer_times(name, rounds=5 if quick else 30)
+        for row in figures[name]:
+            shares = (f"{row[f'{way}_gflops'] / peak:.2f}" if row[f"{way}_gflops"] else "" for way in WAYS)
+            forward, backward = shares
+            print(
+                f"{name + ', ' + row['layer']:42} {row['forward_ms']:12.2f} {forward:>8} {row['backward_ms']:12.2f} "
+                f"{backward:>8}"
+            )
+    return figures
+
+
+WAYS = ("forward", "backward")
+
+
+def growing(seconds: float, quick: bool) -> list[dict[str, Any]]:
+    """Time training steps as batch, image side and filters grow, and point out where cost jumps."""
+    rows: list[dict[str, Any]] = []
+    print(f"\n{'a step as the work grows':42} {'ms':>12} {'µs an image':>12} {'ps a multiplication':>20}")
+    for threads in (1,) if quick else (1, 2):
+        for varied in ("filters",) if quick else VALUES:
+            row_of_values = growth(varied, threads, seconds)
+            high = cliffs(row_of_values)
+            for row in row_of_values:
+                label = f"{varied} {row['value']}, {threads} thread{'s' if threads > 1 else ''}"
+                mark = "  a cliff" if row in high else ""
+                print(
+                    f"{label:42} {row['ms']:12.2f} {row['us_an_image']:12.1f} {row['ps_a_multiplication']:20.1f}{mark}",
+                    flush=True,
+                )
+            rows += row_of_values
+    return rows
 
 
 def whole_processes(quick: bool) -> dict[str, Any]:

@@ -7,15 +7,14 @@ The layers that the user wrote stay as they are; a joined part computes what the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from xpcnn.backend import Array
 from xpcnn.layers import Conv2D, MaxPool2D
 from xpcnn.layers.activation import applies
 from xpcnn.layers.base import Arrays, Backward, Context, Layer
 from xpcnn.ops.convolution import convolution
-from xpcnn.ops.pooled_convolution import pooled_convolution
+from xpcnn.ops.pooling import extreme_pool
 from xpcnn.ops.workspace import channel_rows
 
 
@@ -33,12 +32,13 @@ class JoinedConvolution(Layer):
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Convolve, pool, add the bias and cut off below 0."""
         conv, workspace = self.convolution, context.workspace
-        convolve: Any = convolution
-        if self.pool is not None:
-            convolve = partial(pooled_convolution, pool=self.pool.window, training=context.training)
-        y, convolution_backward = convolve(
+        y, convolution_backward = convolution(
             self.xp, x, params["weight"], conv.window, workspace, groups=conv.groups, padding_mode=conv.padding_mode
         )
+        if self.pool is not None:
+            y, pool_backward = extreme_pool(
+                self.xp, y, self.pool.window, workspace, largest=True, training=context.training
+            )
         if conv.use_bias:
             y += params["bias"][:, None, None]
         if self.relu:
@@ -49,6 +49,8 @@ class JoinedConvolution(Layer):
                 dy = self.xp.multiply(dy, y > 0, out=workspace.like(dy))
             if conv.use_bias:
                 channel_rows(dy).sum(axis=1, out=gradients["bias"])
+            if self.pool is not None:
+                dy = pool_backward(dy)
             return convolution_backward(dy, gradients["weight"], self.needs_input_gradient)
 
         return y, backward

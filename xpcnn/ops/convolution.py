@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xpcnn.backend import Array, ArrayModule, is_host
+from xpcnn.ops import winograd
 from xpcnn.ops.lowering import blocks, lower, rows_lowered
 from xpcnn.ops.products import few_results, small_products
 from xpcnn.ops.window import Padding, Window, pad, unpad
@@ -92,8 +93,12 @@ def correlate(xp: ArrayModule, padded: Array, filters: Array, window: Window, wo
     groups = len(filters)
     y = workspace.batch_last((n, groups * filters.shape[1], *size), padded.dtype)
     kernel, y_rows = _kernel(filters), _rows(y, groups)
+    done = 0
+    if groups == 1 and winograd.suits(xp, window, filters.shape[1], channels * window.kernel[1], size[0]):
+        padded = to_batch_last(padded, workspace)
+        done = winograd.correlate(xp, padded, filters[0], window, y, workspace)
     row_bytes = channels * window.kernel[1] * size[1] * padded.dtype.itemsize
-    for images, rows in blocks(n, size[0], row_bytes, rows_lowered(window), workspace.column_bytes):
+    for images, rows in blocks(n, range(done, size[0]), row_bytes, rows_lowered(window), workspace.column_bytes):
         block = y_rows[:, rows, :, :, images]
         if is_host(xp) and block.shape[4] == n:
             halves, parts = small_products(kernel.shape[2], kernel.shape[3], size[1], n)
@@ -131,18 +136,26 @@ def weight_gradient(
     """Write the sum, over all rows of output, of the columns times dy."""
     n, channels = padded.shape[:2]
     (kh, kw), (height, width) = window.kernel, dy.shape[2:]
-    dy_rows = _rows(to_batch_last(dy, workspace), groups)
+    dy = to_batch_last(dy, workspace)
+    dy_rows = _rows(dy, groups)
     row_bytes = channels * kw * width * padded.dtype.itemsize
     filters = dy_rows.shape[2]
     parts = few_results(kh * (channels // groups) * kw, filters) if is_host(xp) else 1
     total: Array = 0
-    for images, rows in blocks(n, height, row_bytes, rows_lowered(window), workspace.column_bytes):
+    done = 0
+    if groups == 1 and winograd.suits(xp, window, filters, channels * kw, height):
+        padded = to_batch_last(padded, workspace)
+        in_tiles, done = winograd.weight_gradient(xp, padded, dy, window, workspace)
+        total = in_tiles.reshape(1, 1, -1, filters) + total
+    for images, rows in blocks(n, range(done, height), row_bytes, rows_lowered(window), workspace.column_bytes):
         columns = lower(xp, padded, window, width, groups, images, rows, workspace)[:, 0]
         dy_block = _matrices(dy_rows[:, rows, :, :, images]).swapaxes(2, 3)
         count, depth, positions = columns.shape[1:]
         products = workspace.scratch((groups, count, parts, depth // parts, filters), padded.dtype, number=1)
         cut = columns.reshape(groups, count, parts, depth // parts, positions)
-        total = xp.matmul(cut, dy_block[:, :, None], out=products).sum(axis=1) + total
+        total = (
+            xp.matmul(cut, dy_block[:, :, None], out=products).sum(axis=1).reshape(groups, 1, depth, filters) + total
+        )
     total = total.reshape(groups, kh, channels // groups, kw, filters).transpose(0, 4, 2, 1, 3)
     dweight[...] = total.reshape(dweight.shape)
 
@@ -164,7 +177,7 @@ def _folded(
     kernel, dpadded_rows = _kernel(grouped(weight, groups)).swapaxes(2, 3), _rows(dpadded, groups)
     dy_rows = _rows(to_batch_last(dy, workspace), groups)
     row_bytes = shape[1] * kw * width * dy.dtype.itemsize
-    for images, rows in blocks(n, height, row_bytes, (2 * kh, 2 * kh), workspace.column_bytes):
+    for images, rows in blocks(n, range(height), row_bytes, (2 * kh, 2 * kh), workspace.column_bytes):
         dy_block = dy_rows[:, rows, :, :, images]
         count, at_once = dy_block.shape[1], dy_block.shape[4]
         cells = workspace.scratch((groups, count, kh, channels, kw, width, at_once), dy.dtype)

@@ -16,7 +16,7 @@ from xpcnn.ops.workspace import Workspace, strided
 
 
 def blocks(
-    n: int, height: int, row_bytes: int, rows_lowered: tuple[int, int], budget: int
+    n: int, output_rows: range, row_bytes: int, rows_lowered: tuple[int, int], budget: int
 ) -> Iterator[tuple[slice, slice]]:
     """Cut the output into blocks (images, rows) whose lowered rows fit the budget, one row of one image at least.
 
@@ -26,8 +26,8 @@ def blocks(
     images_at_once = max(1, min(n, budget // (row_bytes * first)))
     rows_at_once = 1 + max(0, budget // (row_bytes * images_at_once) - first) // more
     for image in range(0, n, images_at_once):
-        for row in range(0, height, rows_at_once):
-            yield slice(image, min(image + images_at_once, n)), slice(row, min(row + rows_at_once, height))
+        for row in output_rows[::rows_at_once]:
+            yield slice(image, min(image + images_at_once, n)), slice(row, min(row + rows_at_once, output_rows.stop))
 
 
 def rows_lowered(window: Window) -> tuple[int, int]:

@@ -1,0 +1,59 @@
+"""How the cost of a training step grows with the work: batch, image side, filters and threads, one at a time."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from benchmarks.networks import samples, xpcnn_model
+from benchmarks.sides import xpcnn_train
+from benchmarks.timing import take_turns
+
+#: What varies, and the values of the others meanwhile. Filters of side 3 in two convolutions, each pooled, and a dense
+#: layer of ten.
+BASE = {"batch": 32, "side": 32, "filters": 16, "threads": 1}
+VALUES = {
+    "batch": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512],
+    "side": [16, 32, 64, 128, 256],
+    "filters": [4, 8, 16, 32, 64, 128],
+}
+#: A step that costs so many times more for each multiplication than both its neighbours is a cliff.
+CLIFF = 1.5
+
+
+def growth(varied: str, threads: int, seconds: float) -> list[dict[str, Any]]:
+    """Time training steps along one row of values; return ms, µs an image, and ps a multiplication."""
+    rows = []
+    for value in VALUES[varied]:
+        sizes = {**BASE, varied: value}
+        description = [("conv", sizes["filters"], 3, 1), ("relu",), ("pool",)] * 2 + [("flatten",), ("dense", 10)]
+        shape = (3, sizes["side"], sizes["side"])
+        model = xpcnn_model(shape, description)
+        x, y = samples(shape, sizes["batch"])
+        with ExitStack() as stack:
+            step = xpcnn_train(model, x, y, threads if threads == 1 else None, stack)
+            for _ in range(3):  # so that what is timed is a replay
+                step()
+            ms = min(take_turns({"xpcnn": step}, seconds)["xpcnn"])
+        images, work = sizes["batch"], model.network.multiplications
+        rows.append(
+            {
+                "varied": varied,
+                "value": value,
+                "threads": threads,
+                "ms": ms,
+                "us_an_image": ms * 1e3 / images,
+                "ps_a_multiplication": ms * 1e9 / (3 * work * images),
+            }
+        )
+    return rows
+
+
+def cliffs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows that cost much more for each multiplication than the rows before and after them."""
+    cost = [row["ps_a_multiplication"] for row in rows]
+    return [
+        row
+        for row, before, here, after in zip(rows[1:], cost, cost[1:], [*cost[2:], 0.0], strict=False)
+        if here > CLIFF * max(before, after)
+    ]
