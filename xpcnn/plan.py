@@ -13,6 +13,7 @@ from xpcnn.backend import Array
 from xpcnn.layers import Conv2D, MaxPool2D
 from xpcnn.layers.activation import applies
 from xpcnn.layers.base import Arrays, Backward, Context, Layer
+from xpcnn.ops.activations import relu
 from xpcnn.ops.convolution import convolution
 from xpcnn.ops.pooling import extreme_pool
 from xpcnn.ops.workspace import channel_rows
@@ -42,11 +43,11 @@ class JoinedConvolution(Layer):
         if conv.use_bias:
             y += params["bias"][:, None, None]
         if self.relu:
-            self.xp.maximum(y, 0, out=y)
+            y, relu_backward = relu(self.xp, y, workspace, y)
 
         def backward(dy: Array, gradients: Arrays) -> Array:
             if self.relu:
-                dy = self.xp.multiply(dy, y > 0, out=workspace.like(dy))
+                dy = relu_backward(dy)
             if conv.use_bias:
                 channel_rows(dy).sum(axis=1, out=gradients["bias"])
             if self.pool is not None:

