@@ -81,9 +81,7 @@ def test_a_replay_changes_in_place_what_was_changed_in_place():
     np.testing.assert_array_equal(x, expected)
 
 
-@pytest.mark.parametrize(
-    "decide", [bool, float, int, lambda x: x.item(), lambda x: x.tolist(), lambda x: [0, 1][x], lambda x: 1 if x else 2]
-)
+@pytest.mark.parametrize("decide", [bool, float, int, lambda x: [0, 1][x], lambda x: 1 if x else 2])
 def test_a_decision_by_values_cannot_be_recorded(decide):
     with Recording(), pytest.raises(RecordingError, match="decides by the values"):
         decide(watched(np.ones((), np.int64)))
@@ -92,6 +90,47 @@ def test_a_decision_by_values_cannot_be_recorded(decide):
 def test_what_gives_no_single_array_cannot_be_recorded():
     with Recording(), pytest.raises(RecordingError, match="gave no single array"):
         np.divmod(watched(A), 2)
+
+
+@pytest.mark.parametrize(
+    "method", ["item", "tolist", "tobytes", "dot", "argsort", "sort", "trace", "compress", "cumsum"]
+)
+def test_a_method_that_would_escape_cannot_be_recorded(method):
+    with Recording(), pytest.raises(RecordingError, match=f"{method}' cannot be noted"):
+        getattr(watched(A.copy()), method)()
+
+
+def test_only_the_order_of_c_is_reshaped_to():
+    with Recording(), pytest.raises(TypeError, match="order"):
+        watched(A).reshape(12, order="F")
+
+
+def test_an_operation_in_place_on_a_part_is_noted_once():
+    x = A.copy()
+    with Recording() as recording:
+        y = watched(x)
+        y[1:] += 1
+    assert len(recording._calls) == 1
+    recording.replay()
+    np.testing.assert_array_equal(x[1:], A[1:] + 2)
+
+
+def test_results_get_the_memory_that_the_recording_is_given_in_the_layout_they_had():
+    given = []
+
+    def empty(shape, dtype):
+        given.append(np.empty(shape, dtype))
+        return given[-1]
+
+    with Recording() as recording:
+        recording.empty = empty
+        transposed = unwatched(np.exp(watched(A).T))
+        copied = unwatched(watched(A).T.reshape(2, 6))
+    assert [array.nbytes for array in given] == [48, 48]
+    assert np.shares_memory(transposed, given[0])
+    assert np.shares_memory(copied, given[1])
+    assert transposed.T.flags.c_contiguous
+    np.testing.assert_array_equal(transposed, np.exp(A.T))
 
 
 def test_what_is_made_each_time_is_made_again_in_its_place():

@@ -52,7 +52,7 @@ class Loss(Named):
         outputs: Array,
         rows: Array,
         weights: Array,
-        normalizer: float,
+        normalizer: Array | float,
         from_logits: bool,
     ) -> tuple[Array, Array, Array]:
         """Return the value, its gradient with respect to ``outputs``, and the probabilities.
@@ -134,7 +134,7 @@ class CrossEntropy(Loss):
         outputs: Array,
         rows: Array,
         weights: Array,
-        normalizer: float,
+        normalizer: Array | float,
         from_logits: bool,
     ) -> tuple[Array, Array, Array]:
         """Evaluate from logits by the shifted log-softmax, or from probabilities, logarithms at least -100.
@@ -174,7 +174,7 @@ class BinaryCrossEntropy(Loss):
         outputs: Array,
         rows: Array,
         weights: Array,
-        normalizer: float,
+        normalizer: Array | float,
         from_logits: bool,
     ) -> tuple[Array, Array, Array]:
         """Evaluate from logits z as max(z, 0) - t z + log(1 + exp(-|z|)), or from probabilities.
@@ -216,7 +216,7 @@ class MeanSquaredError(Loss):
         outputs: Array,
         rows: Array,
         weights: Array,
-        normalizer: float,
+        normalizer: Array | float,
         from_logits: bool,
     ) -> tuple[Array, Array, Array]:
         """Evaluate; the outputs come back as they are in place of probabilities."""
@@ -235,7 +235,7 @@ def _log(xp: ArrayModule, probabilities: Array) -> Array:
 
 
 def _weighted_sum(
-    xp: ArrayModule, elements: Array, gradient: Array, weights: Array, normalizer: float
+    xp: ArrayModule, elements: Array, gradient: Array, weights: Array, normalizer: Array | float
 ) -> tuple[Array, Array]:
     if weights is not None:
         elements, gradient = elements * weights, gradient * weights

@@ -183,6 +183,11 @@ class Network:
             if len(declaration.shape) > 1
         )
 
+    @property
+    def changes(self) -> int:
+        """How often an attribute of any layer was set."""
+        return sum(step.layer.changes for step in self.steps)
+
     @contextmanager
     def lent(self, kind: Hashable, make: Callable[[], T]) -> Iterator[T]:
         """Lend what an earlier run of this kind has left, such as its working memory, or else what ``make`` makes.
@@ -215,12 +220,12 @@ class Network:
         """Note what learns: backward ends at the first layer that does, whose input's gradient nobody needs."""
         frozen = self.frozen()
         for step in self.steps:
-            step.layer.learns = step.layer.name not in frozen
+            _set(step.layer, "learns", step.layer.name not in frozen)
         layers = self.program(loss).layers
         learning = [bool(layer.declarations) and layer.name not in frozen for layer in layers]
         self.first_learning = learning.index(True) if any(learning) else len(layers)
         for index, layer in enumerate(layers):
-            layer.needs_input_gradient = index > self.first_learning
+            _set(layer, "needs_input_gradient", index > self.first_learning)
 
     def infer(self, x: Array, context: Context, program: Program) -> Array:
         """Return the output of a program for ``x``, (n, *input_shape), in prediction."""
@@ -245,7 +250,7 @@ class Network:
         x: Array,
         rows: Array,
         weights: Array | None,
-        normalizer: float,
+        normalizer: Array | float,
         loss: Loss,
         gradients: Mapping[str, Mapping[str, Array]],
         context: Context,
@@ -285,6 +290,12 @@ class Network:
         params = _watched(self._views.get(layer.name, {}))
         result: Any = layer.forward(params, x, context)
         return (yield from result) if layer.meets else result
+
+
+def _set(layer: Layer, name: str, value: bool) -> None:
+    """Set an attribute unless it has the value, so that recordings of the layer still hold."""
+    if getattr(layer, name) != value:
+        setattr(layer, name, value)
 
 
 def _watched(views: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -39,6 +39,8 @@ class Recording:
 
     def __init__(self) -> None:
         self._calls: list[Callable[[], object]] = []
+        #: Gives the memory for results that have none yet: empty(shape, dtype).
+        self.empty: Callable[[tuple[int, ...], Any], HostArray] = np.empty
 
     def __enter__(self) -> Recording:
         self._outer = under_way()
@@ -53,6 +55,13 @@ class Recording:
     def note(self, function: Callable[..., object], *arguments: Any, **keywords: Any) -> None:
         """Note one call."""
         self._calls.append(functools.partial(function, *arguments, **keywords))
+
+    def keep(self, array: HostArray) -> HostArray:
+        """Return a copy, laid out in the same way, in the memory that the recording takes."""
+        memory = unwatched(self.empty((max(1, array.nbytes),), np.uint8))
+        kept = np.ndarray(array.shape, array.dtype, memory, strides=array.strides)
+        kept[...] = array
+        return kept
 
     def replay(self) -> None:
         """Make all calls again, in order."""
@@ -94,7 +103,7 @@ def made_each_time(make: Callable[[], Any]) -> Any:
     recording = under_way()
     if recording is None:
         return make()
-    array = np.array(make())
+    array = recording.keep(np.array(make()))
     recording.note(_put, array, make)
     return watched(array)
 
@@ -110,8 +119,10 @@ class Watched(np.ndarray[Any, Any]):
         return _perform(function, *arguments, **keywords)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        array = unwatched(self)
+        array, value = unwatched(self), unwatched(value)
         part = array[key]
+        if isinstance(value, np.ndarray) and _is(part, value):
+            return  # the end of an operation in place, a[key] += b, which was noted by itself
         if _shares(part, array):
             _perform(np.copyto, part, value, casting="unsafe")
         else:
@@ -120,28 +131,45 @@ class Watched(np.ndarray[Any, Any]):
     def __getitem__(self, key: Any) -> Any:
         return _perform(np.ndarray.__getitem__, self, key)
 
-    def reshape(self, *shape: Any, **keywords: Any) -> Any:
+    def reshape(self, *shape: Any) -> Any:  # type: ignore[override]
         """Return a view, or note the copy that is one where none can be."""
         array = unwatched(self)
-        result = array.reshape(*shape, **keywords)
+        result = array.reshape(*shape)
         if not _shares(result, array):
+            recording = under_way()
+            result = result if recording is None else recording.keep(result)
             _perform(np.copyto, result.reshape(array.shape), array)
         return watched(result)
 
     def __bool__(self) -> bool:
         raise RecordingError("A pass that decides by the values of an array cannot be replayed.")
 
-    __float__ = __int__ = __index__ = item = tolist = __bool__  # type: ignore[assignment]
+    __float__ = __int__ = __index__ = __bool__
 
 
-def _method(name: str) -> Callable[..., Any]:
+#: Methods that give views, that universal functions stand behind, and that do neither but are noted here.
+_VIEWS = {"reshape", "squeeze", "swapaxes", "transpose", "view"}
+_FUNCTIONS = {"all", "any", "clip", "max", "mean", "min", "prod", "sum"}
+_NOTED = {"argmax", "argmin", "astype", "copy", "fill", "flatten", "ravel", "repeat", "take"}
+
+
+def _noted(name: str) -> Callable[..., Any]:
     function = getattr(np.ndarray, name)
     return lambda self, *arguments, **keywords: _perform(function, self, *arguments, **keywords)
 
 
-# What is no universal function underneath; sums, maxima and operators are.
-for _name in ("argmax", "argmin", "astype", "copy", "fill", "flatten", "ravel", "repeat", "take"):
-    setattr(Watched, _name, _method(_name))
+def _refused(name: str) -> Callable[..., Any]:
+    def refuse(self: Watched, *arguments: Any, **keywords: Any) -> Any:
+        raise RecordingError(f"The array method {name!r} cannot be noted. Use a function of the array module instead.")
+
+    return refuse
+
+
+for _name in dir(np.ndarray):
+    if _name in _NOTED:
+        setattr(Watched, _name, _noted(_name))
+    elif not _name.startswith("_") and _name not in _VIEWS | _FUNCTIONS and callable(getattr(np.ndarray, _name)):
+        setattr(Watched, _name, _refused(_name))
 
 
 def _perform(function: Callable[..., Any], *arguments: Any, takes_out: bool = False, **keywords: Any) -> Any:
@@ -158,7 +186,7 @@ def _perform(function: Callable[..., Any], *arguments: Any, takes_out: bool = Fa
         return watched(result)  # a view: it shows the new values by itself
     if not isinstance(result, np.ndarray | np.generic):
         raise RecordingError(f"{function!r} gave no single array, so it cannot be replayed.")
-    result = np.asarray(result)
+    result = recording.keep(np.asarray(result))
     if takes_out:
         recording.note(function, *arguments, **{**keywords, "out": result})
     else:
@@ -169,6 +197,11 @@ def _perform(function: Callable[..., Any], *arguments: Any, takes_out: bool = Fa
 def _shares(result: Any, argument: Any) -> bool:
     """Whether a result is a view of an argument."""
     return isinstance(result, np.ndarray) and isinstance(argument, np.ndarray) and np.may_share_memory(result, argument)
+
+
+def _is(part: Any, value: HostArray) -> bool:
+    """Whether both are the same stretch of memory."""
+    return isinstance(part, np.ndarray) and part.__array_interface__ == value.__array_interface__
 
 
 def _put(array: HostArray, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> None:

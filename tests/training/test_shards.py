@@ -1,4 +1,5 @@
 import inspect
+import time
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 import xpcnn
 from tests import strict
 from tests.models import CLASSES, SHAPE, bits, mixed, plain, samples, without_seconds
-from xpcnn import layers, losses, metrics
+from xpcnn import callbacks, layers, losses, metrics
 from xpcnn.network import Network, walk
 from xpcnn.training.shards import Runner
 
@@ -145,7 +146,7 @@ def fit(stack, monkeypatch, recordable, **arguments):
     with monkeypatch.context() as patch:
         patch.setattr(Network, "train", lambda *arguments: passes.append(1) or train(*arguments))
         if not recordable:
-            patch.setattr(Runner, "_recordable", lambda *arguments: False)
+            patch.setattr(Runner, "_holds", lambda *arguments: None)
         model = xpcnn.Sequential(STACKS[stack](), SHAPE, np)
         model.compile("adam", LOSSES.get(stack, "cross_entropy"), metrics=["accuracy", "mse"])
         x, y = samples(64)
@@ -187,15 +188,53 @@ def test_a_layer_of_ones_own_is_computed_every_time():
 
 def test_a_later_prediction_replays_what_an_earlier_one_recorded_until_the_model_moves(monkeypatch):
     model, (x, _) = plain(), samples(20)
-    expected, passes, infer = model.predict(x), [], Network.infer
+    passes, infer = [], Network.infer
     monkeypatch.setattr(Network, "infer", lambda *arguments: passes.append(1) or infer(*arguments))
-    for _ in range(5):
-        assert model.predict(x).tobytes() == expected.tobytes()
-    assert len(passes) == 2
+
+    def predict(x):
+        passes.clear()
+        return model.predict(x)
+
+    for number in range(3):
+        predict(x + number)
+    first = predict(x)
+    assert not passes
     model.set_weights({name: 2 * value for name, value in model.get_weights().items()})
-    doubled = model.predict(x)
-    assert not np.array_equal(doubled, expected)
-    assert len(passes) == 2
+    doubled = predict(x)
+    assert not passes
+    assert not np.array_equal(doubled, first)
     model.to(strict.xp).to(np)
-    assert model.predict(x).tobytes() == doubled.tobytes()
-    assert len(passes) > 2
+    assert predict(x).tobytes() == doubled.tobytes()
+    assert passes
+
+
+@pytest.mark.parametrize(("name", "values"), [("rate", (0.0, 0.5, 0.5, 0.0)), ("momentum", (0.1, 0.9, 0.9, 0.1))])
+def test_a_schedule_of_a_layers_attribute_takes_effect_in_a_running_fit(monkeypatch, name, values):
+    class Schedule(callbacks.Callback):
+        def on_epoch_begin(self, fit):
+            for layer in fit.model.layers:
+                if hasattr(layer, name):
+                    setattr(layer, name, values[fit.epoch])
+
+    runs = []
+    for holds in (Runner._holds, lambda *arguments: None):
+        monkeypatch.setattr(Runner, "_holds", holds)
+        model, (x, y) = mixed(), samples(64)
+        history = model.fit(x, y, epochs=4, batch_size=8, callbacks=[Schedule()], verbose=0)
+        runs.append((bits(model), history.steps))
+    assert runs[0] == runs[1]
+
+
+def test_an_error_on_one_thread_is_raised_when_all_have_ended():
+    ended = []
+
+    def work(piece):
+        if piece != 1:
+            time.sleep(0.05)
+            ended.append(piece)
+        else:
+            raise ArithmeticError
+
+    with Runner(plain().network, 3, shards=3, threads=3) as runner, pytest.raises(ArithmeticError):
+        runner._on_pieces(work, 3)
+    assert sorted(ended) == [0, 2]

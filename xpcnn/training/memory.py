@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.losses import Targets
 from xpcnn.ops.workspace import Workspace
+from xpcnn.recording import under_way
 from xpcnn.training.repetition import Repetition
 
 HostArray = np.ndarray[Any, Any]
 
-#: Recordings for batches of the latest kinds only: a fit has two, its last batch being smaller.
-MOST_KINDS = 4
+#: Recordings for batches of the latest kinds only; a fit has two, its last batch being smaller.
+MOST_KINDS = 8
 
 
 class Batch:
-    """The batch at hand: what recorded passes read and write anew each time."""
+    """The batch at hand, on the host: what passes read and write anew each time, replayed or not."""
 
     x: HostArray
-    targets: Targets
+    rows: HostArray
+    weights: HostArray | None
+    normalizer: HostArray
     seed: int
     step: int
     y: Array
+    losses: Array
+
+    def clear(self) -> None:
+        """Let go of all arrays, some of which are the user's."""
+        self.__dict__.clear()
 
 
 class Memory:
@@ -34,25 +41,44 @@ class Memory:
     def __init__(self, xp: ArrayModule, threads: int) -> None:
         self.batch = Batch()
         self._threads = threads
-        self._workspaces = [Workspace(xp) for _ in range(threads)]
+        self._workspaces: list[Workspace] = []
+        self._temporaries: list[Workspace] = []
         self._repetitions: dict[Hashable, Repetition] = {}
+        self._holds: Hashable = None
+        for _ in range(threads):
+            self._workspaces.append(Workspace(xp))
+            self._temporaries.append(Workspace(xp))
 
     def grow(self, pieces: int) -> None:
         """Give each piece a workspace of its own; those of pieces on one thread share their scratch memory."""
         for piece in range(self._threads, pieces):
             of_thread = self._workspaces[piece % self._threads]
             self._workspaces.append(Workspace(of_thread.xp, scratch_of=of_thread))
+            self._temporaries.append(Workspace(of_thread.xp))
 
     def workspace(self, piece: int) -> Workspace:
-        """Return the memory of a piece, all of it free: its own, or that of the thread that runs it."""
-        workspace = self._workspaces[piece % len(self._workspaces)]
+        """Return the memory of a piece, all of it free: its own, or that of the thread that runs it.
+
+        A recording under way takes the memory of temporary arrays there too.
+        """
+        place = piece % len(self._workspaces)
+        workspace, temporaries, recording = self._workspaces[place], self._temporaries[place], under_way()
         workspace.reset()
+        temporaries.reset()
+        if recording is not None:
+            recording.empty = temporaries.empty
         return workspace
 
-    def repetition(self, kind: Hashable, make: Callable[[], Repetition]) -> Repetition:
-        """Return the repetition for batches of one kind."""
-        if kind not in self._repetitions:
-            while len(self._repetitions) >= MOST_KINDS:
-                del self._repetitions[next(iter(self._repetitions))]
-            self._repetitions[kind] = make()
-        return self._repetitions[kind]
+    def repetition(self, kind: Hashable, holds: Hashable) -> Repetition:
+        """Return the repetition for batches of one kind.
+
+        holds: what recordings hold for; once it is another, they are forgotten. None: nothing is to be recorded.
+        """
+        if holds != self._holds:
+            self._repetitions.clear()
+            self._holds = holds
+        repetition = self._repetitions.pop(kind, None) or Repetition(recordable=holds is not None)
+        while len(self._repetitions) >= MOST_KINDS:
+            del self._repetitions[next(iter(self._repetitions))]
+        self._repetitions[kind] = repetition  # the latest is the last
+        return repetition

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NamedTuple, cast
@@ -19,7 +19,6 @@ from xpcnn.network import Network, Pass, Program
 from xpcnn.recording import each_time, made_each_time, unwatched
 from xpcnn.training.memory import Memory
 from xpcnn.training.pieces import add_tree, cut
-from xpcnn.training.repetition import Repetition
 from xpcnn.training.threads import blas_on_one_thread, check_shards, check_threads, hold_in_this_thread
 
 HostArray = np.ndarray[Any, Any]
@@ -89,6 +88,7 @@ class Runner:
         """Take over the memory, and with it the recordings, that an earlier run with as many threads has left."""
         lent = self.network.lent(self.threads, functools.partial(Memory, self.xp, self.threads))
         self._memory = self._stack.enter_context(lent)
+        self._stack.callback(self._memory.batch.clear)
 
     def train(
         self,
@@ -99,82 +99,87 @@ class Runner:
         step: int,
     ) -> StepResult:
         """Return loss, metrics and gradient of one batch of host arrays; each metric comes with what it compares."""
-        memory, pieces = self._memory, cut(len(x), self.shards)
+        batch, pieces, dtype = self._memory.batch, cut(len(x), self.shards), self.network.dtype
+        batch.x, batch.rows, batch.weights = x, targets.rows, targets.weights
+        batch.normalizer = np.asarray(targets.normalizer or 1.0, dtype)  # a batch without any weight counts nothing
+        batch.seed, batch.step = seed, step
+        batch.losses = self.xp.empty(len(pieces), dtype=dtype)
+        batch.y = self.xp.empty((len(x), *self.network.output_shape), dtype=dtype)
         gradients = self._gradients[: len(pieces)]
-        batch = memory.batch
-        batch.x, batch.targets, batch.seed, batch.step = x, targets, seed, step
-        batch.y = self.xp.empty((len(x), *self.network.output_shape), dtype=self.network.dtype)
-        repetition = memory.repetition(
-            (len(x), targets.normalizer, targets.weights is None),
-            lambda: Repetition(
-                [functools.partial(self._training_pass, piece, rows) for piece, rows in enumerate(pieces)],
-                written=lambda: [*gradients, batch.y],
-                recordable=self._recordable(self._loss),
-            ),
+        buffers = self._memory.repetition((len(x), targets.weights is None), self._holds(self._loss)).run(
+            [functools.partial(self._training_pass, piece, rows) for piece, rows in enumerate(pieces)],
+            lambda: (*gradients, batch.losses, batch.y),
+            self._on_pieces,
         )
-        losses, buffers = zip(*repetition.run(self._on_pieces), strict=True)
         return StepResult(
-            add_tree(losses, self.xp.add).copy(),
+            add_tree(list(batch.losses), self.xp.add),
             [metric.sums(self.xp, batch.y, to_device(self.xp, expected)) for metric, expected in measured],
-            add_tree(gradients, self._add_to_first),
+            add_tree(gradients, lambda a, b: self.xp.add(a, b, out=a)),
             buffers[0],
         )
 
     def _training_pass(self, piece: int, rows: slice) -> Pass:
-        """Return the pass of one piece, which gives its share of the loss, and new values of buffers."""
-        batch = self._memory.batch
-        context = Context(self._memory.workspace(piece), training=True, first_row=rows.start)
+        """Return the pass of one piece, which gives new values of buffers."""
+        memory, xp = self._memory, self.xp  # what is noted must not hold the runner, which holds the recordings
+        batch, context = memory.batch, Context(memory.workspace(piece), training=True, first_row=rows.start)
         x = context.workspace.batch_last(batch.x[rows].shape, self.network.dtype)
-        weights = None
-        if batch.targets.weights is not None:
-            weights = made_each_time(lambda: to_device(self.xp, cast(HostArray, batch.targets.weights)[rows]))
 
         def enter() -> None:
             context.seed, context.step = batch.seed, batch.step
-            unwatched(x)[...] = to_device(self.xp, batch.x[rows])
+            unwatched(x)[...] = to_device(xp, batch.x[rows])
 
-        def write() -> None:
-            batch.y[rows] = probabilities
+        def weights() -> Array:
+            return to_device(xp, cast(HostArray, batch.weights)[rows])
+
+        def leave() -> None:
+            batch.losses[piece], batch.y[rows] = loss, probabilities
 
         each_time(enter)
         result = yield from self.network.train(
             x,
-            made_each_time(lambda: to_device(self.xp, batch.targets.rows[rows])),
-            weights,
-            batch.targets.normalizer or 1.0,  # a batch without any weight counts nothing
+            made_each_time(lambda: to_device(xp, batch.rows[rows])),
+            None if batch.weights is None else made_each_time(weights),
+            made_each_time(lambda: to_device(xp, batch.normalizer)),
             self._loss,
             self._views[piece],
             context,
         )
-        probabilities = unwatched(result.probabilities)
-        each_time(write)
-        return result.loss, result.buffers
+        loss, probabilities = unwatched(result.loss), unwatched(result.probabilities)
+        each_time(leave)
+        return result.buffers
 
     def infer(self, x: HostArray, program: Program, y: HostArray) -> None:
         """Write the output of ``program`` for one batch of host arrays into the host array ``y``."""
-        memory, pieces = self._memory, cut(len(x), self.shards)
-        batch = memory.batch
+        batch, pieces = self._memory.batch, cut(len(x), self.shards)
         batch.x, batch.y = x, y
-        repetition = memory.repetition(
-            (len(x), len(pieces), program.from_logits),
-            lambda: Repetition(
-                [
-                    functools.partial(_inference_pass, self.network, memory, piece, rows, program)
-                    for piece, rows in enumerate(pieces)
-                ],
-                written=lambda: [batch.y],
-                recordable=self._recordable(),
-            ),
+        self._memory.repetition((len(x), len(pieces), program.from_logits), self._holds()).run(
+            [functools.partial(self._inference_pass, piece, rows, program) for piece, rows in enumerate(pieces)],
+            lambda: (y,),
+            self._on_pieces,
         )
-        repetition.run(self._on_pieces)
 
-    def _recordable(self, *others: object) -> bool:
-        """Whether replays do what passes do: on the host, and with parts of this package alone."""
+    def _inference_pass(self, piece: int, rows: slice, program: Program) -> Pass:
+        memory, xp = self._memory, self.xp
+        batch, context = memory.batch, Context(memory.workspace(piece))
+        x = context.workspace.batch_last(batch.x[rows].shape, self.network.dtype)
+
+        def enter() -> None:
+            unwatched(x)[...] = to_device(xp, batch.x[rows])
+
+        def leave() -> None:
+            batch.y[rows] = to_host(output)
+
+        each_time(enter)
+        output = unwatched(self.network.infer(x, context, program))
+        each_time(leave)
+        yield from ()
+
+    def _holds(self, *others: object) -> Hashable:
+        """Return what a recording holds for, None if it can't be known: parts of this package alone, on the host."""
         parts = [*(step.layer for step in self.network.steps), *others]
-        return is_host(self.xp) and all(type(part).__module__.startswith("xpcnn.") for part in parts)
-
-    def _add_to_first(self, a: Array, b: Array) -> Array:
-        return self.xp.add(a, b, out=a)
+        if is_host(self.xp) and all(type(part).__module__.startswith("xpcnn.") for part in parts):
+            return self.network.changes
+        return None
 
     def _on_pieces(self, function: Callable[[int], Any], pieces: int) -> list[Any]:
         """Call a function for every piece: piece i on thread i modulo the threads, of which this one is the first."""
@@ -188,20 +193,7 @@ class Runner:
         try:
             work(0)
         finally:
-            for future in others:
-                future.result()
+            wait(others)  # all of them, since they work on memory that the next passes use
+        for future in others:
+            future.result()
         return results
-
-
-def _inference_pass(network: Network, memory: Memory, piece: int, rows: slice, program: Program) -> Pass:
-    """Return the pass of one piece in prediction; it outlives the run, and so knows nothing of the runner."""
-    batch, context = memory.batch, Context(memory.workspace(piece))
-    x = context.workspace.batch_last(batch.x[rows].shape, network.dtype)
-    each_time(lambda: _write(unwatched(x), to_device(network.xp, batch.x[rows])))
-    output = unwatched(network.infer(x, context, program))
-    each_time(lambda: _write(batch.y[rows], to_host(output)))
-    yield from ()
-
-
-def _write(array: Array, value: Array) -> None:
-    array[...] = value
