@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from xpcnn.targets import Targets, check_weights, encode
+from xpcnn.targets import check_weights, encode
 
 
 @pytest.mark.parametrize(
@@ -85,15 +85,3 @@ def test_weights_become_a_float64_list():
 def test_impossible_weights_are_refused(weights, message):
     with pytest.raises(ValueError, match=message):
         check_weights(weights, 3)
-
-
-def test_a_slice_keeps_the_normalizer_of_the_whole_batch():
-    rows, labels = np.eye(4), np.arange(4)
-    part = Targets(rows, labels, np.ones((4, 1)), 4.0).slice(1, 3)
-    assert part.rows.tolist() == rows[1:3].tolist()
-    assert part.labels.tolist() == [1, 2]
-    assert part.weights.shape == (2, 1)
-    assert part.normalizer == 4.0
-    bare = Targets(rows, None, None, 4.0).slice(0, 1)
-    assert bare.labels is None
-    assert bare.weights is None

@@ -24,15 +24,6 @@ class Targets:
     weights: HostArray | None
     normalizer: float
 
-    def slice(self, start: int, stop: int) -> Targets:
-        """Return rows ``start`` to ``stop``, a shard, with the normaliser of the whole batch."""
-        return Targets(
-            self.rows[start:stop],
-            None if self.labels is None else self.labels[start:stop],
-            None if self.weights is None else self.weights[start:stop],
-            self.normalizer,
-        )
-
 
 def encode(y: Any, width: int, dtype: Any = np.float32) -> tuple[HostArray, HostArray | None]:
     """Return targets as rows (n, width) and, where they are classes, as int64 labels (n,).

@@ -34,49 +34,24 @@ def convolution(
     x: (n, channels, height, width); weight: (filters, channels / groups, kh, kw); y: (n, filters, rows, columns), the
     dtype of both. padding_mode: "zeros" or "edge" (the border repeated).
     """
-    padded = pad(xp, x, window.padding, border(padding_mode), workspace)
+    edge = padding_mode == "edge"
+    padded = pad(xp, x, window.padding, "edge" if edge else 0.0, workspace)
     y = correlate(xp, padded, grouped(weight, groups), window, workspace)
 
     def backward(dy: Array, dweight: Array, input_gradient: bool) -> Array | None:
-        return gradients(
-            xp, padded, weight, dy, dweight, window, workspace,
-            groups=groups, padding_mode=padding_mode, input_gradient=input_gradient,
-        )  # fmt: skip
-
-    return y, backward
-
-
-def border(padding_mode: str) -> str | float:
-    """Return what :func:`xpcnn.ops.window.pad` fills the border with."""
-    return "edge" if padding_mode == "edge" else 0.0
-
-
-def gradients(
-    xp: ArrayModule,
-    padded: Array,
-    weight: Array,
-    dy: Array,
-    dweight: Array,
-    window: Window,
-    workspace: Workspace,
-    *,
-    groups: int,
-    padding_mode: str,
-    input_gradient: bool,
-) -> Array | None:
-    """Write the weight's gradient and return the input's, or None if not asked for, from the padded input and dy."""
-    weight_gradient(xp, padded, dy, dweight, window, workspace, groups=groups)
-    if not input_gradient:
-        return None
-    if window.strides == (1, 1):
-        # It is a convolution itself: of dy, padded as far as windows reach, with the kernels turned by half a turn.
-        around = _reach(window) if padding_mode == "zeros" else _reach(window.unpadded)
-        if around is not None:
+        weight_gradient(xp, padded, dy, dweight, window, workspace, groups=groups)
+        if not input_gradient:
+            return None
+        around = _reach(window.unpadded if edge else window)
+        if window.strides == (1, 1) and around is not None:
+            # It is a convolution itself: of dy, padded as far as windows reach, with the kernels turned by half a turn.
             full = pad(xp, dy, around, 0.0, workspace)
             dx = correlate(xp, full, _turned(grouped(weight, groups)), window, workspace)
-            return dx if padding_mode == "zeros" else unpad(dx, window.padding, "edge")
-    dpadded = _folded(xp, dy, weight, window, groups, padded.shape, workspace)
-    return unpad(dpadded, window.padding, border(padding_mode))
+            return unpad(dx, window.padding, "edge") if edge else dx
+        dpadded = _folded(xp, dy, weight, window, groups, padded.shape, workspace)
+        return unpad(dpadded, window.padding, padding_mode)
+
+    return y, backward
 
 
 def _reach(window: Window) -> Padding | None:
@@ -92,11 +67,13 @@ def correlate(xp: ArrayModule, padded: Array, filters: Array, window: Window, wo
     size = window.unpadded.output_size(height, width)
     groups = len(filters)
     y = workspace.batch_last((n, groups * filters.shape[1], *size), padded.dtype)
-    kernel, y_rows = _kernel(filters), _rows(y, groups)
     done = 0
     if groups == 1 and winograd.suits(xp, window, filters.shape[1], channels * window.kernel[1], size[0]):
         padded = to_batch_last(padded, workspace)
         done = winograd.correlate(xp, padded, filters[0], window, y, workspace)
+    if done == size[0]:
+        return y
+    kernel, y_rows = _kernel(filters), _rows(y, groups)
     row_bytes = channels * window.kernel[1] * size[1] * padded.dtype.itemsize
     for images, rows in blocks(n, range(done, size[0]), row_bytes, rows_lowered(window), workspace.column_bytes):
         block = y_rows[:, rows, :, :, images]

@@ -31,9 +31,9 @@ def blocks(
 
 
 def rows_lowered(window: Window) -> tuple[int, int]:
-    """Rows lowered for the first row of output and for each one more: windows share rows where that is fewer."""
-    (kh, _), (sh, _), (dh, _) = window.kernel, window.strides, window.dilation
-    return (kh, sh) if dh == 1 and sh < kh else (kh, kh)
+    """Rows lowered for the first row of output and for each one more."""
+    rows = window.kernel[0]
+    return (rows, window.strides[0] if window.shares_rows else rows)
 
 
 def lower(
@@ -55,8 +55,7 @@ def lower(
     part = padded[images, :, rows.start * sh :]
     n, channels, count, width = part.shape[0], part.shape[1] // groups, rows.stop - rows.start, width // parts
     image, channel, row, column = part.strides
-    shared = rows_lowered(window)[1] == sh and dh == 1
-    if shared:
+    if window.shares_rows:
         shape: tuple[int, ...] = (groups, parts, (count - 1) * sh + kh, channels, kw, width, n)
         strides: tuple[int, ...] = (row, channel, dw * column, sw * column, image)
     else:
@@ -69,5 +68,5 @@ def lower(
         xp,
         lowered,
         (groups, parts, count, kh * channels * kw, width * n),
-        (*lowered.strides[:2], (sh if shared else 1) * lowered.strides[2], width * n * item, item),
+        (*lowered.strides[:2], (sh if window.shares_rows else 1) * lowered.strides[2], width * n * item, item),
     )

@@ -103,7 +103,7 @@ def place(
     """Write a part into each cell of the windows along one axis; cells of several windows add theirs up."""
     dx = workspace.batch_last(shape, parts[0].dtype)
     cells = window.cells(dx, axis)
-    disjoint = window.strides[axis - ROWS] >= window.kernel[axis - ROWS]
+    disjoint = window.strides[axis - ROWS] >= window.extent[axis - ROWS]
     if not disjoint or sum(cell.size for cell in cells) < dx.size:
         dx[...] = 0
     for cell, part in zip(cells, parts, strict=True):

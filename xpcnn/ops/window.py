@@ -41,6 +41,11 @@ class Window:
         """Whether anything is padded at all."""
         return self.padding != ((0, 0), (0, 0))
 
+    @property
+    def shares_rows(self) -> bool:
+        """Whether windows below each other see some rows in common, as neighbours."""
+        return self.dilation[0] == 1 and self.strides[0] < self.kernel[0]
+
     def output_size(self, height: int, width: int) -> Pair:
         """Rows and columns of the output: whole windows only, a ragged edge is left out."""
         (top, bottom), (left, right) = self.padding
