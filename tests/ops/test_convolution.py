@@ -20,9 +20,9 @@ class Measured(Workspace):
         super().__init__(xp, *budget)
         self.lowered = []
 
-    def scratch(self, shape, dtype, number=0):
-        array = super().scratch(shape, dtype, number)
-        if number == 0:
+    def scratch(self, shape, dtype, use):
+        array = super().scratch(shape, dtype, use)
+        if use == "lowered":
             self.lowered.append(array.nbytes)
         return array
 
@@ -116,7 +116,7 @@ def test_all_threads_together_stay_within_the_budget_stated():
     x, weight, dy = arrays(40, 8, 34, 34, 2, window, dtype=np.float32)
     for _ in range(3):  # a run in three pieces on one thread, each with a workspace of its own
         convolve(np, Workspace(np, scratch_of=first), window, x, weight, dy)
-    assert first.scratch((1,), np.uint8).base.nbytes <= COLUMN_BUDGET / MOST_THREADS
+    assert first.scratch((1,), np.uint8, "lowered").base.nbytes <= COLUMN_BUDGET / MOST_THREADS
 
 
 def test_a_second_pass_takes_no_new_memory():

@@ -80,18 +80,18 @@ def test_like_gives_shape_dtype_and_the_layers_layout(xp, shape, dtype):
     assert like.transpose(*range(1, like.ndim), 0).flags.c_contiguous
 
 
-def test_scratch_memory_is_used_again_by_its_number_alone():
+def test_scratch_memory_is_used_again_for_the_same_use():
     workspace = Workspace(np)
-    first = workspace.scratch((1000,), np.float32)
-    assert np.shares_memory(first, workspace.scratch((10, 10), np.float64))
-    assert not np.shares_memory(first, workspace.scratch((10, 10), np.float64, number=1))
-    assert not np.shares_memory(first, Workspace(np).scratch((10, 10), np.float64))
+    first = workspace.scratch((1000,), np.float32, "one")
+    assert np.shares_memory(first, workspace.scratch((10, 10), np.float64, "one"))
+    assert not np.shares_memory(first, workspace.scratch((10, 10), np.float64, "another"))
+    assert not np.shares_memory(first, Workspace(np).scratch((10, 10), np.float64, "one"))
 
 
 def test_workspaces_of_one_thread_share_their_scratch_memory_and_nothing_else():
     one = Workspace(np)
     other = Workspace(np, scratch_of=one)
-    assert np.shares_memory(one.scratch((9,), np.float32), other.scratch((9,), np.float32))
+    assert np.shares_memory(one.scratch((9,), np.float32, "one"), other.scratch((9,), np.float32, "one"))
     assert not np.shares_memory(one.empty((9,), np.float32), other.empty((9,), np.float32))
 
 
@@ -100,7 +100,7 @@ def test_on_a_device_its_memory_pool_hands_out_arrays():
     first = workspace.empty((3,), np.float32)
     workspace.reset()
     assert not strict.xp.shares_memory(first, workspace.empty((3,), np.float32))
-    scratch = [workspace.scratch((3,), np.float32) for _ in range(2)]
+    scratch = [workspace.scratch((3,), np.float32, "one") for _ in range(2)]
     assert not strict.xp.shares_memory(*scratch)
 
 

@@ -19,7 +19,7 @@ def test_pieces_on_one_thread_share_their_memory_until_each_gets_its_own():
     assert [memory.workspace(0), memory.workspace(1)] == [memory.workspace(2), memory.workspace(3)]
     memory.grow(3)
     assert len({id(memory.workspace(piece)) for piece in range(3)}) == 3
-    first, third = (memory.workspace(piece).scratch((3,), np.float32) for piece in (0, 2))
+    first, third = (memory.workspace(piece).scratch((3,), np.float32, "one") for piece in (0, 2))
     assert np.shares_memory(first, third)
 
 

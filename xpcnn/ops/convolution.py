@@ -128,7 +128,7 @@ def weight_gradient(
         columns = lower(xp, padded, window, width, groups, images, rows, workspace)[:, 0]
         dy_block = _matrices(dy_rows[:, rows, :, :, images]).swapaxes(2, 3)
         count, depth, positions = columns.shape[1:]
-        products = workspace.scratch((groups, count, parts, depth // parts, filters), padded.dtype, number=1)
+        products = workspace.scratch((groups, count, parts, depth // parts, filters), padded.dtype, "products")
         cut = columns.reshape(groups, count, parts, depth // parts, positions)
         total = (
             xp.matmul(cut, dy_block[:, :, None], out=products).sum(axis=1).reshape(groups, 1, depth, filters) + total
@@ -157,10 +157,10 @@ def _folded(
     for images, rows in blocks(n, range(height), row_bytes, (2 * kh, 2 * kh), workspace.column_bytes):
         dy_block = dy_rows[:, rows, :, :, images]
         count, at_once = dy_block.shape[1], dy_block.shape[4]
-        cells = workspace.scratch((groups, count, kh, channels, kw, width, at_once), dy.dtype)
+        cells = workspace.scratch((groups, count, kh, channels, kw, width, at_once), dy.dtype, "lowered")
         xp.matmul(kernel, _matrices(dy_block), out=_matrices_of_cells(cells))
         lowered_rows = (count - 1) * sh + (kh - 1) * dh + 1
-        lowered = workspace.scratch((groups, lowered_rows, channels, kw, width, at_once), dy.dtype, number=1)
+        lowered = workspace.scratch((groups, lowered_rows, channels, kw, width, at_once), dy.dtype, "folded")
         lowered[...] = 0
         for i in range(kh):
             row = lowered[:, i * dh : i * dh + (count - 1) * sh + 1 : sh]

@@ -61,7 +61,7 @@ def lower(
     else:
         shape = (groups, parts, count, kh, channels, kw, width, n)
         strides = (sh * row, dh * row, channel, dw * column, sw * column, image)
-    lowered = workspace.scratch(shape, padded.dtype)
+    lowered = workspace.scratch(shape, padded.dtype, "lowered")
     xp.copyto(lowered, strided(xp, part, shape, (channels * channel, width * sw * column, *strides)))
     item = padded.dtype.itemsize
     return strided(

@@ -98,7 +98,7 @@ def per_channel(vector: Array, x: Array) -> Array:
 
 def _centred(xp: ArrayModule, rows: Array, mean: Array, workspace: Workspace) -> Array:
     """Return each row less its mean, in scratch memory."""
-    return xp.subtract(rows, mean[:, None], out=workspace.scratch(rows.shape, rows.dtype))
+    return xp.subtract(rows, mean[:, None], out=workspace.scratch(rows.shape, rows.dtype, "centred"))
 
 
 def _products(xp: ArrayModule, a: Array, b: Array, out: Array) -> None:

@@ -27,39 +27,48 @@ def extreme_pool(
     """
     border = -float("inf") if largest else float("inf")
     padded = pad(xp, x, window.padding, border, workspace)
+    n, channels, height, width = padded.shape
+    rows, columns = window.unpadded.output_size(height, width)
+    y = workspace.batch_last((n, channels, rows, columns), x.dtype)
+    blocks = [(slice(None), block) for block in channel_blocks(xp, padded)]
+
+    def winners(axis: int, rows: int) -> list[Array]:
+        count = window.kernel[axis - ROWS] - 1 if training else 0
+        return [workspace.batch_last((n, channels, rows, columns), xp.bool_) for _ in range(count)]
+
+    def across_columns(block: tuple[slice, slice]) -> Array:
+        at_once = padded[block].shape[1]
+        return workspace.scratch_batch_last((n, at_once, height, columns), x.dtype, "across")
+
     # Columns first: of equal cells, that of the first row wins, and in it that of the first column.
-    across, across_backward = extreme_along(xp, padded, window, COLUMNS, workspace, largest=largest, training=training)
-    y, down_backward = extreme_along(xp, across, window, ROWS, workspace, largest=largest, training=training)
-    return y, lambda dy: unpad(across_backward(down_backward(dy)), window.padding, 0.0)
-
-
-def extreme_along(
-    xp: ArrayModule, x: Array, window: Window, axis: int, workspace: Workspace, *, largest: bool, training: bool
-) -> tuple[Array, Backward]:
-    """Take the extreme cells of windows along one axis, ROWS or COLUMNS, of images that need no padding."""
-    cells = window.cells(x, axis)
-    apart = axis == COLUMNS and window.strides[1] > 1 and len(cells) > 1
-    y = workspace.like(cells[0])
-    winners = [workspace.batch_last(y.shape, xp.bool_) for _ in cells[:-1]] if training else []
-    for block in channel_blocks(xp, y):
-        part = [cell[:, block] for cell in cells]
-        if apart:
-            part = [_together(xp, cell, workspace, number) for number, cell in enumerate(part)]
-        extreme(xp, part, y[:, block], [winner[:, block] for winner in winners], largest=largest)
+    across_won, down_won = winners(COLUMNS, height), winners(ROWS, rows)
+    for block in blocks:
+        across = across_columns(block)
+        cells = _together(xp, window.cells(padded[block], COLUMNS), window, workspace)
+        extreme(xp, cells, across, [won[block] for won in across_won], largest=largest)
+        extreme(xp, window.cells(across, ROWS), y[block], [won[block] for won in down_won], largest=largest)
 
     def backward(dy: Array) -> Array:
         if not training:
             raise RuntimeError("This pooling ran without training=True, so it has no backward pass.")
-        return spread(xp, dy, winners, x.shape, window, axis, workspace)
+        dpadded = workspace.like(padded)
+        for block in blocks:
+            dacross = across_columns(block)
+            spread(xp, dy[block], [won[block] for won in down_won], dacross, window, ROWS, workspace)
+            spread(xp, dacross, [won[block] for won in across_won], dpadded[block], window, COLUMNS, workspace)
+        return unpad(dpadded, window.padding, 0.0)
 
     return y, backward
 
 
-def _together(xp: ArrayModule, columns: Array, workspace: Workspace, number: int) -> Array:
+def _together(xp: ArrayModule, cells: list[Array], window: Window, workspace: Workspace) -> list[Array]:
     """Copy columns that lie apart in memory, since operations on long stretches are that much faster."""
-    copy = workspace.scratch_like(columns, number)
-    copy_pixels(xp, copy, columns)
-    return copy
+    if window.strides[1] == 1 or len(cells) == 1:
+        return cells
+    copies = [workspace.scratch_batch_last(cell.shape, cell.dtype, ("cell", i)) for i, cell in enumerate(cells)]
+    for copy, cell in zip(copies, cells, strict=True):
+        copy_pixels(xp, copy, cell)
+    return copies
 
 
 def extreme(xp: ArrayModule, cells: list[Array], y: Array, winners: list[Array], *, largest: bool) -> None:
@@ -81,27 +90,19 @@ def extreme(xp: ArrayModule, cells: list[Array], y: Array, winners: list[Array],
 
 
 def spread(
-    xp: ArrayModule,
-    dy: Array,
-    winners: list[Array],
-    shape: tuple[int, ...],
-    window: Window,
-    axis: int,
-    workspace: Workspace,
-) -> Array:
+    xp: ArrayModule, dy: Array, winners: list[Array], dx: Array, window: Window, axis: int, workspace: Workspace
+) -> None:
     """Give dy to the winners that :func:`extreme` found among the cells of each window along one axis."""
-    parts = [xp.multiply(dy, winner, out=workspace.like(dy)) for winner in winners]
-    last = dy
-    for part in parts:
-        last = xp.subtract(last, part, out=workspace.like(dy))
-    return place(xp, [*parts, last], shape, window, axis, workspace)
+    parts, rest = [], dy
+    for number, winner in enumerate(winners):
+        part = workspace.scratch_batch_last(dy.shape, dy.dtype, ("part", number))
+        parts.append(xp.multiply(dy, winner, out=part))
+        rest = xp.subtract(rest, part, out=workspace.scratch_batch_last(dy.shape, dy.dtype, ("rest", number)))
+    place(xp, [*parts, rest], dx, window, axis)
 
 
-def place(
-    xp: ArrayModule, parts: list[Array], shape: tuple[int, ...], window: Window, axis: int, workspace: Workspace
-) -> Array:
+def place(xp: ArrayModule, parts: list[Array], dx: Array, window: Window, axis: int) -> None:
     """Write a part into each cell of the windows along one axis; cells of several windows add theirs up."""
-    dx = workspace.batch_last(shape, parts[0].dtype)
     cells = window.cells(dx, axis)
     disjoint = window.strides[axis - ROWS] >= window.extent[axis - ROWS]
     if not disjoint or sum(cell.size for cell in cells) < dx.size:
@@ -111,7 +112,6 @@ def place(
             copy_pixels(xp, cell, part)
         else:
             cell += part
-    return dx
 
 
 def average_pool(xp: ArrayModule, x: Array, window: Window, workspace: Workspace) -> tuple[Array, Backward]:
@@ -128,10 +128,10 @@ def average_pool(xp: ArrayModule, x: Array, window: Window, workspace: Workspace
     def backward(dy: Array) -> Array:
         shared = workspace.like(dy)
         xp.multiply(dy, share, out=shared)
-        down = place(xp, [shared] * window.kernel[0], across.shape, window, ROWS, workspace)
-        return unpad(
-            place(xp, [down] * window.kernel[1], padded.shape, window, COLUMNS, workspace), window.padding, 0.0
-        )
+        dacross, dpadded = workspace.like(across), workspace.like(padded)
+        place(xp, [shared] * window.kernel[0], dacross, window, ROWS)
+        place(xp, [dacross] * window.kernel[1], dpadded, window, COLUMNS)
+        return unpad(dpadded, window.padding, 0.0)
 
     return y, backward
 

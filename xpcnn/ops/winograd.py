@@ -99,7 +99,7 @@ def correlate(xp: ArrayModule, padded: Array, filters: Array, window: Window, y:
         at_once, size = block.tiles, block.columns * n
         halves, parts = small_products(count, channels * kw, block.columns, n)
         columns = _lower(xp, padded, window, matrices.inputs, block, parts, workspace)
-        products = workspace.scratch((at_once, len(kernel), count, size), y.dtype, number=2)
+        products = workspace.scratch((at_once, len(kernel), count, size), y.dtype, "products")
         cut = products.reshape(at_once, len(kernel), halves, count // halves, parts, size // parts)
         xp.matmul(
             kernel.reshape(len(kernel), 1, halves, count // halves, -1),
@@ -128,9 +128,9 @@ def weight_gradient(
         at_once, size = block.tiles, block.columns * n
         columns = _lower(xp, padded, window, matrices.inputs, block, 1, workspace)
         rows = block.rows_of(dy_rows, m).reshape(count, at_once, m, size)
-        dvalues = workspace.scratch((at_once, values, count, size), dy.dtype, number=2)
+        dvalues = workspace.scratch((at_once, values, count, size), dy.dtype, "dvalues")
         xp.matmul(matrices.outputs.T, rows.swapaxes(0, 1), out=dvalues.swapaxes(1, 2))
-        products = workspace.scratch((at_once, values, parts, depth // parts, count), dy.dtype, number=3)
+        products = workspace.scratch((at_once, values, parts, depth // parts, count), dy.dtype, "products")
         cut = columns.reshape(at_once, values, parts, depth // parts, size)
         total = xp.matmul(cut, dvalues.swapaxes(2, 3)[:, :, None], out=products).sum(axis=0) + total
     gradient = xp.matmul(matrices.filters.T, total.reshape(values, -1))
@@ -163,7 +163,7 @@ def _blocks(tiles: int, width: int, cell_bytes: int, budget: int) -> Iterator[_B
 def _transformed_filters(xp: ArrayModule, filters: Array, matrices: Transforms, workspace: Workspace) -> Array:
     """Return the values of filters at each point: (points, filters, channels kw)."""
     count, channels, taps, kw = filters.shape
-    by_row = workspace.scratch((taps, count, channels, kw), filters.dtype, number=2)
+    by_row = workspace.scratch((taps, count, channels, kw), filters.dtype, "filters")
     xp.copyto(by_row, filters.transpose(2, 0, 1, 3))
     values = workspace.empty((len(matrices.filters), count, channels * kw), filters.dtype)
     xp.matmul(matrices.filters, by_row.reshape(taps, -1), out=values.reshape(len(values), -1))
@@ -187,10 +187,10 @@ def _lower(
         (block.tiles, channels, len(inputs), seen_columns * n),
         (TILE[taps] * row, channel, row, item),
     )
-    values = workspace.scratch((block.tiles, len(inputs), channels, seen_columns, n), padded.dtype, number=1)
+    values = workspace.scratch((block.tiles, len(inputs), channels, seen_columns, n), padded.dtype, "values")
     xp.matmul(inputs, tiles, out=values.reshape(block.tiles, len(inputs), channels, -1).swapaxes(1, 2))
     columns = block.columns // parts
-    lowered = workspace.scratch((block.tiles, len(inputs), parts, channels, kw, columns, n), padded.dtype)
+    lowered = workspace.scratch((block.tiles, len(inputs), parts, channels, kw, columns, n), padded.dtype, "lowered")
     tile, value, channel, column, image = values.strides
     strides = (tile, value, columns * sw * column, channel, dw * column, sw * column, image)
     xp.copyto(lowered, strided(xp, values, lowered.shape, strides))
