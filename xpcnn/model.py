@@ -170,7 +170,7 @@ class Sequential:
         validation_split: the part of each class kept out of training and measured after every epoch, drawn by the
         seed; validation_data: (x, y) to measure instead. seed: keys shuffles, dropout and augmentation. verbose=n
         prints every n-th epoch. shards: pieces a batch is cut into (default: about 16 images each), threads: how many
-        run at once, 16 at most (default: every processor, or one for small networks). The same shards give the same
+        run at once, 32 at most (default: every processor, or one for small networks). The same shards give the same
         bits on any number of threads. A second fit goes on from the first.
 
         Raises RuntimeError before compile, ValueError for arrays that do not fit.

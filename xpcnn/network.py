@@ -269,7 +269,7 @@ class Network:
             backwards.append(backward)
         value, dy, probabilities = loss.evaluate(self.xp, x, rows, weights, normalizer, from_logits=program.from_logits)
         for index in range(len(backwards) - 1, self.first_learning - 1, -1):
-            layer = program.layers[index]
+            layer, passed_on = program.layers[index], dy
             if isinstance(layer, Add):
                 stack.append(dy)
             elif isinstance(layer, Save):
@@ -278,6 +278,8 @@ class Network:
                 dy = yield from backwards[index](dy, _watched(gradients.get(layer.name, {})))
             else:
                 dy = backwards[index](dy, _watched(gradients.get(layer.name, {})))
+            if not stack and dy is not None:  # what went around a residual stack may be in use
+                context.workspace.release(passed_on, but=dy)
         return TrainingResult(value, probabilities, context.buffers)
 
     def _forward(self, layer: Layer, x: Array, stack: list[Array], context: Context) -> Pass:

@@ -40,6 +40,34 @@ def test_arrays_between_two_resets_never_overlap(xp, host):
         workspace.reset()
 
 
+def test_an_array_that_is_released_gives_its_memory_to_the_next_that_fits():
+    workspace, addresses = Workspace(np), []
+    for _ in range(3):
+        first, kept = workspace.empty((100,), np.float32), workspace.empty((50,), np.float32)
+        workspace.release(first, but=kept)
+        small, again = workspace.empty((10,), np.float32), workspace.empty((90,), np.float32)
+        assert np.shares_memory(again, first)
+        assert not np.shares_memory(small, first), "less than half of it would be used"
+        addresses.append([array.ctypes.data for array in (first, kept, small, again)])
+        workspace.reset()
+    assert addresses[0] == addresses[1] == addresses[2]
+
+
+def test_an_array_is_not_released_while_a_view_of_it_is_used():
+    workspace = Workspace(np)
+    first = workspace.batch_last((4, 3), np.float32)
+    workspace.release(first, but=first.T[1:])
+    assert not np.shares_memory(workspace.empty((12,), np.float32), first)
+
+
+def test_what_the_workspace_did_not_hand_out_is_left_alone():
+    workspace = Workspace(np)
+    first = workspace.empty((8,), np.float32)
+    workspace.release(np.zeros(8), but=first)
+    workspace.release(first[1:], but=np.zeros(8))
+    assert not np.shares_memory(workspace.empty((8,), np.float32), first)
+
+
 def test_two_workspaces_never_share_what_they_hand_out():
     one, other = Workspace(np).empty((9,), np.float32), Workspace(np).empty((9,), np.float32)
     assert not np.shares_memory(one, other)

@@ -7,12 +7,12 @@ from collections.abc import Hashable
 from typing import Any
 
 from xpcnn.backend import Array, ArrayModule, is_host
-from xpcnn.recording import watched
+from xpcnn.recording import unwatched, watched
 
 #: Bytes that what convolutions lower may take at any one time, on all threads of a run together.
 COLUMN_BUDGET = 64 * 2**20
-#: Bytes that one thread lowers at once: less costs time, since rows are lowered again, and more gains none.
-CACHE_BYTES = 4 * 2**20
+#: Bytes that one thread lowers at once: of 1, 2, 4 and 8 MB, 2 were fastest or as fast as any.
+CACHE_BYTES = 2 * 2**20
 #: Elements that go through all operations of a chain at once: what lies between them takes this much scratch memory,
 #: and not that of a whole layer's images. Steps take no longer so; with 65,536 they took up to 13 % longer.
 BLOCK = 262_144
@@ -21,9 +21,9 @@ BLOCK = 262_144
 class Workspace:
     """Hands out uninitialised arrays in the order they are asked for, the same memory after each :meth:`reset`.
 
-    A fresh array of a megabyte costs more in page faults than most operations on it, so on the host the k-th
-    request after a reset gets the memory of the k-th request before it. On a device the module's own memory pool
-    does that work. One workspace serves one thread at a time; its arrays are valid until the next reset.
+    A fresh array of a megabyte costs more in page faults than most operations on it, so on the host the k-th request
+    after a reset gets the memory of the k-th request before it. On a device the module's own memory pool does that
+    work. One workspace serves one thread at a time; its arrays are valid until they are released, or the next reset.
     scratch_of: a workspace of the same thread, whose scratch memory this one uses too: however many workspaces a run
     has, its threads alone bound the columns.
     """
@@ -35,25 +35,51 @@ class Workspace:
         #: Bytes that one convolution may lower at once (but always at least one row of output).
         self.column_bytes = min(column_budget, CACHE_BYTES) if is_host(xp) else column_budget
         self._blocks: list[Array] = []
-        self._next = 0
+        self._free: set[int] = set()
+        #: The block that each request since the last reset got, and what the requests before it had got.
+        self._given: list[int] = []
+        self._given_before: list[int] = []
         self._scratch: dict[Hashable, Array] = {} if scratch_of is None else scratch_of._scratch
 
     def reset(self) -> None:
         """Take back every array that was handed out."""
-        self._next = 0
+        self._free = set(range(len(self._blocks)))
+        self._given, self._given_before = [], self._given + self._given_before[len(self._given) :]
+
+    def release(self, array: Array, but: Array) -> None:
+        """Take back one array before the reset, unless ``but``, an array that is still used, lies in its memory."""
+        array, but = unwatched(array), unwatched(but)
+        if not is_host(self.xp) or self.xp.may_share_memory(array, but):
+            return
+        address = array.__array_interface__["data"][0]
+        for block in self._given:
+            if self._blocks[block].__array_interface__["data"][0] == address:
+                self._free.add(block)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an uninitialised C-contiguous array."""
         if not is_host(self.xp):
             return self.xp.empty(shape, dtype=dtype)
         size = _bytes(shape, self.xp.dtype(dtype))
-        if self._next == len(self._blocks):
-            self._blocks.append(self.xp.empty(size, dtype=self.xp.uint8))
-        elif self._blocks[self._next].size < size:
-            self._blocks[self._next] = self.xp.empty(size, dtype=self.xp.uint8)
-        block = self._blocks[self._next]
-        self._next += 1
-        return _part(block, shape, self.xp.dtype(dtype))
+        block = self._choose(size)
+        if self._blocks[block].size < size:
+            self._blocks[block] = self.xp.empty(size, dtype=self.xp.uint8)
+        self._free.remove(block)
+        self._given.append(block)
+        return _part(self._blocks[block], shape, self.xp.dtype(dtype))
+
+    def _choose(self, size: int) -> int:
+        """Return a free block: that of the same request before, or one that is at most twice as large, or a new one."""
+        request = len(self._given)
+        before = self._given_before[request] if request < len(self._given_before) else None
+        if before in self._free:
+            return before
+        fitting = [block for block in self._free if size <= self._blocks[block].size <= 2 * size]
+        if fitting:
+            return min(fitting, key=lambda block: (self._blocks[block].size, block))
+        self._blocks.append(self.xp.empty(size, dtype=self.xp.uint8))
+        self._free.add(len(self._blocks) - 1)
+        return len(self._blocks) - 1
 
     def scratch(self, shape: tuple[int, ...], dtype: Any, use: Hashable) -> Array:
         """Return an uninitialised array, valid until the next call for the same use."""
