@@ -16,6 +16,9 @@ STACKS = {
     "conv pool": lambda: [Conv2D(3, 3, use_bias=False), MaxPool2D((2, 3))],
     "conv relu pool pool": lambda: [Conv2D(3, 3, padding=1), ReLU(), MaxPool2D(2), MaxPool2D(2)],
     "norm relu pool": lambda: [Conv2D(3, 3), layers.BatchNorm(), ReLU(), MaxPool2D(2)],
+    "norm relu": lambda: [layers.BatchNorm(), ReLU()],
+    "pool relu": lambda: [layers.Tanh(), MaxPool2D(2), ReLU()],
+    "norm around and relu": lambda: [layers.BatchNorm(), layers.Residual([ReLU(), layers.BatchNorm()]), ReLU()],
     "twice": lambda: [Conv2D(3, 3, activation="relu"), Conv2D(2, 3, activation="relu"), MaxPool2D(3, 2)],
     "many filters": lambda: [Conv2D(40, 3, activation="relu"), MaxPool2D(2)],
     "inside a residual stack": lambda: [Conv2D(2, 3), layers.Residual([Conv2D(2, 3, padding=1), ReLU()]), ReLU()],
@@ -44,7 +47,7 @@ def test_joined_steps_give_the_loss_and_gradients_of_the_layers_one_by_one(monke
         monkeypatch.setattr("xpcnn.network.join", joining)
         network = Network([*STACKS[stack](), Flatten(), layers.Dense(2)], (2, 9, 9), np, dtype=np.float64)
         joined = any(isinstance(layer, JoinedConvolution) for layer in network.program().layers)
-        assert joined == (joining is join and stack != "norm relu pool")
+        assert joined == (joining is join and "norm" not in stack and stack != "pool relu")
         results.append(step(network, x, y))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-12)
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-9, atol=1e-12)
@@ -53,7 +56,13 @@ def test_joined_steps_give_the_loss_and_gradients_of_the_layers_one_by_one(monke
 def test_pooling_is_moved_before_relu_and_both_are_joined_to_the_convolution():
     assert kinds([Conv2D(3, 3), ReLU(), MaxPool2D(2), Flatten()]) == ["JoinedConvolution", "Flatten"]
     assert kinds([Conv2D(3, 3), MaxPool2D(2), ReLU(), ReLU()]) == ["JoinedConvolution", "ReLU"]
-    assert kinds([layers.BatchNorm(), ReLU(), MaxPool2D(2)]) == ["BatchNorm", "MaxPool2D", "ReLU"]
+    assert kinds([layers.BatchNorm(), ReLU(), MaxPool2D(2)]) == ["BatchNorm", "MaxPool2D", "ReLUInPlace"]
+
+
+def test_relu_is_done_in_place_where_no_other_layer_needs_what_it_overwrites():
+    assert kinds([layers.BatchNorm(), ReLU(), ReLU()]) == ["BatchNorm", "ReLUInPlace", "ReLU"]
+    assert kinds([layers.Tanh(), ReLU()]) == ["Tanh", "ReLU"]
+    assert kinds([layers.AveragePool2D(2), ReLU()]) == ["AveragePool2D", "ReLU"]
 
 
 def test_what_does_not_commute_stays_where_it_is():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from xpcnn.backend import Array
-from xpcnn.layers import Conv2D, MaxPool2D
+from xpcnn.layers import BatchNorm, Conv2D, MaxPool2D
 from xpcnn.layers.activation import applies
 from xpcnn.layers.base import Arrays, Backward, Context, Layer
 from xpcnn.ops.activations import relu
@@ -57,8 +57,24 @@ class JoinedConvolution(Layer):
         return y, backward
 
 
+class ReLUInPlace(Layer):
+    """ReLU over the output of a layer that has no more use for it, written where that lies."""
+
+    def __init__(self, activation: Layer) -> None:
+        super().__init__(name=activation.name, xp=activation.xp)
+        self.input_shape = self.output_shape = activation.output_shape
+
+    def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
+        """Cut off below 0."""
+        y, backward = relu(self.xp, x, context.workspace, x)
+        return y, lambda dy, gradients: backward(dy)
+
+
 def join(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Return the program with every convolution joined to the max pooling and the ReLU that follow it, in any order."""
+    """Return the program with every convolution joined to the max pooling and the ReLU that follow it, in any order.
+
+    ReLU right after another max pooling, or after batch normalisation, is done in place.
+    """
     rest = list(layers)
     for index in range(len(rest) - 1):
         if applies(rest[index], "relu") and type(rest[index + 1]) is MaxPool2D:
@@ -71,5 +87,7 @@ def join(layers: Sequence[Layer]) -> tuple[Layer, ...]:
             relu = rest.pop(0) if rest and applies(rest[0], "relu") else None
             if pool is not None or relu is not None:
                 layer = JoinedConvolution(layer, cast(MaxPool2D | None, pool), relu is not None)
+        elif applies(layer, "relu") and joined and type(joined[-1]) in (BatchNorm, MaxPool2D):
+            layer = ReLUInPlace(layer)
         joined.append(layer)
     return tuple(joined)
