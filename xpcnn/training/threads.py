@@ -15,10 +15,10 @@ from xpcnn.registry import whole
 #: More threads than this would together need more than the byte budget for columns.
 MOST_THREADS = COLUMN_BUDGET // CACHE_BYTES
 
-#: Multiplications of a piece that are worth a thread: starting it and waiting for it takes about 0.2 ms. Pieces of 4
-#: million took 0.48 ms on one thread and 0.65 on two, of 12 million 1.5 and 1.5, of 24 million 1.7 and 1.3 (two
-#: processors, CPython 3.11).
-WORTH_A_THREAD = 1.5e7
+#: Multiplications of a piece that are worth a thread: starting it costs about 0.2 ms, and threads wait for the
+#: interpreter. Pieces of 12 million took 1.6 ms on one thread and 1.8 on two, of 24 million 1.5 and 1.5 to 2, of 72
+#: million 5.4 and 3.7, of 85 million 3.8 and 2.8 (two processors, CPython 3.11).
+WORTH_A_THREAD = 5e7
 #: Each piece of a batch has a gradient of its own, so a default of more pieces would take memory without bound.
 MOST_SHARDS = 64
 
