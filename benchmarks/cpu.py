@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="take about a minute, with fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     options = parser.parse_args()
-    results = measure(seconds=0.4 if options.quick else 8.0, quick=options.quick)
+    results = measure(seconds=0.3 if options.quick else 8.0, quick=options.quick)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -13,7 +13,7 @@ REST = 0.01
 TURN = 0.05
 
 
-def take_turns(sides: Mapping[str, Callable[[], object]], seconds: float, least: int = 5) -> dict[str, list[float]]:
+def take_turns(sides: Mapping[str, Callable[[], object]], seconds: float, least: int = 3) -> dict[str, list[float]]:
     """Return milliseconds of each side's calls, made in turns of several for about so many seconds in all."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for call in sides.values():
