@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import xpcnn
 from tests import cases, strict
 from tests.reference import numerical_gradient
 from xpcnn import initializers, layers, losses, presets
@@ -751,3 +752,53 @@ def test_pieces_meet_in_a_layer_of_ones_own(xp):
 def test_multiplications_are_counted_for_every_position_of_a_kernel():
     stack = [layers.Conv2D(4, 3), layers.BatchNorm(), layers.Flatten(), layers.Dense(5)]
     assert Network(stack, (2, 6, 7), np).multiplications == 4 * 2 * 9 * 4 * 5 + 5 * 4 * 4 * 5
+
+
+def test_a_layer_of_ones_own_may_keep_what_it_was_given(monkeypatch):
+    kept = []
+
+    class End(layers.Layer):
+        def forward(self, params, x, context):
+            return x, lambda dy, gradients: kept.append(dy) or dy
+
+    class Start(layers.Layer):
+        def forward(self, params, x, context):
+            return x, lambda dy, gradients: dy + kept.pop()
+
+    def conv(activation=None):
+        return layers.Conv2D(4, 3, padding="same", activation=activation)
+
+    stack = [
+        conv(),
+        Start(),
+        conv("relu"),
+        conv(),
+        End(),
+        conv(),
+        layers.Flatten(),
+        layers.Dense(5, activation="softmax"),
+    ]
+    network, (x, y) = Network(stack, IMAGE, np), batch(dtype=np.float32)
+    _, gradients, _ = train(network, x, y)
+    monkeypatch.setattr(Workspace, "release", lambda *arguments, **keywords: None)
+    _, expected, _ = train(network, x, y)
+    for name, gradient in gradients.items():
+        np.testing.assert_array_equal(gradient, expected[name])
+
+
+def test_a_loss_of_ones_own_may_give_the_outputs_for_everything(monkeypatch):
+    class Energy(losses.Loss):
+        name = "energy"
+
+        def evaluate(self, xp, outputs, rows, weights, normalizer, from_logits):
+            return xp.asarray((outputs * outputs).sum() / 2), outputs, outputs
+
+    seen = []
+    for release in (Workspace.release, lambda *arguments, **keywords: None):
+        monkeypatch.setattr(Workspace, "release", release)
+        model = xpcnn.Sequential([layers.Flatten(), *(layers.Dense(8) for _ in range(3))], (1, 2, 4), np)
+        model.compile("sgd", Energy(), metrics=["mse"])
+        rng = np.random.default_rng(0)
+        history = model.fit(rng.normal(size=(4, 1, 2, 4)), rng.normal(size=(4, 8)), batch_size=4, verbose=0)
+        seen.append(history.history["mse"])
+    assert seen[0] == seen[1]

@@ -186,7 +186,12 @@ class Network:
     @property
     def changes(self) -> int:
         """How often an attribute of any layer was set."""
-        return sum(step.layer.changes for step in self.steps)
+        return sum(step.layer._changes for step in self.steps)
+
+    def knows(self, *others: object) -> bool:
+        """Whether all layers, and other parts, are this package's own, so that it is known what they do with arrays."""
+        parts = (*(step.layer for step in self.steps), *others)
+        return all(type(part).__module__.startswith("xpcnn.") for part in parts)
 
     @contextmanager
     def lent(self, kind: Hashable, make: Callable[[], T]) -> Iterator[T]:
@@ -264,6 +269,7 @@ class Network:
         x = to_batch_last(x, context.workspace)
         stack: list[Array] = []
         backwards: list[Any] = []
+        known = self.knows(loss)
         for layer in program.layers:
             x, backward = yield from self._forward(layer, x, stack, context)
             backwards.append(backward)
@@ -278,7 +284,7 @@ class Network:
                 dy = yield from backwards[index](dy, _watched(gradients.get(layer.name, {})))
             else:
                 dy = backwards[index](dy, _watched(gradients.get(layer.name, {})))
-            if not stack and dy is not None:  # what went around a residual stack may be in use
+            if known and not stack and dy is not None:  # what goes around a residual stack is still in use
                 context.workspace.release(passed_on, but=dy)
         return TrainingResult(value, probabilities, context.buffers)
 

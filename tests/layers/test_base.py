@@ -108,3 +108,12 @@ def test_every_layer_is_documented_and_exported():
 
 def _subclasses(cls):
     return {cls_ for one in cls.__subclasses__() for cls_ in {one, *_subclasses(one)}}
+
+
+def test_a_layer_of_ones_own_may_call_its_arguments_as_it_likes():
+    class Own(layers.Layer):
+        def __init__(self, changes, *, name=None, xp=None):
+            super().__init__(name=name, xp=xp)
+            self.changes = changes
+
+    assert Own((1, 2)).config()["changes"] == (1, 2)

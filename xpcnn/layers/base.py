@@ -93,13 +93,13 @@ class Layer:
     owner: weakref.ref[Any] | None = None
 
     #: How often an attribute was set: what was recorded of a layer holds until one is.
-    changes: int = 0
+    _changes: int = 0
 
     _xp: ArrayModule | str | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        super().__setattr__("changes", self.changes + 1)
+        super().__setattr__("_changes", self._changes + 1)
 
     def __init__(self, *, name: str | None = None, xp: ArrayModule | str | None = None) -> None:
         self.name = name or ""

@@ -6,7 +6,8 @@ and Gray, "Fast algorithms for convolutional neural networks", CVPR 2016). Here 
 memory is contiguous; the columns are lowered as always. Each transform is a product with a small constant matrix.
 
 A tile is what m rows of output see: m + r - 1 rows of the image. Rows beyond the last whole tile are left to the plain
-way. Rounding errors are three times those of the plain way, some 1e-6 of the largest value in float32.
+way. Rounding errors are up to four times those of the plain way, some 1e-6 of the largest value in float32: of the
+largest that the tile sees, so that a pixel of 1e6 among ones, or an infinite one, is felt in all rows of its tile.
 """
 
 from __future__ import annotations

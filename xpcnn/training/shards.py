@@ -176,10 +176,7 @@ class Runner:
 
     def _holds(self, *others: object) -> Hashable:
         """Return what a recording holds for, None if it can't be known: parts of this package alone, on the host."""
-        parts = [*(step.layer for step in self.network.steps), *others]
-        if is_host(self.xp) and all(type(part).__module__.startswith("xpcnn.") for part in parts):
-            return self.network.changes
-        return None
+        return self.network.changes if is_host(self.xp) and self.network.knows(*others) else None
 
     def _on_pieces(self, function: Callable[[int], Any], pieces: int) -> list[Any]:
         """Call a function for every piece: piece i on thread i modulo the threads, of which this one is the first."""
