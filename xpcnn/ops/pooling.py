@@ -32,9 +32,9 @@ def extreme_pool(
     y = workspace.batch_last((n, channels, rows, columns), x.dtype)
     blocks = [(slice(None), block) for block in channel_blocks(xp, padded)]
 
-    def winners(axis: int, rows: int) -> list[Array]:
+    def winners(axis: int, rows_there: int) -> list[Array]:
         count = window.kernel[axis - ROWS] - 1 if training else 0
-        return [workspace.batch_last((n, channels, rows, columns), xp.bool_) for _ in range(count)]
+        return [workspace.batch_last((n, channels, rows_there, columns), xp.bool_) for _ in range(count)]
 
     def across_columns(block: tuple[slice, slice]) -> Array:
         at_once = padded[block].shape[1]

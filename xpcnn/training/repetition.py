@@ -49,7 +49,7 @@ class Repetition:
 
     What differs from time to time, a pass takes by :func:`~xpcnn.recording.made_each_time`. The first run allocates,
     the second is recorded. The next one with other results is computed and replayed: unless both agree to the bit,
-    nothing is ever replayed. So a call that escapes the recording costs speed and not truth.
+    nothing is ever replayed, so that a call that escapes the recording costs speed alone.
     """
 
     def __init__(self, recordable: bool) -> None:
@@ -72,15 +72,21 @@ class Repetition:
         results = self._computed(starts, on_pieces)
         if self.state is State.FRESH:
             self.state = State.COMPUTED
-        if self.state is State.RECORDED:
-            digest = _digest(results, written())
-            if digest == self._digest:
-                return results  # the recorded batch over again, which tells nothing
-            results = self._replayed(on_pieces)
-            self.state = State.TRUSTED if _digest(results, written()) == digest else State.NEVER
-            if self.state is State.NEVER:
-                return self._computed(starts, on_pieces)
+        elif self.state is State.RECORDED and not self._compared(results, written, on_pieces):
+            return self._computed(starts, on_pieces)  # the replay has overwritten what was right
         return results
+
+    def _compared(self, results: list[Any], written: Callable[[], Iterable[Array]], on_pieces: OnPieces) -> bool:
+        """Replay what was just computed, if that tells anything, and return False where it gives anything else."""
+        digest = _digest(results, written())
+        if digest == self._digest:
+            return True  # the recorded batch over again
+        self._replayed(on_pieces)
+        if _digest(self._results, written()) == digest:
+            self.state = State.TRUSTED
+            return True
+        self.state, self._rounds, self._results = State.NEVER, [], []
+        return False
 
     def _computed(
         self, starts: Sequence[Callable[[], Pass]], on_pieces: OnPieces, rounds: list[Round] | None = None
