@@ -26,9 +26,9 @@ def _check_fraction(name: str, fraction: float) -> None:
         raise ValueError(f"The {name} fraction is from 0 to below 1. Received: {fraction!r}.")
 
 
-def _portion(count: int, fraction: float) -> int:
-    """How many of ``count`` images a part takes: the nearest whole number, one at least, and one is left."""
-    return 0 if fraction == 0 else min(max(1, round(count * fraction)), count - 1)
+def _portion(count: int, fraction: float, left: int = 1) -> int:
+    """How many of ``count`` images a part takes: the nearest whole number, one at least, if some are ``left``."""
+    return 0 if fraction == 0 else min(max(1, round(count * fraction)), count - left)
 
 
 def stratified_split(
@@ -63,7 +63,7 @@ def stratified_split(
                 "more. Add images, remove the class, or set both fractions to 0."
             )
         rows = draws.generator(seed, "split", label).permutation(rows)
-        tested = _portion(len(rows), test_fraction)
+        tested = _portion(len(rows), test_fraction, left=2 if validation_fraction and len(rows) > 2 else 1)
         validated = _portion(len(rows) - tested, validation_fraction)
         for part, piece in zip(
             parts, np.split(rows, [len(rows) - tested - validated, len(rows) - tested]), strict=True
