@@ -11,7 +11,7 @@ from xpcnn import draws
 
 
 def keep_mask(shape=(8, 5), keep=0.5, first_row=0, seed=0, step=0, stream=0):
-    return draws.keep_mask(shape, keep, first_row, seed=seed, step=step, stream=stream)
+    return draws.keep_mask(shape, keep, draws.MaskKey(seed, step, stream, first_row))
 
 
 def test_the_same_key_gives_the_same_numbers_whatever_was_drawn_before():

@@ -565,7 +565,7 @@ def advance(run):
         ([layers.Dense(5, activation="softmax")], "binary_cross_entropy", False),
         ([layers.Dense(5, activation="sigmoid")], "cross_entropy", False),
         ([layers.Dense(5, activation="softmax")], "mse", False),
-        ([layers.Dense(5, activation="relu")], "mse", False),
+        ([layers.Dense(5, activation="tanh")], "mse", False),
         ([layers.Dense(5)], "cross_entropy", False),
         ([layers.Dense(5), layers.Softmax(), layers.Dropout(0.1)], "cross_entropy", False),
         ([layers.Dense(5), layers.Residual([layers.Softmax()])], "cross_entropy", False),

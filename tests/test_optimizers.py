@@ -250,12 +250,11 @@ def test_updating_before_building_is_refused():
         Adam().update(np.zeros(3), np.zeros(3), [(slice(0, 3), True)])
 
 
-def test_moments_of_gradients_that_stay_zero_end_at_zero(xp):
+def test_moments_of_gradients_that_stay_zero_end_at_zero():
     gradients = [np.ones(SIZE)] + [np.zeros(SIZE)] * 1000
     for optimizer in (Adam(), SGD(momentum=0.9)):
-        train(optimizer, xp, gradients, dtype=np.float32)
-        first = to_host(optimizer.moments[optimizer.moment_names[0]])
-        assert (first == 0).all()  # and not subnormal, on which processors are slow
+        train(optimizer, np, gradients, dtype=np.float32)
+        assert (optimizer.moments[optimizer.moment_names[0]] == 0).all()  # not subnormal, which is slow
 
 
 @pytest.mark.parametrize(

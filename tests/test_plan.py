@@ -6,7 +6,7 @@ import pytest
 from xpcnn import layers, losses
 from xpcnn.layers import Conv2D, Flatten, MaxPool2D, ReLU
 from xpcnn.network import Network
-from xpcnn.plan import JoinedConvolution, join
+from xpcnn.plan import Joined, join
 from xpcnn.training.shards import Runner
 
 STACKS = {
@@ -21,6 +21,7 @@ STACKS = {
     "norm around and relu": lambda: [layers.BatchNorm(), layers.Residual([ReLU(), layers.BatchNorm()]), ReLU()],
     "twice": lambda: [Conv2D(3, 3, activation="relu"), Conv2D(2, 3, activation="relu"), MaxPool2D(3, 2)],
     "many filters": lambda: [Conv2D(40, 3, activation="relu"), MaxPool2D(2)],
+    "dense relu": lambda: [Flatten(), layers.Dense(6, activation="relu"), layers.Dense(4), ReLU()],
     "inside a residual stack": lambda: [Conv2D(2, 3), layers.Residual([Conv2D(2, 3, padding=1), ReLU()]), ReLU()],
 }
 
@@ -46,7 +47,7 @@ def test_joined_steps_give_the_loss_and_gradients_of_the_layers_one_by_one(monke
     for joining in (join, tuple):
         monkeypatch.setattr("xpcnn.network.join", joining)
         network = Network([*STACKS[stack](), Flatten(), layers.Dense(2)], (2, 9, 9), np, dtype=np.float64)
-        joined = any(isinstance(layer, JoinedConvolution) for layer in network.program().layers)
+        joined = any(isinstance(layer, Joined) for layer in network.program().layers)
         assert joined == (joining is join and "norm" not in stack and stack != "pool relu")
         results.append(step(network, x, y))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-12)
@@ -54,8 +55,8 @@ def test_joined_steps_give_the_loss_and_gradients_of_the_layers_one_by_one(monke
 
 
 def test_pooling_is_moved_before_relu_and_both_are_joined_to_the_convolution():
-    assert kinds([Conv2D(3, 3), ReLU(), MaxPool2D(2), Flatten()]) == ["JoinedConvolution", "Flatten"]
-    assert kinds([Conv2D(3, 3), MaxPool2D(2), ReLU(), ReLU()]) == ["JoinedConvolution", "ReLU"]
+    assert kinds([Conv2D(3, 3), ReLU(), MaxPool2D(2), Flatten()]) == ["Joined", "Flatten"]
+    assert kinds([Conv2D(3, 3), MaxPool2D(2), ReLU(), ReLU()]) == ["Joined", "ReLU"]
     assert kinds([layers.BatchNorm(), ReLU(), MaxPool2D(2)]) == ["BatchNorm", "MaxPool2D", "ReLUInPlace"]
 
 

@@ -93,6 +93,11 @@ def is_host(xp: ArrayModule) -> bool:
     return xp is numpy
 
 
+def has_kernels(xp: ArrayModule) -> bool:
+    """Whether ``xp`` compiles and launches CUDA kernels."""
+    return not is_host(xp) and hasattr(xp, "RawModule")
+
+
 def to_host(array: Array) -> numpy.ndarray[Any, Any]:
     """Copy a device array to a NumPy array; a NumPy array is returned as it is."""
     return array if isinstance(array, numpy.ndarray) else array.get()

@@ -5,7 +5,7 @@ The same key gives the same numbers whatever was drawn before it, on which threa
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,24 +29,39 @@ def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
     return np.random.default_rng([check_seed(seed), PURPOSES.index(purpose), *indices])
 
 
-def keep_mask(
-    shape: tuple[int, ...], keep: float, first_row: int, *, seed: int, step: int, stream: int
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
+class MaskKey(NamedTuple):
+    """What a mask is keyed by: the fit's seed, the step, the layer's number, and where in the batch its rows start.
+
+    On a device the step is a 0-d array, so that it may change from one run of a captured step to the next.
+    """
+
+    seed: int
+    step: Any
+    stream: int
+    first_row: int
+
+
+def keep_mask(shape: tuple[int, ...], keep: float, key: MaskKey) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return booleans, True with probability ``keep`` (to 1 part in 65,536), for rows of a batch.
 
     Row r of the batch gets the same mask however the batch is cut: element e of the whole batch, in row-major
     order, is the e-th 16-bit number of Philox4x64-10 with key (seed, stream) and counters (1 + block, step, 0, 0)
     (NumPy counts up before it draws; Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 
-    shape: (rows, ...) of the piece; first_row: where the piece starts in the batch; stream: the layer's number.
+    shape: (rows, ...) of the piece.
     """
     count = int(np.prod(shape))
-    first = first_row * (count // shape[0] if shape[0] else 0)
+    first = key.first_row * (count // shape[0] if shape[0] else 0)
     block, skipped = divmod(first, 16)
     philox = np.random.Philox(
-        key=np.array([check_seed(seed), stream], dtype=np.uint64),
-        counter=np.array([block, step, 0, 0], dtype=np.uint64),
+        key=np.array([check_seed(key.seed), key.stream], dtype=np.uint64),
+        counter=np.array([block, int(key.step), 0, 0], dtype=np.uint64),
     )
     words = -(-(skipped + count) // 4)
     raw = philox.random_raw(words).astype("<u8", copy=False).view("<u2")[skipped : skipped + count]
-    return (raw < round(keep * 65536)).reshape(shape)
+    return (raw < keep_threshold(keep)).reshape(shape)
+
+
+def keep_threshold(keep: float) -> int:
+    """Return below which of the 65,536 16-bit numbers a value is kept."""
+    return round(keep * 65536)

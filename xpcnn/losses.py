@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.cross_entropy import softmax_cross_entropy
 from xpcnn.registry import Named, Registry, number
 from xpcnn.targets import HostArray, Targets, check_weights, encode
 
@@ -137,20 +138,11 @@ class CrossEntropy(Loss):
         normalizer: Array | float,
         from_logits: bool,
     ) -> tuple[Array, Array, Array]:
-        """Evaluate from logits by the shifted log-softmax, or from probabilities, logarithms at least -100.
-
-        The gradient on logits is p sum_k t_k - t (Bishop, eq. 4.109).
-        """
+        """Evaluate from logits by the shifted log-softmax, or from probabilities, logarithms at least -100."""
         if not from_logits:
             value = xp.asarray((rows * _log(xp, outputs)).sum() / -normalizer)
             return value, rows / xp.maximum(outputs, _SMALLEST_DIVISOR) / -normalizer, outputs
-        shifted = outputs - outputs.max(axis=1, keepdims=True)
-        probabilities = xp.exp(shifted)
-        total = probabilities.sum(axis=1, keepdims=True)
-        probabilities /= total
-        value = xp.asarray((rows * (shifted - xp.log(total))).sum() / -normalizer)
-        gradient = (probabilities * rows.sum(axis=1, keepdims=True) - rows) / normalizer
-        return value, gradient, probabilities
+        return softmax_cross_entropy(xp, outputs, rows, normalizer)
 
 
 class BinaryCrossEntropy(Loss):

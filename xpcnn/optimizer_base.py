@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,8 @@ BLOCK = 65_536
 FLUSH_EVERY = 128
 
 Moments = dict[str, Array]
+#: What changes from update to update: numbers, or on a device a flat array of them.
+Scalars: TypeAlias = Sequence[Array | float]
 
 
 class Optimizer(Named):
@@ -115,6 +117,10 @@ class Optimizer(Named):
         for name, moment in built.items():
             moment[...] = self._xp.asarray(arrays[name].astype(moment.dtype))  # type: ignore[union-attr]
 
+    def scalars(self) -> tuple[float, ...]:
+        """Return the numbers of the next update that change from one to the next: the learning rate, most often."""
+        return (self.rate,)
+
     def update(self, parameters: Array, gradient: Array, segments: Sequence[tuple[slice, bool]]) -> None:
         """Do one update of the parameters in place.
 
@@ -123,9 +129,21 @@ class Optimizer(Named):
         it is and does not count towards the gradient's norm. Nothing is read back from a device. Raises
         RuntimeError before :meth:`build`.
         """
+        self.apply(parameters, gradient, segments, self.scalars())
+        self.step += 1
+        if self.step % FLUSH_EVERY == 0 and is_host(self._xp):  # a device is as fast with subnormal numbers
+            for moment in self.moments.values():
+                # Rounds to multiples of about 1e-31; where gradients stay 0, moments would fade for ever.
+                moment += 1e-24
+                moment -= 1e-24
+
+    def apply(
+        self, parameters: Array, gradient: Array, segments: Sequence[tuple[slice, bool]], scalars: Scalars
+    ) -> None:
+        """Do the array work of :meth:`update` with these :meth:`scalars`, which a device may hold; count nothing."""
         if self._xp is None:
             raise RuntimeError("The optimizer has no state yet; call build(xp, parameters) first.")
-        xp, rate = self._xp, self.rate
+        xp = self._xp
         blocks = list(self._blocks(segments))
         scale = None if self.clip_norm is None else self._clip_scale(xp, gradient, blocks)
         for block, decays in blocks:
@@ -133,15 +151,9 @@ class Optimizer(Named):
             if scale is not None:
                 g = xp.multiply(g, scale, out=self._temporary(0, g))
             moments = {name: moment[block] for name, moment in self.moments.items()}
-            self._update(xp, parameters[block], g, moments, rate, decays)
-        self.step += 1
-        if self.step % FLUSH_EVERY == 0:
-            for moment in self.moments.values():
-                # Rounds to multiples of about 1e-31; where gradients stay 0, moments would fade for ever.
-                moment += 1e-24
-                moment -= 1e-24
+            self._update(xp, parameters[block], g, moments, scalars, decays)
 
-    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, rate: float, decay: bool) -> None:
+    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, scalars: Scalars, decay: bool) -> None:
         """Update one block ``p`` in place from its gradient ``g``, which is only read, and its moments."""
         raise NotImplementedError
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.optimizer_base import Moments, Optimizer
+from xpcnn.ops.adam import adam, step
+from xpcnn.optimizer_base import Moments, Optimizer, Scalars
 from xpcnn.registry import Registry, number
 from xpcnn.schedules import Schedule
 
@@ -37,11 +38,11 @@ class SGD(Optimizer):
             raise ValueError(f"nesterov needs a momentum above 0. Received: momentum={momentum!r}.")
         self.moment_names = ("velocity",) if self.momentum else ()
 
-    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, rate: float, decay: bool) -> None:
+    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, scalars: Scalars, decay: bool) -> None:
         if decay and self.weight_decay:
             decayed = xp.multiply(p, self.weight_decay, out=self._temporary(1, p))
             g = xp.add(decayed, g, out=decayed)
-        step = self._temporary(2, p)
+        step, (rate,) = self._temporary(2, p), scalars
         if self.momentum:
             velocity = moments["velocity"]
             velocity *= self.momentum
@@ -75,12 +76,16 @@ class RMSprop(Optimizer):
         self.decay = number("decay", decay, "[0, 1)")
         self.epsilon = number("epsilon", epsilon, "(0, inf)")
 
-    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, rate: float, decay: bool) -> None:
-        square, step, scale = moments["square"], self._temporary(1, p), math.sqrt(1 - self.decay)
-        xp.multiply(g, g, out=step)
+    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, scalars: Scalars, decay: bool) -> None:
+        square, scratch, (rate,) = moments["square"], self._temporary(1, p), scalars
+        xp.multiply(g, g, out=scratch)
         square *= self.decay
-        square += step
-        _step(xp, p, g, square, step, rate / scale, self.epsilon / scale)
+        square += scratch
+        step(xp, p, g, square, rate, self.epsilon / math.sqrt(1 - self.decay), scratch)
+
+    def scalars(self) -> tuple[float, ...]:
+        """Return the rate, for the moment as it is kept."""
+        return (self.rate / math.sqrt(1 - self.decay),)
 
 
 class Adagrad(Optimizer):
@@ -94,11 +99,11 @@ class Adagrad(Optimizer):
         super().__init__(learning_rate, clip_norm)
         self.epsilon = number("epsilon", epsilon, "(0, inf)")
 
-    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, rate: float, decay: bool) -> None:
-        square, step = moments["square"], self._temporary(1, p)
-        xp.multiply(g, g, out=step)
-        square += step
-        _step(xp, p, g, square, step, rate, self.epsilon)
+    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, scalars: Scalars, decay: bool) -> None:
+        square, scratch, (rate,) = moments["square"], self._temporary(1, p), scalars
+        xp.multiply(g, g, out=scratch)
+        square += scratch
+        step(xp, p, g, square, rate, self.epsilon, scratch)
 
 
 class Adam(Optimizer):
@@ -118,6 +123,7 @@ class Adam(Optimizer):
     """
 
     moment_names = ("mean", "square")
+    weight_decay = 0.0
 
     def __init__(
         self,
@@ -132,17 +138,18 @@ class Adam(Optimizer):
         self.beta2 = number("beta2", beta2, "[0, 1)")
         self.epsilon = number("epsilon", epsilon, "(0, inf)")
 
-    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, rate: float, decay: bool) -> None:
-        mean, square, step, t = moments["mean"], moments["square"], self._temporary(1, p), self.step + 1
+    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, scalars: Scalars, decay: bool) -> None:
+        mean, square, scratch = moments["mean"], moments["square"], self._temporary(1, p)
+        decays = decay and self.weight_decay > 0
+        adam(xp, p, g, mean, square, scalars, scratch, beta1=self.beta1, beta2=self.beta2, decays=decays)
+
+    def scalars(self) -> tuple[float, ...]:
+        """Return rate and epsilon, for the moments as they are kept, and what decaying weights are multiplied by."""
+        t = self.step + 1
         # v' = square * lacks^2 and m' = mean * (1 - beta1) / (1 - beta1^t).
         lacks = math.sqrt((1 - self.beta2) / (1 - self.beta2**t))
-        rate = rate * (1 - self.beta1) / (1 - self.beta1**t) / lacks
-        mean *= self.beta1
-        mean += g
-        xp.multiply(g, g, out=step)
-        square *= self.beta2
-        square += step
-        _step(xp, p, mean, square, step, rate, self.epsilon / lacks)
+        rate, keep = self.rate, 1.0 - self.rate * self.weight_decay
+        return rate * (1 - self.beta1) / (1 - self.beta1**t) / lacks, self.epsilon / lacks, keep
 
 
 class AdamW(Adam):
@@ -162,20 +169,6 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(learning_rate, beta1, beta2, epsilon, clip_norm)
         self.weight_decay = number("weight_decay", weight_decay, "[0, inf)")
-
-    def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, rate: float, decay: bool) -> None:
-        if decay:
-            p *= 1.0 - rate * self.weight_decay
-        super()._update(xp, p, g, moments, rate, decay)
-
-
-def _step(xp: ArrayModule, p: Array, mean: Array, square: Array, step: Array, rate: float, epsilon: float) -> None:
-    """Subtract rate mean / (sqrt(square) + epsilon) from ``p``; ``step`` is scratch."""
-    xp.sqrt(square, out=step)
-    step += epsilon
-    xp.divide(mean, step, out=step)
-    step *= rate
-    p -= step
 
 
 _REGISTRY = Registry("optimizer", Optimizer, [SGD, RMSprop, Adagrad, Adam, AdamW])

@@ -7,54 +7,41 @@ The layers that the user wrote stay as they are; a joined part computes what the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from xpcnn.backend import Array
-from xpcnn.layers import BatchNorm, Conv2D, MaxPool2D
+from xpcnn.layers import BatchNorm, Conv2D, Dense, MaxPool2D
 from xpcnn.layers.activation import applies
 from xpcnn.layers.base import Arrays, Backward, Context, Layer
 from xpcnn.ops.activations import relu
-from xpcnn.ops.convolution import convolution
-from xpcnn.ops.pooling import extreme_pool
-from xpcnn.ops.workspace import channel_rows
 
 
-class JoinedConvolution(Layer):
-    """A convolution with what follows it: max pooling, bias and ReLU, in this order whatever theirs was."""
+class Joined(Layer):
+    """A convolution or a product with what follows it: max pooling, bias and ReLU, in this order whatever their own."""
 
-    def __init__(self, convolution: Conv2D, pool: MaxPool2D | None, relu: bool) -> None:
-        super().__init__(name=convolution.name, xp=convolution.xp)
-        self.convolution, self.pool, self.relu = convolution, pool, relu
-        self.declarations = convolution.declarations
-        self.number = convolution.number
-        self.input_shape = convolution.input_shape
-        self.output_shape = (pool or convolution).output_shape
+    def __init__(self, layer: Conv2D | Dense, pool: MaxPool2D | None, relu: Layer | None) -> None:
+        super().__init__(name=layer.name, xp=layer.xp)
+        self.layer, self.pool, self.relu = layer, pool, relu
+        self.declarations = layer.declarations
+        self.number = layer.number
+        self.input_shape = layer.input_shape
+        self.output_shape = (pool or layer).output_shape
+        self._following: dict[str, Any] = {"relu": relu is not None}
+        if pool is not None:
+            self._following["pool"] = pool.window
+
+    @property
+    def needs_input_gradient(self) -> bool:
+        """As of the layer that this stands for."""
+        return self.layer.needs_input_gradient
+
+    @needs_input_gradient.setter
+    def needs_input_gradient(self, needed: bool) -> None:
+        self.layer.needs_input_gradient = needed
 
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
-        """Convolve, pool, add the bias and cut off below 0."""
-        conv, workspace = self.convolution, context.workspace
-        y, convolution_backward = convolution(
-            self.xp, x, params["weight"], conv.window, workspace, groups=conv.groups, padding_mode=conv.padding_mode
-        )
-        if self.pool is not None:
-            y, pool_backward = extreme_pool(
-                self.xp, y, self.pool.window, workspace, largest=True, training=context.training
-            )
-        if conv.use_bias:
-            y += params["bias"][:, None, None]
-        if self.relu:
-            y, relu_backward = relu(self.xp, y, workspace, y)
-
-        def backward(dy: Array, gradients: Arrays) -> Array:
-            if self.relu:
-                dy = relu_backward(dy)
-            if conv.use_bias:
-                channel_rows(dy).sum(axis=1, out=gradients["bias"])
-            if self.pool is not None:
-                dy = pool_backward(dy)
-            return convolution_backward(dy, gradients["weight"], self.needs_input_gradient)
-
-        return y, backward
+        """Compute what all of them would, one after the other."""
+        return self.layer.joined(params, x, context, **self._following)
 
 
 class ReLUInPlace(Layer):
@@ -73,7 +60,7 @@ class ReLUInPlace(Layer):
 def join(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """Return the program with every convolution joined to the max pooling and the ReLU that follow it, in any order.
 
-    ReLU right after another max pooling, or after batch normalisation, is done in place.
+    A fully connected layer is joined to its ReLU, which is done in place after another max pooling or a normalisation.
     """
     rest = list(layers)
     for index in range(len(rest) - 1):
@@ -82,11 +69,11 @@ def join(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     joined: list[Layer] = []
     while rest:
         layer = rest.pop(0)
-        if type(layer) is Conv2D:
-            pool = rest.pop(0) if rest and type(rest[0]) is MaxPool2D else None
+        if type(layer) in (Conv2D, Dense):
+            pool = rest.pop(0) if type(layer) is Conv2D and rest and type(rest[0]) is MaxPool2D else None
             relu = rest.pop(0) if rest and applies(rest[0], "relu") else None
             if pool is not None or relu is not None:
-                layer = JoinedConvolution(layer, cast(MaxPool2D | None, pool), relu is not None)
+                layer = Joined(cast(Conv2D | Dense, layer), cast(MaxPool2D | None, pool), relu)
         elif applies(layer, "relu") and joined and type(joined[-1]) in (BatchNorm, MaxPool2D):
             layer = ReLUInPlace(layer)
         joined.append(layer)

@@ -1,4 +1,4 @@
-"""The lowering of a convolution: cut into blocks that stay within the budget, with the same result."""
+"""The lowering of a correlation: cut into blocks that stay within the budget, with the same result."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import reference, strict
-from xpcnn.ops.convolution import convolution, correlate, grouped, weight_gradient
+from xpcnn.ops.correlation import correlate, correlation, grouped, weight_gradient
 from xpcnn.ops.products import MANY_FILTERS
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace, channel_rows
@@ -36,7 +36,7 @@ def arrays(n, channels, height, width, filters, window, groups=1, dtype=np.float
 
 def convolve(xp, workspace, window, x, weight, dy, groups=1):
     """Return y, dweight and dx on the host."""
-    y, backward = convolution(xp, xp.asarray(x), xp.asarray(weight), window, workspace, groups=groups)
+    y, backward = correlation(xp, xp.asarray(x), xp.asarray(weight), window, workspace, groups=groups)
     dweight = xp.full(weight.shape, np.nan, dtype=weight.dtype)
     dx = backward(xp.asarray(dy), dweight, True)
     return [array if xp is np else array.get() for array in (y, dweight, dx)]
@@ -84,7 +84,7 @@ def test_rows_that_windows_share_are_lowered_once(xp):
     window = Window((5, 3))
     x, weight, _ = arrays(4, 3, 20, 12, 2, window, dtype=np.float32)
     workspace = Measured(xp)
-    convolution(xp, xp.asarray(x), xp.asarray(weight), window, workspace)
+    correlation(xp, xp.asarray(x), xp.asarray(weight), window, workspace)
     assert workspace.lowered == [4 * 3 * 3 * 20 * 10 * 4], "images, channels, kernel columns, rows, columns, bytes"
 
 
@@ -133,7 +133,7 @@ def test_a_second_pass_takes_no_new_memory():
 def test_the_output_lies_in_memory_one_channel_after_the_other(xp):
     window = Window((3, 3))
     x, weight, _ = arrays(3, 2, 6, 6, 4, window)
-    y, _ = convolution(xp, xp.asarray(x), xp.asarray(weight), window, Workspace(xp))
+    y, _ = correlation(xp, xp.asarray(x), xp.asarray(weight), window, Workspace(xp))
     assert xp.shares_memory(channel_rows(y), y)
 
 
@@ -143,7 +143,7 @@ def test_nothing_waits_for_the_device():
     dweight = strict.xp.empty(weight.shape)
     for budget in (COLUMN_BUDGET, 10_000):
         with strict.forbid():
-            _, backward = convolution(strict.xp, x, weight, window, Workspace(strict.xp, budget))
+            _, backward = correlation(strict.xp, x, weight, window, Workspace(strict.xp, budget))
             backward(dy, dweight, True)
 
 
@@ -151,7 +151,7 @@ def test_the_input_gradient_is_only_computed_where_it_is_asked_for(xp, host):
     window = Window((2, 2))
     x, weight, dy = arrays(2, 2, 5, 5, 3, window)
     expected = convolve(xp, Workspace(xp), window, x, weight, dy)[1]
-    _, backward = convolution(xp, xp.asarray(x), xp.asarray(weight), window, Workspace(xp))
+    _, backward = correlation(xp, xp.asarray(x), xp.asarray(weight), window, Workspace(xp))
     dweight = xp.empty(weight.shape)
     assert backward(xp.asarray(dy), dweight, False) is None
     np.testing.assert_array_equal(host(dweight), expected)

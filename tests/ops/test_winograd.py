@@ -5,7 +5,7 @@ import pytest
 
 from tests import reference, strict
 from xpcnn.ops import winograd
-from xpcnn.ops.convolution import convolution
+from xpcnn.ops.correlation import correlation
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace
 
@@ -38,7 +38,7 @@ WINDOWS = {
 
 def convolve(x, weight, dy, window, budget=COLUMN_BUDGET):
     """Return y, dx and dweight."""
-    y, backward = convolution(np, x, weight, window, Workspace(np, budget))
+    y, backward = correlation(np, x, weight, window, Workspace(np, budget))
     dweight = np.full(weight.shape, np.nan, weight.dtype)
     return y, backward(dy, dweight, True), dweight
 

@@ -36,9 +36,9 @@ class Context:
 
     workspace: Workspace
     training: bool = False
-    #: Key of the random draws: the fit's seed and the number of the step.
+    #: Key of the random draws: the fit's seed and the number of the step, on a device a 0-d array of uint64.
     seed: int = 0
-    step: int = 0
+    step: int | Array = 0
     #: Where in the batch this piece begins.
     first_row: int = 0
     #: New values of buffers, such as moving statistics, by layer; the network writes them once a step.

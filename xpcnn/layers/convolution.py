@@ -93,21 +93,25 @@ class Conv2D(Layer):
 
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Convolve and add the bias."""
-        y, convolution_backward = convolution(
+        return self.joined(params, x, context)
+
+    def joined(
+        self, params: Arrays, x: Array, context: Context, pool: Window | None = None, relu: bool = False
+    ) -> tuple[Array, Backward]:
+        """Convolve, take the largest cell of each window of ``pool``, add the bias and cut off below 0."""
+        y, backward = convolution(
             self.xp,
             x,
             params["weight"],
+            params.get("bias"),
             self.window,
             context.workspace,
             groups=self.groups,
             padding_mode=self.padding_mode,
+            pool=pool,
+            relu=relu,
+            training=context.training,
         )
-        if self.use_bias:
-            y += params["bias"][:, None, None]
-
-        def backward(dy: Array, gradients: Arrays) -> Array:
-            if self.use_bias:
-                dy.sum(axis=(0, 2, 3), out=gradients["bias"])
-            return convolution_backward(dy, gradients["weight"], self.needs_input_gradient)
-
-        return y, backward
+        return y, lambda dy, gradients: backward(
+            dy, gradients["weight"], gradients.get("bias"), self.needs_input_gradient
+        )

@@ -6,6 +6,7 @@ from xpcnn import initializers
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.layers.activation import activation_part
 from xpcnn.layers.base import Arrays, Backward, Context, Layer
+from xpcnn.ops.dense import dense
 from xpcnn.parameters import Shape
 from xpcnn.registry import whole
 
@@ -54,19 +55,11 @@ class Dense(Layer):
 
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Multiply by the weight and add the bias."""
-        y = context.workspace.batch_last((x.shape[0], self.units), x.dtype)
-        self.xp.matmul(params["weight"], x.T, out=y.T)
-        if self.use_bias:
-            y += params["bias"]
+        return self.joined(params, x, context)
 
-        def backward(dy: Array, gradients: Arrays) -> Array:
-            self.xp.matmul(dy.T, x, out=gradients["weight"])
-            if self.use_bias:
-                dy.sum(axis=0, out=gradients["bias"])
-            if not self.needs_input_gradient:
-                return None
-            dx = context.workspace.like(x)
-            self.xp.matmul(params["weight"].T, dy.T, out=dx.T)
-            return dx
-
-        return y, backward
+    def joined(self, params: Arrays, x: Array, context: Context, relu: bool = False) -> tuple[Array, Backward]:
+        """Multiply by the weight, add the bias and cut off below 0."""
+        y, backward = dense(self.xp, x, params["weight"], params.get("bias"), context.workspace, relu=relu)
+        return y, lambda dy, gradients: backward(
+            dy, gradients["weight"], gradients.get("bias"), self.needs_input_gradient
+        )

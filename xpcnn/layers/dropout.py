@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from xpcnn import draws
-from xpcnn.backend import Array, ArrayModule, to_device
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.draws import MaskKey
 from xpcnn.layers.base import Arrays, Backward, Context, Layer
-from xpcnn.parameters import Shape
-from xpcnn.recording import made_each_time
+from xpcnn.ops.dropout import dropout
 from xpcnn.registry import number
 
 
@@ -28,18 +27,8 @@ class Dropout(Layer):
         """Mask and scale while training."""
         if not context.training or self.rate == 0:
             return x, lambda dy, gradients: dy
-        keep = 1.0 - self.rate
-        mask = made_each_time(lambda: self._keep_mask(x.shape, keep, context))
-        scaled_mask = context.workspace.empty(x.shape, x.dtype)
-        self.xp.multiply(mask, 1.0 / keep, out=scaled_mask)
+        y, backward = dropout(self.xp, x, 1.0 - self.rate, lambda: self._key(context), context.workspace)
+        return y, lambda dy, gradients: backward(dy)
 
-        def backward(dy: Array, gradients: Arrays) -> Array:
-            dx = context.workspace.like(dy)
-            return self.xp.multiply(dy, scaled_mask, out=dx)
-
-        y = context.workspace.like(x)
-        return self.xp.multiply(x, scaled_mask, out=y), backward
-
-    def _keep_mask(self, shape: Shape, keep: float, context: Context) -> Array:
-        mask = draws.keep_mask(shape, keep, context.first_row, seed=context.seed, step=context.step, stream=self.number)
-        return to_device(self.xp, mask)
+    def _key(self, context: Context) -> MaskKey:
+        return MaskKey(context.seed, context.step, self.number, context.first_row)

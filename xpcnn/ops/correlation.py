@@ -1,4 +1,4 @@
-"""Convolution as matrix products: lower the width, multiply row by row, fold back.
+"""Correlation as matrix products: lower the width, multiply row by row, fold back.
 
 With the batch last in memory, copies and products run over (columns, images), long and contiguous. Matrices are stacked
 as (groups, output rows, matrix rows, matrix columns).
@@ -19,7 +19,7 @@ from xpcnn.ops.workspace import Workspace, to_batch_last
 Backward = Callable[[Array, Array, bool], Array | None]
 
 
-def convolution(
+def correlation(
     xp: ArrayModule,
     x: Array,
     weight: Array,

@@ -1,0 +1,58 @@
+"""A convolution with what may follow it: max pooling, bias and ReLU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.activations import relu as relu_
+from xpcnn.ops.correlation import correlation
+from xpcnn.ops.fused import fused
+from xpcnn.ops.pooling import extreme_pool
+from xpcnn.ops.window import Window
+from xpcnn.ops.workspace import Workspace, channel_rows
+
+#: backward(dy, dweight, dbias, input_gradient) writes the gradients of weight and bias, where there is one, and returns
+#: the input's, or None if not asked for.
+Backward = Callable[[Array, Array, Array | None, bool], Array | None]
+
+
+@fused
+def convolution(
+    xp: ArrayModule,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    window: Window,
+    workspace: Workspace,
+    *,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    pool: Window | None = None,
+    relu: bool = False,
+    training: bool = True,
+) -> tuple[Array, Backward]:
+    """Correlate images with filters, take the largest cell of every window of ``pool``, add the bias, cut off below 0.
+
+    x: (n, channels, height, width); weight: (filters, channels / groups, kh, kw); bias: (filters,); y: (n, filters,
+    rows, columns). The bias and ReLU never change which cell is the largest, so they come last, on what pooling leaves.
+    padding_mode: "zeros" or "edge". Without ``training`` pooling keeps nothing for backward.
+    """
+    y, correlation_backward = correlation(xp, x, weight, window, workspace, groups=groups, padding_mode=padding_mode)
+    if pool is not None:
+        y, pool_backward = extreme_pool(xp, y, pool, workspace, largest=True, training=training)
+    if bias is not None:
+        y += bias[:, None, None]
+    if relu:
+        y, relu_backward = relu_(xp, y, workspace, y)
+
+    def backward(dy: Array, dweight: Array, dbias: Array | None, input_gradient: bool) -> Array | None:
+        if relu:
+            dy = relu_backward(dy)
+        if dbias is not None:
+            channel_rows(dy).sum(axis=1, out=dbias)
+        if pool is not None:
+            dy = pool_backward(dy)
+        return correlation_backward(dy, dweight, input_gradient)
+
+    return y, backward

@@ -1,0 +1,24 @@
+"""Softmax and cross-entropy at once, from logits."""
+
+from __future__ import annotations
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.fused import fused
+
+
+@fused
+def softmax_cross_entropy(
+    xp: ArrayModule, logits: Array, rows: Array, normalizer: Array | float
+) -> tuple[Array, Array, Array]:
+    """Return -Σ rows log softmax(logits) / normalizer, its gradient, and the probabilities.
+
+    logits, rows: (n, classes). The gradient on logits is p Σₖ tₖ - t (Bishop, "Pattern recognition and machine
+    learning", 2006, eq. 4.109).
+    """
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    probabilities = xp.exp(shifted)
+    total = probabilities.sum(axis=1, keepdims=True)
+    probabilities /= total
+    value = xp.asarray((rows * (shifted - xp.log(total))).sum() / -normalizer)
+    gradient = (probabilities * rows.sum(axis=1, keepdims=True) - rows) / normalizer
+    return value, gradient, probabilities

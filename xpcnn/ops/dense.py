@@ -1,0 +1,43 @@
+"""The product of a fully connected layer with what may follow it: bias and ReLU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.activations import relu as relu_
+from xpcnn.ops.fused import fused
+from xpcnn.ops.workspace import Workspace
+
+#: As :data:`xpcnn.ops.convolution.Backward`.
+Backward = Callable[[Array, Array, Array | None, bool], Array | None]
+
+
+@fused
+def dense(
+    xp: ArrayModule, x: Array, weight: Array, bias: Array | None, workspace: Workspace, *, relu: bool = False
+) -> tuple[Array, Backward]:
+    """Multiply by the weight, add the bias, cut off below 0.
+
+    x: (n, features); weight: (units, features); bias: (units,); y: (n, units).
+    """
+    y = workspace.batch_last((x.shape[0], len(weight)), x.dtype)
+    xp.matmul(weight, x.T, out=y.T)
+    if bias is not None:
+        y += bias
+    if relu:
+        y, relu_backward = relu_(xp, y, workspace, y)
+
+    def backward(dy: Array, dweight: Array, dbias: Array | None, input_gradient: bool) -> Array | None:
+        if relu:
+            dy = relu_backward(dy)
+        xp.matmul(dy.T, x, out=dweight)
+        if dbias is not None:
+            dy.sum(axis=0, out=dbias)
+        if not input_gradient:
+            return None
+        dx = workspace.like(x)
+        xp.matmul(weight.T, dy.T, out=dx.T)
+        return dx
+
+    return y, backward

@@ -1,0 +1,31 @@
+"""Dropout by masks that are keyed, so that they can be drawn again wherever they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xpcnn import draws
+from xpcnn.backend import Array, ArrayModule, to_device
+from xpcnn.ops.fused import fused
+from xpcnn.ops.workspace import Workspace
+from xpcnn.recording import made_each_time
+
+
+@fused
+def dropout(
+    xp: ArrayModule, x: Array, keep: float, key: Callable[[], draws.MaskKey], workspace: Workspace
+) -> tuple[Array, Callable[[Array], Array]]:
+    """Keep each number with probability ``keep``, divided by it, and set the others to 0.
+
+    x: (n, ...), rows of a batch; key: gives what the mask is keyed by; it is asked each time the pass is made.
+    """
+    mask = made_each_time(lambda: to_device(xp, draws.keep_mask(x.shape, keep, key())))
+    scaled_mask = workspace.empty(x.shape, x.dtype)
+    xp.multiply(mask, 1.0 / keep, out=scaled_mask)
+
+    def backward(dy: Array) -> Array:
+        dx = workspace.like(dy)
+        return xp.multiply(dy, scaled_mask, out=dx)
+
+    y = workspace.like(x)
+    return xp.multiply(x, scaled_mask, out=y), backward
