@@ -1,4 +1,4 @@
-"""The columns of the test matrix (numpy, strict, cupy) and what the tests need from outside."""
+"""The columns of the test matrix (numpy, strict, kernels, cupy) and what the tests need from outside."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,10 @@ import hypothesis
 import numpy
 import pytest
 
-from tests import strict
+from tests import kernels, strict
 from xpcnn import backend
 
-COLUMNS = ("numpy", "strict", "cupy")
+COLUMNS = ("numpy", "strict", "kernels", "cupy")
 
 # A test that does not name a backend gets the same one on every machine.
 os.environ.setdefault(backend.ENVIRONMENT_VARIABLE, "numpy")
@@ -55,6 +55,10 @@ def xp(request):
         return numpy
     if request.param == "strict":
         return strict.xp
+    if request.param == "kernels":
+        if kernels.COMPILER is None:
+            pytest.skip("kernels column: there is no C++ compiler (g++ or clang++)")
+        return kernels.xp
     cupy, seen = backend.probe_cupy()
     if cupy is None:
         pytest.skip(f"cupy column: {seen}")

@@ -4,14 +4,20 @@
 conversion to NumPy, mixed operands, functions and keywords that CuPy lacks, indices out of range, assignment
 through repeated indices, writes through overlapping windows. ``counting()`` counts what makes host and
 device meet, ``forbid()`` refuses it. Names, keywords and memory layouts follow CuPy 14.2.
+
+CUDA graphs are stood in for too: while a stream captures, what is done is noted and then taken back, since a capture
+computes nothing; launching the graph does it again on the same memory.
 """
 
 import contextlib
+import weakref
 from dataclasses import dataclass
 from functools import partialmethod
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+
+from xpcnn.recording import Recording, under_way, unwatched, watched
 
 words = str.split
 
@@ -27,6 +33,7 @@ class Counts:
     waits: int = 0
     transfers: int = 0
     slow_matmuls: int = 0
+    launches: int = 0
     forbidding: bool = False
 
 
@@ -35,7 +42,7 @@ _listening: list[Counts] = []
 
 @contextlib.contextmanager
 def counting(forbidding=False):
-    """Count waits, transfers, and matrix products of more than two axes."""
+    """Count waits, transfers, matrix products of more than two axes, and launches: operations, kernels and graphs."""
     counts = Counts(forbidding=forbidding)
     _listening.append(counts)
     try:
@@ -51,14 +58,14 @@ def forbid():
 
 def _note(kind, what):
     for counts in _listening:
-        if counts.forbidding and kind != "slow_matmuls":
+        if counts.forbidding and kind in ("waits", "transfers"):
             raise ForbiddenError(f"{what} makes host and device meet, which is forbidden here.")
         setattr(counts, kind, getattr(counts, kind) + 1)
 
 
 def _wrap(value):
     """Put NumPy's results on the "device", scalars as 0-d arrays; Python's bools, dtypes and None stay."""
-    return ndarray(np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
+    return ndarray(np.asanyarray(value)) if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _unwrap(value):
@@ -71,7 +78,7 @@ def _unwrap(value):
 
 
 def _in_c_order(value):
-    return _wrap(np.asarray(value._host, order="C")) if isinstance(value, ndarray) else value
+    return value.copy() if isinstance(value, ndarray) and not value.flags.c_contiguous else value
 
 
 def _run(function, args, keywords, out=None):
@@ -79,8 +86,27 @@ def _run(function, args, keywords, out=None):
     if out is not None:
         keywords = {**keywords, "out": out}
     with np.errstate(all="ignore"):
-        result = function(*map(_unwrap, args), **{name: _unwrap(value) for name, value in keywords.items()})
+        args, keywords = [*map(_unwrap, args)], {name: _unwrap(value) for name, value in keywords.items()}
+        result = function(*args, **keywords)
+    if not _is_view(result, args):
+        _note("launches", function.__name__)
+        if under_way() and unwatched(result) is result and isinstance(result, np.ndarray):  # made of numbers alone
+            under_way().note(np.copyto, result, result.copy())
     return _wrap(result) if out is None else out
+
+
+def _is_view(result, args):
+    return isinstance(result, np.ndarray) and any(
+        np.may_share_memory(result, a) for a in args if isinstance(a, np.ndarray)
+    )
+
+
+def launch(name, run):
+    """Run a kernel, which reads and writes device arrays."""
+    _note("launches", name)
+    run()
+    if under_way():
+        under_way().note(run)
 
 
 class Ufunc:
@@ -106,10 +132,17 @@ class Ufunc:
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
     """A "device" array: holds a NumPy array that only ``get()`` hands out, as a copy."""
 
-    __slots__ = ("_host",)
+    __slots__ = ("_array",)
 
     def __init__(self, host):
-        self._host = host
+        self._array = root = unwatched(host)
+        while isinstance(root.base, np.ndarray):
+            root = root.base
+        _memory[id(root)] = root
+
+    @property
+    def _host(self):
+        return watched(self._array)
 
     def __array__(self, *args, **keywords):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Use .get().")
@@ -123,15 +156,15 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
 
     def get(self):
         _note("waits", "get()")
-        return self._host.copy()
+        return self._array.copy()
 
     def item(self, *args):
         _note("waits", "item(), float() or int()")
-        return self._host.item(*args)
+        return self._array.item(*args)
 
     def __bool__(self):
         _note("waits", "bool() or `if`")
-        return bool(self._host)
+        return bool(self._array)
 
     def __float__(self):
         return float(self.item())
@@ -143,11 +176,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
         return f"strict.{self.get()!r}"
 
     def __len__(self):
-        return len(self._host)
+        return len(self._array)
 
     @property
     def flags(self):
-        return SimpleNamespace(**{f"{order}_contiguous": self._host.flags[order.upper()] for order in "cf"})
+        return SimpleNamespace(**{f"{order}_contiguous": self._array.flags[order.upper()] for order in "cf"})
 
     def _index(self, key):
         """Return NumPy's index, made so that even one element comes as an array, and whether it gathers."""
@@ -173,27 +206,97 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
             cells = np.arange(self.size).reshape(self.shape)[index]
             if len(np.unique(cells)) < cells.size:
                 raise IndexError("Assignment through repeated indices is undefined on a GPU: gather instead.")
-        self._host[index] = _unwrap(value)
+        value = _unwrap(value)
+        self._host[index] = value
+        if not _is_view(value, [self._array]):
+            _note("launches", "an assignment")
 
     def astype(self, dtype, order="K", copy=True):
-        result = self._host.astype(dtype, order=order, copy=copy)
-        return self if result is self._host else _wrap(result)
+        if not copy and order == "K" and self._array.dtype == dtype:
+            return self
+        _note("launches", "astype")
+        return _wrap(self._host.astype(dtype, order=order))
 
     def fill(self, value):
         self._host.fill(_unwrap(value))
+
+
+#: All memory of the device that is still in use.
+_memory: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
+_streams = []
+
+
+class Stream:
+    """A CUDA stream: what it captures is noted, and undone at the end, since a capture computes nothing."""
+
+    def __init__(self, null=False, non_blocking=False):
+        self.null, self.non_blocking, self._recording = null, non_blocking, None
+
+    def __enter__(self):
+        _streams.append(self)
+        return self
+
+    def __exit__(self, *_):
+        _streams.remove(self)
+
+    def synchronize(self):
+        _note("waits", "synchronize()")
+
+    def is_capturing(self):
+        return self._recording is not None
+
+    def begin_capture(self):
+        if self.null:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        self._before = {key: (array, array.copy()) for key, array in _memory.items()}
+        self._recording, self._forbidding = Recording(), forbid()
+        self._forbidding.__enter__()
+        self._recording.__enter__()
+
+    def end_capture(self):
+        self._recording.__exit__(None, None, None)
+        self._forbidding.__exit__(None, None, None)
+        for array in _memory.values():
+            _, before = self._before.get(id(array), (None, None))
+            array.flat[...] = (np.nan if array.dtype.kind == "f" else 0) if before is None else before.flat
+        graph, self._recording, self._before = Graph(self._recording), None, None
+        return graph
+
+
+class Graph:
+    """A captured graph: launching it does all of its work again."""
+
+    def __init__(self, recording):
+        self._recording = recording
+
+    def launch(self, stream=None):
+        _note("launches", "a graph")
+        with np.errstate(all="ignore"):
+            self._recording.replay()
+
+
+def _current_stream():
+    return _streams[-1] if _streams else Stream(null=True)
+
+
+class MemoryPool:
+    """A pool, of which only the name matters here."""
+
+    def malloc(self, size):
+        raise NotImplementedError
 
 
 def _asarray(a, dtype=None, order=None):
     """The explicit copy from host to device; a device array is only cast or reordered where it has to be."""
     if not isinstance(a, ndarray):
         return _array(a, dtype)
-    result = np.asarray(a._host, dtype, order=order)
-    return a if result is a._host else _wrap(result)
+    dtype = a.dtype if dtype is None else np.dtype(dtype)
+    return a if a.dtype == dtype and (order is None or a.flags.c_contiguous) else a.astype(dtype, order or "K")
 
 
 def _array(obj, dtype=None, copy=True):
     if isinstance(obj, ndarray):
-        return _wrap(np.array(obj._host, dtype)) if copy else _asarray(obj, dtype)
+        return obj.astype(obj.dtype if dtype is None else dtype) if copy else _asarray(obj, dtype)
     _note("transfers", "asarray of host data")
     return _wrap(np.array(obj, dtype))
 
@@ -216,10 +319,10 @@ def _where(condition, x, y):
 
 def _as_strided(x, shape, strides):
     """A view. CuPy does not look; this checks that it stays in memory, and lets nobody write a cell twice."""
-    root = x._host
+    root = x._array
     while getattr(root, "base", None) is not None:
         root = root.base
-    view = np.lib.stride_tricks.as_strided(x._host, shape, strides)
+    view = np.lib.stride_tricks.as_strided(x._array, shape, strides)
     (low, high), (first, end) = map(np.lib.array_utils.byte_bounds, (view, root))
     if view.size and not first <= low <= high <= end:
         raise ValueError(f"as_strided leaves its {root.nbytes} bytes: shape {shape}, strides {strides}.")
@@ -288,10 +391,14 @@ for _parameters, _names in _FUNCTIONS.items():
 vars(xp).update({name: getattr(np, name) for name in _CONSTANTS}, abs=xp.absolute, true_divide=xp.divide)
 xp.ascontiguousarray = lambda a, dtype=None: _asarray(a, dtype, "C")
 xp.count_nonzero = lambda a, axis=None: xp.sum(a != 0, axis)
+xp.cuda = SimpleNamespace(
+    Stream=Stream, MemoryPool=MemoryPool, using_allocator=lambda allocator: contextlib.nullcontext(),
+    get_current_stream=_current_stream, runtime=SimpleNamespace(memGetInfo=lambda: (2**30, 2**31)),
+)  # fmt: skip
 xp.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
 
 for _name in words("dtype itemsize nbytes ndim shape size strides T"):
-    setattr(ndarray, _name, property(lambda self, name=_name: _wrap(getattr(self._host, name))))
+    setattr(ndarray, _name, property(lambda self, name=_name: _wrap(getattr(self._array, name))))
 for _name in words("copy flatten reshape sort transpose view"):
     setattr(ndarray, _name, lambda self, *a, name=_name, **k: _wrap(getattr(self._host, name)(*a, **k)))
 for _name in words(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.fused import fused
 from xpcnn.ops.workspace import Workspace
 
 Backward = Callable[[Array], Array]
@@ -16,6 +17,7 @@ def linear(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Back
     return x, lambda dy: dy
 
 
+@fused
 def relu(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None) -> tuple[Array, Backward]:
     """y = max(x, 0); the derivative at 0 is 0. y: where to write it, if not into new memory."""
     y = workspace.like(x) if y is None else y

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.fused import fused
 from xpcnn.ops.workspace import Workspace, channel_blocks, channel_rows
 
 
@@ -27,6 +28,7 @@ class Moments:
         )
 
 
+@fused
 def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
     """Return the moments of each channel of (n, channels, height, width) or (n, channels)."""
     rows = channel_rows(x)
@@ -40,6 +42,7 @@ def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
     return Moments(count, mean, squares)
 
 
+@fused
 def normalize(
     xp: ArrayModule, x: Array, mean: Array, deviation: Array, weight: Array, bias: Array, workspace: Workspace
 ) -> Array:
@@ -54,6 +57,7 @@ def normalize(
     return y
 
 
+@fused
 def gradient_sums(xp: ArrayModule, dy: Array, x: Array, mean: Array, workspace: Workspace) -> Array:
     """Return Σ dy and Σ dy (x - mean) of each channel, as one (2, channels) array that adds over pieces."""
     rows, dy_rows = channel_rows(x), channel_rows(dy)
@@ -64,6 +68,7 @@ def gradient_sums(xp: ArrayModule, dy: Array, x: Array, mean: Array, workspace: 
     return sums
 
 
+@fused
 def normalize_backward(
     xp: ArrayModule,
     dy: Array,

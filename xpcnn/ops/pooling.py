@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.fused import fused
 from xpcnn.ops.window import Window, pad, unpad
 from xpcnn.ops.workspace import Workspace, channel_blocks, copy_pixels
 
@@ -17,6 +18,7 @@ Backward = Callable[[Array], Array]
 ROWS, COLUMNS = 2, 3
 
 
+@fused
 def extreme_pool(
     xp: ArrayModule, x: Array, window: Window, workspace: Workspace, *, largest: bool, training: bool = True
 ) -> tuple[Array, Backward]:

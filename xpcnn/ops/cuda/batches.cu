@@ -1,0 +1,26 @@
+// Images gathered from a set, laid as augmentation says, normalised, and written with the batch last.
+
+// images: (any, channels, height, width). places: (n, 5) whether rows and columns are exchanged, whether rows and columns
+// are reversed, and by how many rows and columns the image is shifted, its edge repeated. Null: as they are.
+// mean, deviation: of each channel, or null. A thread for each number of x, (channels, height, width, n).
+extern "C" __global__ void gather(
+    const SOURCE *__restrict__ images, const int *__restrict__ indices, const int *__restrict__ places,
+    const REAL *__restrict__ mean, const REAL *__restrict__ deviation, REAL *__restrict__ x,
+    int n, int channels, int height, int width)
+{
+    const size_t cell = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (cell >= (size_t)n * channels * height * width) return;
+    const int image = cell % n, place = cell / n;
+    int column = place % width, row = place / width % height;
+    const int channel = place / width / height;
+    if (places) {
+        const int *of = places + image * 5;
+        if (of[0]) { const int other = row; row = column; column = other; }
+        if (of[1]) row = height - 1 - row;
+        if (of[2]) column = width - 1 - column;
+        row = min(max(row + of[3], 0), height - 1);
+        column = min(max(column + of[4], 0), width - 1);
+    }
+    const REAL value = images[(((size_t)indices[image] * channels + channel) * height + row) * width + column];
+    x[cell] = mean ? (value - mean[channel]) / deviation[channel] : value;
+}

@@ -1,0 +1,96 @@
+"""The CUDA sources of this folder, compiled when a kernel is first used; CuPy keeps on disk what it has compiled."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from xpcnn.backend import Array, ArrayModule
+
+#: Threads of a block where nothing asks for another number.
+THREADS = 256
+#: Blocks that keep every processor of a large card busy: 132 on an H100, several blocks each.
+MANY_BLOCKS = 512
+#: Elements that a kernel can number with an int.
+MOST_ELEMENTS = 2**31 - 1
+
+_C_NAMES = {"float32": "float", "float64": "double", "uint8": "unsigned char", "uint16": "unsigned short"}
+
+
+class Kernel:
+    """One function of a CUDA source, for one dtype."""
+
+    def __init__(self, function: Callable[..., None], dtype: np.dtype[Any]) -> None:
+        self._function = function
+        self._real = dtype.type
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any, shared: int = 0) -> None:
+        """Launch it. Arrays go as pointers and None as a null pointer, ints as int, floats in the kernel's dtype.
+
+        shared: numbers of shared memory. NumPy scalars and structures of one element go as they are, by value.
+        """
+        passed = tuple(self._passed(argument) for argument in arguments)
+        self._function(grid, block, passed, shared_mem=shared * self._real().itemsize)
+
+    def for_each(self, size: int, *arguments: Any) -> None:
+        """Launch a thread for each of ``size`` elements."""
+        self((ceil_divide(size, THREADS),), (THREADS,), *arguments)
+
+    def _passed(self, argument: Any) -> Any:
+        if type(argument) in (int, bool):
+            return np.int32(argument)
+        return self._real(argument) if type(argument) is float else argument
+
+
+@functools.cache
+def kernel(xp: ArrayModule, source: str, name: str, dtype: Any, **constants: int | str) -> Kernel:
+    """Return the function ``name`` of ``source``.cu for a dtype, compiled with these constants.
+
+    Raises whatever the array module does where there is no compiler or the source is refused.
+    """
+    dtype = np.dtype(dtype)
+    defined = {"REAL": c_name(dtype), **constants}
+    options = ("--std=c++17", *(f"-D{constant}={value}" for constant, value in defined.items()))
+    return Kernel(xp.RawModule(code=text(source), options=options).get_function(name), dtype)
+
+
+@functools.cache
+def text(source: str) -> str:
+    """Return a source with what it includes put in its place, so that a changed header is a changed source."""
+    folder = resources.files(__package__)
+
+    def included(line: re.Match[str]) -> str:
+        return (folder / line[1]).read_text(encoding="utf-8")
+
+    return re.sub(r'#include "(.*)"', included, (folder / f"{source}.cu").read_text(encoding="utf-8"))
+
+
+def c_name(dtype: Any) -> str:
+    """Return what C calls a dtype."""
+    return _C_NAMES[np.dtype(dtype).name]
+
+
+def ceil_divide(size: int, part: int) -> int:
+    """Return how many parts cover a size."""
+    return -(-size // part)
+
+
+def structure(**fields: int) -> np.ndarray[Any, Any]:
+    """Return ints as a C structure, which a kernel takes by value."""
+    values = tuple(int(value) for value in fields.values())
+    return np.array(values, dtype=[(name, np.int32) for name in fields])
+
+
+def check_size(*arrays: Array) -> None:
+    """Raise ValueError for an array with more elements than kernels can number."""
+    for array in arrays:
+        if array.size > MOST_ELEMENTS:
+            raise ValueError(
+                f"An array of shape {array.shape} has more than {MOST_ELEMENTS:,} elements, the most that a kernel can "
+                "number. Use a smaller batch_size."
+            )

@@ -1,0 +1,61 @@
+"""A convolution with what may follow it: one kernel forward, where it pools squares of 2."""
+
+from __future__ import annotations
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops import convolution as generic
+from xpcnn.ops.convolution import Backward
+from xpcnn.ops.cuda import correlation
+from xpcnn.ops.cuda.activations import relu_gradient
+from xpcnn.ops.cuda.pooling import pooled, unpooled
+from xpcnn.ops.window import Window, pad, unpad
+from xpcnn.ops.workspace import Workspace, to_batch_last
+
+
+def convolution(
+    xp: ArrayModule,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    window: Window,
+    workspace: Workspace,
+    *,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    pool: Window | None = None,
+    relu: bool = False,
+    training: bool = True,
+) -> tuple[Array, Backward]:
+    """As :func:`xpcnn.ops.convolution.convolution`."""
+    if not correlation.fits(window, x.dtype.itemsize):
+        return generic.convolution.__wrapped__(  # type: ignore[attr-defined,no-any-return]
+            xp, x, weight, bias, window, workspace,
+            groups=groups, padding_mode=padding_mode, pool=pool, relu=relu, training=training,
+        )  # fmt: skip
+    edge = padding_mode == "edge"
+    images = to_batch_last(pad(xp, x, window.padding, "edge", workspace) if edge else x, workspace)
+    seen = window.unpadded if edge else window
+    size = seen.output_size(images.shape[2], images.shape[3])
+    in_squares = pool is not None and pool == Window((2, 2), (2, 2))
+    y, winners = correlation.correlate(
+        xp, images, weight, bias if pool is None or in_squares else None, seen, workspace, groups=groups,
+        relu=relu and (pool is None or in_squares), pooled=pool.output_size(*size) if pool and in_squares else None,
+        training=training,
+    )  # fmt: skip
+    if pool is not None and not in_squares:
+        y, winners = pooled(xp, y, bias, pool, workspace, largest=True, relu=relu, training=training)
+
+    def backward(dy: Array, dweight: Array, dbias: Array | None, input_gradient: bool) -> Array | None:
+        if pool is not None:
+            dy = unpooled(xp, dy, y, winners, pool, size, workspace, relu=relu)
+        elif relu:
+            dy = relu_gradient(xp, dy, y, workspace)
+        dy = to_batch_last(dy, workspace)
+        correlation.weight_gradient(xp, images, dy, dweight, dbias, seen, groups=groups)
+        if not input_gradient:
+            return None
+        size_of_images = (images.shape[2], images.shape[3])
+        dx = correlation.input_gradient(xp, dy, weight, seen, size_of_images, workspace, groups=groups)
+        return unpad(dx, window.padding, "edge") if edge else dx
+
+    return y, backward

@@ -1,0 +1,191 @@
+"""Correlation with filters, and its gradients, by kernels that need no columns: how each is cut into threads."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.cuda.compiler import MANY_BLOCKS, Kernel, ceil_divide, check_size, kernel, structure
+from xpcnn.ops.window import Pair, Window
+from xpcnn.ops.workspace import Workspace
+
+#: Kernels whose loops are unrolled; others are counted at run time.
+UNROLLED = ((1, 1), (3, 3), (5, 5))
+#: Sums of filters' gradients that a thread holds: with 96 it takes so many registers that few threads fit the card.
+MOST_SUMS = 48
+#: Threads that keep a large card busy.
+MANY_THREADS = 2**16
+#: Bytes of shared memory that every card has for a block.
+SHARED_BYTES = 48 * 1024
+#: The widest kernel whose gradient fits the shared memory.
+WIDEST = 128
+
+
+class Sides(NamedTuple):
+    """What a correlation reads, where the numbers of its filters lie, and the size of what it writes."""
+
+    n: int
+    groups: int
+    channels: int
+    size: Pair
+    filters: int
+    rows_and_columns: Pair
+    #: From one group, filter, channel, row and column of a filter to the next, in elements.
+    steps: tuple[int, int, int, int, int]
+
+
+def fits(window: Window, itemsize: int) -> bool:
+    """Whether the numbers of four filters fit the shared memory."""
+    return 4 * math.prod(window.kernel) * itemsize <= SHARED_BYTES and window.kernel[1] <= WIDEST
+
+
+def correlate(
+    xp: ArrayModule,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    window: Window,
+    workspace: Workspace,
+    *,
+    groups: int,
+    relu: bool,
+    pooled: Pair | None,
+    training: bool,
+) -> tuple[Array, Array | None]:
+    """Return y and, where it is ``pooled`` in squares of 2 to this size, which cell of each square was the largest."""
+    n, channels, *size = x.shape
+    of = Sides(
+        n, groups, channels // groups, (size[0], size[1]), len(weight) // groups,
+        window.output_size(size[0], size[1]), _steps(weight, groups),
+    )  # fmt: skip
+    y = workspace.batch_last((n, len(weight), *(pooled or of.rows_and_columns)), x.dtype)
+    winners = workspace.batch_last(y.shape, xp.uint8) if pooled and training else None
+    _launch(xp, of, window, (1, 1), x, weight, bias, y, winners, relu, pooled)
+    return y, winners
+
+
+def input_gradient(
+    xp: ArrayModule, dy: Array, weight: Array, window: Window, size: Pair, workspace: Workspace, *, groups: int
+) -> Array:
+    """Return the gradient of images of a size: dy, its cells a stride apart, correlated with turned kernels."""
+    n, filters = dy.shape[:2]
+    group, filter_, channel, row, column = _steps(weight, groups)
+    of = Sides(
+        n, groups, filters // groups, (dy.shape[2], dy.shape[3]), weight.shape[1], size,
+        (group, channel, filter_, -row, -column),
+    )  # fmt: skip
+    (down, right), ((top, _), (left, _)) = window.extent, window.padding
+    around = Window(window.kernel, (1, 1), ((down - 1 - top, 0), (right - 1 - left, 0)), window.dilation)
+    dx = workspace.batch_last((n, groups * weight.shape[1], *size), dy.dtype)
+    turned = weight.reshape(-1)[math.prod(window.kernel) - 1 :]
+    _launch(xp, of, around, window.strides, dy, turned, None, dx, None, False, None)
+    return dx
+
+
+def weight_gradient(
+    xp: ArrayModule, x: Array, dy: Array, dweight: Array, dbias: Array | None, window: Window, *, groups: int
+) -> None:
+    """Write the gradients of the filters and of the bias, if there is one."""
+    n, channels, *size = x.shape
+    of = Sides(
+        n, groups, channels // groups, (size[0], size[1]), dy.shape[1] // groups, (dy.shape[2], dy.shape[3]),
+        _steps(dweight, groups),
+    )  # fmt: skip
+    filters = 8 if of.filters > 4 and 8 * window.kernel[1] <= MOST_SUMS else 4
+    channels_at_once = max(1, min(8, MOST_SUMS // (filters * window.kernel[1]), of.channels))
+    channels_at_once = 2 ** int(math.log2(channels_at_once))
+    rows, columns = of.rows_and_columns
+    length = columns if rows * n >= 8192 else min(columns, 8)
+    items = rows * ceil_divide(columns, length) * n
+    threads = min(256, ceil_divide(items, 32) * 32)
+    blocks = (ceil_divide(of.filters, filters) * ceil_divide(of.channels, channels_at_once), groups * window.kernel[0])
+    parts = max(1, min(MANY_BLOCKS // math.prod(blocks), ceil_divide(items, threads)))
+    constants = {"FILTERS": filters, "CHANNELS": channels_at_once, "KERNEL_WIDTH": window.kernel[1]}
+    check_size(x, dy)
+
+    def compiled(name: str) -> Kernel:
+        return kernel(xp, "weight_gradient", name, x.dtype, **constants)
+
+    number = dweight.size
+    sums = xp.empty((parts, number + dy.shape[1]), x.dtype) if parts > 1 else None
+    targets = (dweight, dbias) if sums is None else (sums, None if dbias is None else sums[0, number:])
+    compiled("weight_gradient")(
+        (parts, *blocks), (threads,), x, dy, *targets, _structure(of, window, (1, 1), False, None), length,
+        number + dy.shape[1],
+    )  # fmt: skip
+    if sums is not None:
+        size_ = number + dy.shape[1]
+        compiled("add_parts").for_each(size_, sums, dweight, dbias, parts, number, dy.shape[1])
+
+
+def _launch(
+    xp: ArrayModule,
+    of: Sides,
+    window: Window,
+    spread: Pair,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    y: Array,
+    winners: Array | None,
+    relu: bool,
+    pooled: Pair | None,
+) -> None:
+    """Launch ``correlate`` for the sums of y."""
+    check_size(x, y)
+    taps, item_bytes = math.prod(window.kernel), x.dtype.itemsize
+    filters = _filters(of.filters)
+    while filters > 4 and filters * taps * item_bytes > SHARED_BYTES:
+        filters -= 4
+    rows, columns = of.rows_and_columns
+    across = of.groups * ceil_divide(of.filters, filters) * of.n
+    down, right = (
+        (2, 2) if pooled else (1, 4) if columns >= 4 and rows * columns * across >= 4 * MANY_THREADS else (1, 1)
+    )
+    items = ceil_divide(rows, down) * ceil_divide(columns, right) * of.n
+    # Where there is little to do for many channels, threads share them.
+    parts = 1
+    while parts < 8 and 2 * parts <= of.channels and parts * items * across // of.n < MANY_THREADS:
+        parts *= 2
+    lanes = max(32, min(128, 256 // parts))
+    exchanged = filters * down * right * lanes * parts // 2
+    at_once = max(1, min(of.channels, (SHARED_BYTES * 3 // 4 // item_bytes) // (taps * filters)))
+    constants = {
+        "FILTERS": filters, "PLACES_DOWN": down, "PLACES_RIGHT": right, "POOLED": int(pooled is not None),
+        "SPREAD": int(spread != (1, 1)),
+    }  # fmt: skip
+    if window.kernel in UNROLLED:
+        constants |= {"KERNEL_HEIGHT": window.kernel[0], "KERNEL_WIDTH": window.kernel[1]}
+    kernel(xp, "correlate", "correlate", x.dtype, **constants)(
+        (ceil_divide(items, lanes), ceil_divide(of.filters, filters), of.groups), (lanes, parts),
+        x, weight, bias, y, winners, _structure(of, window, spread, relu, pooled), at_once,
+        shared=max(at_once * taps * filters, exchanged if parts > 1 else 0),
+    )  # fmt: skip
+
+
+def _filters(filters: int) -> int:
+    """How many filters a thread sums: 4, 8, 12 or 16, so that few are summed in vain."""
+    each = ceil_divide(filters, ceil_divide(filters, 16))
+    return 4 * ceil_divide(each, 4)
+
+
+def _steps(weight: Array, groups: int) -> tuple[int, int, int, int, int]:
+    filters, channels, rows, columns = weight.shape
+    return filters // groups * channels * rows * columns, channels * rows * columns, rows * columns, columns, 1
+
+
+def _structure(of: Sides, window: Window, spread: Pair, relu: bool, pooled: Pair | None) -> Array:
+    """Return the structure of the same name as in correlation.cuh."""
+    (top, _), (left, _) = window.padding
+    group, filter_, channel, row, column = of.steps
+    return structure(
+        n=of.n, channels=of.channels, height=of.size[0], width=of.size[1],
+        filters=of.filters, rows=of.rows_and_columns[0], columns=of.rows_and_columns[1],
+        kernel_height=window.kernel[0], kernel_width=window.kernel[1],
+        stride_down=window.strides[0], stride_right=window.strides[1],
+        dilation_down=window.dilation[0], dilation_right=window.dilation[1], top=top, left=left,
+        spread_down=spread[0], spread_right=spread[1],
+        group_step=group, filter_step=filter_, channel_step=channel, row_step=row, column_step=column,
+        relu=relu, pooled_rows=pooled[0] if pooled else 0, pooled_columns=pooled[1] if pooled else 0,
+    )  # fmt: skip

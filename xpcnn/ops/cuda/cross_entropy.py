@@ -1,0 +1,23 @@
+"""Softmax and cross-entropy in one kernel."""
+
+from __future__ import annotations
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.cuda.compiler import ceil_divide, kernel
+from xpcnn.ops.workspace import Workspace, to_batch_last
+
+
+def softmax_cross_entropy(
+    xp: ArrayModule, logits: Array, rows: Array, normalizer: Array | float
+) -> tuple[Array, Array, Array]:
+    """As :func:`xpcnn.ops.cross_entropy.softmax_cross_entropy`."""
+    n, classes = logits.shape
+    workspace = Workspace(xp)
+    logits, rows = to_batch_last(logits, workspace), xp.ascontiguousarray(rows)
+    divisor = xp.full((), normalizer, logits.dtype) if isinstance(normalizer, float) else normalizer
+    value, gradient, probabilities = xp.empty((), logits.dtype), workspace.like(logits), workspace.like(logits)
+    images = min(128, ceil_divide(n, 32) * 32)
+    kernel(xp, "cross_entropy", "softmax_cross_entropy", logits.dtype)(
+        (1,), (images, 8), logits, rows, divisor, value, gradient, probabilities, n, classes
+    )
+    return value, gradient, probabilities

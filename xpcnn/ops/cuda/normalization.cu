@@ -1,0 +1,97 @@
+// Batch normalisation. A channel is a row of `count` neighbouring numbers: every place of every image.
+
+#include "common.cuh"
+
+// Grid: (parts, channels). Each block leaves the mean of its part of a row, and the sum of squared distances from it.
+extern "C" __global__ void moments_of_parts(
+    const REAL *__restrict__ x, REAL *__restrict__ means, REAL *__restrict__ squares, int count)
+{
+    const int length = (count + gridDim.x - 1) / gridDim.x, first = blockIdx.x * length, last = min(first + length, count);
+    x += (size_t)blockIdx.y * count;
+    REAL sum = 0, distances = 0;
+    for (int i = first + threadIdx.x; i < last; i += blockDim.x) sum += x[i];
+    const REAL mean = block_sum(sum) / max(last - first, 1);
+    for (int i = first + threadIdx.x; i < last; i += blockDim.x) distances += (x[i] - mean) * (x[i] - mean);
+    distances = block_sum(distances);
+    if (threadIdx.x == 0) {
+        means[blockIdx.y * gridDim.x + blockIdx.x] = mean;
+        squares[blockIdx.y * gridDim.x + blockIdx.x] = distances;
+    }
+}
+
+// A thread for each channel puts its parts together (Chan, Golub and LeVeque, 1979).
+extern "C" __global__ void combine_moments(
+    const REAL *__restrict__ means, const REAL *__restrict__ squares, REAL *__restrict__ mean, REAL *__restrict__ square,
+    int channels, int parts, int count)
+{
+    const int channel = blockIdx.x * blockDim.x + threadIdx.x;
+    if (channel >= channels) return;
+    const int length = (count + parts - 1) / parts;
+    REAL total_mean = 0, total_squares = 0;
+    int counted = 0;
+    for (int part = 0; part < parts; part++) {
+        const int more = min(length, count - part * length);
+        if (more <= 0) break;
+        const REAL distance = means[channel * parts + part] - total_mean, share = REAL(more) / (counted + more);
+        total_mean += distance * share;
+        total_squares += squares[channel * parts + part] + distance * distance * counted * share;
+        counted += more;
+    }
+    mean[channel] = total_mean;
+    square[channel] = total_squares;
+}
+
+// Grid: (blocks of a row, channels).
+extern "C" __global__ void normalize(
+    const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ deviation,
+    const REAL *__restrict__ weight, const REAL *__restrict__ bias, REAL *__restrict__ y, int count)
+{
+    const int channel = blockIdx.y;
+    const REAL scale = weight[channel] / deviation[channel], middle = mean[channel], shift = bias[channel];
+    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x)
+        y[(size_t)channel * count + i] = (x[(size_t)channel * count + i] - middle) * scale + shift;
+}
+
+// Grid: (parts, channels). Each block leaves the sums of dy and of dy (x - mean) over its part of a row.
+extern "C" __global__ void gradient_sums_of_parts(
+    const REAL *__restrict__ dy, const REAL *__restrict__ x, const REAL *__restrict__ mean, REAL *__restrict__ parts, int count)
+{
+    const int length = (count + gridDim.x - 1) / gridDim.x, first = blockIdx.x * length, last = min(first + length, count);
+    const size_t row = (size_t)blockIdx.y * count;
+    const REAL middle = mean[blockIdx.y];
+    REAL sum = 0, products = 0;
+    for (int i = first + threadIdx.x; i < last; i += blockDim.x) {
+        sum += dy[row + i];
+        products += dy[row + i] * (x[row + i] - middle);
+    }
+    sum = block_sum(sum);
+    products = block_sum(products);
+    if (threadIdx.x == 0) {
+        parts[blockIdx.x * 2 * gridDim.y + blockIdx.y] = sum;
+        parts[blockIdx.x * 2 * gridDim.y + gridDim.y + blockIdx.y] = products;
+    }
+}
+
+// Adds up parts of `size` numbers each, in order.
+extern "C" __global__ void add_parts(const REAL *__restrict__ parts, REAL *__restrict__ total, int count, int size)
+{
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= size) return;
+    REAL sum = 0;
+    for (int part = 0; part < count; part++) sum += parts[part * size + i];
+    total[i] = sum;
+}
+
+// Grid: (blocks of a row, channels). sums: of dy and of dy (x - mean), over the whole batch of `samples` numbers a channel.
+extern "C" __global__ void normalize_backward(
+    const REAL *__restrict__ dy, const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ sums,
+    const REAL *__restrict__ deviation, const REAL *__restrict__ weight, REAL *__restrict__ dx, int count, REAL samples)
+{
+    const int channel = blockIdx.y;
+    const REAL wide = deviation[channel], scale = weight[channel] / wide, middle = mean[channel];
+    const REAL shift = sums[channel] / samples, slope = sums[gridDim.y + channel] / (wide * wide) / samples;
+    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
+        const size_t cell = (size_t)channel * count + i;
+        dx[cell] = (dy[cell] - ((x[cell] - middle) * slope + shift)) * scale;
+    }
+}

@@ -1,0 +1,84 @@
+"""Pooling by one kernel forward and one backward."""
+
+from __future__ import annotations
+
+import math
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.cuda.compiler import Kernel, c_name, check_size, kernel, structure
+from xpcnn.ops.pooling import Backward
+from xpcnn.ops.window import Pair, Window
+from xpcnn.ops.workspace import Workspace, to_batch_last
+
+
+def extreme_pool(
+    xp: ArrayModule, x: Array, window: Window, workspace: Workspace, *, largest: bool, training: bool = True
+) -> tuple[Array, Backward]:
+    """As :func:`xpcnn.ops.pooling.extreme_pool`."""
+    size = (x.shape[2], x.shape[3])
+    y, winners = pooled(xp, x, None, window, workspace, largest=largest, relu=False, training=training)
+    return y, lambda dy: unpooled(xp, dy, y, winners, window, size, workspace, relu=False)
+
+
+def pooled(
+    xp: ArrayModule,
+    x: Array,
+    bias: Array | None,
+    window: Window,
+    workspace: Workspace,
+    *,
+    largest: bool,
+    relu: bool,
+    training: bool,
+) -> tuple[Array, Array | None]:
+    """Return the largest (or smallest) cell of each window, plus the bias, cut off below 0; and which it was."""
+    x = to_batch_last(x, workspace)
+    n, channels, height, width = x.shape
+    y = workspace.batch_last((n, channels, *window.output_size(height, width)), x.dtype)
+    winners = workspace.batch_last(y.shape, _dtype(xp, window)) if training else None
+    check_size(x, y)
+    of = _structure(window, x.shape, y.shape, largest, relu)
+    _kernel(xp, "pool", window, x.dtype).for_each(y.size, x, bias, y, winners, of)
+    return y, winners
+
+
+def unpooled(
+    xp: ArrayModule,
+    dy: Array,
+    y: Array,
+    winners: Array | None,
+    window: Window,
+    size: Pair,
+    workspace: Workspace,
+    *,
+    relu: bool,
+) -> Array:
+    """Return the gradient of images of a size; raise RuntimeError where no winners were kept."""
+    if winners is None:
+        raise RuntimeError("This pooling ran without training=True, so it has no backward pass.")
+    dy = to_batch_last(dy, workspace)
+    dx = workspace.batch_last((*dy.shape[:2], *size), dy.dtype)
+    of = _structure(window, dx.shape, dy.shape, True, relu)
+    _kernel(xp, "unpool", window, dy.dtype).for_each(dx.size, dy, y, winners, dx, of)
+    return dx
+
+
+def _dtype(xp: ArrayModule, window: Window) -> type:
+    """The smallest type that numbers the cells of a window."""
+    cells = math.prod(window.kernel)
+    return xp.uint8 if cells <= 2**8 else xp.uint16 if cells <= 2**16 else xp.uint32  # type: ignore[no-any-return]
+
+
+def _kernel(xp: ArrayModule, name: str, window: Window, dtype: type) -> Kernel:
+    return kernel(xp, "pooling", name, dtype, WINNER=c_name(_dtype(xp, window)))
+
+
+def _structure(window: Window, x: tuple[int, ...], y: tuple[int, ...], largest: bool, relu: bool) -> Array:
+    """Return the structure of the same name as in pooling.cu."""
+    (top, _), (left, _) = window.padding
+    return structure(
+        n=x[0], channels=x[1], height=x[2], width=x[3], rows=y[2], columns=y[3],
+        pool_height=window.kernel[0], pool_width=window.kernel[1],
+        stride_down=window.strides[0], stride_right=window.strides[1], top=top, left=left,
+        largest=largest, relu=relu,
+    )  # fmt: skip
