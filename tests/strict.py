@@ -96,6 +96,7 @@ def _run(function, args, keywords, out=None):
 
 
 def _is_view(result, args):
+    result, args = unwatched(result), unwatched([*args])
     return isinstance(result, np.ndarray) and any(
         np.may_share_memory(result, a) for a in args if isinstance(a, np.ndarray)
     )

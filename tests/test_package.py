@@ -92,6 +92,7 @@ FLOORS = {
     "xpcnn.backend": 1,
     "xpcnn.draws": 1,
     "xpcnn.files": 1,
+    "xpcnn.graphs": 1,
     "xpcnn.recording": 1,
     "xpcnn.registry": 1,
     "xpcnn.ops": 2,

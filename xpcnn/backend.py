@@ -98,6 +98,11 @@ def has_kernels(xp: ArrayModule) -> bool:
     return not is_host(xp) and hasattr(xp, "RawModule")
 
 
+def has_graphs(xp: ArrayModule) -> bool:
+    """Whether ``xp`` captures CUDA graphs."""
+    return not is_host(xp) and hasattr(xp, "cuda")
+
+
 def to_host(array: Array) -> numpy.ndarray[Any, Any]:
     """Copy a device array to a NumPy array; a NumPy array is returned as it is."""
     return array if isinstance(array, numpy.ndarray) else array.get()

@@ -1,0 +1,80 @@
+"""Work on a device that is captured once, as a CUDA graph, and then launched as a whole."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+from xpcnn.backend import ArrayModule
+
+T = TypeVar("T")
+
+#: Calls before the capture, in which kernels are compiled and the pool gets all the memory that one call needs.
+WARM_UPS = 2
+
+
+class Captured(Generic[T]):
+    """A function that always works on the same device arrays: its third call is captured, and later ones launch that.
+
+    What the function returns lies in memory that the next call uses again. It must not read anything back, nor depend
+    on numbers of the host that change: those are baked into the graph. Where it can't be captured, a warning says so
+    once, and it is called every time. Use it inside :func:`own_stream`.
+    """
+
+    def __init__(self, xp: ArrayModule, function: Callable[[], T]) -> None:
+        self._xp = xp
+        self._function = function
+        self._calls = 0
+        self._graph: Any = None
+        self._result: T
+        #: Nobody else may get the memory that launches of the graph write into.
+        self._pool = xp.cuda.MemoryPool()
+
+    def __call__(self) -> T:
+        """Do the work, in whichever way, and return what the function did."""
+        self._calls += 1
+        if self._graph is not None:
+            self._graph.launch(self._xp.cuda.get_current_stream())
+            return self._result
+        with self._xp.cuda.using_allocator(self._pool.malloc):
+            if self._calls != WARM_UPS + 1:
+                return self._function()
+            try:
+                self._graph, self._result = self._capture()
+            except Exception as error:  # CuPy raises many kinds where something can't be captured
+                warnings.warn(
+                    f"This step can't be captured as a CUDA graph ({_first_line(error)}), so its kernels are launched "
+                    "one by one, which takes longer.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                return self._function()
+        self._graph.launch(self._xp.cuda.get_current_stream())
+        return self._result
+
+    def _capture(self) -> tuple[Any, T]:
+        stream = self._xp.cuda.get_current_stream()
+        stream.begin_capture()
+        try:
+            result = self._function()
+        finally:
+            graph = stream.end_capture()
+        return graph, result
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def own_stream(xp: ArrayModule) -> Iterator[None]:
+    """Work on a stream of one's own, as a capture must; what was begun before is waited for, and at the end this is."""
+    xp.cuda.get_current_stream().synchronize()
+    stream = xp.cuda.Stream(non_blocking=True)
+    with stream:
+        try:
+            yield
+        finally:
+            stream.synchronize()
