@@ -36,9 +36,9 @@ class Loss(Named):
         rows, labels = encode(y, width, dtype)
         self._check_rows(rows)
         if sample_weight is None:
-            return Targets(rows, labels, None, float(len(rows) * width))
+            return Targets(rows, labels, None, np.full(len(rows), float(width)))
         weights = check_weights(sample_weight, len(rows))
-        return Targets(rows, labels, weights.astype(dtype)[:, None], float(weights.sum() * width))
+        return Targets(rows, labels, weights.astype(dtype)[:, None], weights * width)
 
     def terms(self, n: int, width: int) -> int:
         """Return how many terms the mean over n samples has."""
@@ -127,7 +127,7 @@ class CrossEntropy(Loss):
             weights = check_weights(sample_weight, len(rows))
             shares = shares * weights
             smooth = smooth * weights.astype(dtype)[:, None]
-        return Targets(smooth.astype(dtype, copy=False), labels, None, float(shares.sum()))
+        return Targets(smooth.astype(dtype, copy=False), labels, None, shares)
 
     def evaluate(
         self,

@@ -16,13 +16,18 @@ class Targets:
 
     rows: (n, width), what the loss compares the outputs with; labels: (n,) int64, the class of each row, or
     None where the targets are not classes; weights: (n, 1), what each row's share is multiplied by, or None;
-    normalizer: what the sum over the whole batch is divided by, 0 where nothing in it has weight.
+    shares: (n,) float64, what each row adds to the normalizer.
     """
 
     rows: HostArray
     labels: HostArray | None
     weights: HostArray | None
-    normalizer: float
+    shares: HostArray
+
+    @property
+    def normalizer(self) -> float:
+        """What the sum over the whole batch is divided by, 0 where nothing in it has weight."""
+        return float(self.shares.sum())
 
 
 def encode(y: Any, width: int, dtype: Any = np.float32) -> tuple[HostArray, HostArray | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,9 +15,38 @@ NAMES = ("none", "light", "microscopy")
 
 #: Called with images (n, channels, h, w), the seed, the epoch and the images' indices in the set (n,).
 Augmentation: TypeAlias = Callable[[NDArray[Any], int, int, NDArray[np.integer[Any]]], NDArray[Any]]
+Indices: TypeAlias = NDArray[np.integer[Any]]
 
 
-def augment(name: str) -> Augmentation | None:
+@dataclass(frozen=True)
+class Placing:
+    """An augmentation that lays images differently and makes no new pixels, so that any backend can do it.
+
+    places: gives, for the images' (height, width), seed, epoch and indices (n,), an int32 array (n, 5): whether rows
+    and columns are exchanged, whether each is then reversed, and by how many rows and columns the image is shifted,
+    its edge repeated. Cell (r, c) of the result is the cell to which r and c are led by these, in this order.
+    """
+
+    places: Callable[[tuple[int, int], int, int, Indices], NDArray[np.int32]]
+
+    def __call__(self, images: NDArray[Any], seed: int, epoch: int, indices: Indices) -> NDArray[Any]:
+        """Return the images laid anew, once for all that are laid in the same way."""
+        height, width = images.shape[2:]
+        places = self.places((height, width), seed, epoch, indices)
+        reach = int(np.abs(places[:, 3:]).max(initial=0))
+        padded = np.pad(images, ((0, 0), (0, 0), (reach, reach), (reach, reach)), mode="edge") if reach else images
+        result = np.empty_like(images)
+        for place in np.unique(places, axis=0):
+            rows = np.flatnonzero((places == place).all(axis=1))
+            exchanged, up, left, down, right = place.tolist()
+            down, right = reach + down, reach + right
+            laid = padded[rows, :, down : down + height, right : right + width]
+            laid = laid[..., :: -1 if up else 1, :: -1 if left else 1]
+            result[rows] = laid.swapaxes(2, 3) if exchanged else laid
+        return result
+
+
+def augment(name: str) -> Placing | None:
     """Return the augmentation of that name, or None for "none".
 
     "light": left-right flips, and shifts by up to 1/16 of the side, the edge repeated. "microscopy": flips
@@ -31,7 +61,7 @@ def augment(name: str) -> Augmentation | None:
     """
     if name not in NAMES:
         raise ValueError(f"There is no augmentation {name!r}. Use one of: {', '.join(NAMES)}.")
-    return {"none": None, "light": _light, "microscopy": _microscopy}[name]
+    return {"none": None, "light": Placing(_light), "microscopy": Placing(_microscopy)}[name]
 
 
 def _words(seed: int, epoch: int, indices: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
@@ -53,44 +83,19 @@ def _below(bound: int, bits: NDArray[np.uint64]) -> NDArray[np.int64]:
     return (((bits & np.uint64(0xFFFF)) * np.uint64(bound)) >> np.uint64(16)).astype(np.int64)
 
 
-def _in_groups(
-    images: NDArray[Any],
-    codes: NDArray[np.int64],
-    transform: Callable[[NDArray[np.int64], int], NDArray[Any]],
-) -> NDArray[Any]:
-    """Fill an array like ``images`` with transform(rows, code), once for all rows of the same code."""
-    result = np.empty_like(images)
-    for code in np.unique(codes).tolist():
-        rows = np.flatnonzero(codes == code)
-        result[rows] = transform(rows, code)
-    return result
-
-
-def _light(images: NDArray[Any], seed: int, epoch: int, indices: NDArray[np.integer[Any]]) -> NDArray[Any]:
-    height, width = images.shape[2:]
-    reach_down, reach_right = height // 16, width // 16
-    downs, rights = 2 * reach_down + 1, 2 * reach_right + 1
+def _light(size: tuple[int, int], seed: int, epoch: int, indices: Indices) -> NDArray[np.int32]:
+    reach_down, reach_right = size[0] // 16, size[1] // 16
     words = _words(seed, epoch, indices)
-    down, right = _below(downs, words), _below(rights, words >> np.uint64(16))
-    codes = ((words >> np.uint64(63)).astype(np.int64) * downs + down) * rights + right
-    padding = ((0, 0), (0, 0), (reach_down, reach_down), (reach_right, reach_right))
-    padded = np.pad(images, padding, mode="edge")
-
-    def flip_and_shift(rows: NDArray[np.int64], code: int) -> NDArray[Any]:
-        flip_and_down, right = divmod(code, rights)
-        flip, down = divmod(flip_and_down, downs)
-        shifted = padded[rows, :, down : down + height, right : right + width]
-        return shifted[..., ::-1] if flip else shifted
-
-    return _in_groups(images, codes, flip_and_shift)
+    places = np.zeros((len(words), 5), np.int32)
+    places[:, 2] = words >> np.uint64(63)
+    places[:, 3] = _below(2 * reach_down + 1, words) - reach_down
+    places[:, 4] = _below(2 * reach_right + 1, words >> np.uint64(16)) - reach_right
+    return places
 
 
-def _microscopy(images: NDArray[Any], seed: int, epoch: int, indices: NDArray[np.integer[Any]]) -> NDArray[Any]:
-    # Two flips and the swap of the axes make all eight ways to lay a square, each once.
-    choices = 8 if images.shape[2] == images.shape[3] else 4
-
-    def flip_and_turn(rows: NDArray[np.int64], code: int) -> NDArray[Any]:
-        flipped = images[rows][:, :, :: -1 if code & 1 else 1, :: -1 if code & 2 else 1]
-        return flipped.swapaxes(2, 3) if code & 4 else flipped
-
-    return _in_groups(images, _below(choices, _words(seed, epoch, indices)), flip_and_turn)
+def _microscopy(size: tuple[int, int], seed: int, epoch: int, indices: Indices) -> NDArray[np.int32]:
+    # Two flips and the exchange of the axes make all eight ways to lay a square, each once.
+    code = _below(8 if size[0] == size[1] else 4, _words(seed, epoch, indices))
+    places = np.zeros((len(code), 5), np.int32)
+    places[:, 0], places[:, 1], places[:, 2] = code >> 2, code & 1, code >> 1 & 1
+    return places

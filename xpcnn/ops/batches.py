@@ -1,0 +1,43 @@
+"""Batches taken from a set of images that lies where the network computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.fused import fused
+from xpcnn.ops.workspace import Workspace
+
+
+@fused
+def gather(
+    xp: ArrayModule,
+    images: Array,
+    indices: Array,
+    places: Array | None,
+    mean: Array | None,
+    deviation: Array | None,
+    dtype: Any,
+    workspace: Workspace,
+) -> Array:
+    """Return some images of a set, laid anew and normalised: (x - mean) / deviation.
+
+    images: (any, channels, height, width), of uint8 or floats; indices: int32 (n,); places: int32 (n, 5), as of
+    :class:`xpcnn.data.augmentation.Placing`, or None; mean, deviation: (channels,), or None for both.
+    """
+    _, channels, height, width = images.shape
+    x = workspace.batch_last((len(indices), channels, height, width), dtype)
+    if places is None:
+        x[...] = xp.take(images, indices, axis=0)
+    else:
+        exchanged, up, left, down, right = (places[:, i, None, None] for i in range(5))
+        row, column = xp.arange(height)[:, None], xp.arange(width)[None, :]
+        row, column = xp.where(exchanged != 0, column, row), xp.where(exchanged != 0, row, column)
+        row = xp.clip(xp.where(up != 0, height - 1 - row, row) + down, 0, height - 1)
+        column = xp.clip(xp.where(left != 0, width - 1 - column, column) + right, 0, width - 1)
+        plane = (indices[:, None] * channels + xp.arange(channels))[:, :, None, None]
+        x[...] = xp.take(images.reshape(-1), plane * (height * width) + (row * width + column)[:, None])
+    if mean is not None:
+        x -= mean[:, None, None]
+        x /= deviation[:, None, None]  # type: ignore[index]
+    return x
