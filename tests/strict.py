@@ -10,6 +10,7 @@ computes nothing; launching the graph does it again on the same memory.
 """
 
 import contextlib
+import threading
 import weakref
 from dataclasses import dataclass
 from functools import partialmethod
@@ -57,6 +58,8 @@ def forbid():
 
 
 def _note(kind, what):
+    if _of_thread.captures and kind in ("waits", "transfers"):
+        raise ForbiddenError(f"{what} makes host and device meet, which a capture does not allow.")
     for counts in _listening:
         if counts.forbidding and kind in ("waits", "transfers"):
             raise ForbiddenError(f"{what} makes host and device meet, which is forbidden here.")
@@ -139,7 +142,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
         self._array = root = unwatched(host)
         while isinstance(root.base, np.ndarray):
             root = root.base
-        _memory[id(root)] = root
+        if id(root) not in _memory:
+            _memory[id(root)] = _of_thread.memory[id(root)] = root
 
     @property
     def _host(self):
@@ -222,9 +226,17 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
         self._host.fill(_unwrap(value))
 
 
-#: All memory of the device that is still in use.
-_memory: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
-_streams = []
+_memory = weakref.WeakValueDictionary()
+
+
+class _OfThread(threading.local):
+    """The memory that a thread has made on the device and still uses, its streams, and whether one of them captures."""
+
+    def __init__(self):
+        self.memory, self.streams, self.captures = weakref.WeakValueDictionary(), [], False
+
+
+_of_thread = _OfThread()
 
 
 class Stream:
@@ -234,11 +246,11 @@ class Stream:
         self.null, self.non_blocking, self._recording = null, non_blocking, None
 
     def __enter__(self):
-        _streams.append(self)
+        _of_thread.streams.append(self)
         return self
 
     def __exit__(self, *_):
-        _streams.remove(self)
+        _of_thread.streams.remove(self)
 
     def synchronize(self):
         _note("waits", "synchronize()")
@@ -249,15 +261,14 @@ class Stream:
     def begin_capture(self):
         if self.null:
             raise RuntimeError("cannot capture on the default (legacy) stream")
-        self._before = {key: (array, array.copy()) for key, array in _memory.items()}
-        self._recording, self._forbidding = Recording(), forbid()
-        self._forbidding.__enter__()
+        self._before = {key: (array, array.copy()) for key, array in _of_thread.memory.items()}
+        self._recording, _of_thread.captures = Recording(), True
         self._recording.__enter__()
 
     def end_capture(self):
         self._recording.__exit__(None, None, None)
-        self._forbidding.__exit__(None, None, None)
-        for array in _memory.values():
+        _of_thread.captures = False
+        for array in [array for array in _of_thread.memory.values() if array.flags.writeable]:
             _, before = self._before.get(id(array), (None, None))
             array.flat[...] = (np.nan if array.dtype.kind == "f" else 0) if before is None else before.flat
         graph, self._recording, self._before = Graph(self._recording), None, None
@@ -277,7 +288,7 @@ class Graph:
 
 
 def _current_stream():
-    return _streams[-1] if _streams else Stream(null=True)
+    return _of_thread.streams[-1] if _of_thread.streams else Stream(null=True)
 
 
 class MemoryPool:

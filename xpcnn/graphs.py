@@ -25,7 +25,7 @@ class Captured(Generic[T]):
 
     def __init__(self, xp: ArrayModule, function: Callable[[], T]) -> None:
         self._xp = xp
-        self._function = function
+        self.function = function
         self._calls = 0
         self._graph: Any = None
         self._result: T
@@ -40,7 +40,7 @@ class Captured(Generic[T]):
             return self._result
         with self._xp.cuda.using_allocator(self._pool.malloc):
             if self._calls != WARM_UPS + 1:
-                return self._function()
+                return self.function()
             try:
                 self._graph, self._result = self._capture()
             except Exception as error:  # CuPy raises many kinds where something can't be captured
@@ -50,7 +50,7 @@ class Captured(Generic[T]):
                     RuntimeWarning,
                     stacklevel=2,
                 )
-                return self._function()
+                return self.function()
         self._graph.launch(self._xp.cuda.get_current_stream())
         return self._result
 
@@ -58,7 +58,7 @@ class Captured(Generic[T]):
         stream = self._xp.cuda.get_current_stream()
         stream.begin_capture()
         try:
-            result = self._function()
+            result = self.function()
         finally:
             graph = stream.end_capture()
         return graph, result

@@ -30,8 +30,9 @@ from xpcnn.targets import Targets
 from xpcnn.training import evaluation
 from xpcnn.training.callbacks import Callback
 from xpcnn.training.history import History
-from xpcnn.training.loop import Fit, Samples
+from xpcnn.training.loop import Fit
 from xpcnn.training.shards import Runner
+from xpcnn.training.steps import Samples
 
 HostArray = np.ndarray[Any, Any]
 
@@ -205,12 +206,11 @@ class Sequential:
             first_epoch=self.epochs,
         )
         return fit.run(
-            Samples(x, y, weights, rows),
+            Samples(x, y, weights, rows, augmentation_of(augment) if isinstance(augment, str) else augment),
             epochs=epochs,
             batch_size=batch_size,
             shuffle=shuffle,
             validate=validate,
-            augment=augmentation_of(augment) if isinstance(augment, str) else augment,
             shards=shards,
             threads=threads,
             callbacks=callbacks,

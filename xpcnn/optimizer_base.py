@@ -55,8 +55,12 @@ class Optimizer(Named):
     @property
     def rate(self) -> float:
         """The learning rate of the next update."""
+        return self.rate_at(self.step)
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of the update that follows ``step`` others."""
         rate = self.learning_rate
-        return float(rate(self.step) if isinstance(rate, Schedule) else rate)
+        return float(rate(step) if isinstance(rate, Schedule) else rate)
 
     def build(self, xp: ArrayModule, parameters: Array) -> None:
         """Make the state for flat parameters, an array of ``xp``; one that fits is kept, else it starts anew.
@@ -117,9 +121,9 @@ class Optimizer(Named):
         for name, moment in built.items():
             moment[...] = self._xp.asarray(arrays[name].astype(moment.dtype))  # type: ignore[union-attr]
 
-    def scalars(self) -> tuple[float, ...]:
-        """Return the numbers of the next update that change from one to the next: the learning rate, most often."""
-        return (self.rate,)
+    def scalars(self, step: int) -> tuple[float, ...]:
+        """Return the numbers that change from update to update, for that after ``step`` others: the learning rate."""
+        return (self.rate_at(step),)
 
     def update(self, parameters: Array, gradient: Array, segments: Sequence[tuple[slice, bool]]) -> None:
         """Do one update of the parameters in place.
@@ -129,7 +133,7 @@ class Optimizer(Named):
         it is and does not count towards the gradient's norm. Nothing is read back from a device. Raises
         RuntimeError before :meth:`build`.
         """
-        self.apply(parameters, gradient, segments, self.scalars())
+        self.apply(parameters, gradient, segments, self.scalars(self.step))
         self.step += 1
         if self.step % FLUSH_EVERY == 0 and is_host(self._xp):  # a device is as fast with subnormal numbers
             for moment in self.moments.values():

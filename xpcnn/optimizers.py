@@ -83,9 +83,9 @@ class RMSprop(Optimizer):
         square += scratch
         step(xp, p, g, square, rate, self.epsilon / math.sqrt(1 - self.decay), scratch)
 
-    def scalars(self) -> tuple[float, ...]:
+    def scalars(self, step: int) -> tuple[float, ...]:
         """Return the rate, for the moment as it is kept."""
-        return (self.rate / math.sqrt(1 - self.decay),)
+        return (self.rate_at(step) / math.sqrt(1 - self.decay),)
 
 
 class Adagrad(Optimizer):
@@ -143,13 +143,17 @@ class Adam(Optimizer):
         decays = decay and self.weight_decay > 0
         adam(xp, p, g, mean, square, scalars, scratch, beta1=self.beta1, beta2=self.beta2, decays=decays)
 
-    def scalars(self) -> tuple[float, ...]:
+    def scalars(self, step: int) -> tuple[float, ...]:
         """Return rate and epsilon, for the moments as they are kept, and what decaying weights are multiplied by."""
-        t = self.step + 1
+        t = step + 1
         # v' = square * lacks^2 and m' = mean * (1 - beta1) / (1 - beta1^t).
         lacks = math.sqrt((1 - self.beta2) / (1 - self.beta2**t))
-        rate, keep = self.rate, 1.0 - self.rate * self.weight_decay
-        return rate * (1 - self.beta1) / (1 - self.beta1**t) / lacks, self.epsilon / lacks, keep
+        rate = self.rate_at(step)
+        return (
+            rate * (1 - self.beta1) / (1 - self.beta1**t) / lacks,
+            self.epsilon / lacks,
+            1.0 - rate * self.weight_decay,
+        )
 
 
 class AdamW(Adam):

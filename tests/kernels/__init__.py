@@ -56,10 +56,9 @@ class RawKernel:
         pointers = (ctypes.c_void_p * len(held))(*(array.ctypes.data for array in held))
         three = ctypes.c_uint * 3
 
-        def launch():
+        def launch(kept=(held, args)):  # what the pointers lead to lives as long as the launch may be repeated
             self._launch(three(*grid), three(*block), pointers)
 
-        held.extend(args)  # what the pointers lead to lives as long as the launch may be repeated
         strict.launch(self.name, launch)
 
     def _held(self, argument, size, place):

@@ -13,6 +13,7 @@ from xpcnn.backend import Array, to_host
 from xpcnn.layers import Context
 from xpcnn.ops.workspace import Workspace
 from xpcnn.registry import whole
+from xpcnn.training.steps import Failure
 
 if TYPE_CHECKING:
     from xpcnn.training.loop import Fit
@@ -208,31 +209,43 @@ class EvaluateEvery(Callback):
 
 
 class StopOnNaN(Callback):
-    """Raise FloatingPointError as soon as loss or gradient is NaN or infinite, before the weights are changed.
+    """Raise FloatingPointError where loss or gradient is NaN or infinite, before the weights are changed.
 
     The message names the step and the first layer whose output, computed again as in prediction, or the last whose
-    gradient is not finite.
+    gradient is not finite. A device, which is not waited for, is asked every ``steps`` steps and when an epoch ends; it
+    changes no weights from that step on.
     """
+
+    def __init__(self, steps: int = 50) -> None:
+        self.steps = whole("steps", steps, 1)
 
     def on_gradient(self, fit: Fit) -> None:
         """Look at the loss and at the sum of the gradient, one number each."""
-        total = fit.result.loss + fit.result.gradient.sum()
-        if math.isfinite(float(total)):
-            return
-        x, _ = fit.batch
-        xp = fit.network.xp
-        outputs = fit.network.activations(xp.asarray(x), Context(Workspace(xp)))
-        guilty = next((name for name, y in outputs.items() if not _finite(y)), None)
-        what = f"the output of {guilty!r}" if guilty else "the loss"
-        if guilty is None and math.isfinite(float(fit.result.loss)):
-            views = fit.network.layout.views(fit.result.gradient)
-            wrong = [name for name, gradient in views.items() if not _finite(gradient)]
-            what = f"the gradient of {wrong[-1]!r}" if wrong else "the gradient's sum"
-        raise FloatingPointError(
-            f"Step {fit.step + 1}, epoch {fit.epoch + 1}: {what} is not finite; loss {float(fit.result.loss):g}. "
-            f"The weights are those before this step. Use a smaller learning rate than {fit.optimizer.rate:g}, "
-            "clip_norm, or look for extreme values in the images."
-        )
+        if not math.isfinite(float(fit.result.loss + fit.result.gradient.sum())):
+            raise _not_finite(fit, Failure(fit.step, float(fit.result.loss), fit.batch[0], fit.result.gradient))
+
+    def on_step_end(self, fit: Fit) -> None:
+        """Ask a device whether a step has failed."""
+        failure = fit.failure() if fit.ends_epoch or fit.step % self.steps == 0 else None
+        if failure is not None:
+            raise _not_finite(fit, failure)
+
+
+def _not_finite(fit: Fit, failure: Failure) -> FloatingPointError:
+    """Return the error that says which step failed and what in it was not finite."""
+    xp = fit.network.xp
+    outputs = fit.network.activations(xp.asarray(failure.x), Context(Workspace(xp)))
+    guilty = next((name for name, y in outputs.items() if not _finite(y)), None)
+    what = f"the output of {guilty!r}" if guilty else "the loss"
+    if guilty is None and math.isfinite(failure.loss):
+        views = {} if failure.gradient is None else fit.network.layout.views(failure.gradient)
+        wrong = [name for name, gradient in views.items() if not _finite(gradient)]
+        what = f"the gradient of {wrong[-1]!r}" if wrong else "the gradient's sum"
+    return FloatingPointError(
+        f"Step {failure.step + 1}, epoch {fit.epoch + 1}: {what} is not finite; loss {failure.loss:g}. "
+        f"The weights are those before this step. Use a smaller learning rate than {fit.optimizer.rate:g}, "
+        "clip_norm, or look for extreme values in the images."
+    )
 
 
 def _finite(array: Array) -> bool:

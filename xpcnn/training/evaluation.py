@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from xpcnn.backend import has_graphs
 from xpcnn.losses import Loss
 from xpcnn.metrics import Metric, with_targets
-from xpcnn.network import Network
+from xpcnn.network import Network, Program
 from xpcnn.registry import whole
+from xpcnn.training.device import DevicePrediction
 from xpcnn.training.shards import Runner
 
 HostArray = np.ndarray[Any, Any]
+#: Writes the output of a program for a batch into an array: run(x, program, y).
+Run: TypeAlias = Callable[[HostArray, Program, HostArray], None]
 
 
 def infer(
@@ -26,12 +32,23 @@ def infer(
     """Return the output for all of x, (n, …), on the host; for a ``loss``, of the program that it wants."""
     n, batch_size = len(x), whole("batch_size", batch_size, 1)
     y = np.empty((n, *network.output_shape), dtype=network.dtype)
-    with Runner(network, min(batch_size, n), None, threads) as runner:
-        runner.prepare_inference()
+    with _running(network, min(batch_size, n), threads) as run:
         for start in range(0, n, batch_size):
             rows = slice(start, min(start + batch_size, n))
-            runner.infer(np.asarray(x[rows], dtype=network.dtype), network.program(loss), y[rows])
+            run(np.asarray(x[rows], dtype=network.dtype), network.program(loss), y[rows])
     return y
+
+
+@contextmanager
+def _running(network: Network, batch_size: int, threads: int | None) -> Iterator[Run]:
+    """Lend what predicts a batch, with what an earlier run has left."""
+    if has_graphs(network.xp):
+        with network.lent("device", functools.partial(DevicePrediction, network.xp)) as prediction, prediction:
+            yield functools.partial(prediction.infer, network)
+    else:
+        with Runner(network, batch_size, None, threads) as runner:
+            runner.prepare_inference()
+            yield runner.infer
 
 
 def evaluate(

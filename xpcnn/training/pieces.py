@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from xpcnn.network import Pass
 
 T = TypeVar("T")
 
@@ -28,3 +30,13 @@ def add_tree(parts: Sequence[T], combine: Callable[[T, T], T]) -> T:
         pairs = [combine(a, b) for a, b in zip(level[::2], level[1::2], strict=False)]
         level = pairs + level[len(pairs) * 2 :]
     return level[0]
+
+
+def whole_pass(run: Pass) -> Any:
+    """Make the pass of a batch that is one piece: what it brings to a meeting is all there is."""
+    brought: Any = None
+    while True:
+        try:
+            brought = run.send(brought).part
+        except StopIteration as end:
+            return end.value

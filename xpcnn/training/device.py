@@ -1,0 +1,274 @@
+"""Steps and predictions on a device, each captured as one CUDA graph for every size of batch."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Hashable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpcnn.backend import Array, ArrayModule, to_host
+from xpcnn.data.augmentation import Placing
+from xpcnn.data.preprocessing import Normalized
+from xpcnn.graphs import Captured, own_stream
+from xpcnn.layers import Context
+from xpcnn.metrics import with_targets
+from xpcnn.network import Network, Program
+from xpcnn.ops.batches import gather
+from xpcnn.ops.workspace import Workspace
+from xpcnn.training.pieces import whole_pass
+from xpcnn.training.shards import StepResult
+from xpcnn.training.steps import Failure, Figures, Samples, Steps
+
+if TYPE_CHECKING:
+    from xpcnn.training.loop import Fit
+
+HostArray = np.ndarray[Any, Any]
+
+#: Images stay on the device if they take no more than this part of the memory that is free there.
+PART_FOR_IMAGES = 0.5
+#: Graphs of the latest kinds of batch only, since each keeps the memory of a step.
+MOST_KINDS = 4
+
+
+class DeviceSteps(Steps):
+    """Steps that the host only starts: what they work on, and everything they count, lies on the device.
+
+    Images that fit are kept there as they are, gathered, augmented and normalised; others are sent batch by batch. The
+    batch is taken whole. guarded: from the first step on whose loss or gradient is not finite, nothing is updated.
+    """
+
+    def __init__(self, fit: Fit, samples: Samples, batch_size: int, guarded: bool) -> None:
+        super().__init__(fit, samples)
+        network = fit.network
+        xp, dtype, rows = network.xp, network.dtype, samples.rows
+        network.plan_training(fit.loss)
+        self._batch_size, self._guarded = batch_size, guarded
+        self._steps_per_epoch = -(-len(rows) // batch_size)
+        self._learns_as_ours = network.knows(fit.loss, fit.optimizer, *fit.metrics)
+        self._captured: dict[Hashable, Captured[StepResult]] = {}
+        self._sent: dict[int, Array] = {}
+        self._workspace = Workspace(xp)
+        self._gradient = xp.zeros(network.layout.size, dtype=dtype)
+        self._views = network.layout.layer_views(self._gradient)
+
+        weights = None if samples.weights is None else samples.weights[rows]
+        y, width = samples.y[rows], network.output_shape[0]
+        targets = fit.loss.prepare(y, width, weights, dtype)
+        self._shares = targets.shares
+        self._rows = xp.asarray(targets.rows)
+        self._weights = None if targets.weights is None else xp.asarray(targets.weights)
+        self._expected = [xp.asarray(expected) for _, expected in with_targets(fit.metrics, targets, y, width)]
+
+        self._order = xp.zeros(len(rows), dtype=np.int32)
+        self._place_images(samples)
+        #: The number of the next step, in the epoch and in all.
+        self._number, self._step = xp.zeros(1, dtype=np.int32), xp.zeros(1, dtype=np.uint64)
+        #: For each step of the epoch the normalizer of its batch, and the optimiser's scalars.
+        self._table = xp.zeros((self._steps_per_epoch, 1 + len(fit.optimizer.scalars(0))), dtype=dtype)
+        self._numbers = xp.arange(self._steps_per_epoch, dtype=np.int32)
+        self._losses = xp.zeros(self._steps_per_epoch, dtype=dtype)
+        self._sums: list[Array] | None = None
+        #: The number of the first step that failed, in all; below 0 where none has.
+        self._failed = xp.full(1, -1, dtype=np.int64)
+        self._failure: Failure | None = None
+
+    def _place_images(self, samples: Samples) -> None:
+        """Keep the images on the device, if they fit and nothing but the device need work on them."""
+        self._images = self._mean = self._deviation = self._places = None
+        xp, dtype = self.fit.network.xp, self.fit.network.dtype
+        x, rows = samples.x, samples.rows
+        normalized = isinstance(x, Normalized) and not x.preprocessing.per_image
+        if not (normalized or isinstance(x, np.ndarray)) or not isinstance(samples.augment, Placing | None):
+            return
+        stored, stored_rows = (x.images, x.rows[rows]) if normalized else (x, rows)
+        stored_dtype = np.dtype(np.uint8) if stored.dtype == np.uint8 else dtype
+        room = xp.cuda.runtime.memGetInfo()[0] * PART_FOR_IMAGES
+        if len(rows) * stored[0].size * stored_dtype.itemsize > room:
+            return
+        self._images = xp.asarray(np.ascontiguousarray(stored[stored_rows], dtype=stored_dtype))
+        if normalized:
+            self._mean = xp.asarray(np.array(x.preprocessing.mean, dtype))
+            self._deviation = xp.asarray(np.array(x.preprocessing.deviation, dtype))
+        if samples.augment is not None:
+            self._places = xp.zeros((len(rows), 5), dtype=np.int32)
+
+    def begin_epoch(self, order: HostArray) -> None:
+        """Send the order, how images are laid and the optimiser's numbers, and set all counts to 0."""
+        super().begin_epoch(order)
+        fit, xp = self.fit, self.fit.network.xp
+        self._done = 0
+        self._first_step = fit.step
+        self._order[...] = xp.asarray(order.astype(np.int32))
+        if self._places is not None:
+            rows, augment = self.samples.rows[order], self.samples.augment
+            assert isinstance(augment, Placing)
+            size = fit.network.input_shape[1:]
+            self._places[...] = xp.asarray(augment.places((size[0], size[1]), fit.seed, fit.epoch, rows))
+        starts = range(0, len(order), self._batch_size)
+        self._normalizers = [float(self._shares[order[start : start + self._batch_size]].sum()) for start in starts]
+        self._plan()
+        self._number.fill(0)
+        self._step.fill(fit.step)
+        self._losses.fill(0)
+        for total in self._sums or []:
+            total.fill(0)
+        self._options = repr({**fit.optimizer.config(), "learning_rate": None})
+
+    def _plan(self) -> None:
+        """Send the numbers of all steps to come, as the optimiser would have them now."""
+        scalars = self.fit.optimizer.scalars
+        self._planned = [scalars(self._first_step + number) for number in range(len(self._normalizers))]
+        # A batch without any weight counts nothing.
+        table = [(normalizer or 1.0, *row) for normalizer, row in zip(self._normalizers, self._planned, strict=True)]
+        xp = self.fit.network.xp
+        self._table[: len(table)] = xp.asarray(np.array(table, dtype=self.fit.network.dtype))
+
+    def step(self, positions: HostArray) -> None:
+        """Start one step; the host waits for nothing."""
+        fit, n = self.fit, len(positions)
+        if fit.optimizer.scalars(fit.step) != self._planned[self._done]:
+            self._plan()  # something has changed the learning rate
+        if self._images is None:
+            self._send(positions)
+        kind = (n, fit.network.changes, self._options)
+        if kind not in self._captured:
+            while len(self._captured) >= MOST_KINDS:
+                del self._captured[next(iter(self._captured))]
+            self._captured[kind] = Captured(fit.network.xp, lambda: self._work(n))
+        fit.result = self._captured[kind]() if self._learns_as_ours else self._work(n)
+        self._done += 1
+        fit.optimizer.step += 1
+
+    def _send(self, positions: HostArray) -> None:
+        """Send the images of a batch."""
+        network, n = self.fit.network, len(positions)
+        x, _ = self.fit.batch
+        if n not in self._sent:
+            self._sent[n] = self._workspace.batch_last(x.shape, network.dtype)
+        self._sent[n][...] = network.xp.asarray(x)
+
+    def _work(self, n: int) -> StepResult:
+        """Do everything that a step of n images does on the device."""
+        fit, network, xp = self.fit, self.fit.network, self.fit.network.xp
+        place = self._number * self._batch_size + self._numbers_to(n)
+        indices = xp.take(self._order, place)
+        places = None if self._places is None else xp.take(self._places, place, axis=0)
+        x = (
+            self._sent[n]
+            if self._images is None
+            else gather(xp, self._images, indices, places, self._mean, self._deviation, network.dtype, self._workspace)
+        )
+        scalars = xp.take(self._table, self._number, axis=0)[0]
+        context = Context(self._workspace, training=True, seed=fit.seed, step=self._step)
+        loss, probabilities, buffers = whole_pass(
+            network.train(
+                x,
+                xp.take(self._rows, indices, axis=0),
+                None if self._weights is None else xp.take(self._weights, indices, axis=0),
+                scalars[0],
+                fit.loss,
+                self._views,
+                context,
+            )
+        )
+        sums = [
+            metric.sums(xp, probabilities, xp.take(expected, indices, axis=0))
+            for metric, expected in zip(fit.metrics, self._expected, strict=True)
+        ]
+        if self._guarded:
+            self._update_unless_failed(loss, scalars[1:], buffers)
+        else:
+            self._update(scalars[1:], buffers)
+        self._count(loss, sums)
+        return StepResult(loss, sums, self._gradient, buffers)
+
+    def _numbers_to(self, n: int) -> Array:
+        return self.fit.network.xp.arange(n, dtype=np.int32)
+
+    def _update(self, scalars: Array, buffers: dict[str, dict[str, Array]]) -> None:
+        fit = self.fit
+        fit.optimizer.apply(fit.network.parameters, self._gradient, fit.segments, scalars)
+        fit.network.update_buffers(buffers)
+
+    def _update_unless_failed(self, loss: Array, scalars: Array, buffers: dict[str, dict[str, Array]]) -> None:
+        """Update, but take it back if this step failed or one before it did."""
+        network, xp = self.fit.network, self.fit.network.xp
+        fine = xp.isfinite(loss + self._gradient.sum())
+        xp.copyto(self._failed, self._step.astype(np.int64), where=(self._failed < 0) & ~fine)
+        failed = self._failed >= 0
+        kept = [(flat, flat.copy()) for flat in (network.parameters, network.buffers)]
+        xp.copyto(self._gradient, xp.zeros(1, dtype=network.dtype), where=failed)
+        self._update(scalars, buffers)
+        for flat, before in kept:
+            xp.copyto(flat, before, where=failed)
+
+    def _count(self, loss: Array, sums: list[Array]) -> None:
+        """Add up what the epoch reports, and go on to the next step."""
+        xp = self.fit.network.xp
+        xp.copyto(self._losses, loss, where=self._numbers == self._number)
+        if self._sums is None:
+            self._sums = [xp.zeros_like(part) for part in sums]
+        for total, part in zip(self._sums, sums, strict=True):
+            total += part
+        self._number += 1
+        self._step += 1
+
+    def close(self) -> None:
+        """Let go of the graphs, whose work refers to these steps."""
+        super().close()
+        self._captured.clear()
+
+    def figures(self) -> Figures:
+        """Wait for the epoch's steps and read everything back."""
+        losses = to_host(self._losses)[: self._done].astype(float)
+        return Figures(losses, self._normalizers[: self._done], [to_host(total) for total in self._sums or []])
+
+    def failure(self) -> Failure | None:
+        """Wait for the steps so far, and return the first that failed."""
+        if not self._guarded:
+            return None
+        step = int(to_host(self._failed)[0])
+        if step < 0:
+            return None
+        self.fit.optimizer.step = step
+        number = step - self._first_step
+        x, _ = self.batch(self.order[number * self._batch_size :][: self._batch_size])
+        return Failure(step, float(to_host(self._losses)[number]), x, None)
+
+
+class DevicePrediction:
+    """Outputs of a network for batches, which are sent to the device one by one."""
+
+    def __init__(self, xp: ArrayModule) -> None:
+        self._xp = xp
+        self._kinds: dict[Hashable, tuple[Array, Captured[Array]]] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> DevicePrediction:
+        self._stack.enter_context(own_stream(self._xp))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def infer(self, network: Network, x: HostArray, program: Program, y: HostArray) -> None:
+        """Write the output of a network's program for a batch of host arrays into the host array ``y``."""
+        xp = self._xp
+        kind = (len(x), program.from_logits, network.changes)
+        if kind not in self._kinds:
+            while len(self._kinds) >= MOST_KINDS:
+                del self._kinds[next(iter(self._kinds))]
+            sent = Workspace(xp).batch_last(x.shape, network.dtype)
+
+            network_ = weakref.proxy(network)  # which keeps what it has lent, and with it this
+
+            def work() -> Array:
+                return network_.infer(sent, Context(Workspace(xp)), program)
+
+            self._kinds[kind] = sent, Captured(xp, work)
+        sent, captured = self._kinds[kind]
+        sent[...] = xp.asarray(x)
+        y[...] = to_host(captured() if network.knows() else captured.function())
