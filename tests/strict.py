@@ -91,8 +91,9 @@ def _run(function, args, keywords, out=None):
     with np.errstate(all="ignore"):
         args, keywords = [*map(_unwrap, args)], {name: _unwrap(value) for name, value in keywords.items()}
         result = function(*args, **keywords)
-    if not _is_view(result, args):
-        _note("launches", function.__name__)
+    if out is not None or not _is_view(result, args):
+        if function is not np.empty and function is not np.empty_like:
+            _note("launches", function.__name__)
         if under_way() and unwatched(result) is result and isinstance(result, np.ndarray):  # made of numbers alone
             under_way().note(np.copyto, result, result.copy())
     return _wrap(result) if out is None else out
@@ -285,6 +286,11 @@ class Graph:
         _note("launches", "a graph")
         with np.errstate(all="ignore"):
             self._recording.replay()
+
+
+def captures():
+    """Whether a stream of this thread captures."""
+    return _of_thread.captures
 
 
 def _current_stream():

@@ -15,6 +15,7 @@ import numpy as np
 from xpcnn import losses
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.losses import Loss
+from xpcnn.ops.counts import confusion, hits
 from xpcnn.registry import Named, Registry, whole
 from xpcnn.targets import Targets, encode
 
@@ -45,15 +46,9 @@ def _by_class(xp: ArrayModule, outputs: Array) -> Array:
     return xp.concatenate((1.0 - outputs, outputs), axis=1) if outputs.shape[1] == 1 else outputs
 
 
-def _hits_and_count(xp: ArrayModule, hits: Array) -> Array:
-    counts = xp.full(2, hits.size, dtype=np.int64)
-    counts[0] = hits.sum()
-    return counts
-
-
 def _share(sums: HostArray) -> float:
-    hits, count = sums
-    return float(hits / count) if count else float("nan")
+    right, count = sums
+    return float(right / count) if count else float("nan")
 
 
 class Accuracy(Metric):
@@ -66,7 +61,7 @@ class Accuracy(Metric):
 
     def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
         """Return (hits, samples)."""
-        return _hits_and_count(xp, _by_class(xp, outputs).argmax(axis=1) == labels)
+        return hits(xp, _by_class(xp, outputs), labels)
 
     def result(self, sums: HostArray) -> float:
         """Return hits / samples."""
@@ -94,7 +89,9 @@ class TopK(Metric):
         own = xp.take_along_axis(outputs, labels, axis=1)
         # "Not less" and not "greater": a NaN, which compares with nothing, is ahead.
         ahead = xp.where(classes < labels, ~(outputs < own), ~(outputs <= own)) & (classes != labels)
-        return _hits_and_count(xp, ahead.sum(axis=1) < self.k)
+        counts = xp.full(2, labels.size, dtype=np.int64)
+        counts[0] = (ahead.sum(axis=1) < self.k).sum()
+        return counts
 
     def result(self, sums: HostArray) -> float:
         """Return hits / samples."""
@@ -106,12 +103,7 @@ class ConfusionMatrix(Metric):
 
     def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
         """Return the matrix in row-major order."""
-        outputs = _by_class(xp, outputs)
-        classes = xp.arange(outputs.shape[1])
-        # A product of one-hot matrices counts without colliding writes; float32 is exact up to 2^24.
-        true = (labels.reshape(-1, 1) == classes).astype(np.float32)
-        predicted = (outputs.argmax(axis=1).reshape(-1, 1) == classes).astype(np.float32)
-        return (true.T @ predicted).astype(np.int64).reshape(-1)
+        return confusion(xp, _by_class(xp, outputs), labels)
 
     def result(self, sums: HostArray) -> Any:
         """Return the square matrix."""

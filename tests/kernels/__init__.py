@@ -93,6 +93,13 @@ def _compiled(text, defines):
     return library
 
 
+def _matmul(*arguments, **keywords):
+    """A product by cuBLAS, which CuPy does not allow while a stream captures."""
+    if strict.captures():
+        raise RuntimeError("calling cuBLAS API during stream capture is currently unsupported")
+    return strict.xp.matmul(*arguments, **keywords)
+
+
 xp = ModuleType("kernels")
 vars(xp).update({name: value for name, value in vars(strict.xp).items() if not name.startswith("__")})
-vars(xp).update(__getattr__=strict._missing, RawModule=RawModule)
+vars(xp).update(__getattr__=strict._missing, RawModule=RawModule, matmul=_matmul)

@@ -119,6 +119,7 @@ static void launch(void (*kernel)(void **), const unsigned *grid, const unsigned
 
 #define __syncthreads() shim::wait(__LINE__)
 #define __shfl_down_sync(mask, value, distance) shim::down(value, distance, __LINE__)
+static unsigned long long atomicAdd(unsigned long long *sum, unsigned long long more) { return *sum += more, *sum - more; }
 #define __umul64hi(a, b) (unsigned long long)(((unsigned __int128)(a) * (b)) >> 64)
 
 // What a library offers for each kernel: a launch, and the sizes of its parameters.

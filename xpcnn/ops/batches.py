@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.fused import fused
 from xpcnn.ops.workspace import Workspace
@@ -41,3 +43,17 @@ def gather(
         x -= mean[:, None, None]
         x /= deviation[:, None, None]  # type: ignore[index]
     return x
+
+
+@fused
+def next_rows(xp: ArrayModule, order: Array, number: Array, batch_size: int, n: int) -> Array:
+    """Return the n rows of a set, int32, that a batch takes: those of ``order`` from ``number`` times its size on."""
+    return xp.take(order, number * batch_size + xp.arange(n, dtype=np.int32))
+
+
+@fused
+def count_step(xp: ArrayModule, losses: Array, loss: Array, number: Array, step: Array) -> None:
+    """Write the loss of step ``number`` of the epoch into ``losses``, and count both numbers of steps up, in place."""
+    xp.copyto(losses, loss, where=xp.arange(len(losses), dtype=np.int32) == number)
+    number += 1
+    step += 1

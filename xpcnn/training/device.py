@@ -16,7 +16,7 @@ from xpcnn.graphs import Captured, own_stream
 from xpcnn.layers import Context
 from xpcnn.metrics import with_targets
 from xpcnn.network import Network, Program
-from xpcnn.ops.batches import gather
+from xpcnn.ops.batches import count_step, gather, next_rows
 from xpcnn.ops.workspace import Workspace
 from xpcnn.training.pieces import whole_pass
 from xpcnn.training.shards import StepResult
@@ -68,7 +68,6 @@ class DeviceSteps(Steps):
         self._number, self._step = xp.zeros(1, dtype=np.int32), xp.zeros(1, dtype=np.uint64)
         #: For each step of the epoch the normalizer of its batch, and the optimiser's scalars.
         self._table = xp.zeros((self._steps_per_epoch, 1 + len(fit.optimizer.scalars(0))), dtype=dtype)
-        self._numbers = xp.arange(self._steps_per_epoch, dtype=np.int32)
         self._losses = xp.zeros(self._steps_per_epoch, dtype=dtype)
         self._sums: list[Array] | None = None
         #: The number of the first step that failed, in all; below 0 where none has.
@@ -103,7 +102,7 @@ class DeviceSteps(Steps):
         self._first_step = fit.step
         self._order[...] = xp.asarray(order.astype(np.int32))
         if self._places is not None:
-            rows, augment = self.samples.rows[order], self.samples.augment
+            rows, augment = self.samples.rows, self.samples.augment
             assert isinstance(augment, Placing)
             size = fit.network.input_shape[1:]
             self._places[...] = xp.asarray(augment.places((size[0], size[1]), fit.seed, fit.epoch, rows))
@@ -153,9 +152,8 @@ class DeviceSteps(Steps):
     def _work(self, n: int) -> StepResult:
         """Do everything that a step of n images does on the device."""
         fit, network, xp = self.fit, self.fit.network, self.fit.network.xp
-        place = self._number * self._batch_size + self._numbers_to(n)
-        indices = xp.take(self._order, place)
-        places = None if self._places is None else xp.take(self._places, place, axis=0)
+        indices = next_rows(xp, self._order, self._number, self._batch_size, n)
+        places = None if self._places is None else xp.take(self._places, indices, axis=0)
         x = (
             self._sent[n]
             if self._images is None
@@ -185,9 +183,6 @@ class DeviceSteps(Steps):
         self._count(loss, sums)
         return StepResult(loss, sums, self._gradient, buffers)
 
-    def _numbers_to(self, n: int) -> Array:
-        return self.fit.network.xp.arange(n, dtype=np.int32)
-
     def _update(self, scalars: Array, buffers: dict[str, dict[str, Array]]) -> None:
         fit = self.fit
         fit.optimizer.apply(fit.network.parameters, self._gradient, fit.segments, scalars)
@@ -208,13 +203,11 @@ class DeviceSteps(Steps):
     def _count(self, loss: Array, sums: list[Array]) -> None:
         """Add up what the epoch reports, and go on to the next step."""
         xp = self.fit.network.xp
-        xp.copyto(self._losses, loss, where=self._numbers == self._number)
+        count_step(xp, self._losses, loss, self._number, self._step)
         if self._sums is None:
             self._sums = [xp.zeros_like(part) for part in sums]
         for total, part in zip(self._sums, sums, strict=True):
             total += part
-        self._number += 1
-        self._step += 1
 
     def close(self) -> None:
         """Let go of the graphs, whose work refers to these steps."""

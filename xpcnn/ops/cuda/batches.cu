@@ -24,3 +24,20 @@ extern "C" __global__ void gather(
     const REAL value = images[(((size_t)indices[image] * channels + channel) * height + row) * width + column];
     x[cell] = mean ? (value - mean[channel]) / deviation[channel] : value;
 }
+
+// The rows of the set that the next batch takes: those of `order` from `number` times `batch_size` on.
+extern "C" __global__ void next_rows(
+    const int *__restrict__ order, const int *__restrict__ number, int *__restrict__ rows, int batch_size, int n)
+{
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) rows[i] = order[(size_t)*number * batch_size + i];
+}
+
+// Writes the loss where the epoch's figures lie, and counts the step. One thread.
+extern "C" __global__ void count_step(
+    REAL *__restrict__ losses, const REAL *__restrict__ loss, int *__restrict__ number, unsigned long long *__restrict__ step)
+{
+    losses[*number] = *loss;
+    *number += 1;
+    *step += 1;
+}
