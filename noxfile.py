@@ -60,6 +60,13 @@ def tests(session: nox.Session, backend: str) -> None:
 
 
 @nox.session
+def kernels(session: nox.Session) -> None:
+    """Every CUDA kernel: accepted by NVIDIA's compiler for every card, and right when a C++ compiler runs it."""
+    session.install(".", *group("test"), *group("kernels"))
+    session.run("pytest", "-n", "auto", "--backend", "kernels", *session.posargs, env={"XPCNN_BACKEND": "numpy"})
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Line coverage of the sources, by the NumPy and the strict column, at least 95 %."""
     session.install(".", *group("test"))

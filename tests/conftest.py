@@ -44,18 +44,29 @@ def pytest_collection_modifyitems(config, items):
 def _column(item):
     default = os.environ[backend.ENVIRONMENT_VARIABLE]
     default = default if default in COLUMNS else "numpy"
-    return item.callspec.params.get("xp", default) if hasattr(item, "callspec") else default
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return parameters.get("xp", parameters.get("device", default))
 
 
 # The scope is the session so that Hypothesis, which runs one test many times, can use it.
 @pytest.fixture(scope="session", params=COLUMNS)
 def xp(request):
-    """The array module of one column; the cupy column skips, saying why, where no device computes."""
-    if request.param == "numpy":
+    """The array module of one column; a column skips, saying why, where it cannot compute."""
+    return _array_module(request.param)
+
+
+@pytest.fixture(scope="session", params=COLUMNS[1:])
+def device(request):
+    """The array module of one column that stands for a device, or is one."""
+    return _array_module(request.param)
+
+
+def _array_module(column):
+    if column == "numpy":
         return numpy
-    if request.param == "strict":
+    if column == "strict":
         return strict.xp
-    if request.param == "kernels":
+    if column == "kernels":
         if kernels.COMPILER is None:
             pytest.skip("kernels column: there is no C++ compiler (g++ or clang++)")
         return kernels.xp

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 
 from tests import strict
-from xpcnn.backend import has_graphs, to_host
+from xpcnn.backend import to_host
 from xpcnn.graphs import WARM_UPS, Captured, own_stream
-
-
-@pytest.fixture
-def device(xp):
-    if not has_graphs(xp):
-        pytest.skip("NumPy has no graphs")
-    return xp
 
 
 def test_launches_do_what_calls_did_on_what_lies_there_then(device):

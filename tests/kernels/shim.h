@@ -31,7 +31,8 @@ static ucontext_t unused;
 static unsigned current;
 static void (*body)(void **);
 static void **parameters;
-static REAL exchanged[1024];
+static REAL exchanged[2][1024];
+static unsigned exchanges[1024];
 
 static Dimensions index_of(unsigned thread) {
     return {thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / blockDim.x / blockDim.y};
@@ -68,7 +69,7 @@ static void resume(unsigned thread) {
 static void run_block() {
     const unsigned count = blockDim.x * blockDim.y * blockDim.z;
     if (threads.size() < count) threads.resize(count);
-    for (unsigned t = 0; t < count; t++) threads[t].entered = threads[t].done = false;
+    for (unsigned t = 0; t < count; t++) threads[t].entered = threads[t].done = exchanges[t] = 0;
     const bool backwards = (blockIdx.x + blockIdx.y + blockIdx.z) % 2;
     for (;;) {
         for (unsigned t = 0; t < count; t++) resume(backwards ? count - 1 - t : t);
@@ -82,13 +83,12 @@ static void run_block() {
     }
 }
 
-static REAL down(REAL value, int distance, int line) {
+static REAL exchange(REAL value, int lane, int line) {
     const unsigned thread = current;
-    exchanged[thread] = value;
+    REAL *slots = exchanged[exchanges[thread]++ % 2];  // two in turn, so that one wait is enough
+    slots[thread] = value;
     wait(line);
-    const REAL other = thread % 32 + distance < 32 ? exchanged[thread + distance] : value;
-    wait(line);
-    return other;
+    return lane < 32 ? slots[thread / 32 * 32 + lane] : value;
 }
 
 template <class... A, size_t... I> void call(void (*kernel)(A...), void **p, std::index_sequence<I...>) {
@@ -118,7 +118,8 @@ static void launch(void (*kernel)(void **), const unsigned *grid, const unsigned
 }  // namespace shim
 
 #define __syncthreads() shim::wait(__LINE__)
-#define __shfl_down_sync(mask, value, distance) shim::down(value, distance, __LINE__)
+#define __shfl_down_sync(mask, value, distance) shim::exchange(value, shim::current % 32 + distance, __LINE__)
+#define __shfl_xor_sync(mask, value, distance) shim::exchange(value, shim::current % 32 ^ distance, __LINE__)
 static unsigned long long atomicAdd(unsigned long long *sum, unsigned long long more) { return *sum += more, *sum - more; }
 #define __umul64hi(a, b) (unsigned long long)(((unsigned __int128)(a) * (b)) >> 64)
 

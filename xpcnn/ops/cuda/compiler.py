@@ -19,7 +19,10 @@ MANY_BLOCKS = 512
 #: Elements that a kernel can number with an int.
 MOST_ELEMENTS = 2**31 - 1
 
-_C_NAMES = {"float32": "float", "float64": "double", "uint8": "unsigned char", "uint16": "unsigned short"}
+_C_NAMES = {
+    "float32": "float", "float64": "double",
+    "uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsigned int",
+}  # fmt: skip
 
 
 class Kernel:

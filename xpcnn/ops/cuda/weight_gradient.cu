@@ -4,13 +4,43 @@
 
 #include "correlation.cuh"
 
+#define EACH (FILTERS * CHANNELS * KERNEL_WIDTH)
+
+// How many sums a lane is left with by `fold`.
+__device__ constexpr int left(int held, int distance) {
+    return distance == 0 ? held : left(held % 2 ? held : held / 2, distance / 2);
+}
+
+// Adds up sums over the lanes of a warp: two lanes hand each other half of what they hold, as long as that can be halved.
+// A lane is left with the sums from `first` on; where two have the same, one `writes`.
+template <int HELD, int DISTANCE> __device__ inline void fold(REAL *sums, int lane, int &first, bool &writes) {
+    if constexpr (DISTANCE > 0) {
+        const bool upper = lane & DISTANCE;
+        if constexpr (HELD % 2 == 0) {
+            constexpr int half = HELD / 2;
+            first += upper ? half : 0;
+            #pragma unroll
+            for (int i = 0; i < half; i++) {
+                const REAL given = upper ? sums[i] : sums[half + i], kept = upper ? sums[half + i] : sums[i];
+                sums[i] = kept + __shfl_xor_sync(0xffffffffu, given, DISTANCE);
+            }
+            fold<half, DISTANCE / 2>(sums, lane, first, writes);
+        } else {
+            writes = writes && !upper;
+            #pragma unroll
+            for (int i = 0; i < HELD; i++) sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], DISTANCE);
+            fold<HELD, DISTANCE / 2>(sums, lane, first, writes);
+        }
+    }
+}
+
 // Grid: (parts, filters x channels, groups x rows of the kernel). Block: whole warps, 8 at most.
 // dweight and dbias of a part lie `step` after those of the part before it; dbias may be null.
 extern "C" __global__ void weight_gradient(
     const REAL *__restrict__ x, const REAL *__restrict__ dy, REAL *__restrict__ dweight, REAL *__restrict__ dbias,
     Correlation of, int length, int step)
 {
-    __shared__ REAL warps[8][FILTERS * CHANNELS * KERNEL_WIDTH + FILTERS];
+    __shared__ REAL warps[8][EACH + FILTERS];
     const int channel_blocks = (of.channels + CHANNELS - 1) / CHANNELS;
     const int first_filter = blockIdx.y / channel_blocks * FILTERS, first_channel = blockIdx.y % channel_blocks * CHANNELS;
     const int group = blockIdx.z / of.kernel_height, i = blockIdx.z % of.kernel_height;
@@ -20,7 +50,7 @@ extern "C" __global__ void weight_gradient(
 
     // An item is a stretch of `length` columns of one row of one image.
     const int stretches = (of.columns + length - 1) / length, items = of.rows * stretches * of.n;
-    REAL sums[FILTERS][CHANNELS][KERNEL_WIDTH] = {}, bias_sums[FILTERS] = {};
+    REAL sums[EACH + FILTERS] = {};  // of every number of the filters, then of the bias
     for (int item = blockIdx.x * blockDim.x + threadIdx.x; item < items; item += gridDim.x * blockDim.x) {
         const int image = item % of.n, place = item / of.n;
         const int out_row = place / stretches, first = place % stretches * length;
@@ -33,7 +63,7 @@ extern "C" __global__ void weight_gradient(
             for (int f = 0; f < FILTERS; f++) {
                 slope[f] = first_filter + f < of.filters ?
                     dy[((size_t)(f * of.rows + out_row) * of.columns + out) * of.n + image] : REAL(0);
-                bias_sums[f] += slope[f];
+                sums[EACH + f] += slope[f];
             }
             #pragma unroll
             for (int c = 0; c < CHANNELS; c++)
@@ -43,30 +73,29 @@ extern "C" __global__ void weight_gradient(
                     const bool in = row_seen && first_channel + c < of.channels && column >= 0 && column < of.width;
                     const REAL value = in ? x[((size_t)(c * of.height + row) * of.width + column) * of.n + image] : REAL(0);
                     #pragma unroll
-                    for (int f = 0; f < FILTERS; f++) sums[f][c][j] += value * slope[f];
+                    for (int f = 0; f < FILTERS; f++) sums[(f * CHANNELS + c) * KERNEL_WIDTH + j] += value * slope[f];
                 }
         }
     }
 
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    constexpr int each = FILTERS * CHANNELS * KERNEL_WIDTH;
+    constexpr int held = left(EACH + FILTERS, 16);
+    int first_held = 0;
+    bool writes = true;
+    fold<EACH + FILTERS, 16>(sums, lane, first_held, writes);
     #pragma unroll
-    for (int value = 0; value < each + FILTERS; value++) {
-        REAL sum = value < each ? (&sums[0][0][0])[value] : bias_sums[value - each];
-        #pragma unroll
-        for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_down_sync(0xffffffffu, sum, distance);
-        if (lane == 0) warps[warp][value] = sum;
-    }
+    for (int i = 0; i < held; i++)
+        if (writes) warps[warp][first_held + i] = sums[i];
     __syncthreads();
     const int numbers = of.channels * of.kernel_height * KERNEL_WIDTH;
-    for (int value = threadIdx.x; value < each + FILTERS; value += blockDim.x) {
+    for (int value = threadIdx.x; value < EACH + FILTERS; value += blockDim.x) {
         REAL sum = 0;
         for (int w = 0; w < blockDim.x / 32; w++) sum += warps[w][value];
-        const int f = value < each ? value / (CHANNELS * KERNEL_WIDTH) : value - each;
+        const int f = value < EACH ? value / (CHANNELS * KERNEL_WIDTH) : value - EACH;
         const int channel = first_channel + value / KERNEL_WIDTH % CHANNELS, j = value % KERNEL_WIDTH;
         const int filter = group * of.filters + first_filter + f;
         if (first_filter + f >= of.filters) continue;
-        if (value >= each) {
+        if (value >= EACH) {
             if (with_bias) dbias[(size_t)blockIdx.x * step + filter] = sum;
         } else if (channel < of.channels) {
             dweight[(size_t)blockIdx.x * step + filter * numbers + (channel * of.kernel_height + i) * KERNEL_WIDTH + j] = sum;

@@ -1,0 +1,146 @@
+"""The CUDA sources: accepted by NVIDIA's compiler for every card, on a machine without any."""
+
+import ctypes
+import importlib.util
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import strict
+from xpcnn.ops.cuda import compiler
+from xpcnn.ops.cuda.compiler import c_name, check_size, kernel, structure, text
+
+#: From Volta to Hopper.
+CARDS = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90")
+PLACES = {"one": (1, 1, 0), "four": (1, 4, 0), "pooled": (2, 2, 1)}
+#: What each source is compiled with, by name.
+CONSTANTS = {
+    f"correlate {filters} filters, {places}, {kernel_size or 'any'} rows, spread {spread}": (
+        "correlate",
+        {"FILTERS": filters, "SPREAD": spread}
+        | dict(zip(("PLACES_DOWN", "PLACES_RIGHT", "POOLED"), PLACES[places], strict=True))
+        | ({"KERNEL_HEIGHT": kernel_size, "KERNEL_WIDTH": kernel_size} if kernel_size else {}),
+    )
+    for filters, places, kernel_size, spread in [
+        *itertools.product((4, 8, 12, 16), PLACES, (3,), (0,)), (16, "pooled", 5, 0), (8, "one", 1, 0),
+        (16, "four", 3, 1), (4, "one", None, 1), (8, "four", None, 0), (12, "pooled", None, 0),
+    ]
+} | {
+    f"weight_gradient {filters} x {channels} x {width}": (
+        "weight_gradient", {"FILTERS": filters, "CHANNELS": channels, "KERNEL_WIDTH": width},
+    )
+    for filters, channels, width in [(8, 2, 3), (8, 1, 5), (8, 4, 1), (4, 8, 1), (4, 1, 11), (4, 1, 128)]
+} | {
+    f"pooling {winner}": ("pooling", {"WINNER": c_name(winner)}) for winner in ("uint8", "uint16", "uint32")
+} | {
+    f"batches of {source}": ("batches", {"SOURCE": c_name(source)}) for source in ("uint8", "float32")
+} | {
+    name: (name, {}) for name in ("activations", "adam", "counts", "cross_entropy", "dropout", "normalization")
+}  # fmt: skip
+#: Variants that differ in more than numbers are compiled for every card, all of them for the newest.
+EVERYWHERE = [name for name in CONSTANTS if "16 filters" in name or not name.startswith("correlate")]
+
+
+class Compiler:
+    """NVIDIA's run-time compiler, from the wheel nvidia-cuda-nvrtc-cu12."""
+
+    def __init__(self):
+        found = importlib.util.find_spec("nvidia.cuda_nvrtc")
+        assert found, "NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12, as `nox -s kernels` does"
+        (folder,) = found.submodule_search_locations
+        names = ("libnvrtc.so.12", "nvrtc64_120_0.dll")
+        (library,) = (path for path in Path(folder).rglob("*nvrtc*") if path.name in names)
+        self.library = ctypes.CDLL(str(library))
+
+    def compile(self, source, options):
+        """Return the machine code of a source, or raise AssertionError with what the compiler said."""
+        program, size = ctypes.c_void_p(), ctypes.c_size_t()
+        made = self.library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
+        assert made == 0
+        given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+        done = self.library.nvrtcCompileProgram(program, len(options), given)
+        self.library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+        log = ctypes.create_string_buffer(size.value)
+        self.library.nvrtcGetProgramLog(program, log)
+        assert done == 0, log.value.decode()
+        self.library.nvrtcGetCUBINSize(program, ctypes.byref(size))
+        code = ctypes.create_string_buffer(size.value)
+        self.library.nvrtcGetCUBIN(program, code)
+        self.library.nvrtcDestroyProgram(ctypes.byref(program))
+        return code.raw
+
+
+@pytest.fixture(scope="module")
+def nvrtc():
+    return Compiler()
+
+
+@pytest.mark.parametrize("xp", ["kernels"], indirect=True)  # for the column that tests kernels
+@pytest.mark.parametrize(
+    ("name", "card", "real"),
+    [(name, card, "float") for name in CONSTANTS for card in CARDS if card == CARDS[-1] or name in EVERYWHERE]
+    + [(name, CARDS[-1], "double") for name in EVERYWHERE],
+)
+def test_every_source_is_accepted_for_every_card(nvrtc, xp, name, card, real):
+    source, constants = CONSTANTS[name]
+    defined = {"REAL": real, **constants}
+    options = ["--std=c++17", f"-arch={card}", *(f"-D{key}={value}" for key, value in defined.items())]
+    assert nvrtc.compile(text(source), options).startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize("xp", ["kernels"], indirect=True)
+def test_what_is_wrong_is_refused(nvrtc, xp):
+    with pytest.raises(AssertionError, match="no_such_function"):
+        nvrtc.compile('extern "C" __global__ void broken() { no_such_function(); }', ["-arch=sm_90"])
+
+
+def test_every_source_is_among_them():
+    sources = {path.stem for path in Path(compiler.__file__).parent.glob("*.cu")}
+    assert sources == {source for source, _ in CONSTANTS.values()}
+
+
+def test_what_a_source_includes_is_part_of_it():
+    assert "struct Correlation" in text("correlate")
+    assert "#include" not in text("correlate")
+
+
+def test_a_kernel_is_compiled_once_for_the_same_constants():
+    made = []
+
+    class Module:
+        def __init__(self, code, options):
+            made.append(options)
+
+        def get_function(self, name):
+            return lambda grid, block, arguments, shared_mem: launches.append((grid, block, arguments, shared_mem))
+
+    class Device:
+        RawModule = Module
+
+    launches = []
+    for dtype in (np.float32, np.float32, np.float64):
+        adam = kernel(Device, "adam", "adam", dtype, SIZE=3)
+    assert made == [
+        ("--std=c++17", "-DREAL=float", "-DSIZE=3"), ("--std=c++17", "-DREAL=double", "-DSIZE=3")
+    ]  # fmt: skip
+    adam.for_each(257, 1, True, 0.5, None, np.uint64(7))
+    adam((2, 3), (64,), shared=10)
+    (grid, block, arguments, _), (_, _, _, shared) = launches
+    assert (grid, block, shared) == ((2,), (256,), 80)
+    assert [type(argument) for argument in arguments] == [np.int32, np.int32, np.float64, type(None), np.uint64]
+
+
+def test_a_structure_is_ints_in_order():
+    of = structure(n=3, relu=True)
+    assert of.tobytes() == np.array([3, 1], np.int32).tobytes()
+
+
+def test_more_elements_than_an_int_counts_are_refused():
+    class Huge:
+        shape, size = (2**16, 2**15), 2**31
+
+    check_size(strict.xp.ones(3))
+    with pytest.raises(ValueError, match=r"shape \(65536, 32768\) has more than 2,147,483,647 .*smaller batch_size"):
+        check_size(Huge())
