@@ -34,10 +34,10 @@ def test_nothing_else_is_public_there_under_a_name_of_the_generic_room():
 
 
 def test_kernels_compute_where_the_array_module_has_them(xp, monkeypatch):
-    calls = []
+    calls, twins = [], {function: twin(function) for function in FUSED}
     for function in FUSED:
         monkeypatch.setattr(
-            importlib.import_module(twin(function).__module__),
+            importlib.import_module(twins[function].__module__),
             function.__name__,
             lambda *arguments, name=function.__name__, **keywords: calls.append(name),
         )

@@ -40,7 +40,9 @@ CONSTANTS = {
     name: (name, {}) for name in ("activations", "adam", "counts", "cross_entropy", "dropout", "normalization")
 }  # fmt: skip
 #: Variants that differ in more than numbers are compiled for every card, all of them for the newest.
-EVERYWHERE = [name for name in CONSTANTS if "16 filters" in name or not name.startswith("correlate")]
+EVERYWHERE = [
+    name for name in CONSTANTS if "16 filters" in name or not name.startswith(("correlate", "weight_gradient 4"))
+]
 
 
 class Compiler:
