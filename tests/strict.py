@@ -303,6 +303,9 @@ class MemoryPool:
     def malloc(self, size):
         raise NotImplementedError
 
+    def total_bytes(self):
+        return 0
+
 
 def _asarray(a, dtype=None, order=None):
     """The explicit copy from host to device; a device array is only cast or reordered where it has to be."""

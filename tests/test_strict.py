@@ -324,7 +324,10 @@ def test_cupy_has_every_name_and_parameter_that_is_offered():
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed: its names are not compared")
     offered = {name for name in vars(xp) if not name.startswith("__")}
     assert {name for name in offered if not hasattr(cupy, name)} == set()
-    assert {name for name in vars(xp.ndarray) if not hasattr(cupy.ndarray, name)} <= {"_host", "_index"}
+    assert {name for name in vars(xp.ndarray) if not hasattr(cupy.ndarray, name)} <= {"_array", "_host", "_index"}
+    for offers, theirs in ((strict.Stream, cupy.cuda.Stream), (strict.Graph, cupy.cuda.Graph)):
+        assert {name for name in vars(offers) if not name.startswith("_")} <= {*dir(theirs)}
+    assert {*vars(xp.cuda)} <= {*dir(cupy.cuda)}
     for parameters, names in strict._FUNCTIONS.items():
         positional, _, by_keyword = parameters.partition("*")
         for name in names.split():

@@ -54,6 +54,16 @@ class Captured(Generic[T]):
         self._graph.launch(self._xp.cuda.get_current_stream())
         return self._result
 
+    @property
+    def is_graph(self) -> bool:
+        """Whether calls launch a graph by now."""
+        return self._graph is not None
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the device that the calls take, what the function is given left out."""
+        return int(self._pool.total_bytes())
+
     def _capture(self) -> tuple[Any, T]:
         stream = self._xp.cuda.get_current_stream()
         stream.begin_capture()

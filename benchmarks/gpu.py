@@ -1,0 +1,337 @@
+"""Compare xpcnn on CuPy with PyTorch on the same GPU, in one run of at most 8 minutes: ``python benchmarks/gpu.py``.
+
+First both sides must agree. Then they take turns, timed by device events: a training step on a batch that lies on the
+device, and a prediction, launched one by one and as one CUDA graph; at last whole epochs, from images to weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import gpu_sides as sides
+from benchmarks.networks import NETWORKS, copy_weights, samples, torch_model, xpcnn_model
+
+BATCHES = (32, 128, 512)
+#: Largest relative difference of loss, gradients and predictions that counts as agreement, in float32.
+AGREEMENT = 1e-2
+#: Seconds after which no other part is begun, so that the whole stays within 8 minutes.
+DEADLINE = 420.0
+#: Milliseconds of a turn, and turns of each side.
+TURN, TURNS = 15.0, 7
+
+started = time.perf_counter()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("XPCNN_DATA"), metavar="FOLDER",
+        help="holds mnist/ and blood/ (default: $XPCNN_DATA); without it, drawn images of the same sizes",
+    )  # fmt: skip
+    options = parser.parse_args()
+    results: dict[str, Any] = {"steps": [], "left_out": []}
+    try:
+        measure(results, options.data)
+    finally:  # what was measured is kept, whatever ends the run
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\n{time.perf_counter() - started:.0f} s in all")
+
+
+def measure(results: dict[str, Any], data: Path | None) -> None:
+    """Measure everything there is time for, printing row by row, and write all figures into ``results``."""
+    import torch
+
+    from xpcnn.backend import choose
+    from xpcnn.graphs import own_stream
+
+    xp = choose("cupy").xp
+    torch.backends.cudnn.benchmark = True
+    tf32(False)
+    results |= {"machine": machine(xp), "limits": limits()}
+    print(" · ".join(f"{value}" for value in results["machine"].values()))
+    print(" · ".join(f"{name} {value:.3g}" for name, value in results["limits"].items()))
+    results["agreement"] = {name: agreement(xp, name) for name in NETWORKS}
+    results["agreement"]["blood, 50 steps on NumPy and CuPy"] = fifty_steps(xp)
+    print("agreement: " + ", ".join(f"{name} {value:.1e}" for name, value in results["agreement"].items()))
+    wrong = [name for name, value in results["agreement"].items() if not value <= AGREEMENT]
+    if wrong:
+        raise SystemExit(f"The two sides differ on {', '.join(wrong)}, so there is nothing to compare.")
+
+    def part(name: str, make: Callable[[], Any]) -> Any:
+        """Do one part, if there is time; what fails is written down and the rest goes on."""
+        if time.perf_counter() - started > DEADLINE:
+            results["left_out"].append(f"{name}: no time")
+            return None
+        try:
+            with own_stream(xp):
+                return make()
+        except Exception as error:
+            message = f"{name}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            print(message)
+            results["left_out"].append(message)
+            return None
+        finally:
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+            xp.get_default_memory_pool().free_all_blocks()
+
+    print(f"\n{'ms':58}{'eager':>9}{'graph':>9}{'torch':>9}{'graph':>9}   torch/xpcnn: eager, graph")
+    for precise in (False, True):
+        tf32(precise)
+        for task in ("train", "predict"):
+            for name in NETWORKS:
+                for batch in BATCHES:
+                    row = part(
+                        f"{name}, {task}, batch {batch}, TF32 {precise}",
+                        lambda name=name, task=task, batch=batch: compare(xp, name, task, batch, precise, results),
+                    )
+                    results["steps"] += [row] if row else []
+        if not precise:
+            both = [part(f"epochs of {name}", lambda name=name: epochs(xp, name, data)) for name in ("blood", "mnist")]
+            results["epochs"] = [epoch for epoch in both if epoch]
+    tf32(False)
+    for name in NETWORKS:
+        compiled = part(f"{name}, torch.compile", lambda name=name: compare_compiled(xp, name))
+        results.setdefault("compiled", []).extend([compiled] if compiled else [])
+    summary(results)
+
+
+def tf32(allowed: bool) -> None:
+    """Let PyTorch round to TF32 in convolutions and products, or in neither; xpcnn's kernels compute in float32."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
+def machine(xp: Any) -> dict[str, str]:
+    """Return what the figures were measured on."""
+    import torch
+
+    def said(*command: str) -> str:
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().splitlines()[0]
+        except (OSError, subprocess.CalledProcessError, IndexError):
+            return "unknown"
+
+    runtime = xp.cuda.runtime.runtimeGetVersion()
+    return {
+        "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "card": torch.cuda.get_device_name(),
+        "driver": said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+        "cuda": f"CUDA {runtime // 1000}.{runtime % 1000 // 10}",
+        "cupy": f"CuPy {xp.__version__}",
+        "torch": f"PyTorch {torch.__version__}",
+        "python": f"Python {platform.python_version()}",
+        "numpy": f"NumPy {np.__version__}",
+        "commit": said("git", "rev-parse", "--short", "HEAD"),
+    }
+
+
+def limits() -> dict[str, float]:
+    """Return what the card can do, measured: float32 products, and copies from memory to memory."""
+    import torch
+
+    a = torch.randn(8192, 8192, device="cuda")
+    milliseconds = statistics.median(sides.torch_milliseconds(lambda: a @ a, 3) for _ in range(3))
+    b = torch.empty_like(a)
+    copied = statistics.median(sides.torch_milliseconds(lambda: b.copy_(a), 20) for _ in range(3))
+    return {"float32 TFLOP/s": 2 * 8192**3 / milliseconds / 1e9, "copy TB/s": 2 * a.nbytes / copied / 1e9}
+
+
+def agreement(xp: Any, name: str) -> float:
+    """Return the largest relative difference of loss and gradients between the sides, dropout left out."""
+    import torch
+
+    shape, batch, description = NETWORKS[name]
+    model, module = xpcnn_model(shape, description, dropout=False), torch_model(shape, description, dropout=False)
+    copy_weights(model, module)
+    module.cuda()
+    x, y = samples(shape, batch)
+    loss, gradients = model.to(xp).loss_and_gradients(x, y)
+    theirs = torch.nn.functional.cross_entropy(module(torch.from_numpy(x).cuda()), torch.from_numpy(y).cuda())
+    theirs.backward()
+    differences = [abs(loss - theirs.item()) / abs(theirs.item())]
+    total = max(float(p.grad.abs().max()) for p in module.parameters())
+    for ours, parameter in zip(gradients.values(), module.parameters(), strict=True):
+        scale = max(float(parameter.grad.abs().max()), 1e-3 * total)
+        differences.append(float(np.abs(ours - parameter.grad.cpu().numpy()).max()) / scale)
+    return max(differences)
+
+
+def fifty_steps(xp: Any) -> float:
+    """Return the largest relative difference of the losses of 50 steps on NumPy and on the device."""
+    shape, batch, description = NETWORKS["blood"]
+    x, y = samples(shape, 5 * batch)
+    losses = []
+    for backend in (xp, np):
+        model = xpcnn_model(shape, description).to(backend)
+        losses.append(np.array(model.fit(x, y, epochs=10, batch_size=batch, verbose=0, seed=1).steps))
+    return float(np.abs(losses[0] / losses[1] - 1).max())
+
+
+def take_turns(ways: dict[str, sides.Side]) -> dict[str, float]:
+    """Return the median milliseconds of each way, the turns of all of them following each other."""
+    counts = {}
+    for name, way in ways.items():
+        way.milliseconds(way.call, 4)  # compiled, captured, warm
+        counts[name] = max(1, min(400, round(TURN / max(way.milliseconds(way.call, 4), 1e-3))))
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(TURNS):
+        for name, way in ways.items():
+            times[name].append(way.milliseconds(way.call, counts[name]))
+    return {name: statistics.median(of) for name, of in times.items()}
+
+
+def compare(xp: Any, name: str, task: str, batch: int, precise: bool, results: dict[str, Any]) -> dict[str, Any]:
+    """Time one kind of work on both sides, and print a row."""
+    import torch
+
+    from xpcnn.graphs import Captured
+
+    images, rows, x, y = sides.batch_of(xp, name, batch)
+
+    def ours() -> sides.Step:
+        model, _ = sides.pair(xp, name)
+        return sides.xpcnn_train(xp, model, images, rows) if task == "train" else sides.xpcnn_predict(xp, model, images)
+
+    def theirs(capturable: bool) -> sides.Step:
+        _, module = sides.pair(xp, name)
+        return sides.torch_train(module, x, y, capturable) if task == "train" else sides.torch_predict(module, x)
+
+    captured, clock = Captured(xp, ours()), sides.cupy_milliseconds(xp)
+    torch.cuda.reset_peak_memory_stats()
+    eager, torch_eager = ours(), theirs(False)
+    ways = {
+        "xpcnn eager": sides.Side(eager, clock),
+        "xpcnn graph": sides.Side(captured, clock),
+        "torch eager": sides.Side(torch_eager, sides.torch_milliseconds),
+        "torch graph": sides.Side(sides.torch_graph(theirs(True)), sides.torch_milliseconds),
+    }
+    row: dict[str, Any] = {"network": name, "task": task, "batch": batch, "tf32": precise, "ms": take_turns(ways)}
+    ms = row["ms"]
+    row["ratio_eager"] = ms["torch eager"] / ms["xpcnn graph"]
+    row["ratio_graph"] = ms["torch graph"] / ms["xpcnn graph"]
+    row["captured"] = captured.is_graph
+    model, _ = sides.pair(xp, name)
+    operations = 2 * batch * model.network.multiplications * (3 if task == "train" else 1)
+    row["share_of_limit"] = operations / ms["xpcnn graph"] / 1e9 / results["limits"]["float32 TFLOP/s"]
+    row["bytes"] = {"xpcnn graph": captured.memory, "torch, both": torch.cuda.max_memory_allocated()}
+    if not precise and batch == BATCHES[0]:
+        row["launches"] = {"xpcnn": sides.launches(eager), "torch": sides.launches(torch_eager)}
+    label = f"{name}, {task}, batch {batch}, TF32 {'on' if precise else 'off'} for PyTorch"
+    figures = "".join(f"{ms[way]:9.4f}" for way in ways)
+    print(f"{label:58}{figures}   {row['ratio_eager']:.2f}  {row['ratio_graph']:.2f}", flush=True)
+    if not captured.is_graph:
+        print("  xpcnn's graph was not captured: its figure is that of an eager step")
+    return row
+
+
+def compare_compiled(xp: Any, name: str) -> dict[str, Any]:
+    """Time torch.compile beside xpcnn's graph, at the smallest batch."""
+    from xpcnn.graphs import Captured
+
+    images, rows, x, y = sides.batch_of(xp, name, BATCHES[0])
+    model, module = sides.pair(xp, name)
+    ms = take_turns({
+        "xpcnn graph": sides.Side(
+            Captured(xp, sides.xpcnn_train(xp, model, images, rows)), sides.cupy_milliseconds(xp)
+        ),
+        "torch.compile": sides.Side(sides.torch_compiled(module, x, y), sides.torch_milliseconds),
+    })  # fmt: skip
+    print(f"{name}, train, batch {BATCHES[0]}, ms: " + ", ".join(f"{way} {took:.4f}" for way, took in ms.items()))
+    return {"network": name, "ms": ms, "ratio": ms["torch.compile"] / ms["xpcnn graph"]}
+
+
+def images_of(name: str, data: Path | None) -> tuple[Any, Any, str]:
+    """Return (images uint8, labels) to train on and to test with, and what they are."""
+    from xpcnn import data as sets
+
+    if data is not None and name == "mnist":
+        train, test = sets.load_mnist(data / "mnist")
+        return (train.x, train.y), (test.x, test.y), "MNIST"
+    if data is not None:
+        cells = sets.load_folder(data / "blood", sets.Decoding(50, 50, 1))
+        split = sets.stratified_split(cells.y, 0.2, 0.0, 0)
+        return (cells.x[split.train], cells.y[split.train]), (cells.x[split.test], cells.y[split.test]), "blood cells"
+    n, size, classes = (60_000, 28, 10) if name == "mnist" else (10_869, 50, 8)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (n, 1, size, size), dtype=np.uint8), rng.integers(0, classes, n)
+    return (x, y), (x[:1000], y[:1000]), f"drawn images of the size of {name}"
+
+
+def epochs(xp: Any, name: str, data: Path | None) -> dict[str, Any]:
+    """Train three epochs of batches of 32 on both sides, from images on the host to a measured accuracy."""
+    import torch
+
+    from xpcnn.data import Decoding, Normalized, Preprocessing
+
+    (x, y), test, what = images_of(name, data)
+    shape, batch, description = NETWORKS[name]
+    model, module = xpcnn_model(shape, description), torch_model(shape, description)
+    copy_weights(model, module)
+    scaled = Preprocessing(Decoding(*shape[1:], 1), (0.0,), (255.0,))
+    before = time.perf_counter()
+    images = Normalized(x, np.arange(len(x)), scaled)
+    history = model.to(xp).fit(images, y, epochs=3, batch_size=batch, verbose=0)
+    ours = time.perf_counter() - before
+    accuracy = model.evaluate(scaled.normalize(test[0]), test[1])["accuracy"]
+
+    before = time.perf_counter()
+    module = module.cuda()
+    images, labels = torch.from_numpy(x).cuda(), torch.from_numpy(y).cuda()
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
+    for _ in range(3):
+        for rows in torch.randperm(len(images), device="cuda").split(batch):
+            optimizer.zero_grad(set_to_none=True)
+            torch.nn.functional.cross_entropy(module(images[rows].float() / 255), labels[rows]).backward()
+            optimizer.step()
+    torch.cuda.synchronize()
+    theirs = time.perf_counter() - before
+    print(
+        f"3 epochs, {what}: xpcnn {ours:.2f} s (the last {history.history['seconds'][-1]:.2f} s, test accuracy "
+        f"{accuracy:.4f}), PyTorch eager {theirs:.2f} s",
+        flush=True,
+    )
+    return {
+        "network": name, "data": what, "xpcnn_s": ours, "torch_s": theirs, "test_accuracy": accuracy,
+        "epoch_s": history.history["seconds"],
+    }  # fmt: skip
+
+
+def summary(results: dict[str, Any]) -> None:
+    """Print the targets beside what was measured."""
+    found = {(r["network"], r["batch"]): r for r in results["steps"] if r["task"] == "train" and not r["tf32"]}
+    print("\ntargets (PyTorch's time / xpcnn's, TF32 off):")
+    for name in ("blood", "blood-unpooled", "mnist"):
+        if row := found.get((name, 32)):
+            print(
+                f"  {name}, batch 32: {row['ratio_eager']:.2f} of eager (3), {row['ratio_graph']:.2f} of its graph (1)"
+            )
+    for name in ("cifar", "batchnorm"):
+        if row := found.get((name, 512)):
+            print(
+                f"  {name}, batch 512: {row['ratio_eager']:.2f} of eager (1); {row['share_of_limit']:.0%} of the limit"
+            )
+    for left in results["left_out"]:
+        print(f"  left out: {left}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""A training step and a prediction of each side on a GPU, launched one kernel after the other or as one CUDA graph."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.networks import NETWORKS, copy_weights, samples, torch_model, xpcnn_model
+
+Step = Callable[[], object]
+
+
+@dataclass
+class Side:
+    """One way to do the work: a call, and how its time on the device is taken."""
+
+    call: Step
+    milliseconds: Callable[[Step, int], float]
+
+
+def pair(xp: Any, name: str) -> tuple[Any, Any]:
+    """Return a network on both sides, on the device, with the same weights."""
+    shape, _, description = NETWORKS[name]
+    model, module = xpcnn_model(shape, description), torch_model(shape, description)
+    copy_weights(model, module)
+    return model.to(xp), module.cuda()
+
+
+def batch_of(xp: Any, name: str, n: int) -> tuple[Any, Any, Any, Any]:
+    """Return images and labels of a batch for xpcnn, images with the batch last and labels as rows, and for PyTorch."""
+    import torch
+
+    from xpcnn.ops.workspace import Workspace
+
+    shape, _, description = NETWORKS[name]
+    x, y = samples(shape, n)
+    images = Workspace(xp).batch_last(x.shape, np.float32)
+    images[...] = xp.asarray(x)
+    rows = xp.asarray(np.eye(description[-1][1], dtype=np.float32)[y])
+    return images, rows, torch.from_numpy(x).cuda(), torch.from_numpy(y).cuda()
+
+
+def xpcnn_train(xp: Any, model: Any, images: Any, rows: Any) -> Step:
+    """Return the work of a training step: forward, loss, backward and Adam, on arrays that stay where they are."""
+    from xpcnn.layers import Context
+    from xpcnn.ops.workspace import Workspace
+    from xpcnn.training.pieces import whole_pass
+
+    network, optimizer = model.network, model.optimizer
+    optimizer.build(xp, network.parameters)
+    network.plan_training(model.loss)
+    gradient = xp.zeros(network.layout.size, dtype=np.float32)
+    views, segments = network.layout.layer_views(gradient), network.layout.segments()
+    scalars = xp.asarray(np.array(optimizer.scalars(0), np.float32))
+    divisor, step = xp.full((), float(len(rows)), np.float32), xp.zeros(1, np.uint64)
+
+    def work() -> Any:
+        context = Context(Workspace(xp), training=True, step=step)
+        result = whole_pass(network.train(images, rows, None, divisor, model.loss, views, context))
+        optimizer.apply(network.parameters, gradient, segments, scalars)
+        network.update_buffers(result.buffers)
+        return result.loss
+
+    return work
+
+
+def xpcnn_predict(xp: Any, model: Any, images: Any) -> Step:
+    """Return the work of a prediction."""
+    from xpcnn.layers import Context
+    from xpcnn.ops.workspace import Workspace
+
+    network = model.network
+    return lambda: network.infer(images, Context(Workspace(xp)), network.program())
+
+
+def torch_train(module: Any, x: Any, y: Any, capturable: bool) -> Step:
+    """Return the work of a training step of a copy of the module, with fused Adam."""
+    import torch
+
+    module = copy.deepcopy(module)
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True, capturable=capturable)
+
+    def work() -> Any:
+        optimizer.zero_grad(set_to_none=True)
+        loss = torch.nn.functional.cross_entropy(module(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return work
+
+
+def torch_compiled(module: Any, x: Any, y: Any) -> Step:
+    """Return a training step of a compiled copy, which PyTorch itself captures as graphs."""
+    import torch
+
+    module = copy.deepcopy(module)
+    compiled = torch.compile(module, mode="reduce-overhead")
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
+
+    def work() -> Any:
+        optimizer.zero_grad(set_to_none=True)
+        loss = torch.nn.functional.cross_entropy(compiled(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return work
+
+
+def torch_predict(module: Any, x: Any) -> Step:
+    """Return the work of a prediction."""
+    import torch
+
+    module = copy.deepcopy(module).eval()
+
+    def work() -> Any:
+        with torch.inference_mode():
+            return torch.softmax(module(x), dim=1)
+
+    return work
+
+
+def torch_graph(work: Step) -> Step:
+    """Capture PyTorch's work as one CUDA graph, as its documentation says, and return its replay."""
+    import torch
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
+def cupy_milliseconds(xp: Any) -> Callable[[Step, int], float]:
+    """Return a stopwatch by device events on CuPy's current stream."""
+
+    def milliseconds(call: Step, n: int) -> float:
+        start, end = xp.cuda.Event(), xp.cuda.Event()
+        start.record()
+        for _ in range(n):
+            call()
+        end.record()
+        end.synchronize()
+        return float(xp.cuda.get_elapsed_time(start, end)) / n
+
+    return milliseconds
+
+
+def torch_milliseconds(call: Step, n: int) -> float:
+    """Return milliseconds of a call by device events on PyTorch's current stream."""
+    import torch
+
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    for _ in range(n):
+        call()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / n
+
+
+def launches(call: Step) -> int | None:
+    """Return how many kernels and copies a call starts on the device, or None where the profiler cannot tell."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    try:
+        call()
+        torch.cuda.synchronize()
+        with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as seen:
+            call()
+            torch.cuda.synchronize()
+        return sum(1 for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA)
+    except Exception as error:  # a profiler that cannot start must not end the run
+        print(f"launches are not counted: {error}")
+        return None
