@@ -70,7 +70,7 @@ def _array_module(column):
         if kernels.COMPILER is None:
             pytest.skip("kernels column: there is no C++ compiler (g++ or clang++)")
         return kernels.xp
-    cupy, seen = backend.probe_cupy()
+    cupy, seen, _ = backend.probe_cupy()
     if cupy is None:
         pytest.skip(f"cupy column: {seen}")
     return cupy

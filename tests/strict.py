@@ -412,8 +412,14 @@ for _parameters, _names in _FUNCTIONS.items():
 vars(xp).update({name: getattr(np, name) for name in _CONSTANTS}, abs=xp.absolute, true_divide=xp.divide)
 xp.ascontiguousarray = lambda a, dtype=None: _asarray(a, dtype, "C")
 xp.count_nonzero = lambda a, axis=None: xp.sum(a != 0, axis)
+
+
+class OutOfMemoryError(MemoryError):
+    """What CuPy raises where the device has no memory left."""
+
+
 xp.cuda = SimpleNamespace(
-    Stream=Stream, MemoryPool=MemoryPool, using_allocator=lambda allocator: contextlib.nullcontext(),
+    memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError), Stream=Stream, MemoryPool=MemoryPool, using_allocator=lambda allocator: contextlib.nullcontext(),
     get_current_stream=_current_stream, runtime=SimpleNamespace(memGetInfo=lambda: (2**30, 2**31)),
 )  # fmt: skip
 xp.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))

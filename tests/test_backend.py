@@ -25,14 +25,26 @@ def install(monkeypatch):
     return lambda module: monkeypatch.setitem(sys.modules, "cupy", module)
 
 
-def fake_cupy(ones=strict.xp.ones, properties=lambda device: {"name": b"Pretend GPU"}):
+def fake_cupy(
+    ones=strict.xp.ones,
+    properties=lambda device: {"name": b"Pretend GPU"},
+    module=lambda code: SimpleNamespace(get_function=lambda name: lambda grid, block, arguments: None),
+):
     runtime = SimpleNamespace(getDeviceProperties=properties)
     cuda = SimpleNamespace(runtime=runtime, Device=lambda: SimpleNamespace(id=0))
-    return SimpleNamespace(__name__="cupy", __version__="14.0", ones=ones, cuda=cuda)
+    return SimpleNamespace(__name__="cupy", __version__="14.0", ones=ones, cuda=cuda, RawModule=module)
 
 
-def fail(*args, **keywords):
-    raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device\nand a long trace")
+def failing(error):
+    """Return a function that raises."""
+
+    def fail(*args, **keywords):
+        raise error
+
+    return fail
+
+
+fail = failing(RuntimeError("cudaErrorNoDevice: no CUDA-capable device\nand a long trace"))
 
 
 def test_numpy_by_name_needs_no_cupy(install):
@@ -72,8 +84,41 @@ def test_without_a_working_cupy_auto_is_numpy_and_an_explicit_request_fails(inst
     with pytest.raises(backend.BackendError) as error:
         backend.choose("cupy")
     assert why in str(error.value)
-    assert "pip install xpcnn[cuda12]" in str(error.value)
+    assert str(error.value).endswith("Or choose the backend 'numpy'.")
     assert "\n" not in str(error.value)
+
+
+TOO_OLD = RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
+
+
+@pytest.mark.parametrize(
+    ("cupy", "driver", "advice"),
+    [
+        (None, False, "Run `pip install xpcnn[cuda12]` or, for CUDA 13, `xpcnn[cuda13]`."),
+        (fake_cupy(ones=failing(TOO_OLD)), False, "There is no NVIDIA driver on this machine: install it"),
+        (fake_cupy(ones=failing(TOO_OLD)), True, "The driver is older than this CUDA needs: update it"),
+        (fake_cupy(ones=failing(ImportError("libcublas.so.12: cannot open"))), True, "libraries are missing: run `pip"),
+        (fake_cupy(module=failing(RuntimeError("DynamicLibNotFoundError: nvrtc"))), True, '[ctk]"`, which brings them'),
+        (fake_cupy(ones=fail), True, "Look at `nvidia-smi`"),
+    ],
+    ids=["not installed", "no driver", "old driver", "no library", "no compiler", "no device"],
+)
+def test_the_error_says_what_to_do(install, monkeypatch, cupy, driver, advice):
+    install(cupy)
+    monkeypatch.setattr(backend, "_has_driver", lambda: driver)
+    with pytest.raises(backend.BackendError) as error:
+        backend.choose("cupy")
+    assert advice in str(error.value)
+
+
+def test_two_packages_of_cupy_are_refused_before_either_is_imported(install, monkeypatch):
+    installed = [SimpleNamespace(metadata={"Name": name}) for name in ("numpy", "cupy-cuda13x", "cupy-cuda12x", None)]
+    monkeypatch.setattr("importlib.metadata.distributions", lambda: installed)
+    install(fake_cupy())
+    with pytest.raises(backend.BackendError, match="cupy-cuda12x and cupy-cuda13x are installed together") as error:
+        backend.choose("cupy")
+    assert "pip uninstall cupy-cuda12x cupy-cuda13x" in str(error.value)
+    assert backend.choose("auto").xp is np
 
 
 def test_cupy_is_probed_once(install):

@@ -5,7 +5,7 @@ import pytest
 
 from tests import strict
 from xpcnn.backend import to_host
-from xpcnn.graphs import WARM_UPS, Captured, own_stream
+from xpcnn.graphs import WARM_UPS, Captured, GraphWarning, own_stream
 
 
 def test_launches_do_what_calls_did_on_what_lies_there_then(device):
@@ -53,7 +53,7 @@ def test_where_something_waits_a_warning_comes_once_and_it_is_called_every_time(
     captured = Captured(device, work)
     with own_stream(device):
         results = [captured() for _ in range(WARM_UPS)]
-        with pytest.warns(RuntimeWarning, match=r"can't be captured as a CUDA graph \(.+\), so its kernels") as seen:
+        with pytest.warns(GraphWarning, match=r"can't be captured as a CUDA graph \(.+\), so its kernels") as seen:
             results += [captured() for _ in range(3)]
     assert results == [6.0] * 5
     assert len(seen) == 1

@@ -5,11 +5,13 @@ The only room that imports CuPy, and only once somebody has chosen it.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
+import importlib.metadata
 import os
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy
 
@@ -34,26 +36,78 @@ class Choice:
     reason: str
 
 
-@functools.cache
-def probe_cupy() -> tuple[ArrayModule | None, str]:
-    """Import CuPy and compute with it once; return the module, or None, and what was seen.
+class Probe(NamedTuple):
+    """CuPy, if it computes here, what was seen of it, and what to do where it does not."""
 
-    ``cupy.cuda.is_available()`` does not promise that the CUDA libraries load, so a small matrix product and a
-    copy back to the host decide.
+    xp: ArrayModule | None
+    seen: str
+    advice: str = ""
+
+
+#: A kernel that does nothing: to compile one needs NVRTC and CUDA's headers, which the packages of CuPy lack.
+NOTHING = 'extern "C" __global__ void nothing() {}'
+
+
+@functools.cache
+def probe_cupy() -> Probe:
+    """Import CuPy and compute with it once.
+
+    ``cupy.cuda.is_available()`` does not promise that the CUDA libraries load, so a small matrix product, a kernel and
+    a copy back to the host decide.
     """
+    packages = _cupy_packages()
+    if len(packages) > 1:
+        names = " and ".join(packages)
+        return Probe(
+            None,
+            f"{names} are installed together and overwrite each other's files",
+            f"Run `pip uninstall {' '.join(packages)}`, then install the one that fits the driver.",
+        )
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
-        return None, f"CuPy cannot be imported ({error})"
+        seen = f"CuPy cannot be imported ({error})"
+        return Probe(None, seen, "Run `pip install xpcnn[cuda12]` or, for CUDA 13, `xpcnn[cuda13]`.")
     try:
         ones = cupy.ones((2, 2), dtype=numpy.float32)
+        cupy.RawModule(code=NOTHING).get_function("nothing")((1,), (1,), ())
         if float((ones @ ones + ones).get().sum()) != 12.0:
-            return None, "CuPy computed a wrong matrix product"
+            return Probe(None, "CuPy computed a wrong matrix product", "Install it anew, or update the driver.")
         device = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
     except Exception as error:  # CuPy raises many kinds when a driver or a library is missing
         first_line = (str(error) or type(error).__name__).splitlines()[0]
-        return None, f"CuPy {cupy.__version__} is installed but no CUDA device works ({first_line})"
-    return cupy, f"CuPy {cupy.__version__} computes on {device}"
+        seen = f"CuPy {cupy.__version__} is installed but no CUDA device works ({first_line})"
+        return Probe(None, seen, _advice(error, packages))
+    return Probe(cupy, f"CuPy {cupy.__version__} computes on {device}")
+
+
+def _cupy_packages() -> list[str]:
+    """Return the packages that bring CuPy, of which there must be one at most."""
+    names = (distribution.metadata["Name"] for distribution in importlib.metadata.distributions())
+    return sorted({name for name in names if name and (name == "cupy" or name.startswith("cupy-"))})
+
+
+def _advice(error: Exception, packages: list[str]) -> str:
+    """Return what to do about an error of CuPy's, in one sentence."""
+    text = f"{type(error).__name__} {error}".lower()
+    if "insufficientdriver" in text:
+        if not _has_driver():
+            return "There is no NVIDIA driver on this machine: install it, or use a machine with an NVIDIA card."
+        return (
+            "The driver is older than this CUDA needs: update it, or use `xpcnn[cuda12]` in place of `xpcnn[cuda13]`."
+        )
+    if isinstance(error, ImportError | OSError) or "lib" in text or "nvrtc" in text or "header" in text:
+        package = packages[0] if packages else "cupy-cuda12x"
+        return f'CUDA\'s libraries are missing: run `pip install "{package}[ctk]"`, which brings them.'
+    return "Look at `nvidia-smi`: it shows whether the driver finds a card that is free."
+
+
+def _has_driver() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
+    except OSError:
+        return False
+    return True
 
 
 def choose(name: str | None = None) -> Choice:
@@ -72,13 +126,12 @@ def choose(name: str | None = None) -> Choice:
         raise BackendError(f"There is no backend {name!r}{asked_by}. Use one of: {', '.join(NAMES)}.")
     if name == "numpy":
         return Choice(numpy, "numpy was asked for")
-    cupy, seen = probe_cupy()
+    cupy, seen, advice = probe_cupy()
     if cupy is not None:
         return Choice(cupy, seen)
     if name == "cupy":
         raise BackendError(
-            f"The backend 'cupy' was asked for{asked_by}, but {seen}. Install the driver and "
-            "`pip install xpcnn[cuda12]` or `xpcnn[cuda13]`, or choose the backend 'numpy'."
+            f"The backend 'cupy' was asked for{asked_by}, but {seen}. {advice} Or choose the backend 'numpy'."
         )
     return Choice(numpy, f"{seen}, so NumPy computes")
 
@@ -101,6 +154,11 @@ def has_kernels(xp: ArrayModule) -> bool:
 def has_graphs(xp: ArrayModule) -> bool:
     """Whether ``xp`` captures CUDA graphs."""
     return not is_host(xp) and hasattr(xp, "cuda")
+
+
+def is_out_of_memory(xp: ArrayModule, error: BaseException) -> bool:
+    """Whether an error says that the device has no memory left."""
+    return has_graphs(xp) and isinstance(error, xp.cuda.memory.OutOfMemoryError)
 
 
 def to_host(array: Array) -> numpy.ndarray[Any, Any]:

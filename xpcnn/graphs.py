@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-from xpcnn.backend import ArrayModule
+from xpcnn.backend import ArrayModule, is_out_of_memory
 
 T = TypeVar("T")
+
+
+class GraphWarning(UserWarning):
+    """Work can't be captured, so it takes longer than it might."""
+
 
 #: Calls before the capture, in which kernels are compiled and the pool gets all the memory that one call needs.
 WARM_UPS = 2
@@ -44,10 +49,12 @@ class Captured(Generic[T]):
             try:
                 self._graph, self._result = self._capture()
             except Exception as error:  # CuPy raises many kinds where something can't be captured
+                if is_out_of_memory(self._xp, error):
+                    raise
                 warnings.warn(
                     f"This step can't be captured as a CUDA graph ({_first_line(error)}), so its kernels are launched "
                     "one by one, which takes longer.",
-                    RuntimeWarning,
+                    GraphWarning,
                     stacklevel=2,
                 )
                 return self.function()

@@ -292,3 +292,24 @@ def test_only_the_latest_kinds_of_batch_are_kept(device):
         model.predict(samples(n)[0])
     (prediction,) = model.network._idle["device"]
     assert len(prediction._kinds) == MOST_KINDS
+
+
+def out_of_memory(*arguments, **keywords):
+    raise strict.OutOfMemoryError("Out of memory allocating 1,024 bytes (allocated so far: 7 bytes).\nMore.")
+
+
+def test_where_memory_runs_out_images_are_sent_and_the_step_is_made_again(monkeypatch):
+    monkeypatch.setattr("xpcnn.training.device.gather", out_of_memory)
+    both(plain, strict.xp, augment="light")
+
+
+@pytest.mark.parametrize("task", ["fit", "predict", "evaluate"])
+def test_a_batch_that_does_not_fit_is_refused_in_one_line_with_its_sizes(monkeypatch, task):
+    model, (x, y) = plain(strict.xp), samples(40)
+    monkeypatch.setattr("xpcnn.ops.correlation.correlate", out_of_memory)
+    with pytest.raises(MemoryError, match=r"^a batch of (32|40) images of 2 x 6 x 6 does not fit .* 7 bytes\)\.$"):
+        {
+            "fit": lambda: model.fit(x, y, verbose=0),
+            "predict": lambda: model.predict(x),
+            "evaluate": lambda: model.evaluate(x, y),
+        }[task]()

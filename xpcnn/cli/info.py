@@ -46,7 +46,7 @@ def _machine() -> list[tuple[str, str]]:
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("numpy", numpy.__version__),
         ("opencv", _opencv()),
-        ("cupy", probe_cupy()[1]),
+        ("cupy", "\n".join(part for part in probe_cupy()[1:] if part)),
         ("XPCNN_BACKEND", os.environ.get("XPCNN_BACKEND", "not set, so auto")),
         ("backend", backend),
         (

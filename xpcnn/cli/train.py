@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +146,7 @@ def _train(
             called.append(callbacks.EarlyStopping(options_.patience, "val_accuracy", restore_best=False))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's on overflow: StopOnNaN says where and what to do
+        warnings.showwarning = _say
         history = model.fit(
             part(split.train),
             images.y[split.train],
@@ -177,3 +179,8 @@ def _train(
         print("no image is in the test part, so the model was not measured")
     print(f"model: {directory.path / 'best.safetensors'}")
     return 0
+
+
+def _say(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Say a warning in one line, and not where in the sources it arose."""
+    print(f"xpcnn train: {message}", file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpcnn.backend import Array, ArrayModule, to_host
+from xpcnn.backend import Array, ArrayModule, is_out_of_memory, to_host
 from xpcnn.data.augmentation import Placing
 from xpcnn.data.preprocessing import Normalized
 from xpcnn.graphs import Captured, own_stream
@@ -17,7 +17,7 @@ from xpcnn.layers import Context
 from xpcnn.metrics import with_targets
 from xpcnn.network import Network, Program
 from xpcnn.ops.batches import count_step, gather, next_rows
-from xpcnn.ops.workspace import Workspace
+from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace
 from xpcnn.training.pieces import whole_pass
 from xpcnn.training.shards import StepResult
 from xpcnn.training.steps import Failure, Figures, Samples, Steps
@@ -51,6 +51,7 @@ class DeviceSteps(Steps):
         self._captured: dict[Hashable, Captured[StepResult]] = {}
         self._sent: dict[int, Array] = {}
         self._workspace = Workspace(xp)
+        self._is_frugal = False
         self._gradient = xp.zeros(network.layout.size, dtype=dtype)
         self._views = network.layout.layer_views(self._gradient)
 
@@ -130,16 +131,38 @@ class DeviceSteps(Steps):
         fit, n = self.fit, len(positions)
         if fit.optimizer.scalars(fit.step) != self._planned[self._done]:
             self._plan()  # something has changed the learning rate
+        try:
+            fit.result = self._run(positions)
+        except Exception as error:
+            if not is_out_of_memory(fit.network.xp, error):
+                raise
+            if self._is_frugal:
+                raise out_of_memory(error, n, fit.network) from error
+            self._be_frugal()
+            return self.step(positions)
+        self._done += 1
+        fit.optimizer.step += 1
+
+    def _run(self, positions: HostArray) -> StepResult:
+        """Do a step's work, as a graph if it has been done before."""
+        n = len(positions)
         if self._images is None:
             self._send(positions)
-        kind = (n, fit.network.changes, self._options)
+        if not self._learns_as_ours:
+            return self._work(n)
+        kind = (n, self.fit.network.changes, self._options)
         if kind not in self._captured:
             while len(self._captured) >= MOST_KINDS:
                 del self._captured[next(iter(self._captured))]
-            self._captured[kind] = Captured(fit.network.xp, lambda: self._work(n))
-        fit.result = self._captured[kind]() if self._learns_as_ours else self._work(n)
-        self._done += 1
-        fit.optimizer.step += 1
+            self._captured[kind] = Captured(self.fit.network.xp, lambda: self._work(n))
+        return self._captured[kind]()
+
+    def _be_frugal(self) -> None:
+        """Take less memory from now on: images are sent, and convolutions that lower columns lower half as much."""
+        self._is_frugal = True
+        self._images = self._mean = self._deviation = self._places = None
+        self._captured.clear()
+        self._workspace = Workspace(self.fit.network.xp, COLUMN_BUDGET // 2)
 
     def _send(self, positions: HostArray) -> None:
         """Send the images of a batch."""
@@ -264,4 +287,17 @@ class DevicePrediction:
             self._kinds[kind] = sent, Captured(xp, work)
         sent, captured = self._kinds[kind]
         sent[...] = xp.asarray(x)
-        y[...] = to_host(captured() if network.knows() else captured.function())
+        try:
+            y[...] = to_host(captured() if network.knows() else captured.function())
+        except Exception as error:
+            if not is_out_of_memory(xp, error):
+                raise
+            raise out_of_memory(error, len(x), network) from error
+
+
+def out_of_memory(error: Exception, n: int, network: Network) -> MemoryError:
+    """Return the error for a batch that a device has no room for."""
+    return MemoryError(
+        f"a batch of {n} images of {' x '.join(map(str, network.input_shape))} does not fit the device with "
+        f"{network.layout.size:,} parameters: {str(error).splitlines()[0]}"
+    )
