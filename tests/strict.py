@@ -419,8 +419,9 @@ class OutOfMemoryError(MemoryError):
 
 
 xp.cuda = SimpleNamespace(
-    memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError), Stream=Stream, MemoryPool=MemoryPool, using_allocator=lambda allocator: contextlib.nullcontext(),
-    get_current_stream=_current_stream, runtime=SimpleNamespace(memGetInfo=lambda: (2**30, 2**31)),
+    Stream=Stream, MemoryPool=MemoryPool, using_allocator=lambda allocator: contextlib.nullcontext(),
+    get_current_stream=_current_stream, memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+    runtime=SimpleNamespace(memGetInfo=lambda: (2**30, 2**31)),
 )  # fmt: skip
 xp.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
 

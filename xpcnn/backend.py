@@ -93,9 +93,7 @@ def _advice(error: Exception, packages: list[str]) -> str:
     if "insufficientdriver" in text:
         if not _has_driver():
             return "There is no NVIDIA driver on this machine: install it, or use a machine with an NVIDIA card."
-        return (
-            "The driver is older than this CUDA needs: update it, or use `xpcnn[cuda12]` in place of `xpcnn[cuda13]`."
-        )
+        return "The driver is older than this CUDA needs: update it, or install `xpcnn[cuda12]` in place of `[cuda13]`."
     if isinstance(error, ImportError | OSError) or "lib" in text or "nvrtc" in text or "header" in text:
         package = packages[0] if packages else "cupy-cuda12x"
         return f'CUDA\'s libraries are missing: run `pip install "{package}[ctk]"`, which brings them.'

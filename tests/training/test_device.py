@@ -12,7 +12,8 @@ from xpcnn import Sequential, layers, optimizers, presets
 from xpcnn.backend import has_kernels, to_host
 from xpcnn.data import Decoding, Normalized, Preprocessing, augment
 from xpcnn.training.callbacks import Callback, LearningRate, StopOnNaN
-from xpcnn.training.device import MOST_KINDS, DeviceSteps
+from xpcnn.training.device import DeviceSteps
+from xpcnn.training.device_prediction import MOST_KINDS
 
 pytestmark = pytest.mark.filterwarnings("error:This step can't be captured")
 

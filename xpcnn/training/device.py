@@ -1,23 +1,21 @@
-"""Steps and predictions on a device, each captured as one CUDA graph for every size of batch."""
+"""Steps on a device, each captured as one CUDA graph for every size of batch."""
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Hashable
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpcnn.backend import Array, ArrayModule, is_out_of_memory, to_host
+from xpcnn.backend import Array, is_out_of_memory, to_host
 from xpcnn.data.augmentation import Placing
 from xpcnn.data.preprocessing import Normalized
-from xpcnn.graphs import Captured, own_stream
+from xpcnn.graphs import Captured
 from xpcnn.layers import Context
 from xpcnn.metrics import with_targets
-from xpcnn.network import Network, Program
 from xpcnn.ops.batches import count_step, gather, next_rows
 from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace
+from xpcnn.training.device_prediction import MOST_KINDS, out_of_memory
 from xpcnn.training.pieces import whole_pass
 from xpcnn.training.shards import StepResult
 from xpcnn.training.steps import Failure, Figures, Samples, Steps
@@ -29,8 +27,6 @@ HostArray = np.ndarray[Any, Any]
 
 #: Images stay on the device if they take no more than this part of the memory that is free there.
 PART_FOR_IMAGES = 0.5
-#: Graphs of the latest kinds of batch only, since each keeps the memory of a step.
-MOST_KINDS = 4
 
 
 class DeviceSteps(Steps):
@@ -73,7 +69,6 @@ class DeviceSteps(Steps):
         self._sums: list[Array] | None = None
         #: The number of the first step that failed, in all; below 0 where none has.
         self._failed = xp.full(1, -1, dtype=np.int64)
-        self._failure: Failure | None = None
 
     def _place_images(self, samples: Samples) -> None:
         """Keep the images on the device, if they fit and nothing but the device need work on them."""
@@ -253,51 +248,3 @@ class DeviceSteps(Steps):
         number = step - self._first_step
         x, _ = self.batch(self.order[number * self._batch_size :][: self._batch_size])
         return Failure(step, float(to_host(self._losses)[number]), x, None)
-
-
-class DevicePrediction:
-    """Outputs of a network for batches, which are sent to the device one by one."""
-
-    def __init__(self, xp: ArrayModule) -> None:
-        self._xp = xp
-        self._kinds: dict[Hashable, tuple[Array, Captured[Array]]] = {}
-        self._stack = ExitStack()
-
-    def __enter__(self) -> DevicePrediction:
-        self._stack.enter_context(own_stream(self._xp))
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
-
-    def infer(self, network: Network, x: HostArray, program: Program, y: HostArray) -> None:
-        """Write the output of a network's program for a batch of host arrays into the host array ``y``."""
-        xp = self._xp
-        kind = (len(x), program.from_logits, network.changes)
-        if kind not in self._kinds:
-            while len(self._kinds) >= MOST_KINDS:
-                del self._kinds[next(iter(self._kinds))]
-            sent = Workspace(xp).batch_last(x.shape, network.dtype)
-
-            network_ = weakref.proxy(network)  # which keeps what it has lent, and with it this
-
-            def work() -> Array:
-                return network_.infer(sent, Context(Workspace(xp)), program)
-
-            self._kinds[kind] = sent, Captured(xp, work)
-        sent, captured = self._kinds[kind]
-        sent[...] = xp.asarray(x)
-        try:
-            y[...] = to_host(captured() if network.knows() else captured.function())
-        except Exception as error:
-            if not is_out_of_memory(xp, error):
-                raise
-            raise out_of_memory(error, len(x), network) from error
-
-
-def out_of_memory(error: Exception, n: int, network: Network) -> MemoryError:
-    """Return the error for a batch that a device has no room for."""
-    return MemoryError(
-        f"a batch of {n} images of {' x '.join(map(str, network.input_shape))} does not fit the device with "
-        f"{network.layout.size:,} parameters: {str(error).splitlines()[0]}"
-    )

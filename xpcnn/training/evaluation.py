@@ -14,7 +14,7 @@ from xpcnn.losses import Loss
 from xpcnn.metrics import Metric, with_targets
 from xpcnn.network import Network, Program
 from xpcnn.registry import whole
-from xpcnn.training.device import DevicePrediction
+from xpcnn.training.device_prediction import DevicePrediction
 from xpcnn.training.shards import Runner
 
 HostArray = np.ndarray[Any, Any]

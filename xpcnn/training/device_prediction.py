@@ -1,0 +1,69 @@
+"""Predictions on a device, each captured as one CUDA graph for every size of batch."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Hashable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from xpcnn.backend import Array, ArrayModule, is_out_of_memory, to_host
+from xpcnn.graphs import Captured, own_stream
+from xpcnn.layers import Context
+from xpcnn.network import Network, Program
+from xpcnn.ops.workspace import Workspace
+
+HostArray = np.ndarray[Any, Any]
+
+#: Graphs of the latest kinds of batch only, since each keeps the memory of a batch.
+MOST_KINDS = 4
+
+
+class DevicePrediction:
+    """Outputs of a network for batches, which are sent to the device one by one."""
+
+    def __init__(self, xp: ArrayModule) -> None:
+        self._xp = xp
+        self._kinds: dict[Hashable, tuple[Array, Captured[Array]]] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> DevicePrediction:
+        self._stack.enter_context(own_stream(self._xp))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def infer(self, network: Network, x: HostArray, program: Program, y: HostArray) -> None:
+        """Write the output of a network's program for a batch of host arrays into the host array ``y``."""
+        xp = self._xp
+        kind = (len(x), program.from_logits, network.changes)
+        if kind not in self._kinds:
+            while len(self._kinds) >= MOST_KINDS:
+                del self._kinds[next(iter(self._kinds))]
+            sent = Workspace(xp).batch_last(x.shape, network.dtype)
+
+            network_ = weakref.proxy(network)  # which keeps what it has lent, and with it this
+
+            def work() -> Array:
+                return network_.infer(sent, Context(Workspace(xp)), program)
+
+            self._kinds[kind] = sent, Captured(xp, work)
+        sent, captured = self._kinds[kind]
+        try:
+            sent[...] = xp.asarray(x)
+            y[...] = to_host(captured() if network.knows() else captured.function())
+        except Exception as error:
+            if not is_out_of_memory(xp, error):
+                raise
+            raise out_of_memory(error, len(x), network) from error
+
+
+def out_of_memory(error: Exception, n: int, network: Network) -> MemoryError:
+    """Return the error for a batch that a device has no room for."""
+    return MemoryError(
+        f"a batch of {n} images of {' x '.join(map(str, network.input_shape))} does not fit the device with "
+        f"{network.layout.size:,} parameters: {str(error).splitlines()[0]}"
+    )
