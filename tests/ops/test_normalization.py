@@ -44,6 +44,19 @@ def test_nothing_waits_for_the_device_nor_copies_to_it(shape):
         normalization.normalize_backward(xp, dy, x, total.mean, sums, total.count, ones, ones, Workspace(xp))
 
 
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_running_statistics_move_towards_those_of_the_batch_unless_it_is_one_value(xp, host, count):
+    mean, squares, running_mean, running_var = np.random.default_rng(0).uniform(0.5, 2, (4, 3))
+    total = Moments(count, xp.asarray(mean), xp.asarray(squares))
+    results = normalization.statistics(xp, total, xp.asarray(running_mean), xp.asarray(running_var), 0.1, 1e-5)
+    deviation, new_mean, new_var = map(host, results)
+    np.testing.assert_allclose(deviation, np.sqrt(squares / count + 1e-5), rtol=1e-12)
+    moved = 0.1 if count > 1 else 0
+    np.testing.assert_allclose(new_mean, 0.9 * running_mean + 0.1 * mean if moved else running_mean, rtol=1e-12)
+    unbiased = squares / max(count - 1, 1)
+    np.testing.assert_allclose(new_var, 0.9 * running_var + 0.1 * unbiased if moved else running_var, rtol=1e-12)
+
+
 def test_a_vector_is_shaped_to_its_channels(xp):
     vector = xp.ones(3)
     assert normalization.per_channel(vector, xp.ones((2, 3, 4, 5))).shape == (3, 1, 1)

@@ -61,16 +61,13 @@ class BatchNorm(Layer):
         learning = context.training and self.learns
         if learning:
             total: Moments = yield Meeting(normalization.moments(xp, x, workspace), Moments.combine)
-            count, mean, variance = total.count, total.mean, total.squares * (1.0 / total.count)
-            if count > 1:  # one value has no variance to learn from
-                unbiased = total.squares * (1.0 / (count - 1))
-                context.buffers[self.name] = {
-                    "running_mean": params["running_mean"] * (1.0 - self.momentum) + mean * self.momentum,
-                    "running_var": params["running_var"] * (1.0 - self.momentum) + unbiased * self.momentum,
-                }
+            count, mean = total.count, total.mean
+            deviation, running_mean, running_var = normalization.statistics(
+                xp, total, params["running_mean"], params["running_var"], self.momentum, self.epsilon
+            )
+            context.buffers[self.name] = {"running_mean": running_mean, "running_var": running_var}
         else:
-            count, mean, variance = 0, params["running_mean"], params["running_var"]
-        deviation = xp.sqrt(variance + self.epsilon)
+            count, mean, deviation = 0, params["running_mean"], xp.sqrt(params["running_var"] + self.epsilon)
         y = normalization.normalize(xp, x, mean, deviation, params["weight"], params["bias"], workspace)
 
         def backward(dy: Array, gradients: Arrays) -> Generator[Meeting, Any, Array]:

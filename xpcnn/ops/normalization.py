@@ -43,6 +43,25 @@ def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
 
 
 @fused
+def statistics(
+    xp: ArrayModule, total: Moments, running_mean: Array, running_var: Array, momentum: float, epsilon: float
+) -> tuple[Array, Array, Array]:
+    """Return sqrt(variance + epsilon), and the running mean and variance moved by ``momentum`` towards these moments.
+
+    The variance of the running ones is unbiased, as in PyTorch. One value has none to learn from, so they stay.
+    """
+    deviation = xp.sqrt(total.squares * (1.0 / total.count) + epsilon)
+    if total.count == 1:
+        return deviation, running_mean * 1.0, running_var * 1.0
+    unbiased = total.squares * (1.0 / (total.count - 1))
+    return (
+        deviation,
+        running_mean * (1.0 - momentum) + total.mean * momentum,
+        running_var * (1.0 - momentum) + unbiased * momentum,
+    )
+
+
+@fused
 def normalize(
     xp: ArrayModule, x: Array, mean: Array, deviation: Array, weight: Array, bias: Array, workspace: Workspace
 ) -> Array:

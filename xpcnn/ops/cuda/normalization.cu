@@ -41,6 +41,19 @@ extern "C" __global__ void combine_moments(
     square[channel] = total_squares;
 }
 
+// results: the deviation of each channel, and its running mean and variance moved towards these moments.
+extern "C" __global__ void statistics(
+    const REAL *__restrict__ mean, const REAL *__restrict__ squares, const REAL *__restrict__ running_mean,
+    const REAL *__restrict__ running_var, REAL *__restrict__ results, REAL momentum, REAL epsilon, int count, int channels)
+{
+    const int channel = blockIdx.x * blockDim.x + threadIdx.x;
+    if (channel >= channels) return;
+    const REAL moved = count > 1 ? momentum : REAL(0), unbiased = count > 1 ? squares[channel] / (count - 1) : REAL(0);
+    results[channel] = sqrt(squares[channel] / count + epsilon);
+    results[channels + channel] = running_mean[channel] * (1 - moved) + mean[channel] * moved;
+    results[2 * channels + channel] = running_var[channel] * (1 - moved) + unbiased * moved;
+}
+
 // Grid: (blocks of a row, channels).
 extern "C" __global__ void normalize(
     const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ deviation,

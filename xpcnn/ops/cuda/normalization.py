@@ -19,6 +19,18 @@ def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
     return Moments(count, mean, square)
 
 
+def statistics(
+    xp: ArrayModule, total: Moments, running_mean: Array, running_var: Array, momentum: float, epsilon: float
+) -> tuple[Array, Array, Array]:
+    """As :func:`xpcnn.ops.normalization.statistics`."""
+    results = xp.empty((3, total.mean.size), total.mean.dtype)
+    _kernel(xp, "statistics", total.mean).for_each(
+        total.mean.size, total.mean, total.squares, running_mean, running_var, results, float(momentum), float(epsilon),
+        total.count, total.mean.size,
+    )  # fmt: skip
+    return results[0], results[1], results[2]
+
+
 def normalize(
     xp: ArrayModule, x: Array, mean: Array, deviation: Array, weight: Array, bias: Array, workspace: Workspace
 ) -> Array:
