@@ -29,7 +29,8 @@ def test_a_kernel_has_the_signature_of_the_function_it_stands_in_for(function):
 def test_nothing_else_is_public_there_under_a_name_of_the_generic_room():
     assert {function.__name__ for function in FUSED} == {
         "convolution", "dense", "extreme_pool", "relu", "moments", "statistics", "normalize", "gradient_sums",
-        "normalize_backward", "softmax_cross_entropy", "dropout", "adam", "gather", "next_rows", "count_step", "hits", "confusion",
+        "normalize_backward", "softmax_cross_entropy", "dropout", "adam", "gather", "next_rows", "count_step", "hits",
+        "confusion",
     }  # fmt: skip
 
 
