@@ -96,6 +96,7 @@ FLOORS = {
     "xpcnn.recording": 1,
     "xpcnn.registry": 1,
     "xpcnn.ops": 2,
+    "xpcnn.plots": 2,  # stands beside the floors too: pictures of arrays
     "xpcnn.data": 2,  # stands beside the floors, and knows nothing of networks
     "xpcnn.layers": 3,
     "xpcnn.initializers": 3,

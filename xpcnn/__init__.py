@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xpcnn import data, initializers, layers, losses, metrics, optimizers, presets, schedules
+    from xpcnn import data, initializers, layers, losses, metrics, optimizers, plots, presets, schedules
     from xpcnn.model import Sequential, load
     from xpcnn.training import callbacks
 
@@ -25,6 +25,7 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "plots",
     "presets",
     "schedules",
 ]
