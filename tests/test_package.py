@@ -112,6 +112,7 @@ FLOORS = {
     "xpcnn.training": 6,
     "xpcnn.model": 7,
     "xpcnn.model_file": 7,
+    "xpcnn.formats": 7,
     "xpcnn.inputs": 7,
     "xpcnn.presets": 7,
     "xpcnn.summary": 7,

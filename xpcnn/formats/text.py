@@ -1,0 +1,144 @@
+"""Eight text files of numbers, one for each array of a network of two convolutions and two dense layers.
+
+``filter1.txt`` (filters, 1, rows, columns), ``filter2.txt``, ``weight3.txt`` (units, features), ``weight4.txt`` and
+``bias1.txt`` to ``bias4.txt``, each in row-major order, as NumPy's ``savetxt`` writes them. Such a network takes grey
+pixels from 0 to 255 as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpcnn import files, presets
+from xpcnn.backend import ArrayModule
+from xpcnn.data import Decoding, Preprocessing
+from xpcnn.layers import Conv2D, Dense, Layer
+from xpcnn.parameters import Shape
+
+if TYPE_CHECKING:
+    from xpcnn.model import Sequential
+
+HostArray = np.ndarray[Any, Any]
+
+WEIGHTS = ("filter1.txt", "filter2.txt", "weight3.txt", "weight4.txt")
+BIASES = ("bias1.txt", "bias2.txt", "bias3.txt", "bias4.txt")
+#: The largest file that is read: a network of this kind has no more than a few million numbers.
+MOST_BYTES = 2**28
+
+
+def load(folder: files.PathLike, input_shape: Shape = (1, 50, 50), xp: ArrayModule | str | None = None) -> Sequential:
+    """Return the model of eight text files, with as many classes as ``bias4.txt`` has numbers.
+
+    The number of features in ``weight3.txt`` decides whether the first convolution is pooled (``blood``) or not
+    (``blood-unpooled``). The model takes pixels from 0 to 255. Raises FileNotFoundError for a file that is missing,
+    ValueError for one that holds anything but numbers, or another number of them than its layer takes.
+    """
+    from xpcnn.model import Sequential
+
+    place = Path(folder)
+    values = {name: _read(place / name) for name in (*WEIGHTS, *BIASES)}
+    units, classes = len(values["bias3.txt"]), len(values["bias4.txt"])
+    tried = []
+    for preset in (presets.blood, presets.blood_unpooled):
+        layers = _sized(preset(input_shape, classes), len(values["bias1.txt"]), len(values["bias2.txt"]), units)
+        model = Sequential(layers, input_shape, xp)
+        if model.parameters["dense_1.weight"].size == len(values["weight3.txt"]):
+            break
+        tried.append(f"{model.parameters['dense_1.weight'].size:,}")
+    else:
+        raise ValueError(
+            f"{str(place / 'weight3.txt')!r} holds {len(values['weight3.txt']):,} numbers, and a network of these "
+            f"sizes takes {' or, where the first convolution is not pooled, '.join(tried)}."
+        )
+    weights = {}
+    for name, array in model.parameters.items():
+        file = _file_of(name)
+        if values[file].size != array.size:
+            raise ValueError(
+                f"{str(place / file)!r} holds {values[file].size:,} numbers, and the network takes {array.size:,}: "
+                f"{' x '.join(map(str, array.shape))}."
+            )
+        weights[name] = values[file].reshape(array.shape)
+    model.set_weights(weights)
+    channels, height, width = input_shape
+    model.preprocessing = Preprocessing(Decoding(height, width, channels), (0.0,) * channels, (1.0,) * channels)
+    return model
+
+
+def save(model: Sequential, folder: files.PathLike) -> None:
+    """Write a model of two convolutions and two dense layers into eight text files of a folder, which is made.
+
+    How the model's images are normalised goes into the first convolution, so that the files take pixels from 0 to 255.
+    Numbers are written so that they are read back as they were. Raises ValueError for a model of other layers, of
+    images that are not grey, or whose normalisation can't be put into the first convolution: of each image by itself,
+    or before padding.
+    """
+    layers = [layer for layer in model.layers if isinstance(layer, Conv2D | Dense)]
+    if [type(layer) for layer in layers] != [Conv2D, Conv2D, Dense, Dense] or not all(x.use_bias for x in layers):
+        raise ValueError(
+            "The text files hold two convolutions and two dense layers, each with a bias. "
+            f"Received: {', '.join(type(layer).__name__ for layer in model.layers)}."
+        )
+    if model.network.input_shape[0] != 1:
+        raise ValueError(f"The text files are of grey images. Received: {model.network.input_shape[0]} channels.")
+    weights = {name: np.asarray(value, np.float64) for name, value in model.get_weights().items()}
+    arrays = [weights[f"{layer.name}.{kind}"] for kind in ("weight", "bias") for layer in layers]
+    if model.preprocessing is not None:
+        arrays[0], arrays[4] = _of_pixels(arrays[0], arrays[4], layers[0], model.preprocessing)
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    for name, array in zip((*WEIGHTS, *BIASES), arrays, strict=True):
+        lines = (" ".join(repr(float(value)) for value in row) for row in array.reshape(len(array), -1))
+        files.write_text(place / name, "".join(f"{line}\n" for line in lines))
+
+
+def _of_pixels(
+    weight: HostArray, bias: HostArray, layer: Layer, preprocessing: Preprocessing
+) -> tuple[HostArray, HostArray]:
+    """Return the first filters and bias for pixels as they are: w (x - mean) / deviation = (w / deviation) x - …."""
+    (mean,), (deviation,) = preprocessing.mean, preprocessing.deviation
+    if preprocessing.per_image or (mean != 0 and getattr(layer, "window").is_padded):  # noqa: B009
+        raise ValueError(
+            "How this model's images are normalised can't be put into its first convolution: "
+            f"{'each image by itself' if preprocessing.per_image else 'they are padded with 0 after that'}."
+        )
+    scaled = weight / deviation
+    return scaled, bias - scaled.sum(axis=(1, 2, 3)) * mean
+
+
+def _sized(layers: list[Layer], filters1: int, filters2: int, units: int) -> list[Layer]:
+    """Return a preset's layers with as many filters and units as the files have biases."""
+    first, second = (layer for layer in layers if isinstance(layer, Conv2D))
+    first.filters, second.filters = filters1, filters2
+    next(layer for layer in layers if isinstance(layer, Dense)).units = units
+    return layers
+
+
+def _file_of(name: str) -> str:
+    """Return the file of a parameter: conv2d_1.weight is in filter1.txt, dense_2.bias in bias4.txt."""
+    kind, number, part = re.split(r"[_.]", name)[-3:]
+    place = int(number) + (2 if kind == "dense" else 0)
+    return (WEIGHTS if part == "weight" else BIASES)[place - 1]
+
+
+def _read(path: Path) -> HostArray:
+    """Return the numbers of a text file, apart by spaces, commas or lines, float64 (count,)."""
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{str(path)!r} is larger than {MOST_BYTES:,} bytes, so it is no such file of numbers.")
+    words = path.read_text(encoding="utf-8", errors="replace").replace(",", " ").split()
+    numbers = np.empty(len(words))
+    for place, word in enumerate(words):
+        try:
+            numbers[place] = float(word)
+        except ValueError:
+            numbers[place] = math.nan
+        if not math.isfinite(numbers[place]):
+            raise ValueError(f"{str(path)!r} holds {word[:20]!r} in place of number {place + 1:,}: no finite number.")
+    if len(numbers) == 0:
+        raise ValueError(f"{str(path)!r} holds no numbers.")
+    return numbers
