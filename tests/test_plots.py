@@ -58,6 +58,8 @@ def test_curves_show_training_validation_and_steps():
     assert [line.get_label() for line in accuracy.lines] == ["training"]
     assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss")
     assert [axes.get_ylabel() for axes in plots.curves({"loss": [1.0]}).axes] == ["loss"]
+    (axes,) = plots.curves({"loss": [1.0, 0.5]}, [2, 1, 1, 0.5], [{"step": 2, "loss": 1.5}]).axes
+    assert axes.lines[-1].get_xydata().tolist() == [[1.0, 1.5]]
 
 
 def test_images_of_any_range_and_colour_are_shown():

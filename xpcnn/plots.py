@@ -21,14 +21,17 @@ Array = np.ndarray[Any, Any]
 MOST_PICTURES = 64
 #: More classes than this are numbered in a confusion matrix every few rows, and their counts are left out.
 MOST_CLASSES_WRITTEN = 20
-_TRAINING, _VALIDATION, _WRONG = "#1f77b4", "#d95f02", "#c1121f"
+_TRAINING, _VALIDATION, _MEASURED, _WRONG = "#1f77b4", "#d95f02", "#1b9e77", "#c1121f"
 
 
-def curves(history: Mapping[str, Sequence[float]], steps: Sequence[float] = ()) -> Figure:
+def curves(
+    history: Mapping[str, Sequence[float]], steps: Sequence[float] = (), measured: Sequence[Mapping[str, float]] = ()
+) -> Figure:
     """Draw loss and accuracy by epoch, and where there is one the loss of every step behind them.
 
     history: {"loss": […], "val_loss": […], …}, as ``fit`` returns it; what is not there is not drawn. steps: the
-    loss of each step. Raises ValueError for a history of no epochs.
+    loss of each step. measured: what :class:`~xpcnn.training.callbacks.EvaluateEvery` found on other images. Raises
+    ValueError for a history of no epochs.
 
     >>> figure = curves({"loss": [1.2, 0.8], "val_loss": [1.1, 0.9], "accuracy": [0.5, 0.7]})
     >>> [axes.get_ylabel() for axes in figure.axes]
@@ -49,6 +52,9 @@ def curves(history: Mapping[str, Sequence[float]], steps: Sequence[float] = ()) 
             axes.plot(
                 epochs, history[f"val_{name}"], color=_VALIDATION, marker=marker, markersize=4, label="validation"
             )
+        if len(measured) and len(steps):
+            places = np.array([result["step"] for result in measured]) * (len(epochs) / len(steps))
+            axes.plot(places, [result[name] for result in measured], color=_MEASURED, linewidth=1.2, label="measured")
         axes.set(xlabel="epoch", ylabel=name)
         axes.locator_params(axis="x", integer=True)
         axes.grid(alpha=0.25)
@@ -237,6 +243,7 @@ def _figure(width: float, height: float) -> Figure:
     except ImportError as error:
         raise ImportError(f'Pictures need matplotlib ({error}). Run `pip install "xpcnn[plot]"`.') from error
     figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     FigureCanvasAgg(figure)
     return figure
 

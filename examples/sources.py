@@ -1,0 +1,59 @@
+"""The images that the examples share: MNIST or the blood cells from a folder, or else the bundled digits."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from xpcnn import data
+
+
+def add_arguments(parser, epochs):
+    """Add the arguments that all examples have."""
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the images are (default: from $XPCNN_DATA)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="where pictures go")
+    parser.add_argument("--epochs", type=int, default=epochs, help=f"(default: {epochs})")
+    parser.add_argument("--images", type=int, metavar="N", help="take this many images only, for a short run")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def blood_cells(folder, side):
+    """Return grey blood cells (n, 1, side, side) as bytes, labels and class names; without a folder, digits."""
+    folder = folder or _from_environment("blood")
+    if folder is None:
+        return digits(side)
+    cells = data.load_folder(folder, data.Decoding(side, side, 1), progress=True)
+    for path, reason in cells.skipped:
+        print(f"skipped {path.name}: {reason}")
+    return cells.x, cells.y, cells.classes
+
+
+def mnist(folder):
+    """Return MNIST's training images (n, 1, 28, 28) as bytes, labels and class names; without a folder, digits."""
+    folder = folder or _from_environment("mnist")
+    if folder is None:
+        return digits(28)
+    train, _ = data.load_mnist(folder)
+    return train.x, train.y, train.classes
+
+
+def digits(side):
+    """Return the bundled digits, enlarged to what the network takes."""
+    bundled = data.load_digits()
+    enlarged = [cv2.resize(image[0], (side, side), interpolation=cv2.INTER_LINEAR) for image in bundled.x]
+    print(f"no data folder, so the {len(enlarged):,} bundled digits, enlarged from 8x8 to {side}x{side}, stand in")
+    return np.array(enlarged)[:, None], bundled.y, bundled.classes
+
+
+def some(count, x, y, seed):
+    """Return ``count`` of the images, drawn so that every class keeps its part; all where it is None."""
+    if count is None or count >= len(y):
+        return x, y
+    rows = data.stratified_split(y, count / len(y), 0.0, seed).test
+    return x[rows], y[rows]
+
+
+def _from_environment(name):
+    folder = os.environ.get("XPCNN_DATA")
+    return Path(folder) / name if folder else None
