@@ -45,7 +45,7 @@ def _column(item):
     default = os.environ[backend.ENVIRONMENT_VARIABLE]
     default = default if default in COLUMNS else "numpy"
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return parameters.get("xp", parameters.get("device", default))
+    return next((parameters[name] for name in ("xp", "device", "column") if name in parameters), default)
 
 
 # The scope is the session so that Hypothesis, which runs one test many times, can use it.
@@ -68,7 +68,7 @@ def _array_module(column):
         return strict.xp
     if column == "kernels":
         if kernels.COMPILER is None:
-            pytest.skip("kernels column: there is no C++ compiler (g++ or clang++)")
+            pytest.skip("kernels column: there is no C++ compiler for the shim (g++ or clang++, on Linux)")
         return kernels.xp
     cupy, seen, _ = backend.probe_cupy()
     if cupy is None:

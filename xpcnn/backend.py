@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.metadata
 import os
+import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -84,7 +85,7 @@ def probe_cupy() -> Probe:
 def _cupy_packages() -> list[str]:
     """Return the packages that bring CuPy, of which there must be one at most."""
     names = (distribution.metadata["Name"] for distribution in importlib.metadata.distributions())
-    return sorted({name for name in names if name and (name == "cupy" or name.startswith("cupy-"))})
+    return sorted({name for name in names if name and re.fullmatch(r"cupy(-cuda\d+x?|-rocm-[\d-]+)?", name)})
 
 
 def _advice(error: Exception, packages: list[str]) -> str:

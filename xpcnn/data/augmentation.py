@@ -33,13 +33,15 @@ class Placing:
         """Return the images laid anew, once for all that are laid in the same way."""
         height, width = images.shape[2:]
         places = self.places((height, width), seed, epoch, indices)
-        reach = int(np.abs(places[:, 3:]).max(initial=0))
-        padded = np.pad(images, ((0, 0), (0, 0), (reach, reach), (reach, reach)), mode="edge") if reach else images
+        up_to, left_to = (int(np.abs(shift).max(initial=0)) for shift in (places[:, 3], places[:, 4]))
+        padding = ((0, 0), (0, 0), (up_to, up_to), (left_to, left_to))
+        padded = np.pad(images, padding, mode="edge") if up_to or left_to else images
         result = np.empty_like(images)
-        for place in np.unique(places, axis=0):
-            rows = np.flatnonzero((places == place).all(axis=1))
-            exchanged, up, left, down, right = place.tolist()
-            down, right = reach + down, reach + right
+        codes = places @ np.array([1, 2, 4, 8, 8 * (2 * up_to + 1)])  # one number for all five, as they are below these
+        for code in np.unique(codes):
+            rows = np.flatnonzero(codes == code)
+            exchanged, up, left, down, right = places[rows[0]].tolist()
+            down, right = up_to + down, left_to + right
             laid = padded[rows, :, down : down + height, right : right + width]
             laid = laid[..., :: -1 if up else 1, :: -1 if left else 1]
             result[rows] = laid.swapaxes(2, 3) if exchanged else laid

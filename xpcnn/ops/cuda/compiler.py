@@ -14,8 +14,8 @@ from xpcnn.backend import Array, ArrayModule
 
 #: Threads of a block where nothing asks for another number.
 THREADS = 256
-#: Blocks that keep every processor of a large card busy: 132 on an H100, several blocks each.
-MANY_BLOCKS = 512
+#: Blocks of work for each multiprocessor of a card, and threads, that keep it busy.
+BLOCKS_EACH, THREADS_EACH = 4, 512
 #: Elements that a kernel can number with an int.
 MOST_ELEMENTS = 2**31 - 1
 
@@ -76,6 +76,22 @@ def text(source: str) -> str:
 def c_name(dtype: Any) -> str:
     """Return what C calls a dtype."""
     return _C_NAMES[np.dtype(dtype).name]
+
+
+@functools.cache
+def multiprocessors(xp: ArrayModule) -> int:
+    """Return how many multiprocessors the card has: 132 on an H100."""
+    return int(xp.cuda.Device().attributes["MultiProcessorCount"])
+
+
+def many_blocks(xp: ArrayModule) -> int:
+    """Return how many blocks keep the card busy."""
+    return BLOCKS_EACH * multiprocessors(xp)
+
+
+def many_threads(xp: ArrayModule) -> int:
+    """Return how many threads keep the card busy."""
+    return THREADS_EACH * multiprocessors(xp)
 
 
 def ceil_divide(size: int, part: int) -> int:

@@ -6,7 +6,15 @@ import math
 from typing import NamedTuple
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.cuda.compiler import MANY_BLOCKS, Kernel, ceil_divide, check_size, kernel, structure
+from xpcnn.ops.cuda.compiler import (
+    Kernel,
+    ceil_divide,
+    check_size,
+    kernel,
+    many_blocks,
+    many_threads,
+    structure,
+)
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace
 
@@ -14,8 +22,6 @@ from xpcnn.ops.workspace import Workspace
 UNROLLED = ((1, 1), (3, 3), (5, 5))
 #: Sums of filters' gradients that a thread holds: with 96 it takes so many registers that few threads fit the card.
 MOST_SUMS = 48
-#: Threads that keep a large card busy.
-MANY_THREADS = 2**16
 #: Bytes of shared memory that every card has for a block.
 SHARED_BYTES = 48 * 1024
 #: The widest kernel whose gradient fits the shared memory.
@@ -100,23 +106,23 @@ def weight_gradient(
     items = rows * ceil_divide(columns, length) * n
     threads = min(256, ceil_divide(items, 32) * 32)
     blocks = (ceil_divide(of.filters, filters) * ceil_divide(of.channels, channels_at_once), groups * window.kernel[0])
-    parts = max(1, min(MANY_BLOCKS // math.prod(blocks), ceil_divide(items, threads)))
+    parts = max(1, min(many_blocks(xp) // math.prod(blocks), ceil_divide(items, threads)))
     constants = {"FILTERS": filters, "CHANNELS": channels_at_once, "KERNEL_WIDTH": window.kernel[1]}
     check_size(x, dy)
 
     def compiled(name: str) -> Kernel:
         return kernel(xp, "weight_gradient", name, x.dtype, **constants)
 
-    number = dweight.size
-    sums = xp.empty((parts, number + dy.shape[1]), x.dtype) if parts > 1 else None
+    number, filters_in_all = dweight.size, dy.shape[1]
+    both = number + filters_in_all
+    sums = xp.empty((parts, both), x.dtype) if parts > 1 else None
     targets = (dweight, dbias) if sums is None else (sums, None if dbias is None else sums[0, number:])
     compiled("weight_gradient")(
-        (parts, *blocks), (threads,), x, dy, *targets, _structure(of, window, (1, 1), False, None), length,
-        number + dy.shape[1],
+        (parts * blocks[0], 1, blocks[1]), (threads,), x, dy, *targets, _structure(of, window, (1, 1), False, None),
+        length, parts, both,
     )  # fmt: skip
     if sums is not None:
-        size_ = number + dy.shape[1]
-        compiled("add_parts").for_each(size_, sums, dweight, dbias, parts, number, dy.shape[1])
+        compiled("add_parts").for_each(both, sums, dweight, dbias, parts, number, filters_in_all)
 
 
 def _launch(
@@ -141,12 +147,12 @@ def _launch(
     rows, columns = of.rows_and_columns
     across = of.groups * ceil_divide(of.filters, filters) * of.n
     down, right = (
-        (2, 2) if pooled else (1, 4) if columns >= 4 and rows * columns * across >= 4 * MANY_THREADS else (1, 1)
+        (2, 2) if pooled else (1, 4) if columns >= 4 and rows * columns * across >= 4 * many_threads(xp) else (1, 1)
     )
     items = ceil_divide(rows, down) * ceil_divide(columns, right) * of.n
     # Where there is little to do for many channels, threads share them.
     parts = 1
-    while parts < 8 and 2 * parts <= of.channels and parts * items * across // of.n < MANY_THREADS:
+    while parts < 8 and 2 * parts <= of.channels and parts * items * across // of.n < many_threads(xp):
         parts *= 2
     lanes = max(32, min(128, 256 // parts))
     exchanged = filters * down * right * lanes * parts // 2

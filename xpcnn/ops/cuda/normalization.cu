@@ -2,20 +2,20 @@
 
 #include "common.cuh"
 
-// Grid: (parts, channels). Each block leaves the mean of its part of a row, and the sum of squared distances from it.
+// Grid: (channels, parts). Each block leaves the mean of its part of a row, and the sum of squared distances from it.
 extern "C" __global__ void moments_of_parts(
     const REAL *__restrict__ x, REAL *__restrict__ means, REAL *__restrict__ squares, int count)
 {
-    const int length = (count + gridDim.x - 1) / gridDim.x, first = blockIdx.x * length, last = min(first + length, count);
-    x += (size_t)blockIdx.y * count;
+    const int length = (count + gridDim.y - 1) / gridDim.y, first = blockIdx.y * length, last = min(first + length, count);
+    x += (size_t)blockIdx.x * count;
     REAL sum = 0, distances = 0;
     for (int i = first + threadIdx.x; i < last; i += blockDim.x) sum += x[i];
     const REAL mean = block_sum(sum) / max(last - first, 1);
     for (int i = first + threadIdx.x; i < last; i += blockDim.x) distances += (x[i] - mean) * (x[i] - mean);
     distances = block_sum(distances);
     if (threadIdx.x == 0) {
-        means[blockIdx.y * gridDim.x + blockIdx.x] = mean;
-        squares[blockIdx.y * gridDim.x + blockIdx.x] = distances;
+        means[blockIdx.x * gridDim.y + blockIdx.y] = mean;
+        squares[blockIdx.x * gridDim.y + blockIdx.y] = distances;
     }
 }
 
@@ -54,24 +54,24 @@ extern "C" __global__ void statistics(
     results[2 * channels + channel] = running_var[channel] * (1 - moved) + unbiased * moved;
 }
 
-// Grid: (blocks of a row, channels).
+// Grid: (channels, blocks of a row).
 extern "C" __global__ void normalize(
     const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ deviation,
     const REAL *__restrict__ weight, const REAL *__restrict__ bias, REAL *__restrict__ y, int count)
 {
-    const int channel = blockIdx.y;
+    const int channel = blockIdx.x;
     const REAL scale = weight[channel] / deviation[channel], middle = mean[channel], shift = bias[channel];
-    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x)
+    for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < count; i += gridDim.y * blockDim.x)
         y[(size_t)channel * count + i] = (x[(size_t)channel * count + i] - middle) * scale + shift;
 }
 
-// Grid: (parts, channels). Each block leaves the sums of dy and of dy (x - mean) over its part of a row.
+// Grid: (channels, parts). Each block leaves the sums of dy and of dy (x - mean) over its part of a row.
 extern "C" __global__ void gradient_sums_of_parts(
     const REAL *__restrict__ dy, const REAL *__restrict__ x, const REAL *__restrict__ mean, REAL *__restrict__ parts, int count)
 {
-    const int length = (count + gridDim.x - 1) / gridDim.x, first = blockIdx.x * length, last = min(first + length, count);
-    const size_t row = (size_t)blockIdx.y * count;
-    const REAL middle = mean[blockIdx.y];
+    const int length = (count + gridDim.y - 1) / gridDim.y, first = blockIdx.y * length, last = min(first + length, count);
+    const size_t row = (size_t)blockIdx.x * count;
+    const REAL middle = mean[blockIdx.x];
     REAL sum = 0, products = 0;
     for (int i = first + threadIdx.x; i < last; i += blockDim.x) {
         sum += dy[row + i];
@@ -80,8 +80,8 @@ extern "C" __global__ void gradient_sums_of_parts(
     sum = block_sum(sum);
     products = block_sum(products);
     if (threadIdx.x == 0) {
-        parts[blockIdx.x * 2 * gridDim.y + blockIdx.y] = sum;
-        parts[blockIdx.x * 2 * gridDim.y + gridDim.y + blockIdx.y] = products;
+        parts[blockIdx.y * 2 * gridDim.x + blockIdx.x] = sum;
+        parts[blockIdx.y * 2 * gridDim.x + gridDim.x + blockIdx.x] = products;
     }
 }
 
@@ -95,15 +95,15 @@ extern "C" __global__ void add_parts(const REAL *__restrict__ parts, REAL *__res
     total[i] = sum;
 }
 
-// Grid: (blocks of a row, channels). sums: of dy and of dy (x - mean), over the whole batch of `samples` numbers a channel.
+// Grid: (channels, blocks of a row). sums: of dy and of dy (x - mean), over the whole batch of `samples` numbers a channel.
 extern "C" __global__ void normalize_backward(
     const REAL *__restrict__ dy, const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ sums,
     const REAL *__restrict__ deviation, const REAL *__restrict__ weight, REAL *__restrict__ dx, int count, REAL samples)
 {
-    const int channel = blockIdx.y;
+    const int channel = blockIdx.x;
     const REAL wide = deviation[channel], scale = weight[channel] / wide, middle = mean[channel];
-    const REAL shift = sums[channel] / samples, slope = sums[gridDim.y + channel] / (wide * wide) / samples;
-    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
+    const REAL shift = sums[channel] / samples, slope = sums[gridDim.x + channel] / (wide * wide) / samples;
+    for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < count; i += gridDim.y * blockDim.x) {
         const size_t cell = (size_t)channel * count + i;
         dx[cell] = (dy[cell] - ((x[cell] - middle) * slope + shift)) * scale;
     }

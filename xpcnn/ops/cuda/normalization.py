@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.cuda.compiler import MANY_BLOCKS, THREADS, Kernel, ceil_divide, check_size, kernel
+from xpcnn.ops.cuda.compiler import THREADS, Kernel, ceil_divide, check_size, kernel, many_blocks
 from xpcnn.ops.normalization import Moments
 from xpcnn.ops.workspace import Workspace, to_batch_last
 
@@ -11,10 +11,10 @@ from xpcnn.ops.workspace import Workspace, to_batch_last
 def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
     """As :func:`xpcnn.ops.normalization.moments`."""
     x, channels, count = _rows(x, workspace)
-    parts = _parts(channels, count)
+    parts = _parts(xp, channels, count)
     means, squares = xp.empty((channels, parts), x.dtype), xp.empty((channels, parts), x.dtype)
     mean, square = xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)
-    _kernel(xp, "moments_of_parts", x)((parts, channels), (THREADS,), x, means, squares, count)
+    _kernel(xp, "moments_of_parts", x)((channels, parts), (THREADS,), x, means, squares, count)
     _kernel(xp, "combine_moments", x).for_each(channels, means, squares, mean, square, channels, parts, count)
     return Moments(count, mean, square)
 
@@ -37,16 +37,16 @@ def normalize(
     """As :func:`xpcnn.ops.normalization.normalize`."""
     x, channels, count = _rows(x, workspace)
     y = workspace.like(x)
-    _kernel(xp, "normalize", x)(_grid(channels, count), (THREADS,), x, mean, deviation, weight, bias, y, count)
+    _kernel(xp, "normalize", x)(_grid(xp, channels, count), (THREADS,), x, mean, deviation, weight, bias, y, count)
     return y
 
 
 def gradient_sums(xp: ArrayModule, dy: Array, x: Array, mean: Array, workspace: Workspace) -> Array:
     """As :func:`xpcnn.ops.normalization.gradient_sums`."""
     x, channels, count = _rows(x, workspace)
-    dy, parts = to_batch_last(dy, workspace), _parts(channels, count)
+    dy, parts = to_batch_last(dy, workspace), _parts(xp, channels, count)
     sums, total = xp.empty((parts, 2, channels), x.dtype), xp.empty((2, channels), x.dtype)
-    _kernel(xp, "gradient_sums_of_parts", x)((parts, channels), (THREADS,), dy, x, mean, sums, count)
+    _kernel(xp, "gradient_sums_of_parts", x)((channels, parts), (THREADS,), dy, x, mean, sums, count)
     _kernel(xp, "add_parts", x).for_each(2 * channels, sums, total, parts, 2 * channels)
     return total
 
@@ -66,7 +66,7 @@ def normalize_backward(
     x, channels, own = _rows(x, workspace)
     dy, dx = to_batch_last(dy, workspace), workspace.like(x)
     _kernel(xp, "normalize_backward", x)(
-        _grid(channels, own), (THREADS,), dy, x, mean, sums, deviation, weight, dx, own, float(count)
+        _grid(xp, channels, own), (THREADS,), dy, x, mean, sums, deviation, weight, dx, own, float(count)
     )
     return dx
 
@@ -77,13 +77,13 @@ def _rows(x: Array, workspace: Workspace) -> tuple[Array, int, int]:
     return to_batch_last(x, workspace), x.shape[1], x.size // x.shape[1]
 
 
-def _parts(channels: int, count: int) -> int:
+def _parts(xp: ArrayModule, channels: int, count: int) -> int:
     """Into how many parts a row is cut: enough blocks for a large card, each with some work for all its threads."""
-    return max(1, min(MANY_BLOCKS // channels, count // (4 * THREADS)))
+    return max(1, min(many_blocks(xp) // channels, count // (4 * THREADS)))
 
 
-def _grid(channels: int, count: int) -> tuple[int, int]:
-    return max(1, min(ceil_divide(count, THREADS), 8 * MANY_BLOCKS // channels)), channels
+def _grid(xp: ArrayModule, channels: int, count: int) -> tuple[int, int]:
+    return channels, max(1, min(ceil_divide(count, THREADS), 8 * many_blocks(xp) // channels))
 
 
 def _kernel(xp: ArrayModule, name: str, x: Array) -> Kernel:

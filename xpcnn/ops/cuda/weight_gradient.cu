@@ -34,15 +34,16 @@ template <int HELD, int DISTANCE> __device__ inline void fold(REAL *sums, int la
     }
 }
 
-// Grid: (parts, filters x channels, groups x rows of the kernel). Block: whole warps, 8 at most.
+// Grid: (parts x blocks of filters and channels, 1, groups x rows of the kernel). Block: whole warps, 8 at most.
 // dweight and dbias of a part lie `step` after those of the part before it; dbias may be null.
 extern "C" __global__ void weight_gradient(
     const REAL *__restrict__ x, const REAL *__restrict__ dy, REAL *__restrict__ dweight, REAL *__restrict__ dbias,
-    Correlation of, int length, int step)
+    Correlation of, int length, int parts, int step)
 {
     __shared__ REAL warps[8][EACH + FILTERS];
     const int channel_blocks = (of.channels + CHANNELS - 1) / CHANNELS;
-    const int first_filter = blockIdx.y / channel_blocks * FILTERS, first_channel = blockIdx.y % channel_blocks * CHANNELS;
+    const int part = blockIdx.x % parts, block = blockIdx.x / parts;
+    const int first_filter = block / channel_blocks * FILTERS, first_channel = block % channel_blocks * CHANNELS;
     const int group = blockIdx.z / of.kernel_height, i = blockIdx.z % of.kernel_height;
     const bool with_bias = dbias && i == 0 && first_channel == 0;
     x += (size_t)(group * of.channels + first_channel) * of.height * of.width * of.n;
@@ -51,7 +52,7 @@ extern "C" __global__ void weight_gradient(
     // An item is a stretch of `length` columns of one row of one image.
     const int stretches = (of.columns + length - 1) / length, items = of.rows * stretches * of.n;
     REAL sums[EACH + FILTERS] = {};  // of every number of the filters, then of the bias
-    for (int item = blockIdx.x * blockDim.x + threadIdx.x; item < items; item += gridDim.x * blockDim.x) {
+    for (int item = part * blockDim.x + threadIdx.x; item < items; item += parts * blockDim.x) {
         const int image = item % of.n, place = item / of.n;
         const int out_row = place / stretches, first = place % stretches * length;
         const int row = out_row * of.stride_down + i * of.dilation_down - of.top;
@@ -96,9 +97,9 @@ extern "C" __global__ void weight_gradient(
         const int filter = group * of.filters + first_filter + f;
         if (first_filter + f >= of.filters) continue;
         if (value >= EACH) {
-            if (with_bias) dbias[(size_t)blockIdx.x * step + filter] = sum;
+            if (with_bias) dbias[(size_t)part * step + filter] = sum;
         } else if (channel < of.channels) {
-            dweight[(size_t)blockIdx.x * step + filter * numbers + (channel * of.kernel_height + i) * KERNEL_WIDTH + j] = sum;
+            dweight[(size_t)part * step + filter * numbers + (channel * of.kernel_height + i) * KERNEL_WIDTH + j] = sum;
         }
     }
 }
