@@ -293,6 +293,11 @@ def captures():
     return _of_thread.captures
 
 
+def _default_pool():
+    """The pool from which arrays are taken where no other is in use."""
+    return SimpleNamespace(free_all_blocks=lambda: None)
+
+
 def _current_stream():
     return _of_thread.streams[-1] if _of_thread.streams else Stream(null=True)
 
@@ -423,6 +428,7 @@ xp.cuda = SimpleNamespace(
     get_current_stream=_current_stream, memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     runtime=SimpleNamespace(memGetInfo=lambda: (2**30, 2**31)),
 )  # fmt: skip
+xp.get_default_memory_pool = _default_pool
 xp.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
 
 for _name in words("dtype itemsize nbytes ndim shape size strides T"):

@@ -112,10 +112,8 @@ def test_the_error_says_what_to_do(install, monkeypatch, cupy, driver, advice):
 
 
 def test_two_packages_of_cupy_are_refused_before_either_is_imported(install, monkeypatch):
-    installed = [
-        SimpleNamespace(metadata={"Name": name})
-        for name in ("numpy", "cupy-cuda13x", "cupy-cuda12x", "cupy-xarray", None)
-    ]
+    names = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "cupy-xarray", None)
+    installed = [SimpleNamespace(metadata={"Name": name}) for name in names]
     monkeypatch.setattr("importlib.metadata.distributions", lambda: installed)
     install(fake_cupy())
     with pytest.raises(backend.BackendError, match="cupy-cuda12x and cupy-cuda13x are installed together") as error:

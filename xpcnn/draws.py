@@ -32,7 +32,7 @@ def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
 class MaskKey(NamedTuple):
     """What a mask is keyed by: the fit's seed, the step, the layer's number, and where in the batch its rows start.
 
-    On a device the step is a 0-d array, so that it may change from one run of a captured step to the next.
+    On a device the step is an array of one number, so that it may change from one run of a captured step to the next.
     """
 
     seed: int

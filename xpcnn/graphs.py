@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 from xpcnn.backend import ArrayModule, is_out_of_memory
@@ -18,6 +19,8 @@ class GraphWarning(UserWarning):
 
 #: Calls before the capture, in which kernels are compiled and the pool gets all the memory that one call needs.
 WARM_UPS = 2
+
+_of_thread = threading.local()
 
 
 class Captured(Generic[T]):
@@ -76,9 +79,11 @@ class Captured(Generic[T]):
         stream.begin_capture()
         try:
             result = self.function()
-        finally:
-            graph = stream.end_capture()
-        return graph, result
+        except Exception:
+            with suppress(Exception):  # the first error says why
+                stream.end_capture()
+            raise
+        return stream.end_capture(), result
 
 
 def _first_line(error: Exception) -> str:
@@ -87,9 +92,14 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def own_stream(xp: ArrayModule) -> Iterator[None]:
-    """Work on a stream of one's own, as a capture must; what was begun before is waited for, and at the end this is."""
+    """Work on this thread's own stream, as a capture must; what was begun before is waited for, and at the end this is.
+
+    It is always the same one: memory pools keep what is free by stream, and another one could not have it.
+    """
     xp.cuda.get_current_stream().synchronize()
-    stream = xp.cuda.Stream(non_blocking=True)
+    if not hasattr(_of_thread, "stream") or _of_thread.xp is not xp:
+        _of_thread.stream, _of_thread.xp = xp.cuda.Stream(non_blocking=True), xp
+    stream = _of_thread.stream
     with stream:
         try:
             yield

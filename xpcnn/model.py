@@ -172,7 +172,8 @@ class Sequential:
         seed; validation_data: (x, y) to measure instead. seed: keys shuffles, dropout and augmentation. verbose=n
         prints every n-th epoch. shards: pieces a batch is cut into (default: about 16 images each), threads: how many
         run at once, 32 at most (default: every processor, or one for small networks). The same shards give the same
-        bits on any number of threads. A second fit goes on from the first.
+        bits on any number of threads. A device takes a batch whole, unless shards are given. A second fit goes on from
+        the first.
 
         Raises RuntimeError before compile, ValueError for arrays that do not fit.
         """

@@ -36,6 +36,13 @@ class Optimizer(Named):
 
     #: The arrays, each as long as the parameters, that the optimiser carries from update to update.
     moment_names: tuple[str, ...] = ()
+    #: How often an attribute was set that is not the learning rate nor state: what was captured holds until one is.
+    changes = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if not name.startswith("_") and name not in ("learning_rate", "step", "moments", "owner"):
+            super().__setattr__("changes", self.changes + 1)
 
     def __init__(self, learning_rate: float | Schedule, clip_norm: float | None = None) -> None:
         self.learning_rate: float | Schedule = (

@@ -476,3 +476,11 @@ def test_parameters_stay_where_they_are_while_they_are_trained():
     where = {name: view.__array_interface__["data"] for name, view in model.parameters.items()}
     fit(model)
     assert {name: view.__array_interface__["data"] for name, view in model.parameters.items()} == where
+
+
+def test_the_history_has_the_rate_of_the_last_update_whoever_set_it():
+    class Set(Callback):
+        def on_gradient(self, fit):
+            fit.optimizer.learning_rate = 0.001 * (fit.step + 1)
+
+    assert fit(plain(), n=48, epochs=2, callbacks=[Set()]).history["lr"] == pytest.approx([0.003, 0.006])

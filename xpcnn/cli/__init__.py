@@ -135,7 +135,7 @@ def _one_line(error: Exception) -> str:
     """Return an error's text in one line; one without text, or of a kind that only a defect raises, is named."""
     message = text.printable(" ".join(str(error).split()))
     if isinstance(error, MemoryError):
-        return f"out of memory ({message or 'no details'}). Use a smaller --batch-size or --image-size."
+        return f"out of memory ({message or 'no details'}). Use smaller images or batches."
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
     if (

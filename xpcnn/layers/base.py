@@ -36,7 +36,7 @@ class Context:
 
     workspace: Workspace
     training: bool = False
-    #: Key of the random draws: the fit's seed and the number of the step, on a device a 0-d array of uint64.
+    #: Key of the random draws: the fit's seed and the number of the step, on a device an array of one uint64.
     seed: int = 0
     step: int | Array = 0
     #: Where in the batch this piece begins.

@@ -1,4 +1,7 @@
-"""Batches taken from a set of images that lies where the network computes."""
+"""Batches taken from a set of images that lies where the network computes.
+
+NumPy has no use for this room: its code says what the kernels do, and stands in where an array module has none.
+"""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ def _not_finite(fit: Fit, failure: Failure) -> FloatingPointError:
     guilty = next((name for name, y in outputs.items() if not _finite(y)), None)
     what = f"the output of {guilty!r}" if guilty else "the loss"
     if guilty is None and math.isfinite(failure.loss):
-        views = {} if failure.gradient is None else fit.network.layout.views(failure.gradient)
+        views = fit.network.layout.views(failure.gradient)
         wrong = [name for name, gradient in views.items() if not _finite(gradient)]
         what = f"the gradient of {wrong[-1]!r}" if wrong else "the gradient's sum"
     return FloatingPointError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from xpcnn.layers import Context
 from xpcnn.metrics import with_targets
 from xpcnn.ops.batches import count_step, gather, next_rows
 from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace
-from xpcnn.training.device_prediction import MOST_KINDS, out_of_memory
+from xpcnn.training.latest import Latest
+from xpcnn.training.out_of_memory import out_of_memory
 from xpcnn.training.pieces import whole_pass
 from xpcnn.training.shards import StepResult
 from xpcnn.training.steps import Failure, Figures, Samples, Steps
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from xpcnn.training.loop import Fit
 
 HostArray = np.ndarray[Any, Any]
+
+#: Graphs of the latest kinds of batch only, since each keeps the memory of a step.
+MOST_KINDS = 4
 
 #: Images stay on the device if they take no more than this part of the memory that is free there.
 PART_FOR_IMAGES = 0.5
@@ -44,10 +48,10 @@ class DeviceSteps(Steps):
         self._batch_size, self._guarded = batch_size, guarded
         self._steps_per_epoch = -(-len(rows) // batch_size)
         self._learns_as_ours = network.knows(fit.loss, fit.optimizer, *fit.metrics)
-        self._captured: dict[Hashable, Captured[StepResult]] = {}
+        self._captured: Latest[Captured[StepResult]] = Latest(MOST_KINDS)
         self._sent: dict[int, Array] = {}
         self._workspace = Workspace(xp)
-        self._is_frugal = False
+        self._saves_memory = False
         self._gradient = xp.zeros(network.layout.size, dtype=dtype)
         self._views = network.layout.layer_views(self._gradient)
 
@@ -69,6 +73,7 @@ class DeviceSteps(Steps):
         self._sums: list[Array] | None = None
         #: The number of the first step that failed, in all; below 0 where none has.
         self._failed = xp.full(1, -1, dtype=np.int64)
+        self._failed_gradient = xp.zeros_like(self._gradient)
 
     def _place_images(self, samples: Samples) -> None:
         """Keep the images on the device, if they fit and nothing but the device need work on them."""
@@ -80,6 +85,7 @@ class DeviceSteps(Steps):
             return
         stored, stored_rows = (x.images, x.rows[rows]) if normalized else (x, rows)
         stored_dtype = np.dtype(np.uint8) if stored.dtype == np.uint8 else dtype
+        xp.get_default_memory_pool().free_all_blocks()  # what earlier work has left is free again
         room = xp.cuda.runtime.memGetInfo()[0] * PART_FOR_IMAGES
         if len(rows) * stored[0].size * stored_dtype.itemsize > room:
             return
@@ -110,30 +116,38 @@ class DeviceSteps(Steps):
         self._losses.fill(0)
         for total in self._sums or []:
             total.fill(0)
-        self._options = repr({**fit.optimizer.config(), "learning_rate": None})
 
     def _plan(self) -> None:
-        """Send the numbers of all steps to come, as the optimiser would have them now."""
+        """Send the numbers of all steps of the epoch, as the optimiser would have them now."""
         scalars = self.fit.optimizer.scalars
         self._planned = [scalars(self._first_step + number) for number in range(len(self._normalizers))]
+        self._table[: len(self._planned)] = self._rows_of_table(range(len(self._planned)))
+
+    def _send_changed_numbers(self) -> None:
+        """Send the next step's numbers anew, where something has changed the learning rate."""
+        scalars = self.fit.optimizer.scalars(self.fit.step)
+        if scalars != self._planned[self._done]:
+            self._planned[self._done] = scalars
+            self._table[self._done : self._done + 1] = self._rows_of_table([self._done])
+
+    def _rows_of_table(self, numbers: Iterable[int]) -> Array:
         # A batch without any weight counts nothing.
-        table = [(normalizer or 1.0, *row) for normalizer, row in zip(self._normalizers, self._planned, strict=True)]
-        xp = self.fit.network.xp
-        self._table[: len(table)] = xp.asarray(np.array(table, dtype=self.fit.network.dtype))
+        rows = [(self._normalizers[number] or 1.0, *self._planned[number]) for number in numbers]
+        return self.fit.network.xp.asarray(np.array(rows, dtype=self.fit.network.dtype))
 
     def step(self, positions: HostArray) -> None:
         """Start one step; the host waits for nothing."""
         fit, n = self.fit, len(positions)
-        if fit.optimizer.scalars(fit.step) != self._planned[self._done]:
-            self._plan()  # something has changed the learning rate
+        self.rate = fit.optimizer.rate
+        self._send_changed_numbers()
         try:
             fit.result = self._run(positions)
         except Exception as error:
             if not is_out_of_memory(fit.network.xp, error):
                 raise
-            if self._is_frugal:
+            if self._saves_memory:
                 raise out_of_memory(error, n, fit.network) from error
-            self._be_frugal()
+            self._save_memory()
             return self.step(positions)
         self._done += 1
         fit.optimizer.step += 1
@@ -145,19 +159,16 @@ class DeviceSteps(Steps):
             self._send(positions)
         if not self._learns_as_ours:
             return self._work(n)
-        kind = (n, self.fit.network.changes, self._options)
-        if kind not in self._captured:
-            while len(self._captured) >= MOST_KINDS:
-                del self._captured[next(iter(self._captured))]
-            self._captured[kind] = Captured(self.fit.network.xp, lambda: self._work(n))
-        return self._captured[kind]()
+        kind = (n, self.fit.network.changes, self.fit.optimizer.changes)
+        return self._captured.get(kind, lambda: Captured(self.fit.network.xp, lambda: self._work(n)))()
 
-    def _be_frugal(self) -> None:
+    def _save_memory(self) -> None:
         """Take less memory from now on: images are sent, and convolutions that lower columns lower half as much."""
-        self._is_frugal = True
+        self._saves_memory = True
         self._images = self._mean = self._deviation = self._places = None
         self._captured.clear()
         self._workspace = Workspace(self.fit.network.xp, COLUMN_BUDGET // 2)
+        self.fit.network.xp.get_default_memory_pool().free_all_blocks()  # what is free there, graphs can't get
 
     def _send(self, positions: HostArray) -> None:
         """Send the images of a batch."""
@@ -209,10 +220,12 @@ class DeviceSteps(Steps):
     def _update_unless_failed(self, loss: Array, scalars: Array, buffers: dict[str, dict[str, Array]]) -> None:
         """Update, but take it back if this step failed or one before it did."""
         network, xp = self.fit.network, self.fit.network.xp
-        fine = xp.isfinite(loss + self._gradient.sum())
-        xp.copyto(self._failed, self._step.astype(np.int64), where=(self._failed < 0) & ~fine)
+        fails = ~xp.isfinite(loss + self._gradient.sum()) & (self._failed < 0)
+        xp.copyto(self._failed, self._step.astype(np.int64), where=fails)
+        xp.copyto(self._failed_gradient, self._gradient, where=fails)
         failed = self._failed >= 0
-        kept = [(flat, flat.copy()) for flat in (network.parameters, network.buffers)]
+        state = (network.parameters, network.buffers, *self.fit.optimizer.moments.values())
+        kept = [(flat, flat.copy()) for flat in state]
         xp.copyto(self._gradient, xp.zeros(1, dtype=network.dtype), where=failed)
         self._update(scalars, buffers)
         for flat, before in kept:
@@ -238,7 +251,7 @@ class DeviceSteps(Steps):
         return Figures(losses, self._normalizers[: self._done], [to_host(total) for total in self._sums or []])
 
     def failure(self) -> Failure | None:
-        """Wait for the steps so far, and return the first that failed."""
+        """Wait for the steps so far, and return the first that failed; the optimiser has then made those before it."""
         if not self._guarded:
             return None
         step = int(to_host(self._failed)[0])
@@ -247,4 +260,4 @@ class DeviceSteps(Steps):
         self.fit.optimizer.step = step
         number = step - self._first_step
         x, _ = self.batch(self.order[number * self._batch_size :][: self._batch_size])
-        return Failure(step, float(to_host(self._losses)[number]), x, None)
+        return Failure(step, float(to_host(self._losses)[number]), x, self._failed_gradient)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,6 +13,8 @@ from xpcnn.graphs import Captured, own_stream
 from xpcnn.layers import Context
 from xpcnn.network import Network, Program
 from xpcnn.ops.workspace import Workspace
+from xpcnn.training.latest import Latest
+from xpcnn.training.out_of_memory import out_of_memory
 
 HostArray = np.ndarray[Any, Any]
 
@@ -26,7 +27,7 @@ class DevicePrediction:
 
     def __init__(self, xp: ArrayModule) -> None:
         self._xp = xp
-        self._kinds: dict[Hashable, tuple[Array, Captured[Array]]] = {}
+        self._kinds: Latest[tuple[Array, Captured[Array]]] = Latest(MOST_KINDS)
         self._stack = ExitStack()
 
     def __enter__(self) -> DevicePrediction:
@@ -39,19 +40,13 @@ class DevicePrediction:
     def infer(self, network: Network, x: HostArray, program: Program, y: HostArray) -> None:
         """Write the output of a network's program for a batch of host arrays into the host array ``y``."""
         xp = self._xp
-        kind = (len(x), program.from_logits, network.changes)
-        if kind not in self._kinds:
-            while len(self._kinds) >= MOST_KINDS:
-                del self._kinds[next(iter(self._kinds))]
+        alive = weakref.proxy(network)  # which keeps what it has lent, and with it this
+
+        def make() -> tuple[Array, Captured[Array]]:
             sent = Workspace(xp).batch_last(x.shape, network.dtype)
+            return sent, Captured(xp, lambda: alive.infer(sent, Context(Workspace(xp)), program))
 
-            network_ = weakref.proxy(network)  # which keeps what it has lent, and with it this
-
-            def work() -> Array:
-                return network_.infer(sent, Context(Workspace(xp)), program)
-
-            self._kinds[kind] = sent, Captured(xp, work)
-        sent, captured = self._kinds[kind]
+        sent, captured = self._kinds.get((len(x), program.from_logits, network.changes), make)
         try:
             sent[...] = xp.asarray(x)
             y[...] = to_host(captured() if network.knows() else captured.function())
@@ -59,11 +54,3 @@ class DevicePrediction:
             if not is_out_of_memory(xp, error):
                 raise
             raise out_of_memory(error, len(x), network) from error
-
-
-def out_of_memory(error: Exception, n: int, network: Network) -> MemoryError:
-    """Return the error for a batch that a device has no room for."""
-    return MemoryError(
-        f"a batch of {n} images of {' x '.join(map(str, network.input_shape))} does not fit the device with "
-        f"{network.layout.size:,} parameters: {str(error).splitlines()[0]}"
-    )

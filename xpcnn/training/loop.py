@@ -53,7 +53,7 @@ class Fit:
         self.history = History()
         self.logs: dict[str, float] = {}
         self.result: StepResult
-        self._steps: Steps
+        self._steps: Steps | None = None
         self._positions: HostArray
         self._batch: tuple[HostArray, HostArray] | None = None
         #: Whether the step at hand is the epoch's last.
@@ -69,12 +69,14 @@ class Fit:
     def batch(self) -> tuple[HostArray, HostArray]:
         """The images and targets of the step at hand, on the host."""
         if self._batch is None:
+            if self._steps is None:
+                raise RuntimeError("There is no batch before the first step, nor after the fit.")
             self._batch = self._steps.batch(self._positions)
         return self._batch
 
     def failure(self) -> Failure | None:
         """Return the first step whose loss or gradient was not finite, as far as the device has come: this waits."""
-        return self._steps.failure()
+        return None if self._steps is None else self._steps.failure()
 
     def stop(self, reason: str) -> None:
         """End the fit after the step, or the epoch, at hand."""
@@ -99,17 +101,24 @@ class Fit:
         self.segments = self.network.layout.segments(self.network.frozen())
         self.optimizer.build(self.network.xp, self.network.parameters)
         with ExitStack() as stack:
-            self._steps = self._steps_on(stack, samples, batch_size, shards, threads, callbacks)
-            stack.callback(self._steps.close)
+            make_steps = self._way_to_step(stack, samples, batch_size, shards, threads, callbacks)
+            stack.callback(self._let_go)
             for callback in reversed(callbacks):  # each gets its end, whatever happens, and in the order given
                 stack.callback(callback.on_fit_end, self)
             for callback in callbacks:
                 callback.on_fit_begin(self)
+            self._steps = make_steps()
             while self.epoch < self.epochs and self.stop_reason is None:
                 self._run_epoch(self._steps, batch_size, shuffle, validate, callbacks, verbose)
         return self.history
 
-    def _steps_on(
+    def _let_go(self) -> None:
+        """Let go of the steps, and of the memory that they took."""
+        if self._steps is not None:
+            self._steps.close()
+            self._steps = None
+
+    def _way_to_step(
         self,
         stack: ExitStack,
         samples: Samples,
@@ -117,14 +126,14 @@ class Fit:
         shards: int | None,
         threads: int | None,
         callbacks: Sequence[Callback],
-    ) -> Steps:
-        """Return the way of making steps that suits the backend: a device is left alone unless a callback looks in."""
+    ) -> Callable[[], Steps]:
+        """Return what makes the steps that suit the backend: a device is left alone unless a callback looks in."""
         quiet = (Callback.on_gradient, StopOnNaN.on_gradient)
         watched = any(type(callback).on_gradient not in quiet for callback in callbacks)
         if has_graphs(self.network.xp) and shards in (None, 1) and not watched:
             stack.enter_context(own_stream(self.network.xp))
             guarded = any(isinstance(callback, StopOnNaN) for callback in callbacks)
-            return DeviceSteps(self, samples, batch_size, guarded)
+            return lambda: DeviceSteps(self, samples, batch_size, guarded)
         size = min(batch_size, len(samples.rows))
         runner = stack.enter_context(Runner(self.network, size, shards, threads, training=True))
 
@@ -132,7 +141,7 @@ class Fit:
             for callback in callbacks:
                 callback.on_gradient(self)
 
-        return EagerSteps(self, samples, runner, on_gradient)
+        return lambda: EagerSteps(self, samples, runner, on_gradient)
 
     def _run_epoch(
         self,
@@ -160,7 +169,6 @@ class Fit:
         )
         with bar:
             for positions in bar:
-                self._rate = float(self.optimizer.rate)
                 self._batch, self._positions = None, positions
                 steps.step(positions)
                 done += 1
@@ -180,7 +188,7 @@ class Fit:
             self.logs[metric.name] = metric.result(total)
         if validate is not None:
             self.logs.update({f"val_{name}": value for name, value in validate().items()})
-        self.logs["lr"] = self._rate
+        self.logs["lr"] = steps.rate
         self.logs["seconds"] = time.perf_counter() - started
         self.history.append(self.logs)
         if verbose and self.epoch % verbose == 0:

@@ -10,6 +10,7 @@ import numpy as np
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.workspace import Workspace
 from xpcnn.recording import under_way
+from xpcnn.training.latest import Latest
 from xpcnn.training.repetition import Repetition
 
 HostArray = np.ndarray[Any, Any]
@@ -43,7 +44,7 @@ class Memory:
         self._threads = threads
         self._workspaces: list[Workspace] = []
         self._temporaries: list[Workspace] = []
-        self._repetitions: dict[Hashable, Repetition] = {}
+        self._repetitions: Latest[Repetition] = Latest(MOST_KINDS)
         self._holds: Hashable = None
         for _ in range(threads):
             self._workspaces.append(Workspace(xp))
@@ -77,8 +78,4 @@ class Memory:
         if holds != self._holds:
             self._repetitions.clear()
             self._holds = holds
-        repetition = self._repetitions.pop(kind, None) or Repetition(recordable=holds is not None)
-        while len(self._repetitions) >= MOST_KINDS:
-            del self._repetitions[next(iter(self._repetitions))]
-        self._repetitions[kind] = repetition  # the latest is the last
-        return repetition
+        return self._repetitions.get(kind, lambda: Repetition(recordable=holds is not None))

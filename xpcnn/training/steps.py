@@ -54,11 +54,14 @@ class Failure(NamedTuple):
     step: int
     loss: float
     x: HostArray
-    gradient: Array | None
+    gradient: Array
 
 
 class Steps(ABC):
     """How a fit makes its steps."""
+
+    #: The learning rate of the latest step.
+    rate: float
 
     def __init__(self, fit: Fit, samples: Samples) -> None:
         self.fit = fit
@@ -66,7 +69,7 @@ class Steps(ABC):
 
     def begin_epoch(self, order: HostArray) -> None:
         """Prepare an epoch that takes the samples in this order, positions in ``samples.rows``."""
-        self.order = order
+        self.order, self._epoch = order, self.fit.epoch
 
     @abstractmethod
     def step(self, positions: HostArray) -> None:
@@ -87,7 +90,7 @@ class Steps(ABC):
     def batch(self, positions: HostArray) -> tuple[HostArray, HostArray]:
         """Return the images and targets at some positions, as they are in this epoch."""
         rows, fit = self.samples.rows[positions], self.fit
-        return self.samples.images(rows, fit.seed, fit.epoch, fit.network.dtype), self.samples.y[rows]
+        return self.samples.images(rows, fit.seed, self._epoch, fit.network.dtype), self.samples.y[rows]
 
 
 class EagerSteps(Steps):
@@ -116,6 +119,7 @@ class EagerSteps(Steps):
         measured = with_targets(fit.metrics, targets, y, width)
         fit.result = self._runner.train(x, targets, measured, fit.seed, fit.step)
         self._on_gradient()
+        self.rate = fit.optimizer.rate
         fit.optimizer.update(network.parameters, fit.result.gradient, fit.segments)
         network.update_buffers(fit.result.buffers)
         self._losses.append(fit.result.loss)
