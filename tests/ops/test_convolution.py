@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests import reference
 from xpcnn.ops.convolution import convolution
+from xpcnn.ops.dense import dense
 from xpcnn.ops.pooling import extreme_pool
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace
@@ -143,3 +144,13 @@ def test_without_training_nothing_is_kept_for_backward(xp):
     _, backward = convolution(xp, x, weight, bias, window, Workspace(xp), pool=pool, training=False)
     with pytest.raises(RuntimeError, match="without training=True"):
         backward(dy, xp.empty(weight.shape), xp.empty(2), True)
+
+
+def test_a_product_of_many_features_is_one_launch_for_any_number_of_them(xp, host):
+    rng = np.random.default_rng(0)
+    x, weight, bias = rng.normal(size=(2, 9000)), rng.normal(size=(260, 9000)), rng.normal(size=260)
+    dy = rng.normal(size=(2, 260))
+    y, backward = dense(xp, xp.asarray(x), xp.asarray(weight), xp.asarray(bias), Workspace(xp))
+    dweight, dbias = xp.empty(weight.shape), xp.empty(260)
+    dx = backward(xp.asarray(dy), dweight, dbias, True)
+    assert_close(map(host, (y, dx, dweight, dbias)), (x @ weight.T + bias, dy @ weight, dy.T @ x, dy.sum(axis=0)))

@@ -61,3 +61,12 @@ def test_a_vector_is_shaped_to_its_channels(xp):
     vector = xp.ones(3)
     assert normalization.per_channel(vector, xp.ones((2, 3, 4, 5))).shape == (3, 1, 1)
     assert normalization.per_channel(vector, xp.ones((2, 3))).shape == (3,)
+
+
+def test_more_channels_than_a_grid_has_rows_are_normalised_all_the_same(xp, host):
+    x = np.random.default_rng(0).normal(size=(2, 66_000)).astype(np.float32)
+    total = moments(xp, xp.asarray(x), Workspace(xp))
+    np.testing.assert_allclose(host(total.mean), x.mean(axis=0), rtol=1e-4, atol=1e-6)
+    ones = xp.ones(66_000, dtype=np.float32)
+    y = normalization.normalize(xp, xp.asarray(x), total.mean, ones, ones, ones, Workspace(xp))
+    np.testing.assert_allclose(host(y), x - x.mean(axis=0) + 1, rtol=1e-4, atol=1e-5)

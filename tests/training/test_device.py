@@ -379,3 +379,23 @@ def test_options_of_the_optimiser_that_change_in_the_middle_of_an_epoch_count_fr
         model = plain(xp, optimizer=optimizers.Adam(0.05))
         runs += [model, fit(model, epochs=4, callbacks=[Forget()])]
     assert_alike(*runs)
+
+
+def test_launches_are_counted_as_the_page_says(monkeypatch):
+    """docs/gpu.md: a step of the blood network, with as many multiprocessors as an H100 has."""
+    if kernels.COMPILER is None:
+        pytest.skip("there is no C++ compiler")
+    monkeypatch.setattr("xpcnn.ops.cuda.compiler.multiprocessors", lambda xp: 132)
+    whole, seen = DeviceSteps.step, []
+
+    def step(self, positions):
+        with strict.counting() as counts:
+            whole(self, positions)
+        seen.append(counts.launches)
+
+    monkeypatch.setattr(DeviceSteps, "step", step)
+    model = Sequential(presets.blood((1, 50, 50), 8), (1, 50, 50), kernels.xp)
+    model.compile("adam")
+    rng = np.random.default_rng(0)
+    model.fit(rng.normal(size=(16, 1, 50, 50)), np.arange(16) % 8, batch_size=8, verbose=0)
+    assert seen[1] == 27
