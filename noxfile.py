@@ -67,6 +67,23 @@ def kernels(session: nox.Session) -> None:
 
 
 @nox.session
+def examples(session: nox.Session) -> None:
+    """Each example in a short form, on the bundled digits."""
+    session.install(".[plot]")
+    out = session.create_tmp()
+    scripts = {
+        "blood_cells": ["--images", "300", "--epochs", "1"],
+        "zero_or_one": ["--images", "60", "--epochs", "1"],
+        "four_small_networks": ["--images", "200", "--epochs", "1"],
+        "full_batch": ["--epochs", "2"],
+        "homework": ["--epochs", "5"],
+    }
+    for name, arguments in scripts.items():
+        session.run("python", f"examples/{name}.py", "--out", out, *arguments, env={"XPCNN_DATA": ""})
+    session.run("python", "examples/digits.py", "--epochs", "1")
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Line coverage of the sources but ``ops/cuda``, by the NumPy and the strict column, at least 95 %."""
     session.install(".", *group("test"))

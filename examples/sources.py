@@ -38,6 +38,16 @@ def mnist(folder):
     return train.x, train.y, train.classes
 
 
+def mnist_with_test(folder):
+    """Return (images, labels) of MNIST to train on and to test with; without a folder, of the digits."""
+    folder = folder or _from_environment("mnist")
+    if folder is None:
+        x, y, _ = digits(28)
+        return (x[:-300], y[:-300]), (x[-300:], y[-300:])
+    train, test = data.load_mnist(folder)
+    return (train.x, train.y), (test.x, test.y)
+
+
 def digits(side):
     """Return the bundled digits, enlarged to what the network takes."""
     bundled = data.load_digits()

@@ -240,10 +240,10 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise ImportError(f'Pictures need matplotlib ({error}). Run `pip install "xpcnn[plot]"`.') from error
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08), dpi=120)
     FigureCanvasAgg(figure)
     return figure
 
