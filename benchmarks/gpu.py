@@ -110,6 +110,10 @@ def measure(results: dict[str, Any], data: Path | None) -> None:
     for name in NETWORKS:
         compiled = part(f"{name}, torch.compile", lambda name=name: compare_compiled(xp, name))
         results.setdefault("compiled", []).extend([compiled] if compiled else [])
+    results["memory"] = [m for name in NETWORKS if (m := part(f"{name}, memory", lambda name=name: memory(xp, name)))]
+    results["launches"] = [
+        n for name in NETWORKS if (n := part(f"{name}, launches", lambda name=name: launches(xp, name)))
+    ]
     summary(results)
 
 
@@ -201,7 +205,6 @@ def take_turns(ways: dict[str, sides.Side]) -> dict[str, float]:
 
 def compare(xp: Any, name: str, task: str, batch: int, precise: bool, results: dict[str, Any]) -> dict[str, Any]:
     """Time one kind of work on both sides, and print a row."""
-    import torch
 
     from xpcnn.graphs import Captured
 
@@ -216,7 +219,6 @@ def compare(xp: Any, name: str, task: str, batch: int, precise: bool, results: d
         return sides.torch_train(module, x, y, capturable) if task == "train" else sides.torch_predict(module, x)
 
     captured, clock = Captured(xp, ours()), sides.cupy_milliseconds(xp)
-    torch.cuda.reset_peak_memory_stats()
     eager, torch_eager = ours(), theirs(False)
     ways = {
         "xpcnn eager": sides.Side(eager, clock),
@@ -230,11 +232,9 @@ def compare(xp: Any, name: str, task: str, batch: int, precise: bool, results: d
     row["ratio_graph"] = ms["torch graph"] / ms["xpcnn graph"]
     row["captured"] = captured.is_graph
     model, _ = sides.pair(xp, name)
-    operations = 2 * batch * model.network.multiplications * (3 if task == "train" else 1)
+    forward, first = model.network.multiplications, sides.first_multiplications(model)
+    operations = 2 * batch * (3 * forward - first if task == "train" else forward)
     row["share_of_limit"] = operations / ms["xpcnn graph"] / 1e9 / results["limits"]["float32 TFLOP/s"]
-    row["bytes"] = {"xpcnn graph": captured.memory, "torch, both": torch.cuda.max_memory_allocated()}
-    if not precise and batch == BATCHES[0]:
-        row["launches"] = {"xpcnn": sides.launches(eager), "torch": sides.launches(torch_eager)}
     label = f"{name}, {task}, batch {batch}, TF32 {'on' if precise else 'off'} for PyTorch"
     figures = "".join(f"{ms[way]:9.4f}" for way in ways)
     print(f"{label:58}{figures}   {row['ratio_eager']:.2f}  {row['ratio_graph']:.2f}", flush=True)
@@ -257,6 +257,45 @@ def compare_compiled(xp: Any, name: str) -> dict[str, Any]:
     })  # fmt: skip
     print(f"{name}, train, batch {BATCHES[0]}, ms: " + ", ".join(f"{way} {took:.4f}" for way, took in ms.items()))
     return {"network": name, "ms": ms, "ratio": ms["torch.compile"] / ms["xpcnn graph"]}
+
+
+def memory(xp: Any, name: str) -> dict[str, Any]:
+    """Return the bytes of the card that a captured training step of the largest batch takes, on one side at a time."""
+    import torch
+
+    from xpcnn.graphs import Captured
+
+    def used() -> int:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        xp.get_default_memory_pool().free_all_blocks()
+        free, total = xp.cuda.runtime.memGetInfo()
+        return int(total - free)
+
+    images, rows, x, y = sides.batch_of(xp, name, BATCHES[-1])
+    model, module = sides.pair(xp, name)
+    before = used()
+    captured = Captured(xp, sides.xpcnn_train(xp, model, images, rows))
+    for _ in range(4):
+        captured()
+    ours = used() - before
+    captured.close()
+    before = used()
+    replay = sides.torch_graph(sides.torch_train(module, x, y, True))
+    replay()
+    theirs = used() - before
+    print(f"{name}, train, batch {BATCHES[-1]}: xpcnn takes {ours / 2**20:.0f} MB, PyTorch {theirs / 2**20:.0f} MB")
+    return {"network": name, "xpcnn": ours, "torch": theirs}
+
+
+def launches(xp: Any, name: str) -> dict[str, Any]:
+    """Return how many kernels and copies a training step starts on either side; at last, since profiling slows down."""
+    images, rows, x, y = sides.batch_of(xp, name, BATCHES[0])
+    model, module = sides.pair(xp, name)
+    ours = sides.launches(sides.xpcnn_train(xp, model, images, rows))
+    theirs = sides.launches(sides.torch_train(module, x, y, False))
+    print(f"{name}, train, launches: xpcnn {ours}, PyTorch {theirs}")
+    return {"network": name, "xpcnn": ours, "torch": theirs}
 
 
 def images_of(name: str, data: Path | None) -> tuple[Any, Any, str]:

@@ -138,7 +138,12 @@ def torch_graph(work: Step) -> Step:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         work()
-    return graph.replay
+
+    def replay() -> object:
+        graph.replay()
+        return work  # which holds the module and the optimiser whose memory the graph uses
+
+    return replay
 
 
 def cupy_milliseconds(xp: Any) -> Callable[[Step, int], float]:
@@ -169,6 +174,14 @@ def torch_milliseconds(call: Step, n: int) -> float:
     return float(start.elapsed_time(end)) / n
 
 
+def first_multiplications(model: Any) -> int:
+    """Return the multiplications of the first layer with weights: nobody computes its input's gradient."""
+    import math
+
+    layer = next(step.layer for step in model.network.steps if step.layer.declarations)
+    return int(layer.declarations[0].size * math.prod(layer.output_shape[1:]))
+
+
 def launches(call: Step) -> int | None:
     """Return how many kernels and copies a call starts on the device, or None where the profiler cannot tell."""
     import torch
@@ -180,7 +193,8 @@ def launches(call: Step) -> int | None:
         with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as seen:
             call()
             torch.cuda.synchronize()
-        return sum(1 for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA)
+        on_device = (event for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA)
+        return sum(1 for event in on_device if not getattr(event, "is_user_annotation", False))
     except Exception as error:  # a profiler that cannot start must not end the run
         print(f"launches are not counted: {error}")
         return None

@@ -295,7 +295,7 @@ def captures():
 
 def _default_pool():
     """The pool from which arrays are taken where no other is in use."""
-    return SimpleNamespace(free_all_blocks=lambda: None)
+    return MemoryPool()
 
 
 def _current_stream():
@@ -310,6 +310,9 @@ class MemoryPool:
 
     def total_bytes(self):
         return 0
+
+    def free_all_blocks(self):
+        """Give everything that is free back."""
 
 
 def _asarray(a, dtype=None, order=None):
@@ -423,9 +426,12 @@ class OutOfMemoryError(MemoryError):
     """What CuPy raises where the device has no memory left."""
 
 
+#: Few, since kernels that are run here work one block after the other.
+_DEVICE = SimpleNamespace(id=0, attributes={"MultiProcessorCount": 4})
 xp.cuda = SimpleNamespace(
-    Stream=Stream, MemoryPool=MemoryPool, using_allocator=lambda allocator: contextlib.nullcontext(),
-    get_current_stream=_current_stream, memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+    Device=lambda: _DEVICE, Stream=Stream, MemoryPool=MemoryPool, get_current_stream=_current_stream,
+    using_allocator=lambda allocator: contextlib.nullcontext(),
+    memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     runtime=SimpleNamespace(memGetInfo=lambda: (2**30, 2**31)),
 )  # fmt: skip
 xp.get_default_memory_pool = _default_pool

@@ -72,3 +72,42 @@ def test_a_stream_of_ones_own_ends_with_its_work_done():
     with strict.counting() as counts, own_stream(strict.xp):
         assert counts.waits == 1, "for what was begun before"
     assert counts.waits == 2
+
+
+def test_an_interrupted_capture_leaves_the_stream_as_it_was(device):
+    calls = []
+
+    def work():
+        calls.append(None)
+        if len(calls) == WARM_UPS + 1:
+            raise KeyboardInterrupt
+        return device.ones(2) * 2
+
+    captured = Captured(device, work)
+    with own_stream(device):
+        for _ in range(WARM_UPS):
+            captured()
+        with pytest.raises(KeyboardInterrupt):
+            captured()
+        assert not device.cuda.get_current_stream().is_capturing()
+        np.testing.assert_array_equal(to_host(captured()), [2, 2])
+
+
+def test_the_memory_is_given_back_when_nobody_holds_it_any_more(monkeypatch):
+    freed = []
+    monkeypatch.setattr(strict.MemoryPool, "free_all_blocks", lambda self: freed.append(self))
+    captured = Captured(strict.xp, lambda: strict.xp.ones(2))
+    with own_stream(strict.xp):
+        for _ in range(WARM_UPS + 2):
+            captured()
+    assert freed == []
+    del captured
+    assert len(freed) == 1
+
+
+def test_a_threads_stream_is_always_the_same(device):
+    streams = []
+    for _ in range(2):
+        with own_stream(device):
+            streams.append(device.cuda.get_current_stream())
+    assert streams[0] is streams[1]

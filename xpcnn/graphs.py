@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from xpcnn.backend import ArrayModule, is_out_of_memory
 
@@ -36,33 +36,30 @@ class Captured(Generic[T]):
         self.function = function
         self._calls = 0
         self._graph: Any = None
-        self._result: T
+        self._result: T | None = None
         #: Nobody else may get the memory that launches of the graph write into.
         self._pool = xp.cuda.MemoryPool()
 
     def __call__(self) -> T:
         """Do the work, in whichever way, and return what the function did."""
         self._calls += 1
-        if self._graph is not None:
-            self._graph.launch(self._xp.cuda.get_current_stream())
-            return self._result
-        with self._xp.cuda.using_allocator(self._pool.malloc):
-            if self._calls != WARM_UPS + 1:
-                return self.function()
-            try:
-                self._graph, self._result = self._capture()
-            except Exception as error:  # CuPy raises many kinds where something can't be captured
-                if is_out_of_memory(self._xp, error):
-                    raise
-                warnings.warn(
-                    f"This step can't be captured as a CUDA graph ({_first_line(error)}), so its kernels are launched "
-                    "one by one, which takes longer.",
-                    GraphWarning,
-                    stacklevel=2,
-                )
-                return self.function()
+        if self._graph is None:
+            with self._xp.cuda.using_allocator(self._pool.malloc):
+                if self._calls == WARM_UPS + 1:
+                    self._try_to_capture()
+                if self._graph is None:
+                    return self.function()
         self._graph.launch(self._xp.cuda.get_current_stream())
-        return self._result
+        return cast(T, self._result)
+
+    def close(self) -> None:
+        """Give the memory back to the device: a pool that is only dropped keeps it for good."""
+        self._graph = self._result = None
+        self._pool.free_all_blocks()
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # where Python ends, CuPy may be gone
+            self.close()
 
     @property
     def is_graph(self) -> bool:
@@ -74,16 +71,27 @@ class Captured(Generic[T]):
         """Bytes of the device that the calls take, what the function is given left out."""
         return int(self._pool.total_bytes())
 
-    def _capture(self) -> tuple[Any, T]:
+    def _try_to_capture(self) -> None:
+        """Capture the work, or warn; memory that ran out is an error, since working otherwise needs as much."""
         stream = self._xp.cuda.get_current_stream()
-        stream.begin_capture()
         try:
-            result = self.function()
-        except Exception:
-            with suppress(Exception):  # the first error says why
-                stream.end_capture()
-            raise
-        return stream.end_capture(), result
+            stream.begin_capture()
+            try:
+                result = self.function()
+            except BaseException:
+                with suppress(Exception):  # the first error says why
+                    stream.end_capture()
+                raise
+            self._graph, self._result = stream.end_capture(), result
+        except Exception as error:  # CuPy raises many kinds where something can't be captured
+            if is_out_of_memory(self._xp, error):
+                raise
+            warnings.warn(
+                f"This step can't be captured as a CUDA graph ({_first_line(error)}), so its kernels are launched "
+                "one by one, which takes longer.",
+                GraphWarning,
+                stacklevel=3,
+            )
 
 
 def _first_line(error: Exception) -> str:
@@ -97,8 +105,9 @@ def own_stream(xp: ArrayModule) -> Iterator[None]:
     It is always the same one: memory pools keep what is free by stream, and another one could not have it.
     """
     xp.cuda.get_current_stream().synchronize()
-    if not hasattr(_of_thread, "stream") or _of_thread.xp is not xp:
-        _of_thread.stream, _of_thread.xp = xp.cuda.Stream(non_blocking=True), xp
+    key = (xp, xp.cuda.Device().id)
+    if getattr(_of_thread, "key", None) != key:
+        _of_thread.key, _of_thread.stream = key, xp.cuda.Stream(non_blocking=True)
     stream = _of_thread.stream
     with stream:
         try:

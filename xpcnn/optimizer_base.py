@@ -184,7 +184,9 @@ class Optimizer(Named):
         return xp.minimum(self.clip_norm / (xp.sqrt(sum(squares)) + 1e-6), 1.0)
 
     def _temporary(self, index: int, like: Array) -> Array:
-        """Return scratch as long as ``like``, the same for the same index; 0 is the clipped gradient's."""
+        """Return scratch as long as ``like``, on the host the same for the same index; 0 is the clipped gradient's."""
+        if not is_host(self._xp):
+            return self._xp.empty(like.shape, like.dtype)  # type: ignore[union-attr]
         kept = self._scratch.get(index)
         if kept is None or kept.size < like.size or kept.dtype != like.dtype:
             kept = self._scratch[index] = like.copy()

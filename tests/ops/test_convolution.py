@@ -154,3 +154,12 @@ def test_a_product_of_many_features_is_one_launch_for_any_number_of_them(xp, hos
     dweight, dbias = xp.empty(weight.shape), xp.empty(260)
     dx = backward(xp.asarray(dy), dweight, dbias, True)
     assert_close(map(host, (y, dx, dweight, dbias)), (x @ weight.T + bias, dy @ weight, dy.T @ x, dy.sum(axis=0)))
+
+
+@pytest.mark.parametrize("filters", [12, 16])
+def test_sums_that_threads_share_fit_the_memory_that_they_share(xp, host, filters):
+    window, pool = Window((3, 3)), Window((2, 2), (2, 2))
+    x, weight, bias, dy = drawn(2, 64, (6, 6), filters, window, pool)
+    assert_close(
+        run(xp, host, x, weight, bias, dy, window, pool=pool), expected(x, weight, bias, dy, window, 1, pool, False)
+    )

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 HostArray = np.ndarray[Any, Any]
 
+#: Bytes of images that are sent at once.
+BYTES_SENT = 64 * 2**20
 #: Graphs of the latest kinds of batch only, since each keeps the memory of a step.
 MOST_KINDS = 4
 
@@ -70,7 +72,11 @@ class DeviceSteps(Steps):
         #: For each step of the epoch the normalizer of its batch, and the optimiser's scalars.
         self._table = xp.zeros((self._steps_per_epoch, 1 + len(fit.optimizer.scalars(0))), dtype=dtype)
         self._losses = xp.zeros(self._steps_per_epoch, dtype=dtype)
-        self._sums: list[Array] | None = None
+        nothing = xp.zeros((1, width), dtype=dtype)
+        self._sums = [
+            xp.zeros_like(metric.sums(xp, nothing, expected[:1]))
+            for metric, expected in zip(fit.metrics, self._expected, strict=True)
+        ]
         #: The number of the first step that failed, in all; below 0 where none has.
         self._failed = xp.full(1, -1, dtype=np.int64)
         self._failed_gradient = xp.zeros_like(self._gradient)
@@ -89,7 +95,11 @@ class DeviceSteps(Steps):
         room = xp.cuda.runtime.memGetInfo()[0] * PART_FOR_IMAGES
         if len(rows) * stored[0].size * stored_dtype.itemsize > room:
             return
-        self._images = xp.asarray(np.ascontiguousarray(stored[stored_rows], dtype=stored_dtype))
+        self._images = xp.empty((len(rows), *stored.shape[1:]), dtype=stored_dtype)
+        at_once = max(1, BYTES_SENT // max(1, self._images[:1].nbytes))
+        for start in range(0, len(rows), at_once):  # a copy of all would take as much memory on the host, for good
+            some = slice(start, start + at_once)
+            self._images[some] = xp.asarray(np.ascontiguousarray(stored[stored_rows[some]], dtype=stored_dtype))
         if normalized:
             self._mean = xp.asarray(np.array(x.preprocessing.mean, dtype))
             self._deviation = xp.asarray(np.array(x.preprocessing.deviation, dtype))
@@ -114,7 +124,7 @@ class DeviceSteps(Steps):
         self._number.fill(0)
         self._step.fill(fit.step)
         self._losses.fill(0)
-        for total in self._sums or []:
+        for total in self._sums:
             total.fill(0)
 
     def _plan(self) -> None:
@@ -142,13 +152,17 @@ class DeviceSteps(Steps):
         self._send_changed_numbers()
         try:
             fit.result = self._run(positions)
+            ran_out = False
         except Exception as error:
-            if not is_out_of_memory(fit.network.xp, error):
-                raise
-            if self._saves_memory:
+            ran_out = is_out_of_memory(fit.network.xp, error)
+            if self._saves_memory and ran_out:
                 raise out_of_memory(error, n, fit.network) from error
+            if not ran_out:
+                raise
+        if ran_out:  # only here has everything been let go that the error's trace held
             self._save_memory()
-            return self.step(positions)
+            self.step(positions)
+            return
         self._done += 1
         fit.optimizer.step += 1
 
@@ -235,20 +249,19 @@ class DeviceSteps(Steps):
         """Add up what the epoch reports, and go on to the next step."""
         xp = self.fit.network.xp
         count_step(xp, self._losses, loss, self._number, self._step)
-        if self._sums is None:
-            self._sums = [xp.zeros_like(part) for part in sums]
         for total, part in zip(self._sums, sums, strict=True):
             total += part
 
     def close(self) -> None:
         """Let go of the graphs, whose work refers to these steps."""
+        vars(self.fit).pop("result", None)  # which lies in the graphs' memory
         super().close()
         self._captured.clear()
 
     def figures(self) -> Figures:
         """Wait for the epoch's steps and read everything back."""
         losses = to_host(self._losses)[: self._done].astype(float)
-        return Figures(losses, self._normalizers[: self._done], [to_host(total) for total in self._sums or []])
+        return Figures(losses, self._normalizers[: self._done], [to_host(total) for total in self._sums])
 
     def failure(self) -> Failure | None:
         """Wait for the steps so far, and return the first that failed; the optimiser has then made those before it."""

@@ -20,7 +20,7 @@ PLACES = {"one": (1, 1, 0), "four": (1, 4, 0), "pooled": (2, 2, 1)}
 CONSTANTS = {
     f"correlate {filters} filters, {places}, {kernel_size or 'any'} rows, spread {spread}": (
         "correlate",
-        {"FILTERS": filters, "SPREAD": spread}
+        {"FILTERS": filters, "SPREAD": spread, "BLOCK": 256, "READ_AHEAD": 4 if kernel_size == 1 else 1}
         | dict(zip(("PLACES_DOWN", "PLACES_RIGHT", "POOLED"), PLACES[places], strict=True))
         | ({"KERNEL_HEIGHT": kernel_size, "KERNEL_WIDTH": kernel_size} if kernel_size else {}),
     )
@@ -91,7 +91,7 @@ def nvrtc():
 def test_every_source_is_accepted_for_every_card(nvrtc, column, name, card, real):
     source, constants = CONSTANTS[name]
     defined = {"REAL": real, **constants}
-    options = ["--std=c++17", f"-arch={card}", *(f"-D{key}={value}" for key, value in defined.items())]
+    options = ["--std=c++17", "-ftz=true", f"-arch={card}", *(f"-D{key}={value}" for key, value in defined.items())]
     assert nvrtc.compile(text(source), options).startswith(b"\x7fELF")
 
 

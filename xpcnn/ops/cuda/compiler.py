@@ -78,9 +78,13 @@ def c_name(dtype: Any) -> str:
     return _C_NAMES[np.dtype(dtype).name]
 
 
-@functools.cache
 def multiprocessors(xp: ArrayModule) -> int:
-    """Return how many multiprocessors the card has: 132 on an H100."""
+    """Return how many multiprocessors the current card has: 132 on an H100."""
+    return _multiprocessors(xp, xp.cuda.Device().id)
+
+
+@functools.cache
+def _multiprocessors(xp: ArrayModule, device: int) -> int:
     return int(xp.cuda.Device().attributes["MultiProcessorCount"])
 
 

@@ -22,8 +22,9 @@ __device__ inline bool seen(int &cell, int spread, int size) {
 // Sums FILTERS filters at PLACES_DOWN x PLACES_RIGHT places of one image, then adds the bias and cuts off below 0.
 // POOLED: of these places only the largest value is written, and which of them it was (0 for the first).
 // Grid: (places and images, filters, groups). Block: (places and images, parts of the channels, a power of two).
+// BLOCK is how many threads a block has, and READ_AHEAD how many channels are read before they are used.
 // Shared memory: the filters' numbers for `at_once` channels, then sums of the parts.
-extern "C" __global__ void correlate(
+extern "C" __global__ void __launch_bounds__(BLOCK) correlate(
     const REAL *__restrict__ x, const REAL *__restrict__ weight, const REAL *__restrict__ bias, REAL *__restrict__ y,
     unsigned char *__restrict__ winners, Correlation of, int at_once)
 {
@@ -51,6 +52,27 @@ extern "C" __global__ void correlate(
         }
         __syncthreads();
         if (!inside) continue;
+#if READ_AHEAD > 1
+        // Kernels of one number, as of products: several channels are read before the first is used.
+        int row = first_row * of.stride_down - of.top, column = first_column * of.stride_right - of.left;
+        const bool in = seen(row, of.spread_down, of.height) && seen(column, of.spread_right, of.width);
+        const REAL *cell = x + (size_t)(row * of.width + column) * of.n;
+        const size_t step = (size_t)of.height * of.width * of.n;
+        for (int channel = first + threadIdx.y; channel < last; channel += READ_AHEAD * blockDim.y) {
+            REAL values[READ_AHEAD];
+            #pragma unroll
+            for (int a = 0; a < READ_AHEAD; a++) {
+                const int other = channel + a * blockDim.y;
+                values[a] = in && other < last ? cell[other * step] : REAL(0);
+            }
+            #pragma unroll
+            for (int a = 0; a < READ_AHEAD; a++) {
+                const REAL *numbers = memory + (min(channel + a * (int)blockDim.y, last - 1) - first) * FILTERS;
+                #pragma unroll
+                for (int f = 0; f < FILTERS; f++) sums[0][0][f] += values[a] * numbers[f];
+            }
+        }
+#else
         for (int channel = first + threadIdx.y; channel < last; channel += blockDim.y) {
             const REAL *numbers = memory + (channel - first) * taps * FILTERS;
             #pragma unroll
@@ -74,6 +96,7 @@ extern "C" __global__ void correlate(
                 }
             }
         }
+#endif
     }
 
     // The upper half of the parts hands its sums to the lower half, until one is left.

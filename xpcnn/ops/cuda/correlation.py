@@ -13,6 +13,7 @@ from xpcnn.ops.cuda.compiler import (
     kernel,
     many_blocks,
     many_threads,
+    multiprocessors,
     structure,
 )
 from xpcnn.ops.window import Pair, Window
@@ -22,6 +23,8 @@ from xpcnn.ops.workspace import Workspace
 UNROLLED = ((1, 1), (3, 3), (5, 5))
 #: Sums of filters' gradients that a thread holds: with 96 it takes so many registers that few threads fit the card.
 MOST_SUMS = 48
+#: Threads that share the features of a product at most; channels of images, which take more registers, 8.
+MOST_PARTS = 32
 #: Bytes of shared memory that every card has for a block.
 SHARED_BYTES = 48 * 1024
 #: The widest kernel whose gradient fits the shared memory.
@@ -145,21 +148,26 @@ def _launch(
     while filters > 4 and filters * taps * item_bytes > SHARED_BYTES:
         filters -= 4
     rows, columns = of.rows_and_columns
-    across = of.groups * ceil_divide(of.filters, filters) * of.n
-    down, right = (
-        (2, 2) if pooled else (1, 4) if columns >= 4 and rows * columns * across >= 4 * many_threads(xp) else (1, 1)
-    )
+    blocks_of_filters = of.groups * ceil_divide(of.filters, filters)
+    many = columns >= 4 and rows * columns * of.n * blocks_of_filters >= 4 * many_threads(xp)
+    down, right = (2, 2) if pooled else (1, 4) if many else (1, 1)
     items = ceil_divide(rows, down) * ceil_divide(columns, right) * of.n
-    # Where there is little to do for many channels, threads share them.
-    parts = 1
-    while parts < 8 and 2 * parts <= of.channels and parts * items * across // of.n < many_threads(xp):
+    # Where there is little to do, threads sum fewer filters each, and several share the channels.
+    while filters > 4 and ceil_divide(items, 128) * blocks_of_filters < multiprocessors(xp):
+        filters -= 4
+        blocks_of_filters = of.groups * ceil_divide(of.filters, filters)
+    is_product = taps == 1 and (down, right) == (1, 1)
+    parts, most = 1, min(of.channels, MOST_PARTS if is_product else 8)
+    while 2 * parts <= most and parts * items * blocks_of_filters < many_threads(xp):
         parts *= 2
+    while parts > 1 and filters * down * right * 16 * max(8, parts) * item_bytes > SHARED_BYTES:
+        parts //= 2
     lanes = max(32, min(128, 256 // parts))
     exchanged = filters * down * right * lanes * parts // 2
     at_once = max(1, min(of.channels, (SHARED_BYTES * 3 // 4 // item_bytes) // (taps * filters)))
     constants = {
         "FILTERS": filters, "PLACES_DOWN": down, "PLACES_RIGHT": right, "POOLED": int(pooled is not None),
-        "SPREAD": int(spread != (1, 1)),
+        "SPREAD": int(spread != (1, 1)), "BLOCK": lanes * parts, "READ_AHEAD": 4 if is_product else 1,
     }  # fmt: skip
     if window.kernel in UNROLLED:
         constants |= {"KERNEL_HEIGHT": window.kernel[0], "KERNEL_WIDTH": window.kernel[1]}
