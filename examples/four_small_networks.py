@@ -11,6 +11,7 @@ import sources
 
 import xpcnn
 from xpcnn import layers, optimizers, plots
+from xpcnn.formats import cnn_json
 
 #: Parameters of the four, and the accuracy on validation images that the seed reached with each.
 PARAMETERS = (54_170, 93_418, 10_026, 74_778)
@@ -70,6 +71,10 @@ def main():
         picture(plots.weights(model.parameters[f"dense_{1 + (number == 3)}.weight"]), options.out, number, "weights")
         picture(plots.feature_maps(model.activations(test_x[:1])), options.out, number, "maps")
 
+    cnn_json.save(model, options.out / "four_small_networks_4.json")
+    again = cnn_json.load(options.out / "four_small_networks_4.json")
+    same = np.array_equal(again.predict(test_x[:100]), model.predict(test_x[:100]))
+    print(f"\nsaved as JSON and loaded: {'the same predictions' if same else 'other predictions'}")
     tall = xpcnn.Sequential([layers.Upsample2D((1, 3))], (1, 28, 28)).predict(test_x[:1])
     picture(plots.samples(tall, ["three times as wide"]), options.out, 3, "upsampled")
     print(f"pictures: {options.out}")
