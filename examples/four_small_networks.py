@@ -18,6 +18,11 @@ PARAMETERS = (54_170, 93_418, 10_026, 74_778)
 SEEDS_ACCURACY = (0.63, 0.818, 0.762, 0.61)
 #: Images to train on and to validate with, and the learning rate of Adam.
 TRAINING = ((1000, 100, 0.01), (10_000, 500, 0.01), (5000, 500, 0.001), (10_000, 500, 0.001))
+OPTIMIZERS = {
+    "adam": optimizers.Adam,
+    "sgd": optimizers.SGD,
+    "momentum": lambda rate: optimizers.SGD(rate, momentum=0.9),
+}
 
 
 def networks():
@@ -41,6 +46,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     sources.add_arguments(parser, epochs=5)
     parser.add_argument("--show-every", type=int, default=1, metavar="N", help="print every N-th epoch")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adam")
+    parser.add_argument("--loss", choices=("cross_entropy", "mse"), default="cross_entropy")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
 
@@ -53,7 +60,7 @@ def main():
         print(f"\ntest {number + 1}, {count:,} images")
         model.summary()
         assert sum(array.size for array in model.parameters.values()) == PARAMETERS[number]
-        model.compile(optimizers.Adam(rate), "cross_entropy", ["accuracy"])
+        model.compile(OPTIMIZERS[options.optimizer](rate), options.loss, ["accuracy"])
         before = time.perf_counter()
         history = model.fit(
             x[:count],
@@ -93,4 +100,4 @@ def picture(figure, folder, number, name):
 
 
 if __name__ == "__main__":
-    main()
+    sources.run(main)

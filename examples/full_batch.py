@@ -69,4 +69,4 @@ def seeds_weights():
 
 
 if __name__ == "__main__":
-    main()
+    sources.run(main)

@@ -61,4 +61,4 @@ def seeds_weights(model, seed):
 
 
 if __name__ == "__main__":
-    main()
+    sources.run(main)

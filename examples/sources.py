@@ -1,6 +1,7 @@
 """The images that the examples share: MNIST or the blood cells from a folder, or else the bundled digits."""
 
 import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,14 @@ def add_arguments(parser, epochs):
     parser.add_argument("--epochs", type=int, default=epochs, help=f"(default: {epochs})")
     parser.add_argument("--images", type=int, metavar="N", help="take this many images only, for a short run")
     parser.add_argument("--seed", type=int, default=0)
+
+
+def run(main):
+    """Run an example; what it cannot read, or find, it says in one line."""
+    try:
+        main()
+    except (OSError, ValueError, ImportError) as error:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
 
 
 def blood_cells(folder, side):

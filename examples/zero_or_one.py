@@ -65,4 +65,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sources.run(main)

@@ -76,15 +76,15 @@ def test_in_whichever_combination_it_is_what_they_are_one_after_the_other(xp, ho
     assert_close(results, expected(x, weight, bias, dy, window, 1, POOLS[pool], relu))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
-    n=st.integers(1, 40),
-    filters=st.sampled_from([2, 4, 10, 18, 34]),
+    n=st.sampled_from([1, 3, 33]),
+    filters=st.sampled_from([2, 4, 10, 18]),
     kernel=st.tuples(st.integers(1, 5), st.sampled_from([1, 2, 3, 5])),
     strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
     padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
-    size=st.tuples(st.integers(9, 12), st.integers(9, 14)),
+    size=st.tuples(st.integers(9, 10), st.integers(9, 11)),
     groups=st.sampled_from([1, 2]),
     pool=st.sampled_from(list(POOLS)),
 )
