@@ -56,9 +56,9 @@ def main():
     print(f"test accuracy {result['accuracy']:.4f} (the seed: {SEEDS_ACCURACY}), loss {result['loss']:.4f} (NaN)")
     print(f"{len(history.steps) / seconds:,.0f} images a second, one at a time")
 
-    plots.curves(history.history, history.steps).savefig(options.out / "zero_or_one_curves.png")
+    plots.curves(history.history).savefig(options.out / "zero_or_one_curves.png")
     plots.filters(model.parameters["conv2d_1.weight"]).savefig(options.out / "zero_or_one_filters.png")
-    shown = split.test[:10]
+    shown = np.concatenate([split.test[y[split.test] == digit][:5] for digit in (0, 1)])
     titles = [f"{label}: {p:.3f}" for label, p in zip(y[shown], model.predict(x[shown])[:, 1], strict=True)]
     plots.samples(x[shown], titles).savefig(options.out / "zero_or_one_samples.png")
     print(f"pictures: {options.out}")
