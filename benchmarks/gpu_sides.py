@@ -77,34 +77,20 @@ def xpcnn_predict(xp: Any, model: Any, images: Any) -> Step:
     return lambda: network.infer(images, Context(Workspace(xp)), network.program())
 
 
-def torch_train(module: Any, x: Any, y: Any, capturable: bool) -> Step:
-    """Return the work of a training step of a copy of the module, with fused Adam."""
+def torch_train(module: Any, x: Any, y: Any, *, capturable: bool = False, compiled: bool = False) -> Step:
+    """Return the work of a training step of a copy of the module, with fused Adam.
+
+    capturable: for a graph of the whole step; compiled: by torch.compile, which captures graphs itself.
+    """
     import torch
 
     module = copy.deepcopy(module)
+    forward = torch.compile(module, mode="reduce-overhead") if compiled else module
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True, capturable=capturable)
 
     def work() -> Any:
         optimizer.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(module(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return work
-
-
-def torch_compiled(module: Any, x: Any, y: Any) -> Step:
-    """Return a training step of a compiled copy, which PyTorch itself captures as graphs."""
-    import torch
-
-    module = copy.deepcopy(module)
-    compiled = torch.compile(module, mode="reduce-overhead")
-    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
-
-    def work() -> Any:
-        optimizer.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(compiled(x), y)
+        loss = torch.nn.functional.cross_entropy(forward(x), y)
         loss.backward()
         optimizer.step()
         return loss

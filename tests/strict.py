@@ -308,9 +308,6 @@ class MemoryPool:
     def malloc(self, size):
         raise NotImplementedError
 
-    def total_bytes(self):
-        return 0
-
     def free_all_blocks(self):
         """Give everything that is free back."""
 

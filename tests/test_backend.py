@@ -111,7 +111,16 @@ def test_the_error_says_what_to_do(install, monkeypatch, cupy, driver, advice):
     assert advice in str(error.value)
 
 
-def test_two_packages_of_cupy_are_refused_before_either_is_imported(install, monkeypatch):
+def test_where_cupy_is_not_there_no_other_package_is_looked_at(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError("No module named 'cupy'", name="cupy")
+
+    monkeypatch.setattr("importlib.metadata.distributions", failing(AssertionError("looked at packages")))
+    monkeypatch.setattr(backend.importlib, "import_module", missing)
+    assert backend.choose("auto").xp is np
+
+
+def test_two_packages_of_cupy_are_refused(install, monkeypatch):
     names = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "cupy-xarray", None)
     installed = [SimpleNamespace(metadata={"Name": name}) for name in names]
     monkeypatch.setattr("importlib.metadata.distributions", lambda: installed)

@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -45,6 +46,7 @@ class Probe(NamedTuple):
     advice: str = ""
 
 
+INSTALL = "Run `pip install xpcnn[cuda12]` or, for CUDA 13, `xpcnn[cuda13]`."
 #: A kernel that does nothing: to compile one needs NVRTC and CUDA's headers, which the packages of CuPy lack.
 NOTHING = 'extern "C" __global__ void nothing() {}'
 
@@ -56,6 +58,15 @@ def probe_cupy() -> Probe:
     ``cupy.cuda.is_available()`` does not promise that the CUDA libraries load, so a small matrix product, a kernel and
     a copy back to the host decide.
     """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # CuPy's own on two packages, which are refused below
+            cupy = importlib.import_module("cupy")
+        failure = None
+    except ImportError as error:
+        failure = f"CuPy cannot be imported ({error})"
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":  # no need to look at every package
+            return Probe(None, failure, INSTALL)
     packages = _cupy_packages()
     if len(packages) > 1:
         names = " and ".join(packages)
@@ -64,11 +75,8 @@ def probe_cupy() -> Probe:
             f"{names} are installed together and overwrite each other's files",
             f"Run `pip uninstall {' '.join(packages)}`, then install the one that fits the driver.",
         )
-    try:
-        cupy = importlib.import_module("cupy")
-    except ImportError as error:
-        seen = f"CuPy cannot be imported ({error})"
-        return Probe(None, seen, "Run `pip install xpcnn[cuda12]` or, for CUDA 13, `xpcnn[cuda13]`.")
+    if failure is not None:
+        return Probe(None, failure, INSTALL)
     try:
         ones = cupy.ones((2, 2), dtype=numpy.float32)
         cupy.RawModule(code=NOTHING).get_function("nothing")((1,), (1,), ())

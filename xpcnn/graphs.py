@@ -66,11 +66,6 @@ class Captured(Generic[T]):
         """Whether calls launch a graph by now."""
         return self._graph is not None
 
-    @property
-    def memory(self) -> int:
-        """Bytes of the device that the calls take, what the function is given left out."""
-        return int(self._pool.total_bytes())
-
     def _try_to_capture(self) -> None:
         """Capture the work, or warn; memory that ran out is an error, since working otherwise needs as much."""
         stream = self._xp.cuda.get_current_stream()

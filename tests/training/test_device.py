@@ -123,7 +123,8 @@ def test_captured_steps_give_the_bits_of_steps_that_are_not(device, monkeypatch)
     for warm_ups in (2, 1000):
         monkeypatch.setattr("xpcnn.graphs.WARM_UPS", warm_ups)
         model = plain(device)
-        runs.append((bits(model), fit(model, augment="microscopy").steps))
+        steps = fit(model, augment="microscopy").steps
+        runs.append((bits(model), steps))
     assert runs[0] == runs[1]
 
 

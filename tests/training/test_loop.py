@@ -478,6 +478,16 @@ def test_parameters_stay_where_they_are_while_they_are_trained():
     assert {name: view.__array_interface__["data"] for name, view in model.parameters.items()} == where
 
 
+def test_there_is_no_batch_before_the_first_step():
+    class Early(Callback):
+        def on_epoch_begin(self, fit):
+            if fit.epoch == 0:
+                with pytest.raises(RuntimeError, match="no batch before the first step"):
+                    _ = fit.batch
+
+    fit(plain(), callbacks=[Early()])
+
+
 def test_the_history_has_the_rate_of_the_last_update_whoever_set_it():
     class Set(Callback):
         def on_gradient(self, fit):

@@ -54,7 +54,7 @@ class Fit:
         self.logs: dict[str, float] = {}
         self.result: StepResult
         self._steps: Steps | None = None
-        self._positions: HostArray
+        self._positions: HostArray | None = None
         self._batch: tuple[HostArray, HostArray] | None = None
         #: Whether the step at hand is the epoch's last.
         self.ends_epoch = False
@@ -69,7 +69,7 @@ class Fit:
     def batch(self) -> tuple[HostArray, HostArray]:
         """The images and targets of the step at hand, on the host."""
         if self._batch is None:
-            if self._steps is None:
+            if self._steps is None or self._positions is None:
                 raise RuntimeError("There is no batch before the first step, nor after the fit.")
             self._batch = self._steps.batch(self._positions)
         return self._batch
