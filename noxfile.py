@@ -83,6 +83,24 @@ def examples(session: nox.Session) -> None:
     session.run("python", "examples/digits.py", "--epochs", "1")
 
 
+@nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Runs that are killed, interrupted or lose their disk, 50 of them, resumed and compared; ends with a table."""
+    session.install(".", *group("test"))
+    session.run(
+        "pytest", "tests/faults", "-n", "auto", "-q", "--cases", "50", *session.posargs, env={"XPCNN_BACKEND": "numpy"}
+    )
+
+
+@nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Files that nobody should trust, 10,000 of them: ``nox -s fuzz -- --cases N --seed N``; ends with a table."""
+    session.install(".", *group("test"))
+    session.run(
+        "pytest", "tests/fuzz", "-n", "auto", "-q", "--cases", "10000", *session.posargs, env={"XPCNN_BACKEND": "numpy"}
+    )
+
+
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Line coverage of the sources but ``ops/cuda``, by the NumPy and the strict column, at least 95 %."""

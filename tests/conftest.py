@@ -7,7 +7,7 @@ import hypothesis
 import numpy
 import pytest
 
-from tests import kernels, strict
+from tests import kernels, strict, tally
 from xpcnn import backend
 
 COLUMNS = ("numpy", "strict", "kernels", "cupy")
@@ -28,6 +28,18 @@ def pytest_addoption(parser):
         help=f"run only these columns of the matrix: {', '.join(COLUMNS)} (repeat, or separate by commas); "
         f"tests without columns belong to that of {backend.ENVIRONMENT_VARIABLE}, which is numpy if it is not set",
     )
+    parser.addoption(
+        "--cases",
+        type=int,
+        metavar="N",
+        help="how many cases the tests of faults and of hostile input try, in place of a few; ends with a table",
+    )
+    parser.addoption("--seed", type=int, default=0, metavar="N", help="what the cases are drawn with (default: 0)")
+
+
+def pytest_configure(config):
+    if config.getoption("--cases") is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(tally.Table())
 
 
 def pytest_collection_modifyitems(config, items):
@@ -74,6 +86,28 @@ def _array_module(column):
     if cupy is None:
         pytest.skip(f"cupy column: {seen}")
     return cupy
+
+
+@pytest.fixture(scope="session")
+def cases(request):
+    """A function that returns how many cases to try: as many as were asked for, else the few that it is given."""
+    asked = request.config.getoption("--cases")
+    return lambda few: few if asked is None else asked
+
+
+@pytest.fixture(scope="session")
+def seed(request):
+    """What cases are drawn with."""
+    return request.config.getoption("--seed")
+
+
+@pytest.fixture(name="tally")
+def _tally(record_property):
+    """Counts the cases of a test; it fails at its end if one of them did."""
+    counted = tally.Tally()
+    yield counted
+    record_property("tally", [[kind, outcome, number] for (kind, outcome), number in counted.counts.items()])
+    counted.check()
 
 
 @pytest.fixture(scope="session")
