@@ -27,7 +27,7 @@ from xpcnn.parameters import Shape
 from xpcnn.registry import Number, whole
 from xpcnn.summary import summary_table
 from xpcnn.targets import Targets
-from xpcnn.training import evaluation
+from xpcnn.training import checkpoints, evaluation
 from xpcnn.training.callbacks import Callback
 from xpcnn.training.history import History
 from xpcnn.training.loop import Fit
@@ -164,6 +164,7 @@ class Sequential:
         class_weight: Mapping[int, float] | Sequence[float] | None = None,
         sample_weight: Any = None,
         augment: Augmentation | str | None = None,
+        resume: files.PathLike | None = None,
         data_format: str = "channels_first",
     ) -> History:
         """Train on images x (n, channels, height, width) and labels y: whole numbers (n,) or rows (n, outputs).
@@ -173,9 +174,11 @@ class Sequential:
         prints every n-th epoch. shards: pieces a batch is cut into (default: about 16 images each), threads: how many
         run at once, 32 at most (default: every processor, or one for small networks). The same shards give the same
         bits on any number of threads. A device takes a batch whole, unless shards are given. A second fit goes on from
-        the first.
+        the first. resume: a file that :class:`~xpcnn.callbacks.Checkpoint` wrote, or a run's directory; the model takes
+        its weights and goes on to the same end, bit for bit, as the fit that wrote it would have.
 
-        Raises RuntimeError before compile, ValueError for arrays that do not fit.
+        Raises RuntimeError before compile, ValueError for arrays that do not fit and for a checkpoint of another fit,
+        saying what differs, FileNotFoundError where there is no checkpoint.
         """
         optimizer, loss = self._compiled()
         self._check_outputs(loss)
@@ -183,27 +186,42 @@ class Sequential:
             raise TypeError(f"callbacks is a list of callbacks. Received: {reprlib.repr(callbacks)}.")
         verbose = whole("verbose", int(verbose) if isinstance(verbose, bool) else verbose)
         epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
+        saved = None if resume is None else checkpoints.read(resume)
         x, y = self._samples(x, y, data_format)
         labels = self._measurable_targets(y, None).labels
         weights = inputs.sample_weights(sample_weight, class_weight, labels, len(y), self._width())
         rows, validate = np.arange(len(y)), None
+        data = {"x": x, "y": y, "sample weights": weights}
         if validation_data is not None:
             if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
                 raise ValueError(f"validation_data is a pair (x, y). Received: {reprlib.repr(validation_data)}.")
             vx, vy = self._samples(*validation_data, data_format)
+            data |= {"validation x": vx, "validation y": vy}
             validate = self._validator(vx, vy, None, max(batch_size, 256), threads)
         elif validation_split:
             rows, held = _split(labels, len(y), validation_split, seed)
             held_weights = None if sample_weight is None else np.asarray(sample_weight)[held]
             validate = self._validator(x[held], y[held], held_weights, max(batch_size, 256), threads)
         self._targets(y[rows], None if weights is None else weights[rows])
+        seed = draws.check_seed(seed)
+        own_augment = getattr(augment, "__qualname__", type(augment).__name__)
+        arguments = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "validation_split": validation_split,
+            "shuffle": bool(shuffle),
+            "seed": draws.check_seed(seed),
+            "shards": shards,
+            "augment": augment if isinstance(augment, str | None) else own_augment,
+        }
         fit = Fit(
             self,
             self.network,
             optimizer,
             loss,
             self.metrics,
-            seed=draws.check_seed(seed),
+            checkpoints.Task(arguments, data),
+            seed=seed,
             first_epoch=self.epochs,
         )
         return fit.run(
@@ -216,6 +234,7 @@ class Sequential:
             threads=threads,
             callbacks=callbacks,
             verbose=verbose,
+            resume=saved,
         )
 
     def evaluate(

@@ -45,6 +45,8 @@ def load(
     known = kinds(custom_layers)
     tensors, description = files.load_tensors(path)
     try:
+        if isinstance(description, dict) and "checkpoint" in description:
+            raise ValueError("it is a checkpoint, not a model. Give a model file, such as best.safetensors beside it.")
         if not isinstance(description, dict) or description.get("format") != FORMAT:
             found = description.get("format") if isinstance(description, dict) else description
             raise ValueError(f"this version of xpcnn reads format {FORMAT}. Received: format {reprlib.repr(found)}.")

@@ -174,9 +174,9 @@ def test_images_that_fit_stay_on_the_device_as_they_are_and_others_are_sent(devi
     kept = []
     begin = DeviceSteps.begin_epoch
 
-    def begin_epoch(self, order):
+    def begin_epoch(self, *arguments):
         kept.append(None if self._images is None else np.dtype(self._images.dtype).name)
-        begin(self, order)
+        begin(self, *arguments)
 
     monkeypatch.setattr(DeviceSteps, "begin_epoch", begin_epoch)
 
@@ -272,7 +272,7 @@ def test_what_a_fit_took_on_the_device_is_freed_with_it(device):
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                DeviceSteps, "begin_epoch", lambda self, order: (steps.append(weakref.ref(self)), begin(self, order))
+                DeviceSteps, "begin_epoch", lambda self, *given: (steps.append(weakref.ref(self)), begin(self, *given))
             )
             model = plain(device)
             model.fit(x, y, epochs=3, batch_size=16, verbose=0)

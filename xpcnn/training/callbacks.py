@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +14,8 @@ from xpcnn import files, schedules
 from xpcnn.backend import Array, to_host
 from xpcnn.layers import Context
 from xpcnn.ops.workspace import Workspace
-from xpcnn.registry import whole
+from xpcnn.registry import number, whole
+from xpcnn.training import checkpoints
 from xpcnn.training.steps import Failure
 
 if TYPE_CHECKING:
@@ -56,8 +59,18 @@ class Callback:
     def on_epoch_end(self, fit: Fit) -> None:
         """Run after each epoch, when ``fit.logs`` is complete."""
 
+    def on_stop(self, fit: Fit) -> None:
+        """Run after the last step, while all is as it was left; not where an error ended the fit."""
+
     def on_fit_end(self, fit: Fit) -> None:
         """Run at the end, whatever ended the fit."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of this callback: arrays, and what JSON can hold; nothing by default."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state` gave, after ``on_fit_begin`` of a fit that is resumed."""
 
 
 class _Best(Callback):
@@ -85,9 +98,17 @@ class _Best(Callback):
         falls = any(word in name for word in ("loss", "entropy", "mse"))
         better = math.isnan(self.best) or (value < self.best if falls else value > self.best)
         if better and not math.isnan(value):
-            self.best, self.best_epoch = value, fit.epoch
+            self.best, self.best_epoch = float(value), fit.epoch
             return True
         return False
+
+    def state(self) -> dict[str, Any]:
+        """Return the best figure so far, and its epoch."""
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from the best so far."""
+        self.best, self.best_epoch = float(state["best"]), whole("best_epoch", state["best_epoch"])
 
 
 class EarlyStopping(_Best):
@@ -100,25 +121,34 @@ class EarlyStopping(_Best):
         super().__init__(monitor)
         self.patience = whole("patience", patience, 1)
         self.restore_best = restore_best
-        self._kept: tuple[Array, Array] | None = None
+        self._kept: dict[str, Any] = {}
 
     def on_fit_begin(self, fit: Fit) -> None:
         """Forget earlier fits."""
         super().on_fit_begin(fit)
-        self._kept = None
+        self._kept = {}
 
     def on_epoch_end(self, fit: Fit) -> None:
         """Keep the weights of the best epoch, or stop."""
         if self.improved(fit):
-            self._kept = (fit.network.parameters.copy(), fit.network.buffers.copy())
+            self._kept = {name: np.array(value) for name, value in fit.network.host_values().items()}
         elif fit.epoch - self.best_epoch >= self.patience:
             fit.stop(f"no better {self.monitored(fit)} for {self.patience} epochs")
 
     def on_fit_end(self, fit: Fit) -> None:
         """Take back the best weights."""
-        if self.restore_best and self._kept is not None:
-            fit.network.parameters[...], fit.network.buffers[...] = self._kept
-            self._kept = None
+        if self.restore_best and self._kept:
+            fit.network.set_values(self._kept)
+            self._kept = {}
+
+    def state(self) -> dict[str, Any]:
+        """Return the best figure so far, its epoch and its weights."""
+        return super().state() | self._kept
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from the best so far."""
+        super().load_state(state)
+        self._kept = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
 
 
 class SaveBest(_Best):
@@ -147,6 +177,60 @@ class SaveLast(Callback):
     def on_fit_end(self, fit: Fit) -> None:
         """Save what an interrupted epoch has learned."""
         fit.model.save(self.path)
+
+
+class Checkpoint(Callback):
+    """Write the file from which ``fit(resume=path)`` goes on as if nothing had happened.
+
+    It is written after each epoch, where a fit is interrupted, and every so many ``steps`` (updates) or ``minutes``;
+    the one before it stays until it is whole. record: what JSON can hold, kept for whoever resumes. Raises ValueError
+    for numbers below 1 step or without any time, FloatingPointError in place of keeping weights that are not finite.
+
+    >>> checkpoint = Checkpoint("cells.checkpoint", minutes=10)
+    """
+
+    def __init__(
+        self,
+        path: files.PathLike,
+        steps: int | None = None,
+        minutes: float | None = None,
+        record: Any = None,
+    ) -> None:
+        self.path, self.record = path, record
+        self.steps = None if steps is None else whole("steps", steps, 1)
+        self.minutes = None if minutes is None else number("minutes", minutes, "(0, inf)")
+
+    def on_fit_begin(self, fit: Fit) -> None:
+        """Note the time."""
+        self._written = time.monotonic()  # which no clock that is set can move
+
+    def on_step_end(self, fit: Fit) -> None:
+        """Write after so many steps or minutes; what ends an epoch is written when all of it is known."""
+        due = self.steps is not None and fit.step % self.steps == 0
+        late = self.minutes is not None and time.monotonic() - self._written >= self.minutes * 60
+        if (due or late) and not fit.ends_epoch:
+            self._write(fit)
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Write."""
+        self._write(fit)
+
+    def on_stop(self, fit: Fit) -> None:
+        """Write what an epoch that was not finished has brought."""
+        if not fit.ends_epoch:
+            self._write(fit)
+
+    def _write(self, fit: Fit) -> None:
+        failure = fit.failure()
+        if failure is not None:
+            raise _not_finite(fit, failure)
+        if not _finite(fit.network.parameters):
+            raise FloatingPointError(
+                f"Step {fit.step}: weights are not finite, so that the checkpoint of an earlier step was kept: "
+                f"{os.fspath(self.path)!r}. Use callbacks.StopOnNaN() to see where that begins."
+            )
+        checkpoints.write(self.path, fit, self.record)
+        self._written = time.monotonic()
 
 
 class CSVLog(Callback):
@@ -206,6 +290,15 @@ class EvaluateEvery(Callback):
         """Measure where the step's number is a multiple."""
         if fit.step % self.steps == 0:
             self.results.append({"step": fit.step, **fit.model.evaluate(self.x, self.y)})
+
+    def state(self) -> dict[str, Any]:
+        """Return the measurements so far."""
+        rows = [{name: np.asarray(value).tolist() for name, value in row.items()} for row in self.results]
+        return {"results": rows}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on after the measurements so far."""
+        self.results = [dict(row) for row in state["results"]]
 
 
 class StopOnNaN(Callback):

@@ -19,7 +19,7 @@ from xpcnn.training.latest import Latest
 from xpcnn.training.out_of_memory import out_of_memory
 from xpcnn.training.pieces import whole_pass
 from xpcnn.training.shards import StepResult
-from xpcnn.training.steps import Failure, Figures, Samples, Steps
+from xpcnn.training.steps import NOTHING, Failure, Figures, Samples, Steps
 
 if TYPE_CHECKING:
     from xpcnn.training.loop import Fit
@@ -106,12 +106,13 @@ class DeviceSteps(Steps):
         if samples.augment is not None:
             self._places = xp.zeros((len(rows), 5), dtype=np.int32)
 
-    def begin_epoch(self, order: HostArray) -> None:
-        """Send the order, how images are laid and the optimiser's numbers, and set all counts to 0."""
-        super().begin_epoch(order)
+    def begin_epoch(self, order: HostArray, before: Figures | None = None) -> None:
+        """Send the order, how images are laid and the optimiser's numbers, and set all counts to where they begin."""
+        super().begin_epoch(order, before)
         fit, xp = self.fit, self.fit.network.xp
-        self._done = 0
-        self._first_step = fit.step
+        before = before or NOTHING
+        self._done = len(before.losses)
+        self._first_step = fit.step - self._done
         self._order[...] = xp.asarray(order.astype(np.int32))
         if self._places is not None:
             rows, augment = self.samples.rows, self.samples.augment
@@ -121,11 +122,14 @@ class DeviceSteps(Steps):
         starts = range(0, len(order), self._batch_size)
         self._normalizers = [float(self._shares[order[start : start + self._batch_size]].sum()) for start in starts]
         self._plan()
-        self._number.fill(0)
+        self._number.fill(self._done)
         self._step.fill(fit.step)
         self._losses.fill(0)
-        for total in self._sums:
+        self._losses[: self._done] = xp.asarray(before.losses.astype(self._losses.dtype))
+        for number, total in enumerate(self._sums):
             total.fill(0)
+            if before.sums:
+                total += xp.asarray(before.sums[number])
 
     def _plan(self) -> None:
         """Send the numbers of all steps of the epoch, as the optimiser would have them now."""

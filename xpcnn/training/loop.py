@@ -16,11 +16,12 @@ from xpcnn.losses import Loss
 from xpcnn.metrics import Metric
 from xpcnn.network import Network
 from xpcnn.optimizers import Optimizer
-from xpcnn.training.callbacks import Callback, Model, StopOnNaN
+from xpcnn.training import checkpoints
+from xpcnn.training.callbacks import Callback, Checkpoint, Model, StopOnNaN
 from xpcnn.training.device import DeviceSteps
 from xpcnn.training.history import History
 from xpcnn.training.shards import Runner, StepResult
-from xpcnn.training.steps import EagerSteps, Failure, Samples, Steps
+from xpcnn.training.steps import NOTHING, EagerSteps, Failure, Samples, Steps
 
 HostArray = np.ndarray[Any, Any]
 
@@ -39,6 +40,7 @@ class Fit:
         optimizer: Optimizer,
         loss: Loss,
         metrics: Sequence[Metric],
+        task: checkpoints.Task,
         *,
         seed: int = 0,
         first_epoch: int = 0,
@@ -48,6 +50,7 @@ class Fit:
         self.optimizer = optimizer
         self.loss = loss
         self.metrics = list(metrics)
+        self.task = task
         self.seed = seed
         self.epoch = first_epoch
         self.history = History()
@@ -59,6 +62,11 @@ class Fit:
         #: Whether the step at hand is the epoch's last.
         self.ends_epoch = False
         self.stop_reason: str | None = None
+        #: Whether what stopped the fit is no end of it, so that it can be resumed.
+        self.interrupted = False
+        self._first_epoch = first_epoch
+        #: Steps of the epoch at hand, and what the first of them gave if they were made before it was resumed.
+        self._done, self._before, self._seconds = 0, NOTHING, 0.0
 
     @property
     def step(self) -> int:
@@ -82,6 +90,23 @@ class Fit:
         """End the fit after the step, or the epoch, at hand."""
         self.stop_reason = reason
 
+    def interrupt(self, reason: str) -> None:
+        """End the fit after the step at hand; a checkpoint of it can be resumed there."""
+        self.stop_reason, self.interrupted = reason, True
+
+    def position(self) -> checkpoints.Position:
+        """Return how far the fit has come; on a device, this waits."""
+        if self._steps is None or not self._done:  # not begun yet, or between two epochs
+            return checkpoints.Position(self.epoch, self._first_epoch, self._done, self._seconds, self._before)
+        seconds = time.perf_counter() - self._started
+        return checkpoints.Position(self.epoch, self._first_epoch, self._done, seconds, self._steps.figures())
+
+    def go_on_from(self, position: checkpoints.Position) -> None:
+        """Begin where another fit of the same task has come to."""
+        self.epoch, self._first_epoch = position.epoch, position.first_epoch
+        self._done, self._seconds, self._before = position.done, position.seconds, position.figures
+        self.model.epochs = self.epoch
+
     def run(
         self,
         samples: Samples,
@@ -94,9 +119,16 @@ class Fit:
         threads: int | None,
         callbacks: Sequence[Callback],
         verbose: int,
+        resume: checkpoints.Checkpoint | None = None,
     ) -> History:
-        """Train for some epochs; ``validate`` measures the validation part after each."""
-        self.epochs = self.epoch + epochs
+        """Train for some epochs, or for what another fit has left of them; ``validate`` measures after each."""
+        # A checkpoint holds what all the others know, so it comes last.
+        self.callbacks = callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+        if resume is not None or any(isinstance(callback, Checkpoint) for callback in callbacks):
+            self.settings = self.task.settings(self)  # here, since callbacks may change the learning rate
+        if resume is not None:
+            resume.restore(self)
+        self.epochs = self._first_epoch + epochs
         self.batches_per_epoch = -(-len(samples.rows) // batch_size)
         self.segments = self.network.layout.segments(self.network.frozen())
         self.optimizer.build(self.network.xp, self.network.parameters)
@@ -107,9 +139,15 @@ class Fit:
                 stack.callback(callback.on_fit_end, self)
             for callback in callbacks:
                 callback.on_fit_begin(self)
-            self._steps = make_steps()
-            while self.epoch < self.epochs and self.stop_reason is None:
-                self._run_epoch(self._steps, batch_size, shuffle, validate, callbacks, verbose)
+            if resume is not None:
+                resume.restore_callbacks(callbacks)
+            if self.epoch < self.epochs and self.stop_reason is None:
+                self._steps = make_steps()
+                while self.epoch < self.epochs and self.stop_reason is None:
+                    self._run_epoch(self._steps, batch_size, shuffle, validate, callbacks, verbose)
+                for callback in callbacks:
+                    callback.on_stop(self)
+            self.history.steps.extend(self.position().figures.losses.tolist())  # of an epoch that was not finished
         return self.history
 
     def _let_go(self) -> None:
@@ -154,14 +192,16 @@ class Fit:
     ) -> None:
         from tqdm import tqdm
 
-        started = time.perf_counter()
+        self._started = time.perf_counter() - self._seconds
         for callback in callbacks:
             callback.on_epoch_begin(self)
-        n, done = len(steps.samples.rows), 0
-        steps.begin_epoch(shuffled(n, self.seed, self.epoch) if shuffle else np.arange(n))
+        n = len(steps.samples.rows)
+        steps.begin_epoch(shuffled(n, self.seed, self.epoch) if shuffle else np.arange(n), self._before)
+        self._before, self._seconds = NOTHING, 0.0
         bar = tqdm(
-            batches(steps.order, batch_size),
+            batches(steps.order[self._done * batch_size :], batch_size),
             desc=f"epoch {self.epoch + 1}/{self.epochs}",
+            initial=self._done,
             total=self.batches_per_epoch,
             disable=None if verbose else True,
             leave=False,
@@ -171,16 +211,17 @@ class Fit:
             for positions in bar:
                 self._batch, self._positions = None, positions
                 steps.step(positions)
-                done += 1
-                self.ends_epoch = done == self.batches_per_epoch
+                self._done += 1
+                self.ends_epoch = self._done == self.batches_per_epoch
                 for callback in callbacks:
                     callback.on_step_end(self)
                 if self.stop_reason is not None:
                     break
+        if self._done < self.batches_per_epoch:
+            return
         losses, weights, sums = steps.figures()
         self.history.steps.extend(losses.tolist())
-        if done < self.batches_per_epoch:
-            return
+        self._done = 0
         self.epoch += 1
         self.model.epochs = self.epoch
         self.logs = {"loss": float(np.average(losses, weights=weights))}
@@ -189,7 +230,7 @@ class Fit:
         if validate is not None:
             self.logs.update({f"val_{name}": value for name, value in validate().items()})
         self.logs["lr"] = steps.rate
-        self.logs["seconds"] = time.perf_counter() - started
+        self.logs["seconds"] = time.perf_counter() - self._started
         self.history.append(self.logs)
         if verbose and self.epoch % verbose == 0:
             print(self._line(), flush=True)

@@ -48,6 +48,10 @@ class Figures(NamedTuple):
     sums: list[HostArray]
 
 
+#: The figures of an epoch before its first step.
+NOTHING = Figures(np.empty(0), [], [])
+
+
 class Failure(NamedTuple):
     """The first step whose loss or gradient was not finite, and what it worked on; nothing has been updated since."""
 
@@ -67,8 +71,11 @@ class Steps(ABC):
         self.fit = fit
         self.samples = samples
 
-    def begin_epoch(self, order: HostArray) -> None:
-        """Prepare an epoch that takes the samples in this order, positions in ``samples.rows``."""
+    def begin_epoch(self, order: HostArray, before: Figures | None = None) -> None:
+        """Prepare an epoch that takes the samples in this order, positions in ``samples.rows``.
+
+        before: what its first steps gave, where they were made before the fit was resumed.
+        """
         self.order, self._epoch = order, self.fit.epoch
 
     @abstractmethod
@@ -102,12 +109,14 @@ class EagerSteps(Steps):
         self._on_gradient = on_gradient
         runner.prepare_training(fit.loss)
 
-    def begin_epoch(self, order: HostArray) -> None:
-        """Begin to count."""
-        super().begin_epoch(order)
-        self._losses: list[Array] = []
-        self._weights: list[float] = []
-        self._sums: list[Array] | None = None
+    def begin_epoch(self, order: HostArray, before: Figures | None = None) -> None:
+        """Begin to count, or go on counting."""
+        super().begin_epoch(order, before)
+        losses, weights, sums = before or NOTHING
+        xp, dtype = self.fit.network.xp, self.fit.network.dtype
+        self._losses: list[Array] = [xp.asarray(loss) for loss in losses.astype(dtype)]
+        self._weights = list(weights)
+        self._sums: list[Array] = [xp.asarray(total) for total in sums]
 
     def step(self, positions: HostArray) -> None:
         """Make one update."""
@@ -133,10 +142,11 @@ class EagerSteps(Steps):
 
     def figures(self) -> Figures:
         """Read everything back at once."""
+        if not self._losses:
+            return NOTHING
         losses = to_host(self.fit.network.xp.stack(self._losses)).astype(float)
-        return Figures(losses, self._weights, [to_host(total) for total in self._sums or []])
+        return Figures(losses, list(self._weights), [to_host(total) for total in self._sums])
 
     def _add(self, sums: list[Array]) -> None:
-        self._sums = (
-            sums if self._sums is None else [total + part for total, part in zip(self._sums, sums, strict=True)]
-        )
+        pairs = zip(self._sums, sums, strict=True)
+        self._sums = [total + part for total, part in pairs] if self._sums else sums
