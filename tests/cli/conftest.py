@@ -20,7 +20,8 @@ CLASSES = ("centre", "left", "right")
 
 #: What the directory of a run holds.
 FILES = {
-    "args.json", "best.safetensors", "history.csv", "last.safetensors", "metrics.json", "parts.csv", "skipped.csv",
+    "args.json", "best.safetensors", "checkpoint.safetensors", "history.csv", "last.safetensors", "metrics.json",
+    "parts.csv", "skipped.csv",
 }  # fmt: skip
 
 

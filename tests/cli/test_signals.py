@@ -49,7 +49,7 @@ def test_a_process_that_trains_saves_and_ends(here, number, code, word):
         out, err = child.communicate(timeout=60)
     assert (child.returncode, err) == (code, "")
     last = os.path.join("runs", "train", "last.safetensors")
-    assert out.splitlines()[-1] == f"stopped by {number.name}; the model so far: {last}"
+    assert out.splitlines()[-1] == f"stopped by {number.name}; to go on: xpcnn train --resume {os.path.dirname(last)}"
     assert xpcnn.load(last).epochs >= 2
     assert xpcnn.load(os.path.join("runs", "train", "best.safetensors")).epochs >= 1
     assert not os.path.exists(os.path.join("runs", "train", "metrics.json"))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xpcnn.backend import ArrayModule
@@ -47,6 +48,29 @@ def rate(text: str) -> float:
     return value
 
 
+def interval(text: str) -> str:
+    """Return a number of steps, "500", or of minutes, "10m", as it is."""
+    if not re.fullmatch("0*[1-9][0-9]*m?", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"expected steps, such as 500, or minutes, 10m, received {text!r}")
+    return text
+
+
+def steps_or_minutes(text: str | None) -> dict[str, Any]:
+    """Return an :func:`interval` as the argument of a checkpoint.
+
+    >>> steps_or_minutes("500"), steps_or_minutes("10m"), steps_or_minutes(None)
+    ({'steps': 500}, {'minutes': 10}, {})
+    """
+    if text is None:
+        return {}
+    return {"minutes": int(text[:-1])} if text.endswith("m") else {"steps": int(text)}
+
+
+def add_flag(parser: argparse._ActionsContainer, name: str, text: str) -> None:
+    """Add an option without a value: True where it is given, else None, as with all others."""
+    parser.add_argument(name, action="store_true", default=None, help=text)
+
+
 def add_computing(parser: argparse.ArgumentParser) -> None:
     """Add --backend, --threads and --verbose."""
     group = parser.add_argument_group("computing")
@@ -57,7 +81,7 @@ def add_computing(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads at work (default: all processors, one for small networks)",
     )
-    group.add_argument("--verbose", action="store_true", help="say more, such as which backend was chosen and why")
+    add_flag(group, "--verbose", "say more, such as which backend was chosen and why")
 
 
 def chosen_backend(options: argparse.Namespace) -> ArrayModule:

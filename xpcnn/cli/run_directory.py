@@ -1,8 +1,11 @@
-"""The directory of a run: models, arguments, file lists, history, figures."""
+"""The directory of a run: models, checkpoint, arguments, file lists, history, figures."""
 
 from __future__ import annotations
 
-import argparse
+import errno
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
@@ -12,30 +15,85 @@ from typing import Any
 from xpcnn import __version__, files
 from xpcnn.data import LabelledImages, Split, write_skipped_csv
 from xpcnn.model import Sequential
+from xpcnn.training import checkpoints
 
 #: Where runs go that are given no directory.
 DEFAULT = Path("runs") / "train"
 
 
-class RunDirectory:
-    """A new directory, made at once so that nobody else takes its name, and taken away again unless it is kept.
+class RunDirectory(ABC):
+    """A directory that one process at a time writes into, for as long as the ``with`` lasts."""
+
+    def __init__(self, name: str | None) -> None:
+        self._name = name
+
+    def __enter__(self) -> RunDirectory:
+        self.path = self._claim()
+        self._lock = _locked(self.path)
+        return self
+
+    @abstractmethod
+    def _claim(self) -> Path:
+        """Return the directory, or raise OSError."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that the run goes on from if it is broken off."""
+        return self.path / checkpoints.NAME
+
+    @property
+    def metrics(self) -> Path:
+        """The file that is written last."""
+        return self.path / "metrics.json"
+
+    def write_arguments(self, arguments: Mapping[str, Any]) -> None:
+        """Write args.json: the arguments, and what decides how the run goes beside them."""
+        files.write_json(self.path / "args.json", arguments)
+
+    def write_lists(self, images: LabelledImages, split: Split) -> None:
+        """Write skipped.csv, and parts.csv: which image is in which part, by path or by its number in the set."""
+        write_skipped_csv(self.path / "skipped.csv", images.skipped)
+        table: list[tuple[object, ...]] = [("image", "class", "part")]
+        for part, rows in (("train", split.train), ("validation", split.validation), ("test", split.test)):
+            for row in rows.tolist():
+                image = images.paths[row] if images.paths else row
+                table.append((image, images.classes[images.y[row]], part))
+        files.write_csv(self.path / "parts.csv", table)
+
+    def finish_models(self, model: Sequential, chosen: bool) -> None:
+        """Let the last model be the best, unless one was ``chosen`` on a validation part."""
+        best = self.path / "best.safetensors"
+        if not (chosen and best.exists()):
+            model.save(best)
+
+    def write_metrics(self, results: dict[str, Any]) -> None:
+        """Write metrics.json."""
+        files.write_json(self.metrics, results)
+
+
+class NewRun(RunDirectory):
+    """A new directory, made at once so that nobody else takes its name, and taken away again if nothing came into it.
 
     Without a name it is ``runs/train``, ``runs/train-2``, …, the first that is free. Raises FileExistsError where the
     directory named holds files already, OSError where it cannot be made.
     """
 
     def __init__(self, name: str | None) -> None:
-        self._name = name
+        super().__init__(name)
         self._made: list[Path] = []
-        self._kept = False
 
     def __enter__(self) -> RunDirectory:
         try:
-            self.path = self._claim()
+            return super().__enter__()
         except BaseException:
             self._remove()
             raise
-        return self
 
     def _claim(self) -> Path:
         if self._name is None:
@@ -69,8 +127,8 @@ class RunDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._kept:
-            self._remove()
+        super().__exit__(kind, error, trace)
+        self._remove()
 
     def _remove(self) -> None:
         """Take away the directories that were made, as far as they are empty."""
@@ -78,36 +136,45 @@ class RunDirectory:
             with suppress(OSError):
                 path.rmdir()
 
-    def keep(self) -> None:
-        """Keep the directory from now on, whatever happens."""
-        self._kept = True
 
-    def write_arguments(self, options: argparse.Namespace, model: Sequential) -> None:
-        """Write args.json: the arguments, and what decides how the run goes beside them."""
-        values: dict[str, Any] = {key: value for key, value in vars(options).items() if key != "command"}
-        values |= {
-            "version": __version__,
-            "computed_by": model.backend,
-            "classes": list(model.class_names or ()),
-        }
-        files.write_json(self.path / "args.json", values)
+class ResumedRun(RunDirectory):
+    """The directory of a run that was broken off. Raises FileNotFoundError where there is none of that name."""
 
-    def write_lists(self, images: LabelledImages, split: Split) -> None:
-        """Write skipped.csv, and parts.csv: which image is in which part, by path or by its number in the set."""
-        write_skipped_csv(self.path / "skipped.csv", images.skipped)
-        table: list[tuple[object, ...]] = [("image", "class", "part")]
-        for part, rows in (("train", split.train), ("validation", split.validation), ("test", split.test)):
-            for row in rows.tolist():
-                image = images.paths[row] if images.paths else row
-                table.append((image, images.classes[images.y[row]], part))
-        files.write_csv(self.path / "parts.csv", table)
+    def _claim(self) -> Path:
+        path = Path(str(self._name))
+        if not (path / "args.json").is_file() and not (path / checkpoints.NAME).is_file():
+            found = "holds no run that can be resumed" if path.is_dir() else "is no run's directory"
+            raise FileNotFoundError(f"{self._name!r} {found}. Give one that `xpcnn train` wrote, such as {DEFAULT}.")
+        return path
 
-    def finish_models(self, model: Sequential) -> None:
-        """Let the last model be the best where none was chosen on a validation part."""
-        best = self.path / "best.safetensors"
-        if not best.exists():
-            model.save(best)
 
-    def write_metrics(self, results: dict[str, Any]) -> None:
-        """Write metrics.json."""
-        files.write_json(self.path / "metrics.json", results)
+def about(model: Sequential) -> dict[str, Any]:
+    """Return what args.json and the checkpoint say beside the arguments."""
+    return {
+        "version": __version__,
+        "computed_by": model.backend,
+        "classes": list(model.class_names or ()),
+        "working_directory": os.getcwd(),
+    }
+
+
+def _locked(path: Path) -> int | None:
+    """Return what holds a lock on a directory until it is closed or its process ends, however it does.
+
+    None where the system has no such locks. Raises BlockingIOError where another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise BlockingIOError(
+                f"Another process writes into the run's directory {str(path)!r}. Wait for its end, or stop it."
+            ) from error
+        return None  # some network file systems
+    return descriptor

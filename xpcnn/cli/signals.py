@@ -35,7 +35,7 @@ class StopOnSignal(Callback):
 
         def note(number: int, frame: FrameType | None) -> None:
             self.received = signal.Signals(number)
-            fit.stop(self.received.name)
+            fit.interrupt(self.received.name)
             self._restore()
 
         if threading.current_thread() is threading.main_thread():

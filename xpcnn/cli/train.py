@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from xpcnn.cli import datasets, options
+from xpcnn.cli import datasets, options, resume
 
 if TYPE_CHECKING:
     from xpcnn.backend import ArrayModule
     from xpcnn.cli.run_directory import RunDirectory
     from xpcnn.data import LabelledImages, Split
     from xpcnn.model import Sequential
+    from xpcnn.training.checkpoints import Checkpoint
 
 PRESETS = ("small", "blood", "blood-unpooled")
+#: What is taken for an argument that is not given: the arguments themselves are None then, so that it can be told.
+DEFAULTS = {
+    "data": "digits",
+    "model": "small",
+    "augment": "none",
+    "epochs": 20,
+    "batch_size": 32,
+    "lr": 1e-3,
+    "seed": 0,
+    "test_fraction": 0.2,
+    "validation_fraction": 0.1,
+}
+#: Arguments of the command, and of where a run is written, not of the run.
+NOT_OF_THE_RUN = ("command", "debug", "out", "resume")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``xpcnn train``."""
-    parser.add_argument("data", nargs="?", default="digits", metavar="DATA", help=f"{datasets.HELP}; default: digits")
+    parser.add_argument("data", nargs="?", metavar="DATA", help=f"{datasets.HELP}; default: digits")
     parser.add_argument("--out", metavar="DIR", help="the run's directory (default: runs/train, runs/train-2, …)")
     network = parser.add_argument_group("network and images")
     start = network.add_mutually_exclusive_group()
-    start.add_argument("--model", choices=PRESETS, default="small", help="the network (default: small)")
+    start.add_argument("--model", choices=PRESETS, help="the network (default: small)")
     start.add_argument(
         "--from", dest="start", metavar="MODEL",
         help="go on from a model file: its network, weights, image size and channels",
@@ -34,54 +51,107 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     color.add_argument("--gray", dest="color", action="store_false", default=None, help="one grey channel")
     color.add_argument("--color", dest="color", action="store_true", help="three channels (default for folders)")
     network.add_argument(
-        "--augment", choices=("none", "light", "microscopy"), default="none",
+        "--augment", choices=("none", "light", "microscopy"),
         help="vary training images: light (flips left-right, small shifts), microscopy (flips, quarter turns)",
     )  # fmt: skip
     learning = parser.add_argument_group("learning")
-    learning.add_argument("--epochs", type=options.positive, default=20, metavar="N", help="default: 20")
-    learning.add_argument("--batch-size", type=options.positive, default=32, metavar="N", help="default: 32")
+    learning.add_argument("--epochs", type=options.positive, metavar="N", help="default: 20")
+    learning.add_argument("--batch-size", type=options.positive, metavar="N", help="default: 32")
     learning.add_argument(
-        "--lr", type=options.rate, default=1e-3, metavar="X",
-        help="Adam's first rate, which falls to 0 along a cosine (default: 0.001)",
-    )  # fmt: skip
+        "--lr",
+        type=options.rate,
+        metavar="X",
+        help="Adam's first rate, falling to 0 along a cosine (default: 0.001)",
+    )
     learning.add_argument(
         "--patience", type=options.positive, metavar="N", help="stop after N epochs without a better one"
     )
-    learning.add_argument("--seed", type=options.whole, default=0, metavar="N", help="default: 0")
+    learning.add_argument("--seed", type=options.whole, metavar="N", help="default: 0")
     parts = parser.add_argument_group("parts")
     parts.add_argument(
-        "--test-fraction", type=options.fraction, default=0.2, metavar="X",
+        "--test-fraction", type=options.fraction, metavar="X",
         help="of all images, to measure the best epoch with (default: 0.2; sets with parts have their own)",
     )  # fmt: skip
     parts.add_argument(
-        "--validation-fraction", type=options.fraction, default=0.1, metavar="X",
+        "--validation-fraction", type=options.fraction, metavar="X",
         help="of the rest, to choose the best epoch by (default: 0.1; 0: none, the last epoch is the best)",
     )  # fmt: skip
-    parts.add_argument("--strict", action="store_true", help="stop at the first image that cannot be read")
-    parser.add_argument("--no-plots", action="store_true", help="write no pictures")
+    options.add_flag(parts, "--strict", "stop at the first image that cannot be read")
+    options.add_flag(parser, "--no-plots", "write no pictures")
+    safety = parser.add_argument_group("runs that are broken off")
+    safety.add_argument(
+        "--checkpoint-every", type=options.interval, metavar="N|Nm",
+        help="write the checkpoint every N steps or minutes too (default: after each epoch)",
+    )  # fmt: skip
+    safety.add_argument(
+        "--resume", metavar="RUN", help="go on with a run, given its directory, as if it had never been broken off"
+    )
     options.add_computing(parser)
     parser.add_argument("--shards", type=options.positive, metavar="N", help="pieces a batch is cut into")
 
 
 def run(options_: argparse.Namespace) -> int:
     """Train, write the run's directory and print the test accuracy."""
-    from xpcnn.cli.run_directory import RunDirectory
+    from xpcnn.cli.run_directory import NewRun, ResumedRun
 
-    if options_.start and (options_.image_size or options_.color is not None):
-        raise argparse.ArgumentError(None, "--from takes the model's image size and channels, not those given")
-    xp = options.chosen_backend(options_)
-    with RunDirectory(options_.out) as directory:
+    given = {key: value for key, value in vars(options_).items() if value is not None and key not in NOT_OF_THE_RUN}
+    if options_.resume is None:
+        return _run(options_, NewRun(options_.out), lambda directory: (_completed(given), None))
+    if options_.out is not None:
+        raise argparse.ArgumentError(None, "--resume writes into the run's own directory, so --out has no meaning")
+
+    def recalled(directory: RunDirectory) -> tuple[dict[str, Any], Checkpoint | None]:
+        recorded, saved = resume.recall(directory.path, add_arguments)
+        resume.refuse_other_arguments(directory.path, recorded, given)
+        return recorded | given, saved
+
+    return _run(options_, ResumedRun(options_.resume), recalled)
+
+
+def _completed(given: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments with the defaults of those that are not given."""
+    defaults = {key: value for key, value in DEFAULTS.items() if key != "model" or "start" not in given}
+    return defaults | given
+
+
+def _run(
+    options_: argparse.Namespace,
+    claimed: RunDirectory,
+    recall: Callable[[RunDirectory], tuple[dict[str, Any], Checkpoint | None]],
+) -> int:
+    """Make the run of a directory, from its beginning or from where it was broken off."""
+    from xpcnn.cli.run_directory import about
+
+    with claimed as directory:
+        arguments, saved = recall(directory)
+        if saved is not None and saved.finished and directory.metrics.exists():
+            print(f"the run is finished; its figures: {directory.metrics}")
+            return 0
+        options_ = argparse.Namespace(**{**vars(options_), **arguments})
+        if options_.start and (options_.image_size or options_.color is not None):
+            raise argparse.ArgumentError(None, "--from takes the model's image size and channels, not those given")
+        xp = options.chosen_backend(options_)
+        if saved is not None and options_.start and (directory.path / "last.safetensors").exists():
+            options_.start = str(directory.path / "last.safetensors")  # the model it began with may be gone
         model, images, split = _prepare(options_, xp)
-        directory.keep()
-        directory.write_arguments(options_, model)
-        directory.write_lists(images, split)
+        record: dict[str, Any] = {
+            "arguments": arguments | about(model),
+            "images": resume.list_images(images, split, options_.data),
+        }
+        if saved is None:
+            directory.write_arguments(record["arguments"])
+            directory.write_lists(images, split)
+        else:
+            resume.refuse_other_images(directory.path, saved, record["images"])
+            record = saved.record
+            print(f"going on with {directory.path} after step {saved.step}")
         skipped = f", {len(images.skipped)} skipped ({directory.path / 'skipped.csv'})" if images.skipped else ""
         print(
             f"{len(images.y)} images in {len(images.classes)} classes{skipped}: {len(split.train)} to train, "
             f"{len(split.validation)} to validate, {len(split.test)} to test; seed {options_.seed}",
             flush=True,
         )
-        return _train(options_, directory, model, images, split)
+        return _train(options_, directory, model, images, split, record, saved)
 
 
 def _prepare(options_: argparse.Namespace, xp: ArrayModule) -> tuple[Sequential, LabelledImages, Split]:
@@ -120,6 +190,8 @@ def _train(
     model: Sequential,
     images: LabelledImages,
     split: Split,
+    record: dict[str, Any],
+    saved: Checkpoint | None,
 ) -> int:
     from xpcnn import load
     from xpcnn.cli.signals import StopOnSignal
@@ -133,12 +205,14 @@ def _train(
         return Normalized(images.x, rows, preprocessing)  # type: ignore[arg-type]
 
     signals = StopOnSignal()
+    often = options.steps_or_minutes(options_.checkpoint_every)
     validated = len(split.validation) > 0
     called: list[callbacks.Callback] = [
         callbacks.StopOnNaN(),
         callbacks.CSVLog(directory.path / "history.csv"),
         callbacks.SaveLast(directory.path / "last.safetensors"),
         signals,
+        callbacks.Checkpoint(directory.checkpoint, **often, record=record),
     ]
     if validated:
         called.append(callbacks.SaveBest(directory.path / "best.safetensors", "val_accuracy"))
@@ -158,10 +232,11 @@ def _train(
             shards=options_.shards,
             threads=options_.threads,
             augment=options_.augment,
+            resume=None if saved is None else saved.path,
         )
-    directory.finish_models(model)
+    directory.finish_models(model, chosen=validated)
     if signals.received is not None:
-        print(f"stopped by {signals.name}; the model so far: {directory.path / 'last.safetensors'}")
+        print(f"stopped by {signals.name}; to go on: xpcnn train --resume {shlex.quote(str(directory.path))}")
         return signals.exit_code
     results: dict[str, Any] = {
         "epochs": history.epochs,

@@ -148,6 +148,12 @@ class Checkpoint:
             return json.loads(self.tensors["record"].tobytes())
 
     @property
+    def step(self) -> int:
+        """Number of updates that were made."""
+        with _damage_told(self.path):
+            return whole("step", self.description["step"])
+
+    @property
     def finished(self) -> bool:
         """Whether the fit had come to its end, of itself or early."""
         with _damage_told(self.path):
@@ -163,6 +169,7 @@ class Checkpoint:
         """
         with _damage_told(self.path):
             self._refuse_another(fit)
+            step = self.step
             description, tensors, layout = self.description, self.tensors, fit.network.layout
             values = self._under("model.")
             declared = (*layout.declarations, *fit.network.buffer_layout.declarations)
@@ -181,13 +188,12 @@ class Checkpoint:
             position = Position(epoch, first_epoch, done, float(description["seconds"]), figures)
             if not len(figures.losses) == len(figures.weights) == position.done:
                 raise ValueError("its counts contradict each other")
-            step = np.array(whole("step", description["step"]))
             history = {str(name): list(column) for name, column in description["history"].items()}
             steps, stop_reason = tensors["steps"].tolist(), description["stop_reason"]
         self._tell_of_versions()
         fit.network.set_values(values)
         fit.optimizer.build(fit.network.xp, fit.network.parameters)
-        fit.optimizer.load_state({"step": step, **moments})
+        fit.optimizer.load_state({"step": np.array(step), **moments})
         fit.history.history, fit.history.steps = history, steps
         fit.stop_reason = None if stop_reason is None else str(stop_reason)
         fit.go_on_from(position)

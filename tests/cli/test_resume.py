@@ -1,0 +1,309 @@
+"""``xpcnn train --resume``: a run that was broken off ends as if it never had been, or it is said why it can't."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+import xpcnn
+from tests.cli.conftest import FILES, fill, names, picture, rows, save
+from xpcnn import files
+from xpcnn.training.callbacks import StopOnNaN
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there")
+
+QUICK = ["--epochs", "3", "--batch-size", "4", "--image-size", "16", "--model", "blood"]
+#: 21 images to train on: 6 steps an epoch.
+STEPS = 18
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_terminal():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def broken_off(run, here):
+    """A function that trains and is interrupted after so many steps, in the directory ``run``."""
+
+    def command(*arguments, after=7):
+        look = StopOnNaN.on_gradient
+
+        def kill(callback, fit):
+            if fit.step == after - 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        StopOnNaN.on_gradient = kill
+        try:
+            done = run("train", *arguments, "--out", "run")
+        finally:
+            StopOnNaN.on_gradient = look
+        assert done.code == 130
+        assert done.out.endswith("stopped by SIGINT; to go on: xpcnn train --resume run\n")
+        return here / "run"
+
+    return command
+
+
+@pytest.fixture
+def cells(here, photos):
+    """A copy of the photos, to be changed."""
+    shutil.copytree(photos, here / "cells")
+    return here / "cells"
+
+
+def same_run(one, other):
+    assert names(one) == names(other) == FILES
+    for name in FILES - {"args.json", "history.csv", "checkpoint.safetensors"}:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    for row, expected in zip(rows(one / "history.csv"), rows(other / "history.csv"), strict=True):
+        assert {**row, "seconds": None} == {**expected, "seconds": None}
+    tensors = [files.load_tensors(run / "checkpoint.safetensors")[0] for run in (one, other)]
+    for name, array in tensors[0].items():
+        if name != "record":
+            assert array.tobytes() == tensors[1][name].tobytes(), name
+
+
+class TestTheSameEnd:
+    @pytest.mark.parametrize("after", range(1, STEPS + 1))
+    def test_after_any_step(self, run, here, photos, broken_off, after):
+        broken_off(photos, *QUICK, after=after)
+        done = run("train", "--resume", "run")
+        assert (done.code, done.err) == (0, "")
+        assert done.out.startswith(f"going on with run after step {after}\n")
+        assert run("train", photos, *QUICK, "--out", "whole").code == 0
+        same_run(here / "run", here / "whole")
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ["--augment", "microscopy", "--seed", "3", "--gray"],
+            ["--validation-fraction", "0", "--test-fraction", "0.3"],
+            ["--patience", "1", "--lr", "1e-12", "--epochs", "30"],
+            ["--shards", "2", "--lr", "0.01", "--no-plots"],
+        ],
+        ids=lambda options: options[0],
+    )
+    def test_whatever_was_asked_for(self, run, here, photos, broken_off, options):
+        broken_off(photos, *QUICK, *options)
+        assert run("train", "--resume", "run").code == 0
+        assert run("train", photos, *QUICK, *options, "--out", "whole").code == 0
+        same_run(here / "run", here / "whole")
+
+    def test_one_that_was_resumed_can_be_broken_off_again(self, run, here, photos, broken_off, monkeypatch):
+        broken_off(photos, *QUICK, after=2)
+        look = StopOnNaN.on_gradient
+        for after in (4, 9):
+            monkeypatch.setattr(
+                StopOnNaN, "on_gradient", lambda c, fit, after=after: fit.step == after and os.kill(os.getpid(), 2)
+            )
+            assert run("train", "--resume", "run").code == 130
+        monkeypatch.setattr(StopOnNaN, "on_gradient", look)
+        assert run("train", "--resume", "run").code == 0
+        assert run("train", photos, *QUICK, "--out", "whole").code == 0
+        same_run(here / "run", here / "whole")
+
+    def test_the_model_it_began_with_may_be_gone(self, run, here, photos, model, broken_off):
+        shutil.copy(model, here / "first.safetensors")
+        options = [photos, "--from", "first.safetensors", "--epochs", "3", "--batch-size", "4"]
+        assert run("train", *options, "--out", "whole").code == 0
+        broken_off(*options)
+        (here / "first.safetensors").unlink()
+        assert run("train", "--resume", "run").code == 0
+        same_run(here / "run", here / "whole")
+
+    def test_from_another_directory_and_with_the_images_elsewhere(self, run, here, cells, broken_off, monkeypatch):
+        assert run("train", "cells", *QUICK, "--out", "whole").code == 0
+        broken_off("cells", *QUICK)
+        (here / "away").mkdir()
+        monkeypatch.chdir(here / "away")
+        shutil.copytree(here / "run", here / "copy")
+        assert run("train", "--resume", "../run").code == 0
+        same_run(here / "run", here / "whole")
+        shutil.move(here / "cells", here / "away" / "moved")
+        assert run("train", "moved", "--resume", "../copy").code == 0
+        same_run(here / "copy", here / "whole")
+
+    def test_the_bundled_digits(self, run, here, broken_off):
+        options = ["--epochs", "1"]
+        broken_off(*options, after=20)
+        assert run("train", "--resume", "run", "--threads", "2").code == 0
+        assert run("train", *options, "--out", "whole").code == 0
+        same_run(here / "run", here / "whole")
+
+    def test_names_that_are_no_utf8(self, run, here, broken_off):
+        fill(here / "set", each=6)
+        os.rename(here / "set" / "left", os.fsencode(here / "set") + b"/l\xff")
+        save(here / "odd.png", np.zeros((9, 9), np.uint8)).rename(os.fsdecode(b"set/right/\xfe\n,.png"))
+        broken_off("set", *QUICK, after=3)
+        assert run("train", "--resume", "run").code == 0
+        assert run("train", "set", *QUICK, "--out", "whole").code == 0
+        same_run(here / "run", here / "whole")
+
+
+class TestWhenItIsWritten:
+    @pytest.mark.parametrize(("every", "kept"), [(["--checkpoint-every", "2"], 8), ([], 6)])
+    def test_a_crash_costs_the_steps_since(self, run, here, photos, monkeypatch, every, kept):
+        def crash(callback, fit):
+            if fit.step == 9:
+                raise MemoryError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(StopOnNaN, "on_gradient", crash)
+            assert run("train", photos, *QUICK, *every, "--out", "run").code == 1
+        done = run("train", "--resume", "run")
+        assert done.out.startswith(f"going on with run after step {kept}\n")
+        assert run("train", photos, *QUICK, "--out", "whole").code == 0
+        same_run(here / "run", here / "whole")
+
+    @pytest.mark.parametrize("wrong", ["0", "-1", "1.5", "5s", "m", "", "0m", "1e3"])
+    def test_steps_or_minutes_and_nothing_else(self, run, here, wrong):
+        done = run("train", f"--checkpoint-every={wrong}")
+        assert done.code == 2
+        assert "expected steps, such as 500, or minutes, 10m" in done.err
+        assert not list(here.iterdir())
+
+    def test_minutes_are_taken(self, run, here):
+        assert run("train", "--epochs", "1", "--checkpoint-every", "5m", "--out", "run").code == 0
+
+
+class TestFinished:
+    def test_a_finished_run_says_so_and_stays_as_it_is(self, run, here, photos):
+        assert run("train", photos, *QUICK, "--out", "run").code == 0
+        before = {path: path.stat().st_mtime_ns for path in (here / "run").iterdir()}
+        done = run("train", "--resume", "run")
+        figures = os.path.join("run", "metrics.json")
+        assert (done.code, done.out, done.err) == (0, f"the run is finished; its figures: {figures}\n", "")
+        assert before == {path: path.stat().st_mtime_ns for path in (here / "run").iterdir()}
+
+    def test_one_that_was_not_measured_yet_is_measured(self, run, here, photos):
+        for name in ("run", "whole"):
+            assert run("train", photos, *QUICK, "--out", name).code == 0
+        (here / "run" / "metrics.json").unlink()
+        (here / "run" / "best.safetensors").touch()
+        assert run("train", "--resume", "run").code == 0
+        same_run(here / "run", here / "whole")
+
+    def test_one_without_a_checkpoint_begins_again(self, run, here, photos):
+        for name in ("run", "whole"):
+            assert run("train", photos, *QUICK, "--out", name).code == 0
+        for name in FILES - {"args.json"}:
+            (here / "run" / name).unlink()
+        done = run("train", "--resume", "run")
+        assert done.code == 0
+        assert "going on" not in done.out
+        same_run(here / "run", here / "whole")
+
+
+@pytest.fixture
+def refused(refuses, cells, broken_off):
+    """A function that asserts that a run on ``cells`` is not resumed, for a reason that is told in one line."""
+    broken_off("cells", *QUICK)
+
+    def command(*arguments, words):
+        return refuses("train", *arguments, "--resume", "run", words=words)
+
+    return command
+
+
+class TestWhatDiffers:
+    def test_arguments(self, refused):
+        words = ["'run' was asked for something else: ", "--epochs was 3, is 4", "--lr was 0.001, is 0.1"]
+        refused("--epochs", "4", "--lr", "0.1", words=words)
+        refused("--color", "--augment", "light", words=["--color was None, is True", "--augment was none, is light"])
+        refused("--from", "x", words=["--from was None, is x"])
+
+    def test_the_same_arguments_and_those_that_change_nothing_may_be_given(self, run, refused):
+        free = ["--threads", "1", "--backend", "numpy", "--checkpoint-every", "3", "--no-plots"]
+        assert run("train", "cells", *QUICK, *free, "--resume", "run").code == 0
+
+    def test_images_that_are_gone(self, refused, cells):
+        (cells / "left" / "left 0.png").unlink()
+        refused(words=["The images are not those of the run 'run': 1 missing, the first 'left/left 0.png'. Put them"])
+
+    def test_images_that_are_new(self, refused, cells):
+        save(cells / "left" / "new.png", picture("left", 20, 20, False, 3))
+        refused(words=["1 new, the first 'left/new.png'"])
+
+    def test_images_that_have_changed(self, refused, cells):
+        save(cells / "left" / "left 0.png", picture("left", 18, 30, True, 99))
+        refused(words=["1 changed, the first 'left/left 0.png'."])
+
+    def test_images_that_can_no_longer_be_read(self, refused, cells):
+        (cells / "left" / "left 0.png").write_bytes(b"")
+        refused(words=["1 missing, the first 'left/left 0.png'"])
+
+    def test_a_class_that_has_another_name(self, refused, cells):
+        (cells / "left").rename(cells / "links")
+        refused(words=["10 missing, the first 'left/left", "10 new, the first 'links/left"])
+
+    def test_other_data(self, refused, here):
+        fill(here / "others", classes=("left", "right"), first_seed=500)
+        refused("others", words=["10 missing, the first 'centre/centre", "20 changed"])
+        refused("digits", words=["30 missing", "1797 new"])
+        refused("nowhere", words=["There is no folder nowhere"])
+
+    def test_a_directory_of_its_own(self, run, here):
+        done = run("train", "--resume", "run", "--out", "other")
+        assert done.code == 2
+        assert "--out has no meaning" in done.err
+
+
+class TestWhatIsNoRun:
+    def test_a_folder_without_a_run(self, refuses, here):
+        (here / "empty").mkdir()
+        (here / "file").write_bytes(b"")
+        refuses("train", "--resume", "empty", words=["'empty' holds no run that can be resumed. Give one"])
+        for name in ("nowhere", "file"):
+            refuses("train", "--resume", name, words=[f"{name!r} is no run's directory"])
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"{", b"[1]", b"{}", b"\xff", b"[" * 100_000, b'{"working_directory": 3}']
+    )
+    def test_arguments_that_cannot_be_read(self, refuses, here, content):
+        (here / "run").mkdir()
+        (here / "run" / "args.json").write_bytes(content)
+        refuses("train", "--resume", "run", words=["args.json' ", "Train anew, without --resume."])
+
+    @pytest.mark.parametrize(
+        "values",
+        [{"epochs": -1}, {"epochs": "many"}, {"lr": "nan"}, {"model": "huge"}, {"exec": "rm"}, {"seed": [1]}],
+        ids=str,
+    )
+    def test_arguments_that_nobody_can_have_given(self, refuses, here, values):
+        (here / "run").mkdir()
+        content = {"data": "digits", "epochs": 1, "working_directory": str(here)} | values
+        (here / "run" / "args.json").write_text(json.dumps(content))
+        refuses("train", "--resume", "run", words=["args.json' holds no arguments of a run", "Train anew"])
+
+    @pytest.mark.parametrize("content", [b"", b"half of it"])
+    def test_a_damaged_checkpoint(self, refuses, here, photos, broken_off, content):
+        run = broken_off(photos, *QUICK)
+        whole = (run / "checkpoint.safetensors").read_bytes()
+        (run / "checkpoint.safetensors").write_bytes(content and whole[: len(whole) // 2])
+        refuses("train", "--resume", "run", words=["checkpoint.safetensors' is no", "damaged"])
+
+    def test_a_model_in_its_place(self, refuses, here, photos, broken_off):
+        run = broken_off(photos, *QUICK)
+        shutil.copy(run / "last.safetensors", run / "checkpoint.safetensors")
+        refuses("train", "--resume", "run", words=["checkpoint.safetensors' is a model, not a checkpoint"])
+
+    def test_one_that_another_process_writes_into(self, refuses, here, photos, broken_off):
+        fcntl = pytest.importorskip("fcntl")
+        run = broken_off(photos, *QUICK)
+        descriptor = os.open(run, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        refuses("train", "--resume", "run", words=["Another process writes into the run's directory 'run'"])
+        os.close(descriptor)
+
+
+def test_an_interrupted_run_has_models_all_the_same(photos, broken_off):
+    run = broken_off(photos, *QUICK, after=3)
+    assert xpcnn.load(run / "last.safetensors").epochs == xpcnn.load(run / "best.safetensors").epochs == 0
+    assert names(run) == FILES - {"metrics.json", "history.csv"}

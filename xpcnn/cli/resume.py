@@ -1,0 +1,130 @@
+"""A run that was broken off: what it was asked to do, and whether images and arguments are still the same."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xpcnn.cli.text import printable
+
+if TYPE_CHECKING:
+    from xpcnn.data import LabelledImages, Split
+    from xpcnn.training.checkpoints import Checkpoint
+
+#: What may be given anew, since the weights do not depend on it; the images are compared themselves.
+FREE = frozenset(["data", "backend", "threads", "verbose", "no_plots", "checkpoint_every", "strict"])
+#: What args.json says beside the arguments.
+ABOUT = frozenset(["version", "computed_by", "classes", "working_directory"])
+#: Arguments whose option is not called as they are.
+OPTIONS = {"start": "--from"}
+
+
+def recall(
+    folder: Path, add_arguments: Callable[[argparse.ArgumentParser], None]
+) -> tuple[dict[str, Any], Checkpoint | None]:
+    """Return the arguments of a run, those that were given or had a default, and its checkpoint, None before the first.
+
+    Raises ValueError where they cannot be read, OSError.
+    """
+    from xpcnn.training import checkpoints
+
+    if not (folder / checkpoints.NAME).exists():
+        path = folder / "args.json"
+        try:
+            recorded = json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{str(path)!r} cannot be read ({error}). Train anew, without --resume.") from error
+        return _checked(path, recorded, add_arguments), None
+    saved = checkpoints.read(folder)
+    record = saved.record
+    return _checked(saved.path, record["arguments"] if isinstance(record, dict) else record, add_arguments), saved
+
+
+def _checked(path: Path, recorded: Any, add_arguments: Callable[[argparse.ArgumentParser], None]) -> dict[str, Any]:
+    """Return recorded arguments as the command line takes them, which refuses what nobody could have given."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_arguments(parser)
+    try:
+        where = Path(recorded["working_directory"])
+        arguments = {key: value for key, value in recorded.items() if key not in ABOUT and value is not None}
+        line = [str(arguments.pop("data", "digits"))]
+        for key, value in arguments.items():
+            if value is False:
+                continue
+            option = "--" + key.replace("_", "-") if key not in OPTIONS else OPTIONS[key]
+            line += [option] if value is True else [f"{option}={value}"]
+        if recorded.get("color") is False:
+            line.append("--gray")
+        options, unknown = parser.parse_known_args([*line[1:], "--", line[0]])
+        if unknown:
+            raise ValueError(f"unknown: {', '.join(unknown)}")
+    except (ValueError, TypeError, KeyError, AttributeError, argparse.ArgumentError) as error:
+        raise ValueError(
+            f"{str(path)!r} holds no arguments of a run ({error}). Train anew, without --resume."
+        ) from error
+    given = {key: value for key, value in vars(options).items() if value is not None}
+    for key in ("data", "start"):
+        if where != Path.cwd() and key in given and not (key == "data" and is_named(given[key])):
+            given[key] = str(where / given[key])
+    return given
+
+
+def is_named(data: str) -> bool:
+    """Whether DATA is a set that goes by a name, not a folder."""
+    from xpcnn.cli.datasets import NAMED
+
+    return data in NAMED
+
+
+def refuse_other_arguments(run: Path, recorded: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise ValueError, naming every difference, where arguments are given that the run did not have."""
+    different = [
+        f"{OPTIONS.get(key, '--' + key.replace('_', '-'))} was {recorded.get(key)}, is {value}"
+        for key, value in given.items()
+        if key not in FREE and recorded.get(key) != value
+    ]
+    if different:
+        raise ValueError(
+            f"The run {str(run)!r} was asked for something else: {'; '.join(different)}. "
+            "Leave that out to resume it, or train anew, without --resume."
+        )
+
+
+def list_images(images: LabelledImages, split: Split, data: str) -> list[list[Any]]:
+    """Return the image, class, part and CRC-32 of every image, as JSON can hold them; paths count from the folder."""
+    rows = []
+    for part, numbers in (("train", split.train), ("validation", split.validation), ("test", split.test)):
+        for number in numbers.tolist():
+            name = os.path.relpath(images.paths[number], data) if images.paths else str(number)
+            rows.append([name, images.classes[images.y[number]], part, zlib.crc32(images.x[number].tobytes())])
+    return rows
+
+
+def refuse_other_images(run: Path, saved: Checkpoint, now: list[list[Any]]) -> None:
+    """Raise ValueError, naming the first image of each kind, where images are not those of the run."""
+    try:
+        before = {str(name): tuple(rest) for name, *rest in saved.record["images"]}
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{str(saved.path)!r} lists no images ({error}). Train anew, without --resume.") from error
+    after = {name: tuple(rest) for name, *rest in now}
+    both = [name for name in before if name in after]
+    found = {
+        "missing": [name for name in before if name not in after],
+        "new": [name for name in after if name not in before],
+        "changed": [name for name in both if before[name][2:] != after[name][2:]],
+        "of another class": [name for name in both if before[name][:1] != after[name][:1]],
+        "in another part": [name for name in both if before[name][1:2] != after[name][1:2]],
+    }
+    if found["missing"] or found["new"]:
+        del found["in another part"]  # which follows from it, since parts are drawn
+    told = [f"{len(names)} {how}, the first {printable(names[0])!r}" for how, names in found.items() if names]
+    if told:
+        raise ValueError(
+            f"The images are not those of the run {str(run)!r}: {'; '.join(told)}. "
+            "Put them back to resume it, or train anew, without --resume."
+        )
