@@ -59,6 +59,30 @@ def test_a_write_that_cannot_reach_the_disk_fails(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["a"]
 
 
+def test_a_file_that_may_only_be_read_stays_even_where_its_folder_may_be_written(tmp_path):
+    files.write_text(tmp_path / "a", "old")
+    (tmp_path / "a").chmod(0o444)
+    with pytest.raises(PermissionError, match="read-only") as caught:
+        files.write_text(tmp_path / "a", "new")
+    assert caught.value.filename == str(tmp_path / "a")
+    assert (tmp_path / "a").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_an_error_of_writing_names_the_file_and_one_that_names_another_stays(tmp_path):
+    for error, named in ((OSError(28, "No space left"), tmp_path / "a"), (OSError(2, "None", "other"), "other")):
+        with pytest.raises(OSError, match=error.strerror) as caught, files.atomic_write(tmp_path / "a"):
+            raise error
+        assert caught.value.filename == str(named)
+
+
+def test_a_file_that_was_begun_is_known_by_its_name(tmp_path):
+    with files.atomic_write(tmp_path / "a"):
+        (begun,) = tmp_path.iterdir()
+        assert files.is_part(begun)
+    assert not any(map(files.is_part, [tmp_path / "a", tmp_path / ".part", tmp_path / "x.0123456789abcdef.part"]))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_the_umask_decides_who_may_read(tmp_path, umask, mask, mode):

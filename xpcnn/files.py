@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +21,8 @@ HostArray: TypeAlias = np.ndarray[Any, Any]
 
 #: The key in a file's metadata under which the description stands, as JSON.
 DESCRIPTION = "xpcnn"
+#: How a file is called while it is written; one that stays was left by a process that was killed.
+_PART = re.compile(r"\.[0-9a-f]{16}\.part")
 #: Larger files are refused before they are read.
 MOST_BYTES = 4 * 2**30
 
@@ -30,7 +34,7 @@ def atomic_write(path: PathLike) -> Iterator[BinaryIO]:
     The bytes go to a temporary file in the same folder, are flushed to the disk, and get the name at last, replacing
     what was there; a link stays, and what it leads to is replaced. If anything fails, the temporary file is removed
     and what was there stays. A device or a pipe, which has no whole to keep, is written directly. Raises OSError,
-    which names ``path``.
+    which names ``path``, PermissionError for a file that is there and may not be written.
     """
     named = Path(path)
     if named.exists() and not named.is_file():
@@ -38,11 +42,13 @@ def atomic_write(path: PathLike) -> Iterator[BinaryIO]:
             yield file
         return
     target = Path(os.path.realpath(path))
+    if target.exists() and not target.stat().st_mode & 0o222:  # a rename would ask the folder alone
+        raise PermissionError(errno.EACCES, "The file is read-only", os.fspath(path))
     temporary = target.with_name(f".{secrets.token_hex(8)}.part")
     with _naming(path):
         file = temporary.open("xb")
     try:
-        with file:
+        with _naming(path), file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -51,7 +57,7 @@ def atomic_write(path: PathLike) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def write_text(path: PathLike, text: str) -> None:
@@ -125,15 +131,22 @@ def load_tensors(path: PathLike) -> tuple[dict[str, HostArray], Any]:
 
 @contextmanager
 def _naming(path: PathLike) -> Iterator[None]:
-    """Let an error of the temporary file name the file that was to be."""
+    """Let an error of the temporary file, or of writing, name the file that was to be; others stay as they are."""
     try:
         yield
     except OSError as error:
+        if error.errno is None or (error.filename is not None and not is_part(Path(error.filename))):
+            raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
-def _sync_folder(folder: Path) -> None:
-    """Put a new name on the disk; Windows cannot open a folder."""
+def is_part(path: Path) -> bool:
+    """Whether a file is one that :func:`atomic_write` has begun and not ended."""
+    return _PART.fullmatch(path.name) is not None
+
+
+def sync_folder(folder: Path) -> None:
+    """Put new names in a folder on the disk; Windows cannot open a folder."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -22,6 +22,20 @@ class TestRunDirectory:
         assert run("train", "--epochs", "1", "--out", "run").code == 0
         assert names(here / "run") == FILES
 
+    def test_one_that_another_process_has_just_taken_is_left_to_it(self, refuses, here):
+        fcntl = pytest.importorskip("fcntl")
+        (here / "run").mkdir()
+        descriptor = os.open(here / "run", os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        refuses("train", "--out", "run", words=["Another process writes into the run's directory 'run'"])
+        os.close(descriptor)
+
+    def test_what_a_killed_process_has_left_half_written_is_no_obstacle(self, run, here):
+        (here / "run").mkdir()
+        (here / "run" / f".{'0123456789abcdef'}.part").write_bytes(b"half")
+        assert run("train", "--epochs", "1", "--out", "run").code == 0
+        assert names(here / "run") == FILES
+
     def test_those_above_it_are_made(self, run, here):
         assert run("train", "--epochs", "1", "--out", os.path.join("a", "b", "run")).code == 0
         assert names(here / "a" / "b" / "run") == FILES

@@ -30,6 +30,9 @@ class RunDirectory(ABC):
     def __enter__(self) -> RunDirectory:
         self.path = self._claim()
         self._lock = _locked(self.path)
+        for path in self.path.iterdir():  # nobody else writes here
+            if files.is_part(path):
+                path.unlink()
         return self
 
     @abstractmethod
@@ -88,19 +91,19 @@ class NewRun(RunDirectory):
         super().__init__(name)
         self._made: list[Path] = []
 
-    def __enter__(self) -> RunDirectory:
+    def _claim(self) -> Path:
         try:
-            return super().__enter__()
+            return self._make_one()
         except BaseException:
-            self._remove()
+            self._remove()  # not later: one that is claimed may have been taken by another process meanwhile
             raise
 
-    def _claim(self) -> Path:
+    def _make_one(self) -> Path:
         if self._name is None:
             numbered = (DEFAULT.with_name(f"{DEFAULT.name}-{number}") for number in count(2))
             return next(path for path in chain([DEFAULT], numbered) if self._make(path))
         path = Path(self._name)
-        if not self._make(path) and (not path.is_dir() or any(path.iterdir())):
+        if not self._make(path) and (not path.is_dir() or not all(map(files.is_part, path.iterdir()))):
             found = "holds files already" if path.is_dir() else "is a file"
             raise FileExistsError(
                 f"The run's directory {self._name!r} {found}. Give --out another; nothing was changed."
@@ -115,6 +118,7 @@ class NewRun(RunDirectory):
                     parent.mkdir(exist_ok=True)
                     self._made.append(parent)
             path.mkdir()
+            files.sync_folder(path.parent)
         except FileExistsError:
             return False
         except OSError as error:
