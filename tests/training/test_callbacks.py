@@ -303,7 +303,8 @@ def test_the_last_gradient_that_is_not_finite_is_named_where_all_outputs_are():
     )
     model.compile(optimizer=optimizers.SGD(0.25))
     with pytest.raises(
-        FloatingPointError, match=r"Step 2.*the gradient of 'dense_1.bias' is not finite.*than 0.25, clip"
+        FloatingPointError,
+        match=r"Step 2.*the gradient of 'dense_1.bias' is not finite.*rate of 0.25. Use a",
     ):
         fit(model, StopOnNaN())
     assert np.isfinite([*model.get_weights()["dense_1.weight"].flat]).all()
@@ -316,6 +317,18 @@ def test_a_loss_that_overflows_is_named_where_all_outputs_are_finite():
     x, y = samples(10)
     with pytest.raises(FloatingPointError, match="Step 1, epoch 1: the loss is not finite; loss inf"):
         model.fit(x, y, verbose=0, callbacks=[StopOnNaN()])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("scale", "cause"),
+    [(1e30, r"images that reach 1\.\d*e\+30\. Bring them to about 0 to 1"), (1, "a learning rate of 1e\\+20")],
+)
+def test_the_likely_cause_is_told(scale, cause):
+    x, y = samples(10)
+    model = straight(loss="mse", optimizer=optimizers.SGD(1e20))
+    with pytest.raises(FloatingPointError, match=rf"The likely cause: {cause}"):
+        model.fit(x * np.float32(scale), y, epochs=5, verbose=0, callbacks=[StopOnNaN()])
 
 
 def test_a_run_without_nan_is_not_changed():

@@ -301,12 +301,16 @@ class EvaluateEvery(Callback):
         self.results = [dict(row) for row in state["results"]]
 
 
+#: Images with larger values are the likely cause of numbers that overflow.
+EXTREME = 1e6
+
+
 class StopOnNaN(Callback):
     """Raise FloatingPointError where loss or gradient is NaN or infinite, before the weights are changed.
 
-    The message names the step and the first layer whose output, computed again as in prediction, or the last whose
-    gradient is not finite. A device, which is not waited for, is asked every ``steps`` steps and when an epoch ends; it
-    changes no weights from that step on.
+    The message names the step, the first layer whose output, computed again as in prediction, or the last whose
+    gradient is not finite, and the likely cause. A device, which is not waited for, is asked every ``steps`` steps and
+    when an epoch ends; it changes no weights from that step on.
     """
 
     def __init__(self, steps: int = 50) -> None:
@@ -334,10 +338,15 @@ def _not_finite(fit: Fit, failure: Failure) -> FloatingPointError:
         views = fit.network.layout.views(failure.gradient)
         wrong = [name for name, gradient in views.items() if not _finite(gradient)]
         what = f"the gradient of {wrong[-1]!r}" if wrong else "the gradient's sum"
+    reach = float(np.abs(failure.x).max())
+    cause = (
+        f"images that reach {reach:g}. Bring them to about 0 to 1."
+        if reach > EXTREME
+        else f"a learning rate of {fit.optimizer.rate:g}. Use a smaller learning rate, or clip_norm."
+    )
     return FloatingPointError(
         f"Step {failure.step + 1}, epoch {fit.epoch + 1}: {what} is not finite; loss {failure.loss:g}. "
-        f"The weights are those before this step. Use a smaller learning rate than {fit.optimizer.rate:g}, "
-        "clip_norm, or look for extreme values in the images."
+        f"The weights are those before this step. The likely cause: {cause}"
     )
 
 
