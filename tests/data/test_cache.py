@@ -55,7 +55,8 @@ def odd(tmp_path):
          "val/b/line\nbreak.png": (8, 8), "test/b/🙂 \\u0041.png": (7, 7), "train/ü/ü.png": (6, 6)}.items()
     ):  # fmt: skip
         save(root / name, picture(*shape, seed=number))
-    os.link(root / "train/a/2.png", os.fsencode(root / "train/b") + b"/\xff\xfe.png")
+    if sys.platform == "linux":  # elsewhere names are text
+        os.link(root / "train/a/2.png", os.fsencode(root / "train/b") + b"/\xff\xfe.png")
     (root / "train/a/linked.png").symlink_to(root / "train/b/x/y.bmp")
     (root / "train/a/broken.png").write_bytes(b"no image")
     (root / "train/b/empty.jpg").touch()
@@ -111,11 +112,11 @@ class TestTheSameImages:
         assert len(plain.skipped) == 3
         assert plain.cache is None
         first = load_folder(odd, decoding, cache=kept)
-        assert counts(first) == (0, 12)
+        assert counts(first) == (0, len(plain.y) + 3)
         assert_same(first, plain)
         decoded.clear()
         second = load_folder(str(odd), decoding, cache=str(kept))
-        assert counts(second) == (9, 0)
+        assert counts(second) == (len(plain.y), 0)
         assert decoded == []
         assert_same(second, plain)
 
@@ -226,6 +227,17 @@ class TestChanges:
             patched.setattr(np, "fromfile", fail_once)
             assert values(load_folder(small, TINY, cache=kept)) == [1, 3, 4, 5]
         assert values(load_folder(small, TINY, cache=kept)) == [1, 2, 3, 4, 5]
+
+    def test_what_this_user_may_not_read_is_remembered(self, small, kept, monkeypatch, decoded):
+        def refuse(path, dtype):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(np, "fromfile", refuse)
+        for read in (5, 0):
+            decoded.clear()
+            with pytest.raises(ValueError, match="Permission denied"):
+                load_folder(small, TINY, cache=kept)
+            assert len(decoded) == read
 
     def test_memory_that_was_short_is_not_remembered(self, small, kept, monkeypatch):
         cv2 = data.opencv.load_opencv()
@@ -416,7 +428,7 @@ class TestFailures:
         (tmp_path / "file").touch()
         self.refuses(small, tmp_path / "file" / beneath)
 
-    @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["a folder", "a pipe"])
+    @pytest.mark.parametrize("make", [Path.mkdir, getattr(os, "mkfifo", Path.mkdir)], ids=["a folder", "a pipe"])
     def test_something_else_in_its_place(self, small, kept, make):
         load_folder(small, TINY, cache=kept)
         file = the_file(kept)
