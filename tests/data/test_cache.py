@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 import xpcnn
 from tests.data.conftest import picture, save
 from xpcnn import data
-from xpcnn.data import Decoding, UndecodableImage, cache, load_folder, reading
+from xpcnn.data import Decoding, UndecodableImage, cache, cache_file, load_folder, reading
 
 TINY = Decoding(height=6, width=6, channels=1)
 
@@ -115,7 +115,9 @@ class TestTheSameImages:
         assert counts(first) == (0, len(plain.y) + 3)
         assert_same(first, plain)
         decoded.clear()
+        written = the_file(kept).stat()
         second = load_folder(str(odd), decoding, cache=str(kept))
+        assert the_file(kept).stat().st_ino == written.st_ino
         assert counts(second) == (len(plain.y), 0)
         assert decoded == []
         assert_same(second, plain)
@@ -187,6 +189,12 @@ class TestChanges:
         assert images.y.tolist() == [0, 0, 0, 1, 1]
         assert read == ["5.png", "0.png"]
 
+    def test_a_file_that_is_gone_and_nothing_else(self, small, kept, decoded):
+        load_folder(small, TINY, cache=kept)
+        (small / "a/2.png").unlink()
+        images, read = self.after(small, kept, decoded)
+        assert (values(images), read) == ([1, 3, 4, 5], [])
+
     def test_a_link_that_leads_elsewhere_now(self, small, kept, decoded):
         (small / "b/6.png").symlink_to(small / "a/1.png")
         load_folder(small, TINY, cache=kept)
@@ -208,9 +216,13 @@ class TestChanges:
         (small / "a/2.png").write_bytes(b"no image")
         assert values(self.after(small, kept, decoded)[0]) == [1, 3, 4, 5]
 
-    def test_another_opencv_decodes_everything_anew(self, small, kept, monkeypatch):
+    @pytest.mark.parametrize("change", ["another OpenCV", "another format"])
+    def test_another_way_of_decoding_reads_everything_anew(self, small, kept, monkeypatch, change):
         load_folder(small, TINY, cache=kept)
-        monkeypatch.setattr(data.opencv.load_opencv(), "__version__", "99")
+        if change == "another OpenCV":
+            monkeypatch.setattr(data.opencv.load_opencv(), "__version__", "99")
+        else:
+            monkeypatch.setattr(cache, "_FORMAT", 99)
         assert counts(load_folder(small, TINY, cache=kept)) == (0, 5)
         assert counts(load_folder(small, TINY, cache=kept)) == (5, 0)
 
@@ -368,12 +380,19 @@ class TestDamage:
         self.assert_rebuilt(small, kept)
 
     @pytest.mark.parametrize(
-        "header", [b"[]", b"null", b"{", b"\xff", b"[" * 4000, b'{"images": 1}', b'{"images": {"shape": []}}']
+        "header", [b"[]", b"null", b"{", b"\xff", b"[" * 4000, b'{"images": 1}', b'{"images": {"shape": []}}', None]
     )
     def test_a_header_of_another_form_is_rebuilt(self, small, kept, whole, header):
         content = whole.read_bytes()
+        header = header or content[8:4096].replace(b'"U8"', b'"I8"')
         whole.write_bytes(content[:8] + header.ljust(4088) + content[4096:])
         self.assert_rebuilt(small, kept)
+
+    def test_a_header_whose_number_is_a_text_is_not_multiplied(self, tmp_path):
+        shape = (3, 2**14, 2**14)
+        header = {"images": {"shape": ["9" * 3000, *shape]}, "index": {"shape": [0]}}
+        (tmp_path / "file").write_bytes(bytes(8) + json.dumps(header).encode().ljust(4088))
+        assert cache_file.Stored(tmp_path / "file", {}, shape).entries == []
 
     @pytest.mark.parametrize(
         "change",
@@ -397,15 +416,34 @@ class TestDamage:
         ],
     )
     def test_an_index_that_lies_is_rebuilt(self, small, kept, whole, change):
-        content = whole.read_bytes()
-        images, index = content[4096 : 4096 + 180], json.loads(content[4096 + 180 :])
-        text = json.dumps(change(index)).encode()
-        end = 180 + len(text)
-        header = json.loads(content[8:4096])
-        header["index"] = {"dtype": "U8", "shape": [len(text)], "data_offsets": [180, end]}
-        whole.write_bytes(content[:8] + json.dumps(header).encode().ljust(4088) + images + text)
-        assert len(load_file(whole)) == 2  # the form is right, only what it says is not
+        self.change_index(whole, change)
         self.assert_rebuilt(small, kept)
+
+    def test_a_reason_that_is_no_text_is_not_shown(self, small, kept):
+        (small / "a/2.png").write_bytes(b"no image")
+        load_folder(small, TINY, cache=kept)
+        self.change_index(
+            the_file(kept),
+            lambda index: {**index, "files": [[*entry[:2], entry[2] and 3] for entry in index["files"]]},
+        )
+        ((_, reason),) = load_folder(small, TINY, cache=kept).skipped
+        assert "in no format that OpenCV knows" in reason
+
+    def change_index(self, file, change):
+        """Write another index into a cache file that is right in all else."""
+        content = file.read_bytes()
+        header = json.loads(content[8:4096])
+        start, end = header["index"]["data_offsets"]
+        text = json.dumps(change(json.loads(content[4096 + start : 4096 + end]))).encode()
+        header["index"] = {"dtype": "U8", "shape": [len(text)], "data_offsets": [start, start + len(text)]}
+        file.write_bytes(content[:8] + json.dumps(header).encode().ljust(4088) + content[4096 : 4096 + start] + text)
+        assert len(load_file(file)) == 2
+
+    def test_an_index_larger_than_any_is_not_read(self, small, kept, whole, monkeypatch):
+        monkeypatch.setattr(cache_file, "_MOST_INDEX_BYTES", 10)
+        assert (
+            cache_file.Stored(whole, json.loads(load_file(whole)["index"].tobytes())["origin"], (1, 6, 6)).entries == []
+        )
 
     def test_an_index_nested_without_end_is_rebuilt(self, small, kept, whole):
         content = whole.read_bytes()
@@ -465,12 +503,12 @@ class TestFailures:
         assert values(load_folder(small, TINY, cache=kept)) == [1, 2, 3, 4, 5]
 
     def test_a_file_that_another_process_has_replaced_by_other_images_is_not_taken(self, small, kept, monkeypatch):
-        write = cache.cache_file.write
+        write = cache_file.write
 
         def write_and_drop(*arguments):
             return write(*arguments)[1:]
 
-        monkeypatch.setattr(cache.cache_file, "write", write_and_drop)
+        monkeypatch.setattr(cache_file, "write", write_and_drop)
         self.refuses(small, kept, "another process has changed it")
 
 

@@ -30,14 +30,22 @@ def test_a_bad_image_stands_in_its_place_with_the_reason(class_folders):
     assert bad.path == root / "a/2.png"
 
 
-def test_large_images_wait_in_smaller_numbers(class_folders, monkeypatch):
-    decoded = []
-    monkeypatch.setattr(reading, "_WINDOW_BYTES", 3 * 36)
-    monkeypatch.setattr(reading, "read_image", lambda path, decoding: decoded.append(path))
-    results = reading.read_images([*range(20)], TINY, threads=2)
-    next(results)
-    results.close()
-    assert decoded == [0, 1, 2]
+@pytest.mark.parametrize(
+    ("room", "threads", "windows"), [(4 * 36, 2, [4, 4, 2]), (1, 3, [3, 3, 3, 1]), (9999, 1, [10])]
+)
+def test_large_images_wait_in_smaller_numbers_but_no_thread_is_idle(class_folders, monkeypatch, room, threads, windows):
+    root = class_folders({f"a/{value}.png": value for value in range(10)})
+    asked = []
+
+    class Pool(reading.ThreadPoolExecutor):
+        def map(self, attempt, paths):
+            asked.append(len(paths))
+            return super().map(attempt, paths)
+
+    monkeypatch.setattr(reading, "_WINDOW_BYTES", room)
+    monkeypatch.setattr(reading, "ThreadPoolExecutor", Pool)
+    assert len([*reading.read_images(sorted(root.glob("a/*")), TINY, threads=threads)]) == 10
+    assert asked == windows
 
 
 def test_its_threads_end_when_it_is_left_early(class_folders):

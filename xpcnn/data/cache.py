@@ -146,7 +146,8 @@ def _contents(
         image: bytes | None = None
         if entry is None:
             result = next(results)
-            status = source.status if _will_hold(source, result) else None
+            # What was seen before the reading: if the file has changed since, it is another one the next time.
+            status = source.status if source.settled and _is_lasting(source, result) else None
             if isinstance(result, UndecodableImage):
                 entry = Entry(source.name, status, result.reason)
             else:
@@ -158,10 +159,8 @@ def _contents(
         yield entry, image
 
 
-def _will_hold(source: _Source, result: NDArray[np.uint8] | UndecodableImage) -> bool:
-    """Whether a file whose status is the same the next time gives the same result again."""
-    if not source.settled or _status(source.path) != source.status:
-        return False
+def _is_lasting(source: _Source, result: NDArray[np.uint8] | UndecodableImage) -> bool:
+    """Whether it is the file that gives this result, and not a hindrance that may pass."""
     cause = result.__cause__ if isinstance(result, UndecodableImage) else None
     if isinstance(cause, OSError):  # of the reading itself: a disk that fails, too many files open
         return len(source.status) == 1 or isinstance(cause, PermissionError)

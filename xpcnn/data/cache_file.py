@@ -76,7 +76,7 @@ class Stored:
     def images(self) -> NDArray[np.uint8]:
         """Return all images, uint8 (n, channels, height, width), mapped from the disk, read-only."""
         shape = (len(self._row_of), *self._shape)
-        if self._file is None or shape[0] == 0:  # nothing cannot be mapped
+        if self._file is None or shape[0] == 0:  # older NumPy cannot map an empty array
             return np.empty(shape, dtype=np.uint8)
         return np.asarray(np.memmap(self._file, np.uint8, "r", _START, shape))
 
@@ -111,7 +111,7 @@ def _read_entries(file: BinaryIO, origin: Any, shape: tuple[int, int, int]) -> l
     try:
         header = json.loads(head[8:])
         count, length = header["images"]["shape"][0], header["index"]["shape"][0]
-        if type(count) is not int or type(length) is not int or not 0 <= length <= _MOST_INDEX_BYTES:
+        if type(count) is not int or not 0 <= length <= _MOST_INDEX_BYTES:
             return []
         end = _START + count * math.prod(shape)
         if head != _head(count, shape, length) or size != end + length:
