@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 
 import pytest
 
@@ -58,6 +59,12 @@ def test_a_run_is_the_same_without_a_cache_with_a_new_one_and_with_an_old_one(ru
         whole = (here / "without" / file).read_bytes()
         assert (here / "new" / file).read_bytes() == whole
         assert (here / "old" / file).read_bytes() == whole
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names")
+def test_what_it_says_is_one_line_whatever_the_place_is_called(run, photos, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "two\nlines"))
+    assert r"two\nlines" in told(run("train", photos, *QUICK, "--cache"))[2]
 
 
 def test_without_being_asked_it_keeps_nothing(run, photos, place):

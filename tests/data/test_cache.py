@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -309,10 +310,13 @@ class TestStrict:
         with pytest.raises(UndecodableImage, match=r"2\.png"):
             load_folder(small, TINY, cache=kept, strict=True)
 
-    def test_stopped_it_leaves_nothing_half_written(self, small, kept):
+    def test_stopped_it_leaves_nothing_half_written_and_no_thread(self, small, kept):
         (small / "b/4.png").write_bytes(b"no image")
-        with pytest.raises(UndecodableImage):
+        before = threading.active_count()
+        with pytest.raises(UndecodableImage) as caught:
             load_folder(small, TINY, cache=kept, strict=True)
+        assert caught.value.path == small / "b/4.png"
+        assert threading.active_count() == before
         assert list(kept.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -210,8 +211,11 @@ class TestLoad:
         root = class_folders({"a/1.png": 1, "a/2.png": 2, "b/1.png": 4})
         break_file(root / "a/2.png")
         break_file(root / "b/1.png")
-        with pytest.raises(UndecodableImage, match=r"2\.png cannot be read as an image"):
+        before = threading.active_count()
+        with pytest.raises(UndecodableImage, match=r"2\.png cannot be read as an image") as caught:
             load_folder(root, TINY, strict=True)
+        assert caught.value.path == root / "a/2.png"
+        assert threading.active_count() == before
 
     def test_a_class_that_lost_all_its_images_is_named(self, class_folders):
         root = class_folders({"a/1.png": 1, "b/1.png": 2, "c/1.png": 2})
