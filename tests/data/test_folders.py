@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -188,14 +189,6 @@ class TestLoad:
         save(tmp_path / "b/2.tiff", picture(dtype=np.uint16))
         assert load_folder(tmp_path, Decoding(9, 7, 3)).x.shape == (4, 3, 9, 7)
 
-    @pytest.mark.parametrize("threads", [1, 3])
-    @pytest.mark.parametrize("window", [2, 512])
-    def test_the_order_holds_on_any_number_of_threads(self, class_folders, monkeypatch, threads, window):
-        monkeypatch.setattr(folders, "_WINDOW", window)
-        files = {f"{'ab'[value % 2]}/{value}.png": value for value in range(20)}
-        images = load_folder(class_folders(files), TINY, threads=threads)
-        assert images.x[:, 0, 0, 0].tolist() == [*range(0, 20, 2), *range(1, 20, 2)]
-
     def test_bad_images_are_left_out_and_listed(self, class_folders):
         root = class_folders({"a/1.png": 1, "a/2.png": 2, "a/3.png": 3, "b/1.png": 4})
         break_file(root / "a/2.png")
@@ -218,8 +211,11 @@ class TestLoad:
         root = class_folders({"a/1.png": 1, "a/2.png": 2, "b/1.png": 4})
         break_file(root / "a/2.png")
         break_file(root / "b/1.png")
-        with pytest.raises(UndecodableImage, match=r"2\.png cannot be read as an image"):
+        before = threading.active_count()
+        with pytest.raises(UndecodableImage, match=r"2\.png cannot be read as an image") as caught:
             load_folder(root, TINY, strict=True)
+        assert caught.value.path == root / "a/2.png"
+        assert threading.active_count() == before
 
     def test_a_class_that_lost_all_its_images_is_named(self, class_folders):
         root = class_folders({"a/1.png": 1, "b/1.png": 2, "c/1.png": 2})
@@ -245,13 +241,9 @@ class TestLoad:
             load_folder(class_folders({"a/1.png": 1, "b/1.png": 2}), TINY, threads=0)
 
     def test_images_that_do_not_fit_the_memory_are_one_error(self):
-        huge = folders.ImageFolder(("a", "b"), [Path("x.png")] * 2**20, np.zeros(2**20, np.int64), None)
+        huge = folders.ImageFolder(("a", "b"), [Path("x.png")] * 2**20, np.zeros(2**20, np.int64), None, Path("."))
         with pytest.raises(MemoryError, match="Received: 1048576 images of 3 x 16384 x 16384 bytes"):
             load(huge, Decoding(2**14, 2**14, 3))
-
-    def test_without_a_way_to_ask_for_the_usable_cores_all_are_counted(self, monkeypatch):
-        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-        assert folders._usable_cores() == os.cpu_count()
 
 
 class TestProgress:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xpcnn.cli.text import printable
+
 if TYPE_CHECKING:
     from xpcnn.data import Decoding, LabelledImages, Split
+    from xpcnn.data.cache import CacheUse
 
 HELP = "a folder of class folders (or of train, val and test), `mnist` ($XPCNN_DATA/mnist) or `digits` (bundled)"
 
@@ -25,13 +28,19 @@ def decoding_for(name: str, size: int | None, color: bool | None) -> Decoding:
     return Decoding(side, side, 3 if in_color else 1)
 
 
-def load_data(name: str, decoding: Decoding, strict: bool, threads: int | None) -> LabelledImages:
-    """Load what ``name`` stands for, as a decoding says."""
+def load_data(name: str, decoding: Decoding, strict: bool, threads: int | None, cache: bool = False) -> LabelledImages:
+    """Load what ``name`` stands for, as a decoding says; cache: keep the decoded images of a folder."""
     from xpcnn import data
 
     if name not in NAMED:
-        return data.load_folder(Path(name), decoding, strict=strict, threads=threads, progress=True)
+        return data.load_folder(Path(name), decoding, strict=strict, threads=threads, progress=True, cache=cache)
     return _fit_to(_mnist() if name == "mnist" else data.load_digits(), decoding)
+
+
+def describe_cache(cache: CacheUse) -> str:
+    """Return in one line what a cache was good for."""
+    path = printable(str(cache.path))
+    return f"{cache.reused} images from the cache ({cache.bytes / 1e6:.1f} MB, {path}), {cache.read} read anew"
 
 
 def _fit_to(images: LabelledImages, decoding: Decoding) -> LabelledImages:

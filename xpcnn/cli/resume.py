@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xpcnn.training.checkpoints import Checkpoint
 
 #: What may be given anew, since the weights do not depend on it; the images are compared themselves.
-FREE = frozenset(["data", "backend", "threads", "verbose", "no_plots", "checkpoint_every", "strict"])
+FREE = frozenset(["data", "backend", "threads", "verbose", "no_plots", "checkpoint_every", "strict", "cache"])
 #: What args.json says beside the arguments.
 ABOUT = frozenset(["version", "computed_by", "classes", "working_directory"])
 #: Arguments whose option is not called as they are.

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``xpcnn train``."""
     parser.add_argument("data", nargs="?", metavar="DATA", help=f"{datasets.HELP}; default: digits")
     parser.add_argument("--out", metavar="DIR", help="the run's directory (default: runs/train, runs/train-2, …)")
+    options.add_flag(parser, "--cache", "keep a folder's decoded images on disk, so that the next run starts at once")
     network = parser.add_argument_group("network and images")
     start = network.add_mutually_exclusive_group()
     start.add_argument("--model", choices=PRESETS, help="the network (default: small)")
@@ -130,6 +131,8 @@ def _run(
         options_ = argparse.Namespace(**{**vars(options_), **arguments})
         if options_.start and (options_.image_size or options_.color is not None):
             raise argparse.ArgumentError(None, "--from takes the model's image size and channels, not those given")
+        if options_.cache and options_.data in datasets.NAMED:
+            raise argparse.ArgumentError(None, f"--cache is for a folder of images, and {options_.data} is none")
         xp = options.chosen_backend(options_)
         if saved is not None and options_.start and (directory.path / "last.safetensors").exists():
             options_.start = str(directory.path / "last.safetensors")  # the model it began with may be gone
@@ -151,6 +154,8 @@ def _run(
             f"{len(split.validation)} to validate, {len(split.test)} to test; seed {options_.seed}",
             flush=True,
         )
+        if images.cache is not None:
+            print(datasets.describe_cache(images.cache), flush=True)
         return _train(options_, directory, model, images, split, record, saved)
 
 
@@ -161,11 +166,13 @@ def _prepare(options_: argparse.Namespace, xp: ArrayModule) -> tuple[Sequential,
 
     if options_.start:
         model, preprocessing, classes = load_for_images(options_.start, xp)
-        images = datasets.load_data(options_.data, preprocessing.decoding, options_.strict, options_.threads)
+        images = datasets.load_data(
+            options_.data, preprocessing.decoding, options_.strict, options_.threads, options_.cache
+        )
         images = datasets.match_classes(images, classes)
     else:
         decoding = datasets.decoding_for(options_.data, options_.image_size, options_.color)
-        images = datasets.load_data(options_.data, decoding, options_.strict, options_.threads)
+        images = datasets.load_data(options_.data, decoding, options_.strict, options_.threads, options_.cache)
     split = datasets.split_data(images, options_.test_fraction, options_.validation_fraction, options_.seed)
     if options_.patience and len(split.validation) == 0:
         raise ValueError(

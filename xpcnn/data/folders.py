@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from xpcnn.data.decode import Decoding, UndecodableImage, read_image
+from xpcnn.data.cache import CacheUse, default_folder, load_cached
+from xpcnn.data.decode import Decoding, UndecodableImage
 from xpcnn.data.labelled import LabelledImages
 from xpcnn.data.listing import image_files, subfolders
+from xpcnn.data.reading import read_images
 
 _PART_OF_FOLDER = {
     "train": "train",
@@ -25,7 +24,6 @@ _PART_OF_FOLDER = {
     "validation": "validation",
     "test": "test",
 }
-_WINDOW = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +32,14 @@ class ImageFolder:
 
     classes: the names of the class folders in natural order ("cell2" before "cell10"). paths: n files, by
     part and class, each in natural order. labels: int64 (n,), indices into ``classes``. parts: "train",
-    "validation" or "test" for every file, or None where the folder has no such subfolders.
+    "validation" or "test" for every file, or None where the folder has no such subfolders. root: the folder.
     """
 
     classes: tuple[str, ...]
     paths: list[Path]
     labels: NDArray[np.int64]
     parts: NDArray[np.str_] | None
+    root: Path
 
 
 def scan(folder: str | os.PathLike[str]) -> ImageFolder:
@@ -86,7 +85,8 @@ def scan(folder: str | os.PathLike[str]) -> ImageFolder:
             paths += images
             labels += [classes.index(path.name)] * len(images)
             parts += [part] * len(images)
-    return ImageFolder(classes, paths, np.array(labels, dtype=np.int64), np.array(parts) if part_folders else None)
+    part_of = np.array(parts) if part_folders else None
+    return ImageFolder(classes, paths, np.array(labels, dtype=np.int64), part_of, root)
 
 
 def load(
@@ -96,6 +96,7 @@ def load(
     strict: bool = False,
     threads: int | None = None,
     progress: bool = False,
+    cache: bool | str | os.PathLike[str] | None = None,
 ) -> LabelledImages:
     """Decode the images of a folder on several threads into one uint8 array, in the order of ``paths``.
 
@@ -103,50 +104,33 @@ def load(
     first one raises. threads: how many decode; None: as many as this process may use cores. progress: a bar
     on stderr, where that is a terminal.
 
-    Raises :class:`UndecodableImage` if ``strict``, and ValueError if a class lost all its (training) images.
+    cache: the folder for a file that keeps the decoded images, so that the next time only files whose size or times
+    have changed are decoded; True: the user's cache folder; None or False: no cache. With one the images stay on the
+    disk: ``x`` is mapped from there, read-only, and memory does not grow with their number.
+
+    Raises :class:`UndecodableImage` if ``strict``, ValueError if a class lost all its (training) images, and OSError
+    where the cache cannot be written.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"One thread or more decode images. Received: threads={threads!r}.")
-    paths = image_folder.paths
-    x = _allocate((len(paths), decoding.channels, decoding.height, decoding.width))
-    kept: list[int] = []
-    skipped: list[tuple[Path, str]] = []
-
-    def attempt(path: Path) -> NDArray[np.uint8] | UndecodableImage:
-        try:
-            return read_image(path, decoding)
-        except UndecodableImage as error:
-            return error
-
-    with (
-        ThreadPoolExecutor(threads or _usable_cores()) as pool,
-        tqdm(
-            total=len(paths),
-            desc="Reading images",
-            unit="image",
-            file=sys.stderr,
-            disable=None if progress else True,
-        ) as bar,
-    ):
-        # A window at a time: decoded images wait in memory for their turn, and a folder can hold millions.
-        for start in range(0, len(paths), _WINDOW):
-            for row, result in enumerate(pool.map(attempt, paths[start : start + _WINDOW]), start):
-                bar.update()
-                if isinstance(result, UndecodableImage):
-                    if strict:
-                        raise result
-                    skipped.append((result.path, result.reason))
-                else:
-                    x[len(kept)] = result
-                    kept.append(row)
-    rows = np.array(kept, dtype=np.int64)
+    paths, parts = image_folder.paths, image_folder.parts
+    use: CacheUse | None = None
+    if cache is None or cache is False:
+        x, reasons = _load_held(paths, decoding, strict=strict, threads=threads, progress=progress)
+    else:
+        place = default_folder() if cache is True else Path(cache)
+        x, reasons, use = load_cached(
+            place, image_folder.root, paths, decoding, strict=strict, threads=threads, progress=progress
+        )
+    rows = np.array([row for row, reason in enumerate(reasons) if reason is None], dtype=np.int64)
     labelled = LabelledImages(
-        x=x[: len(kept)],
+        x=x,
         y=image_folder.labels[rows],
         classes=image_folder.classes,
-        paths=[paths[row] for row in kept],
-        skipped=skipped,
-        parts=None if image_folder.parts is None else image_folder.parts[rows],
+        paths=[paths[row] for row in rows.tolist()],
+        skipped=[(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason is not None],
+        parts=None if parts is None else parts[rows],
+        cache=use,
     )
     _check_every_class(labelled)
     return labelled
@@ -159,9 +143,10 @@ def load_folder(
     strict: bool = False,
     threads: int | None = None,
     progress: bool = False,
+    cache: bool | str | os.PathLike[str] | None = None,
 ) -> LabelledImages:
     """Return :func:`load` of what :func:`scan` finds in a folder, and raise what they raise."""
-    return load(scan(path), decoding, strict=strict, threads=threads, progress=progress)
+    return load(scan(path), decoding, strict=strict, threads=threads, progress=progress, cache=cache)
 
 
 def _part_folders(root: Path) -> dict[str, Path]:
@@ -181,6 +166,26 @@ def _part_folders(root: Path) -> dict[str, Path]:
     return {part: places[0] for part, places in found.items() if places}
 
 
+def _load_held(
+    paths: Sequence[Path], decoding: Decoding, *, strict: bool, threads: int | None, progress: bool
+) -> tuple[NDArray[np.uint8], list[str | None]]:
+    """Return the images that can be read, in memory, and for each path the reason why it cannot, or None."""
+    x = _allocate((len(paths), decoding.channels, decoding.height, decoding.width))
+    reasons: list[str | None] = []
+    count = 0
+    with closing(read_images(paths, decoding, threads=threads, progress=progress)) as results:
+        for result in results:
+            if isinstance(result, UndecodableImage):
+                if strict:
+                    raise result
+                reasons.append(result.reason)
+            else:
+                x[count] = result
+                reasons.append(None)
+                count += 1
+    return x[:count], reasons
+
+
 def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     try:
         return np.empty(shape, dtype=np.uint8)
@@ -189,12 +194,6 @@ def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
             f"The images do not fit the memory. Received: {shape[0]} images of {shape[1]} x {shape[2]} x "
             f"{shape[3]} bytes. Choose a smaller image size."
         ) from error
-
-
-def _usable_cores() -> int:
-    """How many cores this process may use, which in a container can be fewer than there are."""
-    affinity: Callable[[int], Any] | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _check_every_class(images: LabelledImages) -> None:

@@ -1,4 +1,4 @@
-"""A set of images with their labels, in memory."""
+"""A set of images with their labels."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcnn import files
+from xpcnn.data.cache import CacheUse
 
 
 @dataclass(eq=False)
@@ -20,7 +21,8 @@ class LabelledImages:
 
     x: uint8 (n, channels, height, width). y: int64 (n,), indices into ``classes``. paths: the file of every
     image, or None. skipped: the files that could not be read, each with the reason. parts: "train",
-    "validation" or "test" for every image, or None where the set has no parts of its own.
+    "validation" or "test" for every image, or None where the set has no parts of its own. cache: what the cache was
+    good for, or None where none was asked for.
     """
 
     x: NDArray[np.uint8]
@@ -29,6 +31,7 @@ class LabelledImages:
     paths: list[Path] | None = None
     skipped: list[tuple[Path, str]] = field(default_factory=list)
     parts: NDArray[np.str_] | None = None
+    cache: CacheUse | None = None
 
     def take(self, rows: NDArray[np.integer[Any]]) -> LabelledImages:
         """Return the images of ``rows``, integers (k,), in that order; classes and skipped stay."""

@@ -1,0 +1,204 @@
+"""A folder's images decoded once and kept on disk: the next time nothing is decoded, and nothing is held in memory."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpcnn import files
+from xpcnn.data import cache_file
+from xpcnn.data.cache_file import Entry, Status, Stored
+from xpcnn.data.decode import Decoding, UndecodableImage
+from xpcnn.data.opencv import load_opencv
+from xpcnn.data.reading import read_images
+
+#: To be raised whenever images are decoded, or cached, in another way.
+_FORMAT = 1
+#: The coarsest clock of a file system (FAT) in nanoseconds: a younger file can change without its times telling.
+_CLOCK_STEP = 2 * 10**9
+#: Seconds after which nobody goes on with a file that was begun: its process was killed.
+_ABANDONED = 24 * 3600
+#: cv2.Error.StsNoMem, the code of an error that need not come again.
+_OPENCV_OUT_OF_MEMORY = -4
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """What a cache was good for.
+
+    path, bytes: its file and the size of that. reused: images that were in it. read: files that were read anew.
+    """
+
+    path: Path
+    bytes: int
+    reused: int
+    read: int
+
+
+class _Source(NamedTuple):
+    """A file to read: where it is, its name below the folder, its status, and whether a later change would show."""
+
+    path: Path
+    name: str
+    status: Status
+    settled: bool
+
+
+def default_folder() -> Path:
+    """Return the folder of all caches: ``$XDG_CACHE_HOME/xpcnn``, or where the system keeps a user's caches."""
+    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(chosen):  # any other is to be passed over, says the XDG specification
+        return Path(chosen, "xpcnn")
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local", "xpcnn", "Cache")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "xpcnn"
+    return Path.home() / ".cache" / "xpcnn"
+
+
+def load_cached(
+    folder: Path,
+    root: Path,
+    paths: Sequence[Path],
+    decoding: Decoding,
+    *,
+    strict: bool = False,
+    threads: int | None = None,
+    progress: bool = False,
+) -> tuple[NDArray[np.uint8], list[str | None], CacheUse]:
+    """Return the images of ``paths``, which lie below ``root``, from the cache in ``folder``, brought up to date.
+
+    Returns the images that could be read, uint8 (n, channels, height, width), mapped from the disk, read-only; for
+    each path the reason why it could not be read, or None; and what the cache was good for.
+
+    Raises :class:`UndecodableImage` for the first file that cannot be read if ``strict``, and OSError where the cache
+    cannot be written.
+    """
+    shape = (decoding.channels, decoding.height, decoding.width)
+    place = {"folder": os.path.realpath(root), "decoding": decoding.to_json()}
+    origin = {"format": _FORMAT, "opencv": load_opencv().__version__, **place}
+    cache = folder / f"{hashlib.sha256(json.dumps(place).encode()).hexdigest()[:32]}.safetensors"
+    sources = _sources(root, paths)
+    with _in_one_line(cache), Stored(cache, origin, shape) as stored:
+        known = {(entry.name, entry.status): entry for entry in stored.entries}
+        found = [known.get((source.name, source.status)) for source in sources]
+        if found == stored.entries:
+            entries, images = stored.entries, stored.images()
+            if strict:
+                _refuse_bad(sources, entries)
+        else:
+            fresh = [source.path for source, entry in zip(sources, found, strict=True) if entry is None]
+            _make_room(cache)
+            with (
+                files.atomic_write(cache) as file,
+                closing(read_images(fresh, decoding, threads=threads, progress=progress)) as results,
+            ):
+                contents = _contents(sources, found, stored, results, strict)
+                entries = cache_file.write(file, origin, shape, contents)
+                stored.close()  # Windows does not replace a file that is open
+            images = _reopen(cache, origin, shape, entries)
+        size = cache.stat().st_size
+    reused = sum(entry is not None and entry.reason is None for entry in found)
+    return images, [entry.reason for entry in entries], CacheUse(cache, size, reused, found.count(None))
+
+
+def _sources(root: Path, paths: Sequence[Path]) -> list[_Source]:
+    now = time.time_ns()
+    sources = []
+    for path in paths:
+        status = _status(path)
+        settled = not any(0 <= now - changed < _CLOCK_STEP for changed in status[1:])
+        sources.append(_Source(path, path.relative_to(root).as_posix(), status, settled))
+    return sources
+
+
+def _status(path: Path) -> Status:
+    """Return what changes when a file does, or the number of the error where there is none to be seen.
+
+    The time of the inode (on Windows: of birth) too: `cp -p` and rsync can give other content the same size and time.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        return (error.errno or 0,)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _contents(
+    sources: Sequence[_Source],
+    found: Sequence[Entry | None],
+    stored: Stored,
+    results: Iterator[NDArray[np.uint8] | UndecodableImage],
+    strict: bool,
+) -> Iterator[tuple[Entry, bytes | None]]:
+    """Yield the entry and the image of every source: what was found is copied, for the others there are results."""
+    for source, entry in zip(sources, found, strict=True):
+        image: bytes | None = None
+        if entry is None:
+            result = next(results)
+            # What was seen before the reading: if the file has changed since, it is another one the next time.
+            status = source.status if source.settled and _is_lasting(source, result) else None
+            if isinstance(result, UndecodableImage):
+                entry = Entry(source.name, status, result.reason)
+            else:
+                entry, image = Entry(source.name, status, None), result.tobytes()
+        elif entry.reason is None:
+            image = stored.image(entry.name)
+        if strict:
+            _refuse_bad([source], [entry])
+        yield entry, image
+
+
+def _is_lasting(source: _Source, result: NDArray[np.uint8] | UndecodableImage) -> bool:
+    """Whether it is the file that gives this result, and not a hindrance that may pass."""
+    cause = result.__cause__ if isinstance(result, UndecodableImage) else None
+    if isinstance(cause, OSError):  # of the reading itself: a disk that fails, too many files open
+        return len(source.status) == 1 or isinstance(cause, PermissionError)
+    return getattr(cause, "code", None) != _OPENCV_OUT_OF_MEMORY
+
+
+def _refuse_bad(sources: Sequence[_Source], entries: Sequence[Entry]) -> None:
+    for source, entry in zip(sources, entries, strict=True):
+        if entry.reason is not None:
+            raise UndecodableImage(source.path, entry.reason)
+
+
+def _reopen(cache: Path, origin: object, shape: tuple[int, int, int], entries: Sequence[Entry]) -> NDArray[np.uint8]:
+    """Return the images of a cache just written; of two processes that write at once, both get the later one's."""
+    with Stored(cache, origin, shape) as stored:
+        if [(entry.name, entry.reason) for entry in stored.entries] != [(name, reason) for name, _, reason in entries]:
+            raise OSError(errno.EBUSY, "another process has changed it meanwhile: run again")
+        return stored.images()
+
+
+def _make_room(cache: Path) -> None:
+    """Make the folder of a cache, for this user alone since images can be private, free of what was never finished."""
+    cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in cache.parent.iterdir():
+        if files.is_part(path) and time.time() - path.stat().st_mtime > _ABANDONED:
+            path.unlink(missing_ok=True)
+    if cache.exists() and not cache.is_file():
+        raise FileExistsError(errno.EEXIST, "it is not a file")
+
+
+@contextmanager
+def _in_one_line(cache: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"The cache {str(cache)!r} cannot be used ({error.strerror or error}). Leave --cache out, or set "
+            "XDG_CACHE_HOME to a folder that can be written and has room."
+        ) from error
