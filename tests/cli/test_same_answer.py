@@ -1,0 +1,83 @@
+"""The same seed gives the same bits: in every process, on any number of threads, watched or not, by hand or command."""
+
+import os
+import struct
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import xpcnn
+from tests.cli.conftest import from_here
+from xpcnn import data, optimizers, presets, schedules
+
+EPOCHS = 3
+DIGITS = ["train", "digits", "--epochs", str(EPOCHS), "--backend", "numpy", "--shards", "3"]
+
+
+def weights(run):
+    """The weights that a run came to, as bytes."""
+    return {name: value.tobytes() for name, value in xpcnn.load(run / "last.safetensors").get_weights().items()}
+
+
+@pytest.fixture
+def expected(process, here):
+    """The weights that one process comes to on one thread, without a terminal."""
+    assert process(*DIGITS, "--threads", "1", "--out", "expected").code == 0
+    return weights(here / "expected")
+
+
+def test_in_another_process_on_any_number_of_threads(process, here, expected):
+    for threads in ("1", "2", "3"):
+        assert process(*DIGITS, "--threads", threads, "--out", threads).code == 0
+        assert weights(here / threads) == expected
+        for file in ("best.safetensors", "last.safetensors", "metrics.json", "parts.csv"):
+            assert (here / threads / file).read_bytes() == (here / "expected" / file).read_bytes()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_with_a_progress_bar_in_a_terminal(here, expected):
+    import fcntl
+    import pty
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(
+        theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0)
+    )  # no bar is drawn in a terminal of no width
+    line, environment = from_here([*DIGITS, "--out", "watched"])
+    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=theirs) as child:
+        os.close(theirs)
+        seen = []
+
+        def read():
+            try:
+                while part := os.read(ours, 1000):
+                    seen.append(part)
+            except OSError:  # what Linux says when the last writer has gone
+                pass
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        child.communicate(timeout=60)
+        reader.join()
+    os.close(ours)
+    assert child.returncode == 0
+    assert b"epoch 1/3" in b"".join(seen)
+    assert weights(here / "watched") == expected
+
+
+def test_through_python_as_through_the_command(here, expected):
+    images = data.load_digits()
+    split = data.stratified_split(images.y, 0.2, 0.1, seed=0, classes=images.classes)
+    preprocessing = data.Preprocessing.measure(images.x, data.Decoding(8, 8, 1), rows=split.train)
+    shape = images.x.shape[1:]
+    model = xpcnn.Sequential(presets.get("small")(shape, 10), shape, xp="numpy", seed=0)
+    steps = EPOCHS * -(-len(split.train) // 32)
+    model.compile(optimizers.Adam(schedules.Cosine(1e-3, steps)), "cross_entropy", ["accuracy"])
+    x, y = data.Normalized(images.x, split.train, preprocessing), images.y[split.train]
+    history = model.fit(x, y, epochs=EPOCHS, batch_size=32, seed=0, shards=3, verbose=0)
+    assert {name: value.tobytes() for name, value in model.get_weights().items()} == expected
+    assert np.isfinite(history.steps).all()
