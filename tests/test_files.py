@@ -2,6 +2,7 @@ import json
 import os
 import stat
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -221,6 +222,18 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(saved, monkeypatc
     monkeypatch.setattr(files, "MOST_BYTES", 100)
     with pytest.raises(ValueError, match="is larger than the 100 bytes"):
         files.load_tensors(saved)
+
+
+def test_a_header_that_is_too_long_is_refused_before_it_is_read(tmp_path):
+    with open(tmp_path / "long", "wb") as file:
+        file.write((files.MOST_HEADER_BYTES + 1).to_bytes(8, "little"))
+        file.truncate(2**31)  # which takes no place on the disk
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"long' is no model file, or is damaged \(its header is of 8388609 bytes"):
+        files.load_tensors(tmp_path / "long")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
 
 
 def test_a_missing_file_is_missing(tmp_path):

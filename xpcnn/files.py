@@ -21,6 +21,8 @@ HostArray: TypeAlias = np.ndarray[Any, Any]
 DESCRIPTION = "xpcnn"
 #: Larger files are refused before they are read.
 MOST_BYTES = 4 * 2**30
+#: So is a larger header, which holds the description: parsed, it takes up to a hundred times its bytes.
+MOST_HEADER_BYTES = 2**23
 
 
 @contextmanager
@@ -107,11 +109,16 @@ def load_tensors(path: PathLike) -> tuple[dict[str, HostArray], Any]:
 
     if os.path.getsize(path) > MOST_BYTES:
         raise ValueError(f"{str(path)!r} is larger than the {MOST_BYTES} bytes that a model may have.")
-    content = Path(path).read_bytes()
     advice = "Give a model file that xpcnn wrote."
     try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > MOST_HEADER_BYTES:
+                raise ValueError(f"its header is of {length} bytes, and {MOST_HEADER_BYTES} are the most")
+            file.seek(0)
+            content = file.read()
         tensors = load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        header = json.loads(content[8 : 8 + length])
     except (SafetensorError, ValueError, KeyError) as error:
         raise ValueError(f"{str(path)!r} is no model file, or is damaged ({error}). {advice}") from error
     text = header.get("__metadata__", {}).get(DESCRIPTION)
