@@ -236,6 +236,13 @@ def test_a_header_that_is_too_long_is_refused_before_it_is_read(tmp_path):
     assert peak < 2_000_000
 
 
+def test_a_refusal_does_not_repeat_a_long_header_whole(tmp_path):
+    (tmp_path / "long").write_bytes(header({"a": {**TENSOR, "dtype": "F" * 100_000}}, bytes(4)))
+    with pytest.raises(ValueError, match="is no model file, or is damaged") as caught:
+        files.load_tensors(tmp_path / "long")
+    assert len(str(caught.value)) < 1500
+
+
 def test_a_missing_file_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         files.load_tensors(tmp_path / "none")

@@ -335,6 +335,8 @@ def drop(*path):
         (put(10**12, "layers", 0, "filters"), r"'conv2d_1.weight': expected shape \(1000000000000, 2, 3, 3\)"),
         (put(10**30, "layers", 0, "filters"), "expected shape"),
         (put([10**9, 10**9], "layers", 0, "kernel_size"), "kernel does not fit the 6x6 input"),
+        (put(2**31, "layers", 0, "dilation"), "dilation must be 2,147,483,647 at most. Received: 2147483648"),
+        (put([1, 10**30], "layers", 0, "strides"), "strides must be 2,147,483,647 at most"),
         (put(10**12, "layers", 3, "units"), r"'dense_1.weight': expected shape \(1000000000000, 16\)"),
         (put([10**6, 6, 6], "input_shape"), "expected shape"),
         (put([2, 10**9, 10**9], "input_shape"), "expected shape"),

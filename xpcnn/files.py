@@ -23,6 +23,8 @@ DESCRIPTION = "xpcnn"
 MOST_BYTES = 4 * 2**30
 #: So is a larger header, which holds the description: parsed, it takes up to a hundred times its bytes.
 MOST_HEADER_BYTES = 2**23
+#: What a refusal says of an error at most.
+_MOST_CHARACTERS = 1000
 
 
 @contextmanager
@@ -120,7 +122,7 @@ def load_tensors(path: PathLike) -> tuple[dict[str, HostArray], Any]:
         tensors = load(content)
         header = json.loads(content[8 : 8 + length])
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ValueError(f"{str(path)!r} is no model file, or is damaged ({error}). {advice}") from error
+        raise ValueError(f"{str(path)!r} is no model file, or is damaged ({shortened(error)}). {advice}") from error
     text = header.get("__metadata__", {}).get(DESCRIPTION)
     if text is None:
         raise ValueError(f"{str(path)!r} holds tensors but no xpcnn model. {advice}")
@@ -128,6 +130,12 @@ def load_tensors(path: PathLike) -> tuple[dict[str, HostArray], Any]:
         return tensors, json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} has a description that cannot be read ({error}). {advice}") from error
+
+
+def shortened(error: Exception) -> str:
+    """Return what an error says, cut where it repeats too much of a file."""
+    text = str(error)
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} …"
 
 
 @contextmanager

@@ -31,8 +31,6 @@ MOST_NUMBERS = 2**29
 MOST_MULTIPLICATIONS = 10**12
 #: The view of a cell of a window, or of a repeated cell, takes as much memory as so many numbers.
 _NUMBERS_OF_A_VIEW = 64
-#: The longest reason that a refusal gives.
-_MOST_CHARACTERS = 1000
 
 
 def save(model: Sequential, path: files.PathLike) -> None:
@@ -100,9 +98,8 @@ def _count_layers(plain: Any) -> int:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what was wrong with a file, cut where it repeats too much of it."""
-    reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-    return reason if len(reason) <= _MOST_CHARACTERS else f"{reason[:_MOST_CHARACTERS]} …"
+    """Return what was wrong with a file."""
+    return f"{files.shortened(error)} is missing" if isinstance(error, KeyError) else files.shortened(error)
 
 
 def check_finite(values: Mapping[str, np.ndarray[Any, Any]]) -> None:

@@ -100,10 +100,14 @@ def container(header, content=b""):
     return len(text).to_bytes(8, "little") + text + content
 
 
-def described(tensors, description):
-    """Return a file of right tensors with any description, a value or JSON as it stands."""
-    text = description if isinstance(description, str) else json.dumps(description)
+def stored(tensors, text):
+    """Return a file of right tensors with any text for a description."""
     return safetensors.numpy.save(tensors, {files.DESCRIPTION: text})
+
+
+def described(tensors, description):
+    """Return a file of right tensors with any value for a description."""
+    return stored(tensors, json.dumps(description))
 
 
 def places(value, path=()):
@@ -164,6 +168,9 @@ def huge():
     yield "channels of 10**9", partial(network, (10**9, 1, 1), layer("flatten"), DENSE)
     for how in ({"size": 10**6}, {"size": [1, 2**29]}, {"size": [2**13, 2**13]}, {"size": 10**200}):
         yield f"repeated {how!r:.40}", partial(network, (1, 4, 4), layer("upsample2d", **how), POOL, DENSE, **ONE)
+    for how in ({"strides": 2**31 - 1}, {"dilation": 2**31 - 1}, {"strides": 2**63}, {"dilation": 2**63}):
+        yield f"convolved {how}", partial(network, (1, 4, 4), conv(**how), POOL, DENSE, **CONV, **ONE)
+        yield f"a window moved by {how}", partial(network, (1, 4, 4), layer("max_pool2d", **how), POOL, DENSE, **ONE)
     twice = [layer("upsample2d", size=2)] * 40
     yield "doubled 40 times", partial(network, (1, 4, 4), *twice, POOL, DENSE, **ONE)
     for how in (
@@ -218,7 +225,7 @@ def huge():
 def filled(tensors, description, path, opening, inner="", closing="", times=1):
     """Return a file whose description holds, in one place, JSON that is made of parts repeated."""
     text = opening * times + inner + closing * times
-    return described(tensors, json.dumps(put(description, path, "here")).replace('"here"', text))
+    return stored(tensors, json.dumps(put(description, path, "here")).replace('"here"', text))
 
 
 def deep(tensors, description):
