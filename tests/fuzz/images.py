@@ -158,6 +158,8 @@ def attempt(make, decoding):
     try:
         image = read_image(path, decoding)
     except UndecodableImage as error:
+        if "memory" in error.reason or "alloc" in error.reason:  # a size that should have been refused before
+            raise
         return child.refused(error)
     assert image.dtype == np.uint8
     assert image.shape == (decoding.channels, decoding.height, decoding.width)
