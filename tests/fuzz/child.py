@@ -15,6 +15,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
+import pytest
+
 import xpcnn
 from xpcnn.cli import _one_line
 
@@ -24,6 +26,9 @@ SECONDS = 20
 MOST_CHARACTERS = 1500
 #: Processes that one test starts at most: each crash costs one.
 MOST_PROCESSES = 20
+
+#: Where memory can be limited so.
+linux = pytest.mark.skipif(sys.platform != "linux", reason="a process's memory and time are limited as on Linux")
 
 HOME = Path(xpcnn.__file__).parents[1]
 TESTS = Path(__file__).parents[2]
@@ -47,6 +52,7 @@ def run(tally, module, seed, count, part=0, parts=1):
         line = [sys.executable, "-m", "tests.fuzz.child", *map(str, (module, seed, count, part, parts, start))]
         environment = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{HOME}", "OPENBLAS_NUM_THREADS": "1"}
         with (
+            tempfile.TemporaryDirectory() as environment["TMPDIR"],
             tempfile.TemporaryFile() as said,
             subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=said) as process,
         ):

@@ -20,7 +20,7 @@ from xpcnn import Sequential, layers, presets
 from xpcnn.data import read_idx
 from xpcnn.formats import cnn_json, text
 
-FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
+FOLDER = Path(tempfile.gettempdir())
 SHAPE = (1, 16, 16)
 MEGABYTE = 2**20
 

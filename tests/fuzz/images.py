@@ -17,7 +17,7 @@ from xpcnn.data.opencv import load_opencv
 
 cv2 = load_opencv()
 
-FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
+FOLDER = Path(tempfile.gettempdir())
 DECODINGS = (Decoding(7, 5, 1), Decoding(6, 8, 3))
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)

@@ -22,7 +22,7 @@ from xpcnn.cli import main
 from xpcnn.data import Decoding, Preprocessing
 from xpcnn.data.opencv import load_opencv
 
-FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
+FOLDER = Path(tempfile.gettempdir())
 IMAGE = FOLDER / "image.png"
 FILE = FOLDER / "model.safetensors"
 
