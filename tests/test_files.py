@@ -2,6 +2,7 @@ import json
 import os
 import stat
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -187,8 +188,23 @@ def saved(tmp_path):
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 40, -25, -24, -1])
 def test_a_file_that_is_cut_off_is_refused(saved, length):
     saved.write_bytes(saved.read_bytes()[:length])
-    with pytest.raises(ValueError, match=r"saved.safetensors' is no model file, or is damaged \(.*Give a model file"):
+    with pytest.raises(ValueError, match=r"saved.safetensors' is no model file, or is damaged \(.*Give a file"):
         files.load_tensors(saved)
+
+
+def test_every_byte_that_is_lost_is_noticed(saved):
+    whole = saved.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        saved.write_bytes(damaged)
+        try:
+            tensors, description = files.load_tensors(saved)
+        except ValueError:
+            continue
+        # a file can do without the checksum's own name, and the spaces that fill the header
+        assert tensors["weight"].tolist() == [0, 1, 2, 3, 4, 5]
+        assert description["format"] == 1
 
 
 def header(fields, content=b""):
@@ -228,9 +244,7 @@ def test_junk_is_refused(tmp_path, content):
 def test_the_tensors_of_others_are_refused(tmp_path):
     for metadata in ({}, {"__metadata__": {"format": "pt"}}):
         (tmp_path / "other").write_bytes(header({"a": TENSOR, **metadata}, bytes(4)))
-        with pytest.raises(
-            ValueError, match=r"other' holds tensors but no xpcnn model. Give a model file that xpcnn wrote"
-        ):
+        with pytest.raises(ValueError, match=r"other' holds tensors but no xpcnn model. Give a file that xpcnn wrote"):
             files.load_tensors(tmp_path / "other")
 
 
@@ -245,6 +259,25 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(saved, monkeypatc
     monkeypatch.setattr(files, "MOST_BYTES", 100)
     with pytest.raises(ValueError, match="is larger than the 100 bytes"):
         files.load_tensors(saved)
+
+
+def test_a_header_that_is_too_long_is_refused_before_it_is_read(tmp_path):
+    with open(tmp_path / "long", "wb") as file:
+        file.write((files.MOST_HEADER_BYTES + 1).to_bytes(8, "little"))
+        file.truncate(2**31)  # which takes no place on the disk
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"long' is no model file, or is damaged \(its header is of 8388609 bytes"):
+        files.load_tensors(tmp_path / "long")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+def test_a_refusal_does_not_repeat_a_long_header_whole(tmp_path):
+    (tmp_path / "long").write_bytes(header({"a": {**TENSOR, "dtype": "F" * 100_000}}, bytes(4)))
+    with pytest.raises(ValueError, match="is no model file, or is damaged") as caught:
+        files.load_tensors(tmp_path / "long")
+    assert len(str(caught.value)) < 1500
 
 
 def test_a_missing_file_is_missing(tmp_path):

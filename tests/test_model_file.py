@@ -335,6 +335,8 @@ def drop(*path):
         (put(10**12, "layers", 0, "filters"), r"'conv2d_1.weight': expected shape \(1000000000000, 2, 3, 3\)"),
         (put(10**30, "layers", 0, "filters"), "expected shape"),
         (put([10**9, 10**9], "layers", 0, "kernel_size"), "kernel does not fit the 6x6 input"),
+        (put(2**31, "layers", 0, "dilation"), "dilation must be 2,147,483,647 at most. Received: 2147483648"),
+        (put([1, 10**30], "layers", 0, "strides"), "strides must be 2,147,483,647 at most"),
         (put(10**12, "layers", 3, "units"), r"'dense_1.weight': expected shape \(1000000000000, 16\)"),
         (put([10**6, 6, 6], "input_shape"), "expected shape"),
         (put([2, 10**9, 10**9], "input_shape"), "expected shape"),
@@ -404,6 +406,64 @@ def test_arrays_of_other_names_or_shapes_are_refused(tmp_path, change):
     files.save_tensors(tmp_path / "a", tensors, description)
     with pytest.raises(ValueError, match="holds no model that can be loaded: The arrays do not fit the network"):
         xpcnn.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("stack", "shape"),
+    [
+        ([layers.Upsample2D(2)] * 12, "numbers in memory"),
+        ([layers.Upsample2D((2900, 2900))], "numbers in memory"),
+        ([layers.Conv2D(1, 1, padding=20_000, strides=10_000)], "numbers in memory"),
+        ([layers.Upsample2D(1000), layers.MaxPool2D((1, 2000), strides=2)], "numbers in memory"),
+        ([layers.Conv2D(2, 1), layers.Upsample2D(500), layers.Conv2D(2, 200, use_bias=False)], "numbers in memory"),
+        ([layers.Conv2D(64, 1), layers.Upsample2D(92), layers.Conv2D(64, 30)], "multiplications"),
+    ],
+)
+def test_a_model_that_takes_too_much_for_one_image_is_refused_before_it_does(tmp_path, stack, shape):
+    copies = [copy.deepcopy(layer) for layer in stack]
+    model = xpcnn.Sequential([*copies, layers.GlobalMaxPool2D(), layers.Dense(2)], (1, 6, 6), np)
+    model.save(tmp_path / "a")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=rf"too much for one image: [0-9,]+ {shape}.* are the most\. Received: [0-9]+"):
+        xpcnn.load(tmp_path / "a")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000_000
+
+
+def test_ten_thousand_layers_are_loaded_and_one_more_is_not(described):
+    relu = {"layer": "relu"}
+    nested = [{"layer": "residual", "layers": [relu] * 9995}]
+    assert len(xpcnn.load(described(lambda d: d.update(layers=nested + d["layers"]))).layers) == 5
+    with pytest.raises(ValueError, match=r"A model has 10,000 layers at most\. Received: 10,001\."):
+        xpcnn.load(described(lambda d: d.update(layers=[relu, *nested, *d["layers"]])))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["conv2d_1.weight", "batch_norm_1.running_var"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, name, value):
+    model = mixed()
+    weights = model.get_weights()
+    weights[name].ravel()[-1] = value
+    model.set_weights(weights)
+    model.save(tmp_path / "a")
+    with pytest.raises(ValueError, match=rf"no model that can be loaded: The array '{name}' holds values that are not"):
+        xpcnn.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int32, np.bool_])
+def test_arrays_of_another_dtype_are_refused(tmp_path, dtype):
+    plain().save(tmp_path / "a")
+    tensors, description = files.load_tensors(tmp_path / "a")
+    files.save_tensors(tmp_path / "a", {**tensors, "dense_1.bias": tensors["dense_1.bias"].astype(dtype)}, description)
+    with pytest.raises(ValueError, match=rf"'dense_1.bias' is of {np.dtype(dtype)}, and a model's are of float32"):
+        xpcnn.load(tmp_path / "a")
+
+
+def test_a_refusal_does_not_repeat_a_long_name_whole(described):
+    with pytest.raises(ValueError, match=r"takes .* Received: xxx") as caught:
+        xpcnn.load(described(put(1, "layers", 0, "x" * 100_000)))
+    assert len(str(caught.value)) < 1500
 
 
 @pytest.mark.parametrize("part", [0, 0.001, 0.02, 0.5, 0.9, 0.9999])

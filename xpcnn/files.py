@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +22,16 @@ HostArray: TypeAlias = np.ndarray[Any, Any]
 
 #: The key in a file's metadata under which the description stands, as JSON.
 DESCRIPTION = "xpcnn"
+#: Where the description of a file names its checksum, and what stands there while it is computed.
+_CHECKSUM, _NONE = "crc32", "0" * 8
 #: How a file is called while it is written; one that stays was left by a process that was killed.
 _PART = re.compile(r"\.[0-9a-f]{16}\.part")
 #: Larger files are refused before they are read.
 MOST_BYTES = 4 * 2**30
+#: So is a larger header, which holds the description: parsed, it takes up to a hundred times its bytes.
+MOST_HEADER_BYTES = 2**23
+#: What a refusal says of an error at most.
+_MOST_CHARACTERS = 1000
 
 
 @contextmanager
@@ -98,9 +105,13 @@ def save_tensors(path: PathLike, tensors: Mapping[str, HostArray], description: 
     # safetensors writes the memory of an array that is not C-contiguous in the wrong order, without a word
     contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     # in ASCII: a class named by a folder whose name is no UTF-8 could not be written otherwise
-    content = save(contiguous, {DESCRIPTION: json.dumps(description)})
+    text = json.dumps({_CHECKSUM: _NONE, **description} if isinstance(description, dict) else description)
+    content = memoryview(save(contiguous, {DESCRIPTION: text}))
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = bytes(content[:start]).replace(_NONE.encode(), _checksum(text, content[start:]).encode(), 1)
     with atomic_write(path) as file:
-        file.write(content)
+        file.write(header)
+        file.write(content[start:])
 
 
 def load_tensors(path: PathLike) -> tuple[dict[str, HostArray], Any]:
@@ -112,21 +123,42 @@ def load_tensors(path: PathLike) -> tuple[dict[str, HostArray], Any]:
     from safetensors.numpy import load
 
     if os.path.getsize(path) > MOST_BYTES:
-        raise ValueError(f"{str(path)!r} is larger than the {MOST_BYTES} bytes that a model may have.")
-    content = Path(path).read_bytes()
-    advice = "Give a model file that xpcnn wrote."
+        raise ValueError(f"{str(path)!r} is larger than the {MOST_BYTES} bytes that a model file may have.")
+    advice = "Give a file that xpcnn wrote."
     try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > MOST_HEADER_BYTES:
+                raise ValueError(f"its header is of {length} bytes, and {MOST_HEADER_BYTES} are the most")
+            file.seek(0)
+            content = file.read()
         tensors = load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        header = json.loads(content[8 : 8 + length])
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ValueError(f"{str(path)!r} is no model file, or is damaged ({error}). {advice}") from error
+        raise ValueError(f"{str(path)!r} is no model file, or is damaged ({shortened(error)}). {advice}") from error
     text = header.get("__metadata__", {}).get(DESCRIPTION)
     if text is None:
         raise ValueError(f"{str(path)!r} holds tensors but no xpcnn model. {advice}")
     try:
-        return tensors, json.loads(text)
+        description = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} has a description that cannot be read ({error}). {advice}") from error
+    if isinstance(description, dict) and _CHECKSUM in description:
+        named = str(description.pop(_CHECKSUM))
+        if named != _checksum(text.replace(named, _NONE, 1), memoryview(content)[8 + length :]):
+            raise ValueError(f"{str(path)!r} is damaged: its content has another checksum than it names. {advice}")
+    return tensors, description
+
+
+def _checksum(text: str, data: memoryview) -> str:
+    """Return the CRC-32 of a description and of the bytes of all arrays, in hexadecimal."""
+    return f"{zlib.crc32(data, zlib.crc32(text.encode())):08x}"
+
+
+def shortened(error: Exception) -> str:
+    """Return what an error says, cut where it repeats too much of a file."""
+    text = str(error)
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} …"
 
 
 @contextmanager

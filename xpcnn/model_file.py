@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from xpcnn import __version__, files, losses, metrics, optimizers
 from xpcnn.data import Preprocessing
-from xpcnn.layers import Layer
+from xpcnn.layers import Layer, Upsample2D
 from xpcnn.layers.configs import from_plain, kinds, to_plain
+from xpcnn.network import Network
+from xpcnn.ops.window import Window
 from xpcnn.parameters import Shape
 from xpcnn.registry import whole
 
@@ -18,6 +23,14 @@ if TYPE_CHECKING:
 
 #: The version of the description; a newer one is refused.
 FORMAT = 1
+#: The most layers of a model that is loaded, those inside others counted.
+MOST_LAYERS = 10_000
+#: The most numbers that predicting one image may take, in all layers together: 2 GiB.
+MOST_NUMBERS = 2**29
+#: The most multiplications that it may take: seventy times those of VGG-16.
+MOST_MULTIPLICATIONS = 10**12
+#: The view of a cell of a window, or of a repeated cell, takes as much memory as so many numbers.
+_NUMBERS_OF_A_VIEW = 64
 
 
 def save(model: Sequential, path: files.PathLike) -> None:
@@ -50,12 +63,18 @@ def load(
         if not isinstance(description, dict) or description.get("format") != FORMAT:
             found = description.get("format") if isinstance(description, dict) else description
             raise ValueError(f"this version of xpcnn reads format {FORMAT}. Received: format {reprlib.repr(found)}.")
+        count = _count_layers(description["layers"])
+        if count > MOST_LAYERS:
+            raise ValueError(f"A model has {MOST_LAYERS:,} layers at most. Received: {count:,}.")
         layers = from_plain(description["layers"], known)
         model = new(description["input_shape"], description["seed"])
         for layer in layers:
             model.add(layer)
+        check_finite(tensors)
         # The arrays are compared with what the layers declare before memory is taken for them.
-        shape = model.build(tensors).output_shape
+        network = model.build(tensors)
+        check_size(network)
+        shape = network.output_shape
         names, preprocessing, compiled = (description[key] for key in ("class_names", "preprocessing", "compiled"))
         model.class_names = None if names is None else tuple(_checked_names(names, shape))
         model.preprocessing = None if preprocessing is None else Preprocessing.from_json(preprocessing)
@@ -63,9 +82,70 @@ def load(
         if compiled is not None:
             model.compile(**compiled)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{str(path)!r} holds no model that can be loaded: {reason}") from error
+        raise ValueError(f"{str(path)!r} holds no model that can be loaded: {reason_of(error)}") from error
     return model
+
+
+def _count_layers(plain: Any) -> int:
+    """Return how many layers a description holds, those inside others included."""
+    count, waiting = 0, [plain]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            count += "layer" in value
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return count
+
+
+def reason_of(error: Exception) -> str:
+    """Return what was wrong with a file."""
+    return f"{files.shortened(error)} is missing" if isinstance(error, KeyError) else files.shortened(error)
+
+
+def check_finite(values: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Raise ValueError unless all arrays of a file are of float32 and hold finite numbers only."""
+    for name, array in values.items():
+        if array.dtype != np.float32:
+            raise ValueError(f"The array {name!r} is of {array.dtype}, and a model's are of float32.")
+        if not np.isfinite(array).all():
+            raise ValueError(f"The array {name!r} holds values that are not finite. Use a model saved before that.")
+
+
+def demand(network: Network) -> tuple[int, int]:
+    """Return how many numbers the prediction of one image keeps in memory, and how many multiplications it takes.
+
+    Numbers: all layers' outputs, images with their borders, and what one row of windows is copied to.
+    """
+    numbers, multiplications = math.prod(network.input_shape), network.multiplications
+    for step in network.steps:
+        layer, window = step.layer, getattr(step.layer, "window", None)
+        numbers += math.prod(layer.output_shape)
+        if isinstance(window, Window):
+            (channels, height, width), ((top, bottom), (left, right)) = layer.input_shape, window.padding
+            rows, columns, (kh, kw) = height + top + bottom, width + left + right, window.kernel
+            _, rows_out, columns_out = layer.output_shape
+            numbers += channels * rows * columns + _NUMBERS_OF_A_VIEW * (kh + kw)
+            numbers += kw * columns_out * (channels * kh + rows)
+            multiplications += channels * columns_out * (kw * rows + kh * rows_out)
+        elif isinstance(layer, Upsample2D):
+            numbers += _NUMBERS_OF_A_VIEW * math.prod(layer.size)
+    return numbers, multiplications
+
+
+def check_size(network: Network) -> None:
+    """Raise ValueError for a network that takes more memory or time for one image than a stranger's file may ask."""
+    numbers, multiplications = demand(network)
+    for what, received, most in (
+        ("numbers in memory", numbers, MOST_NUMBERS),
+        ("multiplications", multiplications, MOST_MULTIPLICATIONS),
+    ):
+        if received > most:
+            raise ValueError(
+                f"Its layers take too much for one image: {most:,} {what} are the most. "
+                f"Received: {reprlib.repr(received)}. Use smaller images or layers."
+            )
 
 
 def _checked_names(names: Any, output_shape: Shape) -> Any:

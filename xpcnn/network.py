@@ -123,8 +123,8 @@ class Network:
             step.layer.number = number
             shape = step.layer.connect(shape)
         for layer in walk(self.layers):
-            first, last = _steps_of(layer)[0].layer, _steps_of(layer)[-1].layer
-            layer.input_shape, layer.output_shape = first.input_shape, last.output_shape
+            steps = _steps_of(layer)
+            layer.input_shape, layer.output_shape = steps[0].layer.input_shape, steps[-1].layer.output_shape
         return shape
 
     def _fill(

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import xpcnn
+from xpcnn import layers
 from xpcnn.cli import main
+from xpcnn.data import Decoding, Preprocessing
 from xpcnn.data.opencv import load_opencv
 
 cv2 = load_opencv()
@@ -171,6 +173,17 @@ def tested(tmp_path_factory, trained):
         if row["part"] == "test":
             (folder / row["class"] / Path(row["image"]).name).symlink_to(row["image"])
     return folder
+
+
+@pytest.fixture
+def overflowing(tmp_path):
+    """A model of "left" and "right" whose weights are finite, and its outputs not."""
+    made = xpcnn.Sequential([layers.Flatten(), layers.Dense(2, activation="softmax")], input_shape=(1, 8, 8))
+    made.set_weights({name: np.full_like(value, 3e38) for name, value in made.get_weights().items()})
+    made.preprocessing, made.class_names = Preprocessing(Decoding(8, 8, 1), (0.0,), (1.0,)), ("left", "right")
+    made.compile()
+    made.save(tmp_path / "overflowing.safetensors")
+    return tmp_path / "overflowing.safetensors"
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 
 import xpcnn
 from tests.cli.conftest import CLASSES, fill, save, truncated_jpeg
-from xpcnn import data, layers
+from xpcnn import data, layers, model_file
 from xpcnn.losses import CrossEntropy
 
 
@@ -72,6 +72,21 @@ class TestFigures:
         results = measured(run("evaluate", os.path.join("run", "best.safetensors"), "digits", "--format", "json"))
         assert results["count"] == 1797
         assert results["accuracy"] > 0.5
+
+    def test_outputs_that_are_not_finite_are_refused(self, refuses, here, overflowing):
+        fill(here / "set", classes=("left", "right"), each=2)
+        refuses("evaluate", overflowing, "set", words=["outputs that are not finite"])
+
+    def test_a_large_network_takes_its_images_a_few_at_a_time(self, run, model, photos, monkeypatch):
+        whole = measured(run("evaluate", model, photos, "--format", "json"))
+        lengths = []
+        normalize = data.Preprocessing.normalize
+        monkeypatch.setattr(data.Preprocessing, "normalize", lambda p, x: lengths.append(len(x)) or normalize(p, x))
+        numbers, _ = model_file.demand(xpcnn.load(model).network)
+        monkeypatch.setattr(model_file, "MOST_NUMBERS", 13 * numbers + 1)
+        few = measured(run("evaluate", model, photos, "--format", "json"))
+        assert lengths == [13, 13, 4]
+        assert (few["classes"], few["loss"]) == (whole["classes"], pytest.approx(whole["loss"], rel=1e-4))
 
     def test_strict_stops_at_the_first_file_that_cannot_be_read(self, refuses, model, photos):
         refuses("evaluate", model, photos, "--strict", words=["half.jpg", "truncated"])

@@ -88,6 +88,14 @@ class TestCard:
         assert shown["images"].endswith("  6x4, grey")
         assert shown["classes"].endswith(r"  tab\there, b")
 
+    def test_names_of_layers_move_no_cursor(self, run, here):
+        made = xpcnn.Sequential([layers.Flatten(name="a\x1b[2Jb"), layers.Dense(2)], (1, 2, 2))
+        made.save(here / "odd.safetensors")
+        done = run("info", "odd.safetensors")
+        assert done.code == 0
+        assert r"a\x1b[2Jb" in done.out
+        assert "\x1b" not in done.out
+
     def test_what_is_no_model_is_refused(self, refuses, here, trained, photos):
         refuses("info", "nowhere", words=["no model file 'nowhere'", "runs/train/best.safetensors"])
         refuses("info", trained, words=["is a folder", trained / "best.safetensors"])

@@ -13,7 +13,7 @@ import pytest
 
 import xpcnn
 from tests.cli.conftest import CLASSES, picture, save, truncated_jpeg
-from xpcnn import data, layers
+from xpcnn import data, layers, model_file
 from xpcnn.cli import predict
 
 FORMATS = ["table", "csv", "json", "jsonl"]
@@ -82,6 +82,20 @@ class TestAnswers:
     def test_top_k_classes_are_listed(self, run, model, images, k, listed):
         for row in answers(run("predict", model, *images, "--format", "json", "--top-k", k)):
             assert len(row["top"]) == listed
+
+    def test_those_of_a_large_network_are_taken_a_few_at_a_time(self, run, model, images, monkeypatch):
+        lengths = []
+        decode = predict._decode
+        monkeypatch.setattr(
+            predict, "_decode", lambda paths, *others: lengths.append(len(paths)) or decode(paths, *others)
+        )
+        numbers, _ = model_file.demand(xpcnn.load(model).network)
+        monkeypatch.setattr(model_file, "MOST_NUMBERS", 4 * numbers + 1)
+        assert len(answers(run("predict", model, *images, "--format", "json"))) == 9
+        assert lengths == [4, 4, 1]
+
+    def test_that_are_not_finite_are_refused(self, refuses, images, overflowing):
+        refuses("predict", overflowing, *images, words=["outputs that are not finite"])
 
     def test_below_the_threshold_the_label_is_uncertain(self, run, here, model, images):
         unsure = xpcnn.load(model)

@@ -56,6 +56,11 @@ class TestReading:
         np.testing.assert_array_equal(read, expected)
         assert read.max() == 255
 
+    def test_each_of_65536_values_is_scaled_to_the_nearest_byte(self, tmp_path):
+        image = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+        read = read_image(save(tmp_path / "a.png", image), Decoding(256, 256, 1))
+        np.testing.assert_array_equal(read[0], np.round(image / 257))
+
     def test_transparency_is_dropped(self, tmp_path):
         image = np.dstack([picture(), picture(channels=1, seed=1)])
         read = read_image(save(tmp_path / "a.png", image), COLOUR)

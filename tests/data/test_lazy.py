@@ -49,8 +49,8 @@ def test_opencv_is_held_to_one_thread():
     assert run("from xpcnn.data.opencv import load_opencv; print(load_opencv().getNumThreads())") == "1"
 
 
-def test_opencv_is_held_to_2_to_the_28_pixels(tmp_path):
-    (tmp_path / "a.png").write_bytes(png(2**15, 2**14, 0, 8, b""))
+def test_opencv_is_held_to_2_to_the_27_pixels(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(2**14, 2**14, 0, 8, b""))
     path = str(tmp_path / "a.png")
     code = f"from xpcnn.data import Decoding, read_image; read_image({path!r}, Decoding(8, 8, 1))"
     with pytest.raises(subprocess.CalledProcessError) as caught:

@@ -1,5 +1,7 @@
 """Eight text files: those of the first seed's formulas are read, and what is written predicts the same."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,7 @@ def test_how_images_are_normalised_is_part_of_the_first_filters(tmp_path):
         ("filter2.txt", "1, 2", r"'.*filter2.txt' holds 2 numbers, and the network takes 2,500: 10 x 10 x 5 x 5"),
         ("bias1.txt", "1\n2\nthree", r"'.*bias1.txt' holds 'three' in place of number 3: no finite number"),
         ("bias2.txt", "1 nan", r"holds 'nan' in place of number 2"),
+        ("bias2.txt", "1 1e39", r"holds '1e39' in place of number 2"),
         ("bias4.txt", "", r"'.*bias4.txt' holds no numbers"),
         ("filter1.txt", "\x00\xff", "in place of number 1"),
     ],
@@ -104,6 +107,29 @@ def test_a_file_that_does_not_fit_is_named_in_one_line(tmp_path, file, content, 
     with pytest.raises(ValueError, match=message) as error:
         text.load(tmp_path, (1, SIDE, SIDE), "numpy")
     assert "\n" not in str(error.value)
+
+
+def test_numbers_are_read_whole_wherever_the_text_is_cut(tmp_path, monkeypatch):
+    write(tmp_path, drawn(True))
+    expected = text.load(tmp_path, (1, SIDE, SIDE), "numpy").get_weights()
+    for characters in (1, 2, 7, 1000):
+        monkeypatch.setattr(text, "_CHARACTERS", characters)
+        for name, value in text.load(tmp_path, (1, SIDE, SIDE), "numpy").get_weights().items():
+            np.testing.assert_array_equal(value, expected[name])
+
+
+def test_files_of_a_huge_network_are_refused_before_memory_is_taken_for_it(tmp_path):
+    write(tmp_path, drawn(True))
+    for name in ("bias3.txt", "bias4.txt"):
+        (tmp_path / name).write_text("1\n" * 200_000)
+    tracemalloc.start()
+    with pytest.raises(
+        ValueError, match=r"weight3.txt' holds 3,840 numbers, and a network of these sizes takes 8,000,000"
+    ):
+        text.load(tmp_path, (1, SIDE, SIDE), "numpy")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40_000_000
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -9,6 +9,9 @@ from typing import Any
 from xpcnn.cli import datasets, options
 from xpcnn.cli.text import printable
 
+#: Images that are predicted together.
+BATCH = 256
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``xpcnn evaluate``."""
@@ -23,7 +26,7 @@ def run(options_: argparse.Namespace) -> int:
     """Measure and print."""
     import numpy as np
 
-    from xpcnn.cli.models import load_for_images
+    from xpcnn.cli.models import finite, images_at_once, load_for_images
     from xpcnn.data import Normalized
     from xpcnn.metrics import ConfusionMatrix, per_class
 
@@ -35,7 +38,9 @@ def run(options_: argparse.Namespace) -> int:
         raise ValueError(f"{options_.data!r} has parts, but no test part. Give one folder of class folders.")
     x, y = Normalized(images.x, rows, preprocessing), images.y[rows]
     model.metrics = [ConfusionMatrix()]
-    measured = model.evaluate(x, y, threads=options_.threads)
+    with finite(options_.model) as checked:
+        measured = model.evaluate(x, y, images_at_once(model, BATCH), threads=options_.threads)
+        checked(measured["loss"])
     figures = per_class(measured["confusion_matrix"])
     results = {
         "accuracy": float(np.trace(measured["confusion_matrix"]) / len(y)),

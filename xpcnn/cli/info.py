@@ -18,7 +18,7 @@ def run(options_: argparse.Namespace) -> int:
     lines = _machine() if options_.model is None else _card(options_.model)
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
-        first, *others = value.splitlines()
+        first, *others = map(printable, value.splitlines())
         print(f"{name:{width}}  {first}")
         for line in others:
             print(f"{'':{width}}  {line}")

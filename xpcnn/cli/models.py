@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xpcnn.backend import ArrayModule
@@ -43,3 +46,26 @@ def load_for_images(path: str, xp: ArrayModule) -> tuple[Sequential, Preprocessi
             f"{made}. Save it with a preprocessing that fits."
         )
     return model, model.preprocessing, model.class_names
+
+
+def images_at_once(model: Sequential, most: int) -> int:
+    """Return how many images are predicted together: those that take no more memory than one may, ``most`` at most."""
+    from xpcnn import model_file
+
+    numbers, _ = model_file.demand(model.network)
+    return max(1, min(most, model_file.MOST_NUMBERS // numbers))
+
+
+@contextmanager
+def finite(path: str) -> Iterator[Any]:
+    """Give a function that returns the outputs of a model if they are finite, and raises ValueError if not."""
+    import numpy as np
+
+    def checked(outputs: Any) -> Any:
+        if not np.isfinite(outputs).all():
+            raise ValueError(f"{path!r} gives outputs that are not finite: its weights are too large. Train it anew.")
+        return outputs
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's on overflow, which ends in such outputs
+        yield checked

@@ -70,13 +70,19 @@ def _rows(
     """Return a row for each image, in the order given; they are decoded and predicted a chunk at a time."""
     from tqdm import tqdm
 
+    from xpcnn.cli.models import finite, images_at_once
+
     rows: list[dict[str, Any]] = []
-    with tqdm(total=len(options_.images), desc="Predicting", unit="image", disable=None, leave=False) as bar:
-        for start in range(0, len(options_.images), CHUNK):
-            paths = options_.images[start : start + CHUNK]
+    chunk = images_at_once(model, CHUNK)
+    with (
+        tqdm(total=len(options_.images), desc="Predicting", unit="image", disable=None, leave=False) as bar,
+        finite(options_.model) as checked,
+    ):
+        for start in range(0, len(options_.images), chunk):
+            paths = options_.images[start : start + chunk]
             images, errors = _decode(paths, preprocessing.decoding, options_.threads)
             x = None if images is None else preprocessing.normalize(images)
-            probabilities = iter(() if x is None else _probabilities(model, x, options_.threads))
+            probabilities = iter(() if x is None else checked(_probabilities(model, x, options_.threads)))
             for path, error in zip(paths, errors, strict=True):
                 row = {"path": path, "label": None, "probability": None, "top": [], "error": error}
                 rows.append(row if error else row | _answer(next(probabilities), class_names, options_))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xpcnn.data.labelled import LabelledImages
 
 DATA_VARIABLE = "XPCNN_DATA"
-MAX_BYTES = 2**31
+MAX_BYTES = 2**30
 #: Deflate cannot make more than 1,032 bytes of one, so a header that claims more is a lie.
 _MAX_EXPANSION = 1032
 _UNSIGNED_BYTE = 8

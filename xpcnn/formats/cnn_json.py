@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpcnn import files
+from xpcnn import files, model_file
 from xpcnn.backend import ArrayModule, to_host
 from xpcnn.layers import AveragePool2D, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, MinPool2D, Upsample2D
 from xpcnn.parameters import Shape
@@ -29,8 +29,8 @@ POOLS: dict[str, type[MaxPool2D] | type[MinPool2D] | type[AveragePool2D]] = {
     "max": MaxPool2D, "min": MinPool2D, "average": AveragePool2D
 }  # fmt: skip
 ACTIVATIONS = (None, "relu", "sigmoid", "tanh", "softmax", "linear")
-#: The largest file that is read.
-MOST_BYTES = 2**28
+#: The largest file that is read: parsed, it takes up to thirty times as much memory.
+MOST_BYTES = 2**26
 
 
 def load(path: files.PathLike, xp: ArrayModule | str | None = None) -> Sequential:
@@ -45,16 +45,22 @@ def load(path: files.PathLike, xp: ArrayModule | str | None = None) -> Sequentia
     try:
         entries = _entries(path)
         layers = [_layer(entry) for entry in entries]
-        model = Sequential(layers, _channels_first(entries[0]["input_shape"]), xp)
+        input_shape = shape = _channels_first(entries[0]["input_shape"])
+        for layer, entry in zip(layers, entries, strict=True):
+            shape = layer.connect(shape)
+            _check_sizes(layer, entry)
+        model = Sequential(layers, input_shape, xp)
+        model_file.check_size(model.network)
         weights = {}
         for (layer, flattened), entry in zip(_with_flattened(model.layers), entries, strict=True):
             if isinstance(layer, Conv2D | Dense):
                 for name, array in _arrays(layer, flattened, entry):
-                    weights[f"{layer.name}.{name}"] = array
+                    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+                        weights[f"{layer.name}.{name}"] = array.astype(np.float32)
+        model_file.check_finite(weights)
         model.set_weights(weights)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{str(path)!r} holds no model of this format: {reason}") from error
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{str(path)!r} holds no model of this format: {model_file.reason_of(error)}") from error
     return model
 
 
@@ -124,6 +130,16 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
     if kind == "Flatten":
         return Flatten()
     raise ValueError(f"there is no layer of type {reprlib.repr(kind)}")
+
+
+def _check_sizes(layer: Layer, entry: Mapping[str, Any]) -> None:
+    """Compare the arrays that a layer declares with those of its entry, before memory is taken for them."""
+    for declaration, name in zip(layer.declarations, ("weights", "biases"), strict=False):
+        received = np.size(entry[name])
+        if declaration.size != received:
+            raise ValueError(
+                f"{declaration.full_name!r}: expected shape {declaration.shape}. Received: {received} {name}."
+            )
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from xpcnn import files, presets
 from xpcnn.backend import ArrayModule
 from xpcnn.data import Decoding, Preprocessing
 from xpcnn.layers import Conv2D, Dense, Layer
-from xpcnn.parameters import Shape
+from xpcnn.parameters import Declaration, Shape
 
 if TYPE_CHECKING:
     from xpcnn.model import Sequential
@@ -29,6 +29,8 @@ WEIGHTS = ("filter1.txt", "filter2.txt", "weight3.txt", "weight4.txt")
 BIASES = ("bias1.txt", "bias2.txt", "bias3.txt", "bias4.txt")
 #: The largest file that is read: a network of this kind has no more than a few million numbers.
 MOST_BYTES = 2**28
+#: How much text is looked at together.
+_CHARACTERS = 2**20
 
 
 def load(folder: files.PathLike, input_shape: Shape = (1, 50, 50), xp: ArrayModule | str | None = None) -> Sequential:
@@ -46,25 +48,24 @@ def load(folder: files.PathLike, input_shape: Shape = (1, 50, 50), xp: ArrayModu
     tried = []
     for preset in (presets.blood, presets.blood_unpooled):
         layers = _sized(preset(input_shape, classes), len(values["bias1.txt"]), len(values["bias2.txt"]), units)
-        model = Sequential(layers, input_shape, xp)
-        if model.parameters["dense_1.weight"].size == len(values["weight3.txt"]):
+        size = _declared(layers, input_shape)[2].size
+        if size == len(values["weight3.txt"]):
             break
-        tried.append(f"{model.parameters['dense_1.weight'].size:,}")
+        tried.append(f"{size:,}")
     else:
         raise ValueError(
             f"{str(place / 'weight3.txt')!r} holds {len(values['weight3.txt']):,} numbers, and a network of these "
             f"sizes takes {' or, where the first convolution is not pooled, '.join(tried)}."
         )
-    weights = {}
-    for name, array in model.parameters.items():
-        file = _file_of(name)
-        if values[file].size != array.size:
+    for file, declaration in zip(WEIGHTS, _declared(layers, input_shape), strict=True):
+        if values[file].size != declaration.size:
             raise ValueError(
-                f"{str(place / file)!r} holds {values[file].size:,} numbers, and the network takes {array.size:,}: "
-                f"{' x '.join(map(str, array.shape))}."
+                f"{str(place / file)!r} holds {values[file].size:,} numbers, and the network takes "
+                f"{declaration.size:,}: {' x '.join(map(str, declaration.shape))}."
             )
-        weights[name] = values[file].reshape(array.shape)
-    model.set_weights(weights)
+    # Memory is taken for the network only now that the files have as many numbers.
+    model = Sequential(layers, input_shape, xp)
+    model.set_weights({name: values[_file_of(name)].reshape(array.shape) for name, array in model.parameters.items()})
     channels, height, width = input_shape
     model.preprocessing = Preprocessing(Decoding(height, width, channels), (0.0,) * channels, (1.0,) * channels)
     return model
@@ -119,6 +120,15 @@ def _sized(layers: list[Layer], filters1: int, filters2: int, units: int) -> lis
     return layers
 
 
+def _declared(layers: list[Layer], input_shape: Shape) -> list[Declaration]:
+    """Return what layers declare as their weights for an input shape, biases left out."""
+    shape, weights = input_shape, list[Declaration]()
+    for layer in layers:
+        shape = layer.connect(shape)
+        weights += layer.declarations[:1]
+    return weights
+
+
 def _file_of(name: str) -> str:
     """Return the file of a parameter: conv2d_1.weight is in filter1.txt, dense_2.bias in bias4.txt."""
     kind, number, part = re.split(r"[_.]", name)[-3:]
@@ -130,15 +140,27 @@ def _read(path: Path) -> HostArray:
     """Return the numbers of a text file, apart by spaces, commas or lines, float64 (count,)."""
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{str(path)!r} is larger than {MOST_BYTES:,} bytes, so it is no such file of numbers.")
-    words = path.read_text(encoding="utf-8", errors="replace").replace(",", " ").split()
-    numbers = np.empty(len(words))
-    for place, word in enumerate(words):
-        try:
-            numbers[place] = float(word)
-        except ValueError:
-            numbers[place] = math.nan
-        if not math.isfinite(numbers[place]):
-            raise ValueError(f"{str(path)!r} holds {word[:20]!r} in place of number {place + 1:,}: no finite number.")
+    parts, count = [], 0
+    with path.open(encoding="utf-8", errors="replace") as file:
+        begun = ""
+        while text := file.read(_CHARACTERS):  # a part at a time: words take seven times the memory of their numbers
+            words = (begun + text).replace(",", " ").split()
+            begun = words.pop() if words and not text[-1].isspace() and text[-1] != "," else ""
+            parts.append(np.array([_finite(word, path, place) for place, word in enumerate(words, count + 1)]))
+            count += len(words)
+        parts.append(np.array([_finite(word, path, count + 1) for word in begun.split()]))
+    numbers = np.concatenate(parts)
     if len(numbers) == 0:
         raise ValueError(f"{str(path)!r} holds no numbers.")
     return numbers
+
+
+def _finite(word: str, path: Path, place: int) -> float:
+    """Return a number that float32 can hold; ValueError for any other word."""
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not abs(number) <= float(np.finfo(np.float32).max):
+        raise ValueError(f"{str(path)!r} holds {word[:20]!r} in place of number {place:,}: no finite number.")
+    return number
