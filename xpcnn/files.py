@@ -23,7 +23,7 @@ HostArray: TypeAlias = np.ndarray[Any, Any]
 #: The key in a file's metadata under which the description stands, as JSON.
 DESCRIPTION = "xpcnn"
 #: Where the description of a file names its checksum, and what stands there while it is computed.
-_CHECKSUM, _NONE = "crc32", "0" * 8
+_CHECKSUM, _NONE = "crc32", b"0" * 8
 #: How a file is called while it is written; one that stays was left by a process that was killed.
 _PART = re.compile(r"\.[0-9a-f]{16}\.part")
 #: Larger files are refused before they are read.
@@ -105,10 +105,11 @@ def save_tensors(path: PathLike, tensors: Mapping[str, HostArray], description: 
     # safetensors writes the memory of an array that is not C-contiguous in the wrong order, without a word
     contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     # in ASCII: a class named by a folder whose name is no UTF-8 could not be written otherwise
-    text = json.dumps({_CHECKSUM: _NONE, **description} if isinstance(description, dict) else description)
+    text = json.dumps({_CHECKSUM: _NONE.decode(), **description} if isinstance(description, dict) else description)
     content = memoryview(save(contiguous, {DESCRIPTION: text}))
     start = 8 + int.from_bytes(content[:8], "little")
-    header = bytes(content[:start]).replace(_NONE.encode(), _checksum(text, content[start:]).encode(), 1)
+    header = bytes(content[:start])
+    header = header.replace(_NONE, _checksum(header, content[start:]), 1)
     with atomic_write(path) as file:
         file.write(header)
         file.write(content[start:])
@@ -144,15 +145,15 @@ def load_tensors(path: PathLike) -> tuple[dict[str, HostArray], Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} has a description that cannot be read ({error}). {advice}") from error
     if isinstance(description, dict) and _CHECKSUM in description:
-        named = str(description.pop(_CHECKSUM))
-        if named != _checksum(text.replace(named, _NONE, 1), memoryview(content)[8 + length :]):
+        named = str(description.pop(_CHECKSUM)).encode()
+        if named != _checksum(content[: 8 + length].replace(named, _NONE, 1), memoryview(content)[8 + length :]):
             raise ValueError(f"{str(path)!r} is damaged: its content has another checksum than it names. {advice}")
     return tensors, description
 
 
-def _checksum(text: str, data: memoryview) -> str:
-    """Return the CRC-32 of a description and of the bytes of all arrays, in hexadecimal."""
-    return f"{zlib.crc32(data, zlib.crc32(text.encode())):08x}"
+def _checksum(header: bytes, data: memoryview) -> bytes:
+    """Return the CRC-32 of a file that names none yet, in hexadecimal."""
+    return b"%08x" % zlib.crc32(data, zlib.crc32(header))
 
 
 def shortened(error: Exception) -> str:

@@ -33,6 +33,8 @@ HostArray = np.ndarray[Any, Any]
 FORMAT = 1
 #: What the file is called in the directory of a run.
 NAME = "checkpoint.safetensors"
+#: Updates and epochs that no fit comes to.
+MOST_STEPS = 2**62
 #: Differences that an error names one by one.
 _MOST_NAMED = 5
 _ROWS = 1024
@@ -169,6 +171,7 @@ class Checkpoint:
         """
         with _damage_told(self.path):
             self._refuse_another(fit)
+            self._matched(fit.callbacks)
             step = self.step
             description, tensors, layout = self.description, self.tensors, fit.network.layout
             values = self._under("model.")
@@ -186,7 +189,12 @@ class Checkpoint:
             figures = Figures(tensors["epoch.losses"], tensors["epoch.weights"].tolist(), sums)
             epoch, first_epoch, done = (whole(name, description[name]) for name in ("epoch", "first_epoch", "done"))
             position = Position(epoch, first_epoch, done, float(description["seconds"]), figures)
-            if not len(figures.losses) == len(figures.weights) == position.done:
+            asked, most = fit.settings, len(fit.task.data["x"])
+            within = (
+                first_epoch <= epoch <= min(MOST_STEPS, first_epoch + asked["epochs"])
+                and done * asked["batch_size"] <= most
+            )
+            if not (len(figures.losses) == len(figures.weights) == done and within and step <= MOST_STEPS):
                 raise ValueError("its counts contradict each other")
             history = {str(name): list(column) for name, column in description["history"].items()}
             steps, stop_reason = tensors["steps"].tolist(), description["stop_reason"]
@@ -199,18 +207,25 @@ class Checkpoint:
         fit.go_on_from(position)
 
     def restore_callbacks(self, callbacks: Sequence[Callback]) -> None:
-        """Give callbacks back what they knew; ValueError where they are others."""
+        """Give callbacks back what they knew, once their fit has begun."""
         with _damage_told(self.path):
-            saved = self.description["callbacks"]
-            stateful = [callback for callback in callbacks if callback.state()]
-            names, given = [name for name, _ in saved], [type(callback).__name__ for callback in stateful]
-            if names != given:
-                raise _OtherFitError(
-                    f"{str(self.path)!r} was written with the callbacks {', '.join(names) or '(none)'}. "
-                    f"Received: {', '.join(given) or 'none'}. Give the same, in the same order."
-                )
-            for number, (callback, (_, state)) in enumerate(zip(stateful, saved, strict=True)):
-                callback.load_state({**state, **self._under(f"callbacks.{number}.")})
+            for number, (callback, state) in enumerate(self._matched(callbacks)):
+                try:
+                    callback.load_state({**state, **self._under(f"callbacks.{number}.")})
+                except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+                    raise ValueError(f"the state of callbacks.{type(callback).__name__}: {error!r}") from error
+
+    def _matched(self, callbacks: Sequence[Callback]) -> list[tuple[Callback, dict[str, Any]]]:
+        """Return the callbacks that have a state, each with the one that was kept; ValueError where they are others."""
+        saved = [(str(name), dict(state)) for name, state in self.description["callbacks"]]
+        stateful = [callback for callback in callbacks if callback.state()]
+        names, given = [name for name, _ in saved], [type(callback).__name__ for callback in stateful]
+        if names != given:
+            raise _OtherFitError(
+                f"{str(self.path)!r} was written with the callbacks {', '.join(names)[:200] or '(none)'}. "
+                f"Received: {', '.join(given) or 'none'}. Give the same, in the same order."
+            )
+        return list(zip(stateful, (state for _, state in saved), strict=True))
 
     def _refuse_another(self, fit: Fit) -> None:
         differences = [*_differences("", self.description["settings"], fit.settings)]

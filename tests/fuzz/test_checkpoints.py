@@ -1,0 +1,13 @@
+"""Checkpoints of strangers: a fit goes on to its end from each, with finite weights, or it is refused in one line."""
+
+import pytest
+
+from tests.fuzz import child
+
+PARTS = 2
+
+
+@child.linux
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_checkpoint_is_refused_in_one_line_or_gone_on_with(tally, cases, seed, part):
+    child.run(tally, "checkpoints", seed, max(1, cases(40) // 2), part, PARTS)
