@@ -300,7 +300,7 @@ class Sequential:
 
         What it was compiled with is kept too, unless a part of it is of a class of one's own. Raises OSError for a
         path that cannot be written, TypeError for a layer's argument that cannot be saved, ValueError for class names
-        that are not one for each output.
+        that are not one for each output and for weights that are not finite; what was there stays.
         """
         model_file.save(self, path)
 

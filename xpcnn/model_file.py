@@ -46,7 +46,9 @@ def save(model: Sequential, path: files.PathLike) -> None:
         "epochs": model.epochs,
         "compiled": _compiled(model),
     }
-    files.save_tensors(path, model.network.host_values(), description)
+    values = model.network.host_values()
+    check_finite(values)
+    files.save_tensors(path, values, description)
 
 
 def load(
@@ -105,12 +107,12 @@ def reason_of(error: Exception) -> str:
 
 
 def check_finite(values: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """Raise ValueError unless all arrays of a file are of float32 and hold finite numbers only."""
+    """Raise ValueError unless all arrays of a model file are of float32 and hold finite numbers only."""
     for name, array in values.items():
         if array.dtype != np.float32:
             raise ValueError(f"The array {name!r} is of {array.dtype}, and a model's are of float32.")
         if not np.isfinite(array).all():
-            raise ValueError(f"The array {name!r} holds values that are not finite. Use a model saved before that.")
+            raise ValueError(f"The array {name!r} holds values that are not finite. Use the model of an earlier epoch.")
 
 
 def demand(network: Network) -> tuple[int, int]:

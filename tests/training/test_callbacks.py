@@ -331,6 +331,20 @@ def test_the_likely_cause_is_told(scale, cause):
         model.fit(x * np.float32(scale), y, epochs=5, verbose=0, callbacks=[StopOnNaN()])
 
 
+def test_weights_that_the_last_update_has_made_infinite_are_told_of_and_not_saved(tmp_path):
+    model, path = straight(loss="mse", optimizer=optimizers.SGD(1e38)), tmp_path / "last"
+    x, y = samples(10)
+    last = SaveLast(path)
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(FloatingPointError, match=r"Epoch 1: the weights are not finite after"),
+    ):
+        model.fit(x * 100, y, batch_size=10, verbose=0, callbacks=[StopOnNaN(), last])
+    assert not path.exists()
+    with pytest.raises(ValueError, match=r"'dense_1.weight' holds values that are not finite"):
+        model.save(path)
+
+
 def test_a_run_without_nan_is_not_changed():
     watched, alone = mixed(), mixed()
     fit(watched, StopOnNaN())

@@ -175,8 +175,9 @@ class SaveLast(Callback):
         fit.model.save(self.path)
 
     def on_fit_end(self, fit: Fit) -> None:
-        """Save what an interrupted epoch has learned."""
-        fit.model.save(self.path)
+        """Save what an interrupted epoch has learned, unless it has come to numbers that are none."""
+        if _finite(fit.network.parameters):
+            fit.model.save(self.path)
 
 
 class Checkpoint(Callback):
@@ -326,6 +327,14 @@ class StopOnNaN(Callback):
         failure = fit.failure() if fit.ends_epoch or fit.step % self.steps == 0 else None
         if failure is not None:
             raise _not_finite(fit, failure)
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Look at the weights, which no later step may look at."""
+        if not _finite(fit.network.parameters):
+            raise FloatingPointError(
+                f"Epoch {fit.epoch}: the weights are not finite after its last update. The likely cause: a learning "
+                f"rate of {fit.optimizer.rate:g}. Use a smaller learning rate, or clip_norm."
+            )
 
 
 def _not_finite(fit: Fit, failure: Failure) -> FloatingPointError:

@@ -189,12 +189,10 @@ class Checkpoint:
             figures = Figures(tensors["epoch.losses"], tensors["epoch.weights"].tolist(), sums)
             epoch, first_epoch, done = (whole(name, description[name]) for name in ("epoch", "first_epoch", "done"))
             position = Position(epoch, first_epoch, done, float(description["seconds"]), figures)
-            asked, most = fit.settings, len(fit.task.data["x"])
-            within = (
-                first_epoch <= epoch <= min(MOST_STEPS, first_epoch + asked["epochs"])
-                and done * asked["batch_size"] <= most
-            )
-            if not (len(figures.losses) == len(figures.weights) == done and within and step <= MOST_STEPS):
+            last = min(MOST_STEPS, first_epoch + fit.settings["epochs"])
+            counted = len(figures.losses) == len(figures.weights) == done and step <= MOST_STEPS
+            there_is = done * fit.settings["batch_size"] <= len(fit.task.data["x"])
+            if not (counted and there_is and first_epoch <= epoch <= last):
                 raise ValueError("its counts contradict each other")
             history = {str(name): list(column) for name, column in description["history"].items()}
             steps, stop_reason = tensors["steps"].tolist(), description["stop_reason"]
@@ -266,7 +264,7 @@ def _damage_told(path: Path) -> Iterator[None]:
     except _OtherFitError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        reason = f"{error} is missing" if isinstance(error, KeyError) else files.shortened(error)
         raise ValueError(f"{str(path)!r} is damaged, and no fit can go on from it: {reason}.") from error
 
 
