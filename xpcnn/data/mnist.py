@@ -57,8 +57,9 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     try:
         with gzip.open(path, "rb") if compressed else path.open("rb") as stream:
             shape = _read_header(path, cast(BinaryIO, stream))
-            count = math.prod(shape)
-            if count > min(MAX_BYTES, file_bytes * _MAX_EXPANSION if compressed else file_bytes):
+            count, most = math.prod(shape), file_bytes * _MAX_EXPANSION if compressed else file_bytes
+            extent = math.prod(size or 1 for size in shape)  # NumPy has no array of nothing beside much
+            if count > most or extent > MAX_BYTES:
                 raise ValueError(
                     f"{path} is truncated or no IDX file. Received: {file_bytes} bytes and a header that "
                     f"declares the shape {shape}."
