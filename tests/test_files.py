@@ -77,6 +77,33 @@ def test_an_error_of_writing_names_the_file_and_one_that_names_another_stays(tmp
         assert caught.value.filename == str(named)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_who_may_read_a_file_may_read_what_replaces_it(tmp_path):
+    files.write_text(tmp_path / "a", "old")
+    (tmp_path / "a").chmod(0o600)
+    files.write_text(tmp_path / "a", "new")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
+
+
+def test_a_folder_that_cannot_be_put_on_the_disk_is_no_error(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(22, "Invalid argument")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.write_text(tmp_path / "a", "x")
+    assert (tmp_path / "a").read_text() == "x"
+
+
+def test_a_description_that_could_not_be_read_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match=r"a' would have a header of \d+ bytes, and 8388608 are the most"):
+        files.save_tensors(tmp_path / "a", {}, {"long": "x" * files.MOST_HEADER_BYTES})
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_file_that_was_begun_is_known_by_its_name(tmp_path):
     with files.atomic_write(tmp_path / "a"):
         (begun,) = tmp_path.iterdir()

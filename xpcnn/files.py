@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,7 +50,8 @@ def atomic_write(path: PathLike) -> Iterator[BinaryIO]:
             yield file
         return
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.stat().st_mode & 0o222:  # a rename would ask the folder alone
+    mode = target.stat().st_mode if target.exists() else None
+    if mode is not None and not mode & 0o222:  # a rename would ask the folder alone
         raise PermissionError(errno.EACCES, "The file is read-only", os.fspath(path))
     temporary = target.with_name(f".{secrets.token_hex(8)}.part")
     with _naming(path):
@@ -59,6 +61,8 @@ def atomic_write(path: PathLike) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if mode is not None:  # who may read what was there may read what comes
+            temporary.chmod(stat.S_IMODE(mode))
         with _naming(path):
             os.replace(temporary, target)
     except BaseException:
@@ -108,6 +112,11 @@ def save_tensors(path: PathLike, tensors: Mapping[str, HostArray], description: 
     text = json.dumps({_CHECKSUM: _NONE.decode(), **description} if isinstance(description, dict) else description)
     content = memoryview(save(contiguous, {DESCRIPTION: text}))
     start = 8 + int.from_bytes(content[:8], "little")
+    if start > MOST_HEADER_BYTES:
+        raise ValueError(
+            f"{str(path)!r} would have a header of {start} bytes, and {MOST_HEADER_BYTES} are the most that can be "
+            "read. Use fewer layers or names, or shorter ones."
+        )
     header = bytes(content[:start])
     header = header.replace(_NONE, _checksum(header, content[start:]), 1)
     with atomic_write(path) as file:
@@ -184,5 +193,8 @@ def sync_folder(folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:  # some network file systems do that for files alone
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
         finally:
             os.close(descriptor)

@@ -66,7 +66,7 @@ def same_run(one, other):
         assert {**row, "seconds": None} == {**expected, "seconds": None}
     tensors = [files.load_tensors(run / "checkpoint.safetensors")[0] for run in (one, other)]
     for name, array in tensors[0].items():
-        if name != "record":
+        if name not in ("record", "history"):  # which hold arguments and seconds
             assert array.tobytes() == tensors[1][name].tobytes(), name
 
 
@@ -182,6 +182,11 @@ class TestFinished:
         assert (done.code, done.out, done.err) == (0, f"the run is finished; its figures: {figures}\n", "")
         assert before == {path: path.stat().st_mtime_ns for path in (here / "run").iterdir()}
 
+    def test_a_finished_run_without_its_checkpoint_is_finished_too(self, run, here, photos):
+        assert run("train", photos, *QUICK, "--out", "run").code == 0
+        (here / "run" / "checkpoint.safetensors").unlink()
+        assert run("train", "--resume", "run").out.startswith("the run is finished")
+
     def test_one_that_was_not_measured_yet_is_measured(self, run, here, photos):
         for name in ("run", "whole"):
             assert run("train", photos, *QUICK, "--out", name).code == 0
@@ -210,6 +215,32 @@ def refused(refuses, cells, broken_off):
         return refuses("train", *arguments, "--resume", "run", words=words)
 
     return command
+
+
+class TestWhereThingsAre:
+    def test_images_that_were_given_elsewhere_are_found_there_again(self, run, here, cells, broken_off):
+        assert run("train", "cells", *QUICK, "--out", "whole").code == 0
+        broken_off("cells", *QUICK, after=3)
+        (here / "cells").rename(here / "moved")
+        look = StopOnNaN.on_gradient
+        StopOnNaN.on_gradient = lambda c, fit: fit.step == 8 and os.kill(os.getpid(), signal.SIGINT)
+        assert run("train", "moved", "--resume", "run").code == 130
+        StopOnNaN.on_gradient = look
+        assert run("train", "--resume", "run").code == 0
+        same_run(here / "run", here / "whole")
+
+    def test_a_project_may_move_as_a_whole(self, run, here, cells, broken_off, monkeypatch):
+        assert run("train", "cells", *QUICK, "--out", "whole").code == 0
+        broken_off("cells", *QUICK)
+        (here / "new").mkdir()
+        for name in ("cells", "run"):
+            (here / name).rename(here / "new" / name)
+        monkeypatch.chdir(here / "new")
+        assert run("train", "--resume", "run").code == 0
+        same_run(here / "new" / "run", here / "whole")
+
+    def test_a_run_does_not_lie_among_the_images(self, refuses, cells):
+        refuses("train", "cells", "--out", os.path.join("cells", "run"), words=["lies in the images' folder", "--out"])
 
 
 class TestWhatDiffers:
@@ -273,7 +304,15 @@ class TestWhatIsNoRun:
 
     @pytest.mark.parametrize(
         "values",
-        [{"epochs": -1}, {"epochs": "many"}, {"lr": "nan"}, {"model": "huge"}, {"exec": "rm"}, {"seed": [1]}],
+        [
+            {"help": True},
+            {"epochs": -1},
+            {"epochs": "many"},
+            {"lr": "nan"},
+            {"model": "huge"},
+            {"exec": "rm"},
+            {"seed": [1]},
+        ],
         ids=str,
     )
     def test_arguments_that_nobody_can_have_given(self, refuses, here, values):

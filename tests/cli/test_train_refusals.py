@@ -1,5 +1,6 @@
 """What ``xpcnn train`` refuses, in one line and without leaving anything behind."""
 
+import contextlib
 import os
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import xpcnn
 from tests.cli.conftest import FILES, fill, names, save, truncated_jpeg
 from xpcnn import backend
+from xpcnn.cli import run_directory
 
 
 class TestRunDirectory:
@@ -29,6 +31,19 @@ class TestRunDirectory:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         refuses("train", "--out", "run", words=["Another process writes into the run's directory 'run'"])
         os.close(descriptor)
+
+    def test_one_that_another_process_has_used_meanwhile_is_left_to_it(self, refuses, here, monkeypatch):
+        (here / "run").mkdir()
+        lock = run_directory._locked
+
+        def late(path):
+            (path / "args.json").write_text("{}")
+            return lock(path)
+
+        monkeypatch.setattr(run_directory, "_locked", late)
+        with contextlib.suppress(AssertionError):  # of what has changed in the folder: that is the other process's
+            refuses("train", "--out", "run", words=["'run' holds files already"])
+        assert names(here / "run") == {"args.json"}
 
     def test_what_a_killed_process_has_left_half_written_is_no_obstacle(self, run, here):
         (here / "run").mkdir()

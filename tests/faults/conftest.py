@@ -42,6 +42,13 @@ def xpcnn(*arguments, cwd, **options):
     return finish(start(*arguments, cwd=cwd, **options))
 
 
+def wait_for(path, child):
+    """Wait until a process has written a file."""
+    while not path.exists():
+        assert child.poll() is None, finish(child)
+        time.sleep(0.01)
+
+
 def assert_whole(run):
     """Whatever stands under its final name can be read to its end."""
     for path in run.iterdir():
@@ -67,7 +74,9 @@ def outcome(run):
             found[path.name] = [line.rsplit(",", 1)[0] for line in path.read_text().splitlines()]
         elif path.name == "checkpoint.safetensors":
             tensors, _ = files.load_tensors(path)
-            found[path.name] = {name: array.tobytes() for name, array in tensors.items() if name != "record"}
+            found[path.name] = {
+                name: array.tobytes() for name, array in tensors.items() if name not in ("record", "history")
+            }
         elif path.name != "args.json":
             found[path.name] = path.read_bytes()
     return found

@@ -4,12 +4,11 @@ import os
 import resource
 import shutil
 import subprocess
-import time
 
 import pytest
 
 import xpcnn as package
-from tests.faults.conftest import DIGITS, assert_whole, finish, resumed, start, xpcnn
+from tests.faults.conftest import DIGITS, assert_whole, finish, resumed, start, wait_for, xpcnn
 from xpcnn.training import checkpoints
 
 
@@ -76,8 +75,7 @@ def test_a_directory_that_vanishes_ends_the_run_in_one_line(tmp_path, tally):
     run = tmp_path / "run"
     with tally.case("a directory that vanishes") as case:
         child = start("train", "digits", "--epochs", "100000", "--out", run, cwd=tmp_path)
-        while not (run / checkpoints.NAME).exists():
-            time.sleep(0.01)
+        wait_for(run / checkpoints.NAME, child)
         run.rename(tmp_path / "away")  # at once, as no removal of many files is
         done = finish(child)
         assert (done.code, done.err.count("\n")) == (1, 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import fill, from_here, names, picture, save
-from tests.faults.conftest import DIGITS, assert_whole, finish, outcome, start, xpcnn
+from tests.faults.conftest import DIGITS, assert_whole, finish, outcome, start, wait_for, xpcnn
 from xpcnn import data
 
 FOLDER = ["cells", "--epochs", "4", "--batch-size", "4", "--image-size", "16", "--backend", "numpy"]
@@ -39,8 +39,7 @@ def test_of_runs_that_start_at_once_in_one_directory_one_is_made(tmp_path, tally
 
 def test_a_run_that_is_going_on_is_not_resumed_beside_it(tmp_path, tally):
     child = start("train", "digits", "--epochs", "100000", "--out", "run", cwd=tmp_path)
-    while not (tmp_path / "run" / "checkpoint.safetensors").exists():
-        time.sleep(0.01)
+    wait_for(tmp_path / "run" / "checkpoint.safetensors", child)
     with tally.case("resumed while it goes on") as case:
         done = xpcnn("train", "--resume", "run", cwd=tmp_path)
         assert done.code == 1
@@ -59,8 +58,7 @@ def test_an_image_that_is_not_the_same_any_more_leaves_the_run_alone_and_is_name
     assert xpcnn("train", *FOLDER, "--out", "whole", cwd=tmp_path).code == 0
     with tally.case(f"an image that {change} during the run"):
         child = start("train", *FOLDER, "--epochs", "100000", "--out", "run", cwd=tmp_path)
-        while not (tmp_path / "run" / "checkpoint.safetensors").exists():
-            time.sleep(0.01)
+        wait_for(tmp_path / "run" / "checkpoint.safetensors", child)
         path = tmp_path / "cells" / "left" / "left 0.png"
         if change == "disappears":
             path.unlink()
@@ -94,6 +92,7 @@ def test_an_image_that_disappears_while_images_are_read_is_skipped_and_named(tmp
 
 JUMPS = """
 import itertools, time
+open("patched", "w").close()
 real, moves = time.time, itertools.cycle([0, 4e8, -8e8, 3600, -1e9])
 time.time = lambda: real() + next(moves)
 """
@@ -109,6 +108,7 @@ def test_a_clock_that_jumps_by_years_changes_nothing(tmp_path, tally, expected):
             "train", *DIGITS, "--checkpoint-every", "1m", "--out", "run", cwd=tmp_path, environment={"PYTHONPATH": path}
         )
         assert (done.code, done.err) == (0, "")
+        assert (tmp_path / "patched").exists()
         assert outcome(tmp_path / "run") == expected
         seconds = [float(line.rsplit(",", 1)[1]) for line in (tmp_path / "run" / "history.csv").read_text().split()[1:]]
         assert all(0 <= value < 60 for value in seconds)

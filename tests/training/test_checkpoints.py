@@ -169,6 +169,64 @@ def test_what_callbacks_know_goes_on_with_the_fit(tmp_path, end):
     ]
 
 
+def test_a_learning_rate_that_a_callback_has_set_is_kept(tmp_path):
+    class Halve(callbacks.Callback):
+        def on_epoch_end(self, fit):
+            fit.optimizer.learning_rate /= 2
+
+    class Look(callbacks.Callback):
+        logs = None
+
+        def on_epoch_begin(self, fit):
+            self.logs = self.logs or dict(fit.logs)
+
+    whole, model, resumed, look = plain(), plain(), plain(), Look()
+    history = fit(whole, Halve())
+    fit(model, Halve(), Interrupt(4), callbacks.Checkpoint(tmp_path / "a"))
+    again = fit(resumed, Halve(), look, resume=tmp_path / "a")
+    same(resumed, again, whole, history)
+    assert again.history["lr"] == [0.001, 0.0005, 0.00025]
+    assert look.logs["lr"] == 0.001
+
+
+def test_a_callback_may_make_its_state_when_its_fit_begins(tmp_path):
+    class Averaged(callbacks.Callback):
+        def on_fit_begin(self, fit):
+            self.average = fit.network.parameters.copy()
+
+        def on_step_end(self, fit):
+            self.average += 0.1 * (fit.network.parameters - self.average)
+
+        def state(self):
+            return {"average": self.average}
+
+        def load_state(self, state):
+            self.average = state["average"]
+
+    of_whole, of_resumed = Averaged(), Averaged()
+    fit(plain(), of_whole)
+    fit(plain(), Averaged(), Interrupt(4), callbacks.Checkpoint(tmp_path / "a"))
+    fit(plain(), of_resumed, resume=tmp_path / "a")
+    assert of_resumed.average.tobytes() == of_whole.average.tobytes()
+
+
+def test_a_history_of_any_length_can_be_read_back(tmp_path):
+    class Long(callbacks.Callback):
+        def on_epoch_end(self, fit):
+            fit.history.history.setdefault("matrix", []).append(np.full((400, 400), 1 / 3).tolist())
+
+    fit(plain(), Long(), callbacks.Checkpoint(tmp_path / "a"))
+    assert (tmp_path / "a").stat().st_size > files.MOST_HEADER_BYTES
+    again = plain()
+    assert fit(again, resume=tmp_path / "a").history["matrix"][2][0][0] == 1 / 3
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    arguments = {"validation_split": np.float32(0.25), "shards": np.int64(2), "batch_size": np.int32(8)}
+    fit(plain(), Interrupt(2), callbacks.Checkpoint(tmp_path / "a"), **arguments)
+    fit(plain(), resume=tmp_path / "a", **(arguments | {"validation_split": 0.25, "shards": 2}))
+
+
 # When it is written
 
 
@@ -232,6 +290,21 @@ def test_weights_that_are_not_finite_are_never_kept(tmp_path, watched):
     same(whole, fit(whole), resumed, fit(resumed, resume=path))
 
 
+def test_statistics_that_are_not_finite_are_never_kept(tmp_path):
+    model = mixed()
+    x, y = samples(40)
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="Step 3: weights, statistics or moments"):
+        model.fit(
+            x * np.float32(1e25),
+            y,
+            epochs=1,
+            batch_size=16,
+            verbose=0,
+            callbacks=[callbacks.Checkpoint(tmp_path / "a")],
+        )
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_device_that_has_failed_is_not_kept_before_it_is_asked(device, tmp_path):
     x, y = samples(40)
     x = np.where(np.arange(40)[:, None, None, None] == 7, np.float32(3e38), x)
@@ -267,6 +340,20 @@ def test_a_fit_that_was_stopped_for_good_stays_so(tmp_path, step):
     assert len(history.steps) == step
     saved = checkpoints.read(tmp_path / "a")
     assert saved.finished
+    same(again, fit(again, resume=tmp_path / "a"), whole, history)
+
+
+@pytest.mark.parametrize("first", ["stop", "interrupt"])
+def test_a_fit_that_is_stopped_and_interrupted_in_one_step_is_stopped(tmp_path, first):
+    class Both(callbacks.Callback):
+        def on_step_end(self, fit):
+            if fit.step == 4:
+                for name in (first, "stop" if first == "interrupt" else "interrupt"):
+                    getattr(fit, name)("enough")
+
+    whole, again = compiled(mixed), compiled(mixed)
+    history = fit(whole, Both(), callbacks.Checkpoint(tmp_path / "a"))
+    assert checkpoints.read(tmp_path / "a").finished
     same(again, fit(again, resume=tmp_path / "a"), whole, history)
 
 
@@ -422,8 +509,10 @@ DAMAGES = {
     "an epoch after the last": lambda t, description: description.update(epoch=4),
     "more steps than there are": lambda t, description: description.update(step=10**30),
     "text for a count": lambda t, description: description.update(done="2"),
-    "no history": lambda t, description: description.update(history=None),
-    "callbacks that are none": lambda t, description: description.update(callbacks=7),
+    "no history": lambda tensors, d: tensors.update(history=np.frombuffer(b"null", np.uint8)),
+    "a history that is no text": lambda tensors, d: tensors.update(history=np.frombuffer(b"{", np.uint8)),
+    "callbacks that are none": lambda tensors, d: tensors.update(callbacks=np.frombuffer(b"7", np.uint8)),
+    "a rate that is none": lambda t, description: description.update(learning_rate="fast"),
 }
 
 
@@ -439,7 +528,7 @@ def test_a_damaged_one_is_refused_in_one_line(tmp_path, damage):
     ) as caught:
         fit(model, resume=path)
     assert "\n" not in str(caught.value)
-    if damage != "callbacks that are none":  # those are asked when the fit has begun
+    if damage != "a rate that is none":  # which is set when the fit has begun
         assert bits(model) == before
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xpcnn.cli.datasets import NAMED
 from xpcnn.cli.text import printable
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def recall(
 
 def _checked(path: Path, recorded: Any, add_arguments: Callable[[argparse.ArgumentParser], None]) -> dict[str, Any]:
     """Return recorded arguments as the command line takes them, which refuses what nobody could have given."""
-    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser = argparse.ArgumentParser(exit_on_error=False, add_help=False)
     add_arguments(parser)
     try:
         where = Path(recorded["working_directory"])
@@ -69,16 +70,10 @@ def _checked(path: Path, recorded: Any, add_arguments: Callable[[argparse.Argume
         ) from error
     given = {key: value for key, value in vars(options).items() if value is not None}
     for key in ("data", "start"):
-        if where != Path.cwd() and key in given and not (key == "data" and is_named(given[key])):
+        named = key not in given or (key == "data" and given[key] in NAMED)
+        if not named and where != Path.cwd() and (where / given[key]).exists():
             given[key] = str(where / given[key])
     return given
-
-
-def is_named(data: str) -> bool:
-    """Whether DATA is a set that goes by a name, not a folder."""
-    from xpcnn.cli.datasets import NAMED
-
-    return data in NAMED
 
 
 def refuse_other_arguments(run: Path, recorded: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -96,11 +91,14 @@ def refuse_other_arguments(run: Path, recorded: Mapping[str, Any], given: Mappin
 
 
 def list_images(images: LabelledImages, split: Split, data: str) -> list[list[Any]]:
-    """Return the image, class, part and CRC-32 of every image, as JSON can hold them; paths count from the folder."""
+    """Return the image, class, part and CRC-32 of every image, as JSON can hold them; paths count from the folder.
+
+    The fit compares all that it learns from itself, but knows no paths, and nothing of the test part.
+    """
     rows = []
     for part, numbers in (("train", split.train), ("validation", split.validation), ("test", split.test)):
         for number in numbers.tolist():
-            name = os.path.relpath(images.paths[number], data) if images.paths else str(number)
+            name = Path(os.path.relpath(images.paths[number], data)).as_posix() if images.paths else str(number)
             rows.append([name, images.classes[images.y[number]], part, zlib.crc32(images.x[number].tobytes())])
     return rows
 

@@ -30,6 +30,7 @@ class RunDirectory(ABC):
     def __enter__(self) -> RunDirectory:
         self.path = self._claim()
         self._lock = _locked(self.path)
+        self._check()
         for path in self.path.iterdir():  # nobody else writes here
             if files.is_part(path):
                 path.unlink()
@@ -38,6 +39,10 @@ class RunDirectory(ABC):
     @abstractmethod
     def _claim(self) -> Path:
         """Return the directory, or raise OSError."""
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Look once more, when nobody else can write any longer."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -103,12 +108,23 @@ class NewRun(RunDirectory):
             numbered = (DEFAULT.with_name(f"{DEFAULT.name}-{number}") for number in count(2))
             return next(path for path in chain([DEFAULT], numbered) if self._make(path))
         path = Path(self._name)
-        if not self._make(path) and (not path.is_dir() or not all(map(files.is_part, path.iterdir()))):
+        if not self._make(path):
+            self._refuse_what_is_there(path)
+        return path
+
+    def _check(self) -> None:
+        try:
+            self._refuse_what_is_there(self.path)
+        except FileExistsError:
+            super().__exit__(None, None, None)
+            raise
+
+    def _refuse_what_is_there(self, path: Path) -> None:
+        if not path.is_dir() or not all(map(files.is_part, path.iterdir())):
             found = "holds files already" if path.is_dir() else "is a file"
             raise FileExistsError(
-                f"The run's directory {self._name!r} {found}. Give --out another; nothing was changed."
+                f"The run's directory {str(path)!r} {found}. Give --out another; nothing was changed."
             )
-        return path
 
     def _make(self, path: Path) -> bool:
         """Make a directory and those above it; False where there is something of that name."""
@@ -150,6 +166,9 @@ class ResumedRun(RunDirectory):
             found = "holds no run that can be resumed" if path.is_dir() else "is no run's directory"
             raise FileNotFoundError(f"{self._name!r} {found}. Give one that `xpcnn train` wrote, such as {DEFAULT}.")
         return path
+
+    def _check(self) -> None:
+        """Nothing to look at: what is there is its own."""
 
 
 def about(model: Sequential) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli import datasets, options, resume
@@ -97,6 +98,7 @@ def run(options_: argparse.Namespace) -> int:
 
     given = {key: value for key, value in vars(options_).items() if value is not None and key not in NOT_OF_THE_RUN}
     if options_.resume is None:
+        _refuse_among_images(options_.out, given.get("data", "digits"))
         return _run(options_, NewRun(options_.out), lambda directory: (_completed(given), None))
     if options_.out is not None:
         raise argparse.ArgumentError(None, "--resume writes into the run's own directory, so --out has no meaning")
@@ -104,9 +106,15 @@ def run(options_: argparse.Namespace) -> int:
     def recalled(directory: RunDirectory) -> tuple[dict[str, Any], Checkpoint | None]:
         recorded, saved = resume.recall(directory.path, add_arguments)
         resume.refuse_other_arguments(directory.path, recorded, given)
-        return recorded | given, saved
+        return _completed(recorded) | given, saved
 
     return _run(options_, ResumedRun(options_.resume), recalled)
+
+
+def _refuse_among_images(out: str | None, data: str) -> None:
+    """Raise ValueError where a run's directory would be taken for one of the classes."""
+    if out is not None and data not in datasets.NAMED and Path(out).resolve().is_relative_to(Path(data).resolve()):
+        raise ValueError(f"The run's directory {out!r} lies in the images' folder {data!r}. Give --out another.")
 
 
 def _completed(given: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +133,7 @@ def _run(
 
     with claimed as directory:
         arguments, saved = recall(directory)
-        if saved is not None and saved.finished and directory.metrics.exists():
+        if directory.metrics.exists() and (saved is None or saved.finished):
             print(f"the run is finished; its figures: {directory.metrics}")
             return 0
         options_ = argparse.Namespace(**{**vars(options_), **arguments})
@@ -142,12 +150,11 @@ def _run(
             "images": resume.list_images(images, split, options_.data),
         }
         if saved is None:
-            directory.write_arguments(record["arguments"])
             directory.write_lists(images, split)
         else:
             resume.refuse_other_images(directory.path, saved, record["images"])
-            record = saved.record
             print(f"going on with {directory.path} after step {saved.step}")
+        directory.write_arguments(record["arguments"])
         skipped = f", {len(images.skipped)} skipped ({directory.path / 'skipped.csv'})" if images.skipped else ""
         print(
             f"{len(images.y)} images in {len(images.classes)} classes{skipped}: {len(split.train)} to train, "

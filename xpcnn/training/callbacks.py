@@ -65,6 +65,11 @@ class Callback:
     def on_fit_end(self, fit: Fit) -> None:
         """Run at the end, whatever ended the fit."""
 
+    @property
+    def has_state(self) -> bool:
+        """Whether a checkpoint keeps something of this callback."""
+        return type(self).state is not Callback.state
+
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of this callback: arrays, and what JSON can hold; nothing by default."""
         return {}
@@ -225,10 +230,11 @@ class Checkpoint(Callback):
         failure = fit.failure()
         if failure is not None:
             raise _not_finite(fit, failure)
-        if not _finite(fit.network.parameters):
+        state = (fit.network.parameters, fit.network.buffers, *fit.optimizer.moments.values())
+        if not all(map(_finite, state)):
             raise FloatingPointError(
-                f"Step {fit.step}: weights are not finite, so that the checkpoint of an earlier step was kept: "
-                f"{os.fspath(self.path)!r}. Use callbacks.StopOnNaN() to see where that begins."
+                f"Step {fit.step}: weights, statistics or moments are not finite, so that the checkpoint of an earlier "
+                f"step was kept: {os.fspath(self.path)!r}. Use callbacks.StopOnNaN() to see where that begins."
             )
         checkpoints.write(self.path, fit, self.record)
         self._written = time.monotonic()

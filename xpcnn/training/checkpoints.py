@@ -20,7 +20,7 @@ from xpcnn import __version__, files
 from xpcnn.backend import to_host
 from xpcnn.layers.configs import to_plain
 from xpcnn.network import check_values
-from xpcnn.registry import whole
+from xpcnn.registry import Number, number, whole
 from xpcnn.training.steps import Figures
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Task:
             "metrics": [metric.config() for metric in fit.metrics],
             **self.arguments,
         }
-        plain: dict[str, Any] = json.loads(json.dumps(settings))  # so that it can be compared with what was read
+        plain: dict[str, Any] = json.loads(_json(settings))  # so that it can be compared with what was read
         return plain
 
 
@@ -90,28 +90,28 @@ def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
         "epoch.losses": position.figures.losses,
         "epoch.weights": np.array(position.figures.weights, float),
         "steps": np.array(fit.history.steps, float),
-        # in a tensor, since a run may list any number of files and the description is read whole
-        "record": np.frombuffer(json.dumps(record).encode("ascii"), np.uint8),
     }
-    tensors |= {f"epoch.sums.{number}": np.asarray(total) for number, total in enumerate(position.figures.sums)}
+    tensors |= {f"epoch.sums.{index}": np.asarray(total) for index, total in enumerate(position.figures.sums)}
     states = []
-    for number, (name, state) in enumerate(_states(fit.callbacks)):
+    for index, callback in enumerate(_stateful(fit.callbacks)):
+        name, state = type(callback).__name__, callback.state()
         arrays = {key: value for key, value in state.items() if isinstance(value, np.ndarray)}
-        tensors |= {f"callbacks.{number}.{key}": array for key, array in arrays.items()}
+        tensors |= {f"callbacks.{index}.{key}": array for key, array in arrays.items()}
         states.append([name, {key: value for key, value in state.items() if key not in arrays}])
+    # What grows with the run is kept in tensors: a description has a bound.
+    for name, value in (("history", fit.history.history), ("callbacks", states), ("record", record)):
+        tensors[name] = np.frombuffer(_json(value).encode("ascii"), np.uint8)
     description = {
         "checkpoint": FORMAT,
         "versions": _versions(),
-        "backend": fit.network.xp.__name__,
         "settings": fit.settings,
         "epoch": position.epoch,
         "first_epoch": position.first_epoch,
         "done": position.done,
         "seconds": position.seconds,
         "step": fit.step,
-        "history": fit.history.history,
+        "learning_rate": _changed_rate(fit),
         "stop_reason": None if fit.interrupted else fit.stop_reason,
-        "callbacks": states,
     }
     files.save_tensors(path, tensors, description)
 
@@ -147,7 +147,7 @@ class Checkpoint:
     def record(self) -> Any:
         """What was kept for whoever resumes."""
         with _damage_told(self.path):
-            return json.loads(self.tensors["record"].tobytes())
+            return self._parsed("record")
 
     @property
     def step(self) -> int:
@@ -169,8 +169,9 @@ class Checkpoint:
         Raises ValueError, with nothing changed, where this belongs to another fit, saying what differs, or is damaged.
         Warns where the versions differ, since the bits may then, too.
         """
+        digests = fit.task.digests
         with _damage_told(self.path):
-            self._refuse_another(fit)
+            self._refuse_another(fit.settings, digests)
             self._matched(fit.callbacks)
             step = self.step
             description, tensors, layout = self.description, self.tensors, fit.network.layout
@@ -185,7 +186,7 @@ class Checkpoint:
                     view[...] = kept[key]
             if not all(np.isfinite(array).all() for array in (*values.values(), *moments.values())):
                 raise ValueError("it holds weights that are not finite")
-            sums = [tensors[f"epoch.sums.{number}"] for number in range(len(fit.metrics) if description["done"] else 0)]
+            sums = [tensors[f"epoch.sums.{index}"] for index in range(len(fit.metrics) if description["done"] else 0)]
             figures = Figures(tensors["epoch.losses"], tensors["epoch.weights"].tolist(), sums)
             epoch, first_epoch, done = (whole(name, description[name]) for name in ("epoch", "first_epoch", "done"))
             position = Position(epoch, first_epoch, done, float(description["seconds"]), figures)
@@ -194,29 +195,34 @@ class Checkpoint:
             there_is = done * fit.settings["batch_size"] <= len(fit.task.data["x"])
             if not (counted and there_is and first_epoch <= epoch <= last):
                 raise ValueError("its counts contradict each other")
-            history = {str(name): list(column) for name, column in description["history"].items()}
+            history = {str(name): list(column) for name, column in self._parsed("history").items()}
+            logs = {name: column[-1] for name, column in history.items()}
             steps, stop_reason = tensors["steps"].tolist(), description["stop_reason"]
         self._tell_of_versions()
         fit.network.set_values(values)
         fit.optimizer.build(fit.network.xp, fit.network.parameters)
         fit.optimizer.load_state({"step": np.array(step), **moments})
-        fit.history.history, fit.history.steps = history, steps
+        fit.history.history, fit.history.steps, fit.logs = history, steps, logs
         fit.stop_reason = None if stop_reason is None else str(stop_reason)
         fit.go_on_from(position)
 
-    def restore_callbacks(self, callbacks: Sequence[Callback]) -> None:
-        """Give callbacks back what they knew, once their fit has begun."""
+    def restore_callbacks(self, fit: Fit) -> None:
+        """Give callbacks back what they knew, and the optimiser the rate that they left, once the fit has begun."""
         with _damage_told(self.path):
-            for number, (callback, state) in enumerate(self._matched(callbacks)):
+            rate = self.description["learning_rate"]
+            rate = None if rate is None else number("learning_rate", rate, "[0, inf)")
+            for index, (callback, state) in enumerate(self._matched(fit.callbacks)):
                 try:
-                    callback.load_state({**state, **self._under(f"callbacks.{number}.")})
+                    callback.load_state({**state, **self._under(f"callbacks.{index}.")})
                 except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
                     raise ValueError(f"the state of callbacks.{type(callback).__name__}: {error!r}") from error
+        if rate is not None:
+            fit.optimizer.learning_rate = rate
 
     def _matched(self, callbacks: Sequence[Callback]) -> list[tuple[Callback, dict[str, Any]]]:
         """Return the callbacks that have a state, each with the one that was kept; ValueError where they are others."""
-        saved = [(str(name), dict(state)) for name, state in self.description["callbacks"]]
-        stateful = [callback for callback in callbacks if callback.state()]
+        saved = [(str(name), dict(state)) for name, state in self._parsed("callbacks")]
+        stateful = _stateful(callbacks)
         names, given = [name for name, _ in saved], [type(callback).__name__ for callback in stateful]
         if names != given:
             raise _OtherFitError(
@@ -225,11 +231,11 @@ class Checkpoint:
             )
         return list(zip(stateful, (state for _, state in saved), strict=True))
 
-    def _refuse_another(self, fit: Fit) -> None:
-        differences = [*_differences("", self.description["settings"], fit.settings)]
-        digests = self._under("data.")
-        for name in sorted({**digests, **fit.task.digests}):
-            differences += _changes(name, digests.get(name), fit.task.digests.get(name))
+    def _refuse_another(self, settings: dict[str, Any], digests: dict[str, HostArray]) -> None:
+        differences = [*_differences("", self.description["settings"], settings)]
+        before = self._under("data.")
+        for name in sorted({**before, **digests}):
+            differences += _changes(name, before.get(name), digests.get(name))
         if differences:
             more = f", and {len(differences) - _MOST_NAMED} more" if len(differences) > _MOST_NAMED else ""
             raise _OtherFitError(
@@ -246,6 +252,9 @@ class Checkpoint:
                 "a run without a break.",
                 stacklevel=2,
             )
+
+    def _parsed(self, name: str) -> Any:
+        return json.loads(self.tensors[name].tobytes())
 
     def _under(self, prefix: str) -> dict[str, HostArray]:
         """Return the tensors whose names begin so, by the rest of their names."""
@@ -268,11 +277,20 @@ def _damage_told(path: Path) -> Iterator[None]:
         raise ValueError(f"{str(path)!r} is damaged, and no fit can go on from it: {reason}.") from error
 
 
-def _states(callbacks: Sequence[Callback]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name and the state of every callback that has one."""
-    for callback in callbacks:
-        if state := callback.state():
-            yield type(callback).__name__, state
+def _stateful(callbacks: Sequence[Callback]) -> list[Callback]:
+    """Return the callbacks that have a state, without asking for it: before a fit they may have none yet."""
+    return [callback for callback in callbacks if callback.has_state]
+
+
+def _changed_rate(fit: Fit) -> float | None:
+    """Return the learning rate that a callback has set; None where it is what it was when the fit began."""
+    rate = fit.optimizer.config()["learning_rate"]
+    return float(rate) if isinstance(rate, Number) and rate != fit.settings["optimizer"]["learning_rate"] else None
+
+
+def _json(value: Any) -> str:
+    """Return JSON in ASCII, with NumPy's numbers as numbers."""
+    return json.dumps(value, default=lambda value: value.item())
 
 
 def _versions() -> dict[str, str]:

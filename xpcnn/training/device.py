@@ -106,11 +106,10 @@ class DeviceSteps(Steps):
         if samples.augment is not None:
             self._places = xp.zeros((len(rows), 5), dtype=np.int32)
 
-    def begin_epoch(self, order: HostArray, before: Figures | None = None) -> None:
+    def begin_epoch(self, order: HostArray, before: Figures = NOTHING) -> None:
         """Send the order, how images are laid and the optimiser's numbers, and set all counts to where they begin."""
         super().begin_epoch(order, before)
         fit, xp = self.fit, self.fit.network.xp
-        before = before or NOTHING
         self._done = len(before.losses)
         self._first_step = fit.step - self._done
         self._order[...] = xp.asarray(order.astype(np.int32))

@@ -87,12 +87,13 @@ class Fit:
         return None if self._steps is None else self._steps.failure()
 
     def stop(self, reason: str) -> None:
-        """End the fit after the step, or the epoch, at hand."""
-        self.stop_reason = reason
+        """End the fit after the step, or the epoch, at hand, for good."""
+        self.stop_reason, self.interrupted = reason, False
 
     def interrupt(self, reason: str) -> None:
-        """End the fit after the step at hand; a checkpoint of it can be resumed there."""
-        self.stop_reason, self.interrupted = reason, True
+        """End the fit after the step at hand, to be resumed there; one that was stopped for good stays so."""
+        if self.stop_reason is None:
+            self.stop_reason, self.interrupted = reason, True
 
     def position(self) -> checkpoints.Position:
         """Return how far the fit has come; on a device, this waits."""
@@ -140,7 +141,7 @@ class Fit:
             for callback in callbacks:
                 callback.on_fit_begin(self)
             if resume is not None:
-                resume.restore_callbacks(callbacks)
+                resume.restore_callbacks(self)
             if self.epoch < self.epochs and self.stop_reason is None:
                 self._steps = make_steps()
                 while self.epoch < self.epochs and self.stop_reason is None:

@@ -71,7 +71,7 @@ class Steps(ABC):
         self.fit = fit
         self.samples = samples
 
-    def begin_epoch(self, order: HostArray, before: Figures | None = None) -> None:
+    def begin_epoch(self, order: HostArray, before: Figures = NOTHING) -> None:
         """Prepare an epoch that takes the samples in this order, positions in ``samples.rows``.
 
         before: what its first steps gave, where they were made before the fit was resumed.
@@ -109,10 +109,10 @@ class EagerSteps(Steps):
         self._on_gradient = on_gradient
         runner.prepare_training(fit.loss)
 
-    def begin_epoch(self, order: HostArray, before: Figures | None = None) -> None:
+    def begin_epoch(self, order: HostArray, before: Figures = NOTHING) -> None:
         """Begin to count, or go on counting."""
         super().begin_epoch(order, before)
-        losses, weights, sums = before or NOTHING
+        losses, weights, sums = before
         xp, dtype = self.fit.network.xp, self.fit.network.dtype
         self._losses: list[Array] = [xp.asarray(loss) for loss in losses.astype(dtype)]
         self._weights = list(weights)
