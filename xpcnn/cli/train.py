@@ -149,12 +149,12 @@ def _run(
             "arguments": arguments | about(model),
             "images": resume.list_images(images, split, options_.data),
         }
-        if saved is None:
-            directory.write_lists(images, split)
-        else:
+        if saved is not None:
             resume.refuse_other_images(directory.path, saved, record["images"])
             print(f"going on with {directory.path} after step {saved.step}")
-        directory.write_arguments(record["arguments"])
+        directory.write_arguments(record["arguments"])  # first of all: a run that has them can be resumed
+        if saved is None:
+            directory.write_lists(images, split)
         skipped = f", {len(images.skipped)} skipped ({directory.path / 'skipped.csv'})" if images.skipped else ""
         print(
             f"{len(images.y)} images in {len(images.classes)} classes{skipped}: {len(split.train)} to train, "
