@@ -115,6 +115,7 @@ FLOORS = {
     "xpcnn.formats": 7,
     "xpcnn.inputs": 7,
     "xpcnn.presets": 7,
+    "xpcnn.recipe": 8,
     "xpcnn.summary": 7,
     "xpcnn.cli": 8,
     "xpcnn.__main__": 9,

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xpcnn import data, initializers, layers, losses, metrics, optimizers, plots, presets, schedules
+    from xpcnn import data, initializers, layers, losses, metrics, optimizers, plots, presets, recipe, schedules
     from xpcnn.model import Sequential, load
     from xpcnn.training import callbacks
 
@@ -27,6 +27,7 @@ __all__ = [
     "optimizers",
     "plots",
     "presets",
+    "recipe",
     "schedules",
 ]
 

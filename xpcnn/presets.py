@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from xpcnn.layers import (
+    AveragePool2D,
     BatchNorm,
     Conv2D,
     Dense,
@@ -15,6 +16,9 @@ from xpcnn.layers import (
     Layer,
     MaxPool2D,
     ReLU,
+    Reshape,
+    Softmax,
+    Tanh,
 )
 from xpcnn.parameters import Shape
 
@@ -22,16 +26,46 @@ Preset: TypeAlias = Callable[[Shape, int], list[Layer]]
 
 
 def small(input_shape: Shape, classes: int) -> list[Layer]:
-    """Two or three blocks of 3x3 convolution, batch normalisation, ReLU and pooling, sized from the image."""
+    """Blocks of 3x3 convolution, batch normalisation, ReLU and pooling, two for 8 pixels and up to five for 128.
+
+    98,712 weights for 64x64 pixels in colour and eight classes. The average over all places before the last layer keeps
+    that small whatever the size of the images.
+    """
     side = min(input_shape[1:])
+    blocks = 2 if side < 16 else 3 if side < 48 else 4 if side < 128 else 5
+    filters = {2: (32, 64), 3: (16, 32, 64), 4: (16, 32, 64, 128), 5: (16, 32, 64, 96, 128)}[blocks]
+    return [*_blocks(side, filters), GlobalAveragePool2D(), Dropout(0.2), Dense(classes, activation="softmax")]
+
+
+def tiny(input_shape: Shape, classes: int) -> list[Layer]:
+    """The same with a tenth of the weights, under 20,000, for small sets and slow machines."""
+    side = min(input_shape[1:])
+    filters = (8, 16, 32) if side < 48 else (8, 16, 24, 48)
+    return [*_blocks(side, filters), GlobalAveragePool2D(), Dropout(0.1), Dense(classes, activation="softmax")]
+
+
+def _blocks(side: int, filters: Sequence[int]) -> list[Layer]:
     layers: list[Layer] = []
-    for filters in (16, 32, 64) if side >= 16 else (16, 32):
-        layers += [Conv2D(filters, 3, padding="same", use_bias=False), BatchNorm(), ReLU()]
+    for count in filters:
+        layers += [Conv2D(count, 3, padding="same", use_bias=False), BatchNorm(), ReLU()]
         if side >= 2:
             layers.append(MaxPool2D(2))
             side //= 2
-    layers.append(Flatten() if side <= 4 else GlobalAveragePool2D())
-    return [*layers, Dropout(0.2), Dense(classes, activation="softmax")]
+    return layers
+
+
+def lenet(input_shape: Shape, classes: int) -> list[Layer]:
+    """LeNet-5 (LeCun, Bottou, Bengio and Haffner, 1998): two 5x5 convolutions, averages, 120 and 84 units, all tanh."""
+    return [
+        Conv2D(6, 5, padding=2, activation="tanh"),
+        AveragePool2D(2),
+        Conv2D(16, 5, activation="tanh"),
+        AveragePool2D(2),
+        Flatten(),
+        Dense(120, activation="tanh"),
+        Dense(84, activation="tanh"),
+        Dense(classes, activation="softmax"),
+    ]
 
 
 def blood(input_shape: Shape, classes: int) -> list[Layer]:
@@ -54,7 +88,69 @@ def blood_unpooled(input_shape: Shape, classes: int) -> list[Layer]:
     return layers
 
 
-PRESETS: dict[str, Preset] = {"small": small, "blood": blood, "blood-unpooled": blood_unpooled}
+def zero_or_one(input_shape: Shape, classes: int) -> list[Layer]:
+    """The second seed's: a convolution, pooling by steps of 1, 100 tanh units, a softmax as a layer of its own."""
+    _, height, width = input_shape
+    return [
+        Conv2D(5, 3),
+        ReLU(),
+        MaxPool2D(2, strides=1),
+        Reshape((5 * (height - 3) * (width - 3),)),
+        Dense(100),
+        Tanh(),
+        Dense(classes),
+        Softmax(),
+    ]
+
+
+def four_small(number: int) -> Preset:
+    """Return one of the third seed's four test networks, 1 to 4."""
+
+    def preset(input_shape: Shape, classes: int) -> list[Layer]:
+        stacks: tuple[list[Layer], ...] = (
+            [Conv2D(8, 3, activation="relu"), Flatten()],
+            [Conv2D(8, 3, activation="relu"), Conv2D(16, 3, activation="relu"), Flatten()],
+            [
+                *(Conv2D(4, 3, activation="relu"), MaxPool2D(2)),
+                *(Conv2D(8, 3, activation="relu"), Dropout(0.2), Flatten()),
+            ],
+            [
+                *(Conv2D(4, 3, activation="relu"), Conv2D(8, 3, activation="relu"), MaxPool2D(2)),
+                *(Flatten(), Dense(64, activation="relu"), Dropout(0.1)),
+            ],
+        )
+        return [*stacks[number - 1], Dense(classes, activation="softmax")]
+
+    return preset
+
+
+def full_batch(input_shape: Shape, classes: int) -> list[Layer]:
+    """The fourth seed's: one pooled convolution of 8 filters and the classes."""
+    return [Conv2D(8, 3, activation="relu"), MaxPool2D(2), Flatten(), Dense(classes, activation="softmax")]
+
+
+def homework(input_shape: Shape, classes: int) -> list[Layer]:
+    """The fifth seed's: one padded, pooled convolution of 8 filters, and 100 units."""
+    return [
+        Conv2D(8, 3, padding=1, activation="relu"),
+        MaxPool2D(2),
+        Flatten(),
+        Dense(100, activation="relu"),
+        Dense(classes, activation="softmax"),
+    ]
+
+
+PRESETS: dict[str, Preset] = {
+    "small": small,
+    "tiny": tiny,
+    "lenet": lenet,
+    "blood": blood,
+    "blood-unpooled": blood_unpooled,
+    "zero-or-one": zero_or_one,
+    **{f"four-small-{number}": four_small(number) for number in (1, 2, 3, 4)},
+    "full-batch": full_batch,
+    "homework": homework,
+}
 
 
 def get(name: str) -> Preset:

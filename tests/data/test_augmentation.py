@@ -1,10 +1,10 @@
-"""Augmentation moves pixels without making new ones, and each image's move is its own."""
+"""Augmentation moves pixels, and changes their tones a little; what becomes of each image is its own."""
 
 import numpy as np
 import pytest
 
 from xpcnn.data import augment
-from xpcnn.data.augmentation import NAMES
+from xpcnn.data.augmentation import NAMES, Laid, Placing, ways
 
 DRAWN = [name for name in NAMES if name != "none"]
 
@@ -23,7 +23,7 @@ def test_none_is_no_augmentation():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"no augmentation 'heavy'. Use one of: none, light, microscopy\."):
+    with pytest.raises(ValueError, match=r"no augmentation 'heavy'. Use one of: none, shift, light, microscopy\."):
         augment("heavy")
 
 
@@ -59,6 +59,21 @@ class TestEveryAugmentation:
         assert augment(name)(images(0), 0, 0, np.arange(0)).shape == (0, 2, 32, 32)
 
 
+class TestShift:
+    @pytest.mark.parametrize(("side", "reach"), [(8, 1), (28, 2), (64, 5)])
+    def test_images_are_shifted_by_up_to_a_twelfth_and_by_one_pixel_at_least(self, side, reach):
+        x = images(300, channels=1, height=side, width=side)
+        y = augment("shift")(x, 0, 0, np.arange(300))
+        seen = set()
+        for before, after in zip(x[:, 0], y[:, 0], strict=True):
+            padded = np.pad(before, reach, mode="edge")
+            for down in range(2 * reach + 1):
+                for right in range(2 * reach + 1):
+                    if np.array_equal(padded[down : down + side, right : right + side], after):
+                        seen.add((down, right))
+        assert len(seen) > 0.8 * (2 * reach + 1) ** 2
+
+
 class TestLight:
     def moved(self, image, flip, down, right):
         flipped = image[:, :, ::-1] if flip else image
@@ -90,7 +105,7 @@ class TestLight:
 class TestMicroscopy:
     def test_square_images_are_laid_in_all_eight_ways_alike_often(self):
         x = images(800, height=5, width=5)
-        y = augment("microscopy")(x, 0, 0, np.arange(800))
+        y = Placing(augment("microscopy").places)(x, 0, 0, np.arange(800))
         seen = np.zeros(8, int)
         for before, after in zip(x, y, strict=True):
             found = [way for way, turned in enumerate(turns(before)) if np.array_equal(turned, after)]
@@ -101,7 +116,7 @@ class TestMicroscopy:
 
     def test_other_images_are_flipped_both_ways_only(self):
         x = images(400, height=5, width=7)
-        y = augment("microscopy")(x, 0, 0, np.arange(400))
+        y = Placing(augment("microscopy").places)(x, 0, 0, np.arange(400))
         seen = np.zeros(4, int)
         for before, after in zip(x, y, strict=True):
             ways = [before, before[:, ::-1], before[:, :, ::-1], before[:, ::-1, ::-1]]
@@ -109,3 +124,33 @@ class TestMicroscopy:
             assert len(found) == 1
             seen[found] += 1
         assert seen.min() > 60  # 100 of each are expected
+
+    def test_contrast_and_brightness_change_a_little(self):
+        x = images(300, channels=1)
+        y = augment("microscopy")(x, 0, 0, np.arange(300))
+        contrast = y.std(axis=(1, 2, 3)) / x.std(axis=(1, 2, 3))
+        brightness = (y.mean(axis=(1, 2, 3)) - x.mean(axis=(1, 2, 3))) / x.std(axis=(1, 2, 3))
+        for change in (contrast - 1, brightness):
+            assert -0.1 <= change.min() < -0.08
+            assert 0.08 < change.max() <= 0.1
+        assert abs(np.corrcoef(contrast, brightness)[0, 1]) < 0.2
+
+
+class TestWays:
+    @pytest.mark.parametrize(("name", "count"), [("none", 1), ("shift", 1), ("light", 2), ("microscopy", 8)])
+    def test_each_is_another_and_the_first_is_the_image_as_it_is(self, name, count):
+        x = images(3, height=5, width=5)
+        laid = [Laid(x, way)[:] for way in ways(name, (5, 5))]
+        np.testing.assert_array_equal(laid[0], x)
+        assert len({one.tobytes() for one in laid}) == count
+        for one in laid:
+            assert {one[0].tobytes()} <= {np.ascontiguousarray(turned).tobytes() for turned in turns(x[0])}
+
+    def test_images_that_are_not_square_are_not_turned(self):
+        assert len(ways("microscopy", (5, 7))) == 4
+
+    def test_images_are_laid_when_they_are_taken(self):
+        x = images(5, height=5, width=5)
+        laid = Laid(x, (1, 0, 1))
+        assert (len(laid), laid.shape, laid.dtype) == (5, x.shape, x.dtype)
+        np.testing.assert_array_equal(laid[np.array([3, 1])], x[[3, 1], :, :, ::-1].swapaxes(2, 3))

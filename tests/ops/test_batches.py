@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from xpcnn.data import Decoding, Preprocessing, augment
+from xpcnn.data.augmentation import Placing
 from xpcnn.ops.batches import gather
 from xpcnn.ops.workspace import Workspace, channel_rows
 
 
-@pytest.mark.parametrize("name", ["none", "light", "microscopy"])
+@pytest.mark.parametrize("name", ["none", "shift", "light", "microscopy"])
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 33, 17), (3, 1, 40)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_images_are_those_that_were_laid_and_normalised_on_the_host(xp, host, name, shape, dtype):
@@ -20,7 +21,7 @@ def test_images_are_those_that_were_laid_and_normalised_on_the_host(xp, host, na
     laid = images[indices]
     places = None
     if augmentation is not None:
-        laid = augmentation(laid, 5, 2, indices)
+        laid = Placing(augmentation.places)(laid, 5, 2, indices)
         places = xp.asarray(augmentation.places(shape[1:], 5, 2, indices))
     mean, deviation = (xp.asarray(np.array(values, np.float32)) for values in (normal.mean, normal.deviation))
     x = gather(xp, xp.asarray(images), xp.asarray(indices), places, mean, deviation, np.float32, Workspace(xp))

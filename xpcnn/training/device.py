@@ -14,6 +14,7 @@ from xpcnn.graphs import Captured
 from xpcnn.layers import Context
 from xpcnn.metrics import with_targets
 from xpcnn.ops.batches import count_step, gather, next_rows
+from xpcnn.ops.tones import toned
 from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace
 from xpcnn.training.latest import Latest
 from xpcnn.training.out_of_memory import out_of_memory
@@ -83,7 +84,7 @@ class DeviceSteps(Steps):
 
     def _place_images(self, samples: Samples) -> None:
         """Keep the images on the device, if they fit and nothing but the device need work on them."""
-        self._images = self._mean = self._deviation = self._places = None
+        self._images = self._mean = self._deviation = self._places = self._tones = None
         xp, dtype = self.fit.network.xp, self.fit.network.dtype
         x, rows = samples.x, samples.rows
         normalized = isinstance(x, Normalized) and not x.preprocessing.per_image
@@ -105,6 +106,8 @@ class DeviceSteps(Steps):
             self._deviation = xp.asarray(np.array(x.preprocessing.deviation, dtype))
         if samples.augment is not None:
             self._places = xp.zeros((len(rows), 5), dtype=np.int32)
+            if samples.augment.tones is not None:
+                self._tones = xp.zeros((len(rows), 2), dtype=np.float32)
 
     def begin_epoch(self, order: HostArray, before: Figures = NOTHING) -> None:
         """Send the order, how images are laid and the optimiser's numbers, and set all counts to where they begin."""
@@ -118,6 +121,8 @@ class DeviceSteps(Steps):
             assert isinstance(augment, Placing)
             size = fit.network.input_shape[1:]
             self._places[...] = xp.asarray(augment.places((size[0], size[1]), fit.seed, fit.epoch, rows))
+            if self._tones is not None and augment.tones is not None:
+                self._tones[...] = xp.asarray(augment.tones(fit.seed, fit.epoch, rows))
         starts = range(0, len(order), self._batch_size)
         self._normalizers = [float(self._shares[order[start : start + self._batch_size]].sum()) for start in starts]
         self._plan()
@@ -182,7 +187,7 @@ class DeviceSteps(Steps):
     def _save_memory(self) -> None:
         """Take less memory from now on: images are sent, and convolutions that lower columns lower half as much."""
         self._saves_memory = True
-        self._images = self._mean = self._deviation = self._places = None
+        self._images = self._mean = self._deviation = self._places = self._tones = None
         self._captured.clear()
         self._workspace = Workspace(self.fit.network.xp, COLUMN_BUDGET // 2)
         self.fit.network.xp.get_default_memory_pool().free_all_blocks()  # what is free there, graphs can't get
@@ -205,6 +210,8 @@ class DeviceSteps(Steps):
             if self._images is None
             else gather(xp, self._images, indices, places, self._mean, self._deviation, network.dtype, self._workspace)
         )
+        if self._images is not None and self._tones is not None:
+            x[...] = toned(xp, x, xp.take(self._tones, indices, axis=0))
         scalars = xp.take(self._table, self._number, axis=0)[0]
         context = Context(self._workspace, training=True, seed=fit.seed, step=self._step)
         loss, probabilities, buffers = whole_pass(

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xpcnn.backend import has_graphs
+from xpcnn.data.augmentation import Laid, Way
 from xpcnn.losses import Loss
 from xpcnn.metrics import Metric, with_targets
 from xpcnn.network import Network, Program
@@ -39,6 +40,16 @@ def infer(
     return y
 
 
+def infer_ways(network: Network, x: Any, ways: Sequence[Way], batch_size: int, threads: int | None = None) -> HostArray:
+    """Return the mean of the outputs for all of x laid in each of some ways, (n, …), on the host."""
+    outputs = (infer(network, x if not any(way) else Laid(x, way), batch_size, threads) for way in ways)
+    total = next(outputs)
+    for output in outputs:
+        total += output
+    total /= len(ways)
+    return total
+
+
 @contextmanager
 def _running(network: Network, batch_size: int, threads: int | None) -> Iterator[Run]:
     """Lend what predicts a batch, with what an earlier run has left."""
@@ -60,12 +71,19 @@ def evaluate(
     weights: HostArray | None,
     batch_size: int,
     threads: int | None = None,
+    ways: Sequence[Way] = ((0, 0, 0),),
 ) -> dict[str, Any]:
-    """Return {"loss": …, "accuracy": …} over all samples; the loss is computed from logits where it can be."""
-    outputs = infer(network, x, batch_size, threads, loss)
+    """Return {"loss": …, "accuracy": …} over all samples; the loss is computed from logits where it can be.
+
+    ways: in which all images are laid, the outputs being averaged.
+    """
+    if len(ways) > 1:
+        outputs, from_logits = infer_ways(network, x, ways, batch_size, threads), False
+    else:
+        outputs, from_logits = infer(network, x, batch_size, threads, loss), network.program(loss).from_logits
     targets = loss.prepare(y, network.output_shape[0], weights, network.dtype)
     value, _, probabilities = loss.evaluate(
-        np, outputs, targets.rows, targets.weights, targets.normalizer, from_logits=network.program(loss).from_logits
+        np, outputs, targets.rows, targets.weights, targets.normalizer, from_logits=from_logits
     )
     results: dict[str, Any] = {"loss": float(value)}
     for metric, expected in with_targets(metrics, targets, y, network.output_shape[0]):
