@@ -74,9 +74,10 @@ def open_in_browser(path: Path) -> None:
         print(f"xpcnn train: no browser could be opened; the report: {path}", file=sys.stderr)
 
 
-def repeat(arguments: Mapping[str, Any]) -> str:
-    """Return the command that makes a run of these arguments again."""
-    return shlex.join(["xpcnn", "train", *resume.as_options(arguments)])
+def repeat(arguments: Mapping[str, Any]) -> list[str]:
+    """Return the words of the command that makes a run of these arguments again."""
+    *line, dashes, data = resume.as_options(arguments)
+    return ["xpcnn", "train", *([*line, dashes, data] if data.startswith("-") else [data, *line])]
 
 
 def _find_images(run: Run, best: Sequential) -> Shown | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,13 @@ if TYPE_CHECKING:
 NAME = "report.html"
 #: Epochs in the table at most, the last ones.
 MOST_EPOCHS = 200
+#: More skipped files are folded away.
+FEW_SKIPPED = 10
 #: What args.json says beside the arguments.
 _NO_ARGUMENTS = ("version", "computed_by", "classes", "environment")
+
+#: What the images of a part are for.
+_USES = {"train": "images to train", "validation": "to choose the best epoch", "test": "to measure it"}
 
 
 @dataclass
@@ -45,7 +50,7 @@ class Report(Callback):
     fit brings its own. Raises OSError where the file cannot be written.
     """
 
-    def __init__(self, run: Run, shown: Shown | None, command: str, epochs: Epochs | None = None) -> None:
+    def __init__(self, run: Run, shown: Shown | None, command: Sequence[str], epochs: Epochs | None = None) -> None:
         self.run, self.shown, self.command = run, shown, command
         self.epochs = epochs or Epochs()
         self.path = run.folder / NAME
@@ -83,12 +88,16 @@ class Report(Callback):
         found = self._predict(best)
         best.to(np)
         status = f"<b>Finished</b> after {page.counted(len(self.epochs), 'epoch')}."
-        network = page.folded("All layers", f"<pre>{_lines(summary_table(best.network))}</pre>")
+        layers = "\n".join(map(page.text, summary_table(best.network).splitlines()))
+        network = page.folded("All layers", f'<pre class="table" tabindex="0">{layers}</pre>')
         answers, inside = self._of_predictions(found, metrics, best), self._inside(best, found)
         body = [self._curves(best.epochs), *answers, *inside, *self._beside(network)]
         self._write("finished", status, body, metrics)
 
     def _write(self, state: str, status: str, body: list[str], metrics: Mapping[str, Any]) -> None:
+        run = self.run
+        parts = ", ".join(f"{run.part(part):,} {use}" for part, use in _USES.items() if run.part(part))
+        status += f"<br>{page.name(run.arguments.get('data'))}: {parts}."
         title = f"Report of {page.plain_name(self.run.folder.resolve().name)}"
         files.write_text(self.path, page.page(title, status, state, self._tiles(metrics) + "".join(body)))
 
@@ -105,10 +114,9 @@ class Report(Callback):
             told.append(("validation accuracy", percent(epochs.columns["val_accuracy"][-1])))
         total = sum(self.run.counts.values())
         by_class = [sum(self.run.counts[name, part] for part in PARTS) for name in self.run.classes]
-        told.append(("images", f"{total:,}"))
-        told.append(("classes", f"{len(self.run.classes):,}"))
+        told.append((f"images in {page.counted(len(self.run.classes), 'class', 'classes')}", f"{total:,}"))
         if total:
-            told.append(("by always naming the most frequent class", percent(max(by_class) / total)))
+            told.append(("by naming the largest class always", percent(max(by_class) / total)))
         return page.tiles(told)
 
     def _curves(self, best: int | None) -> str:
@@ -213,7 +221,8 @@ class Report(Callback):
             if key not in _NO_ARGUMENTS and value is not None
         ]
         note = "What was asked for, and the command that does it again: the same seed gives the same weights."
-        again = f"<pre>{page.text(self.command)}</pre>"
+        words = (f"<span>{page.text(shlex.quote(word))}</span>" for word in self.command)
+        again = f"<pre>{' '.join(words)}</pre>"
         return page.section("What was trained", page.facts(asked), again, network, note=note)
 
     def _skipped(self) -> str:
@@ -230,7 +239,8 @@ class Report(Callback):
         caption = f"{page.counted(run.skipped_count, 'file')} that could not be read"
         note = "These files took no part. A few do no harm; many from one class or one device should be looked into."
         table = page.table(caption, ("file", "reason"), rows, texts=2)
-        return page.section("Skipped files", table, more, missing, note=note)
+        shown = table if len(rows) <= FEW_SKIPPED else page.folded(f"The first {len(rows)} of {caption}", table)
+        return page.section("Skipped files", shown, more, missing, note=note)
 
     def _machine(self) -> str:
         arguments, epochs = self.run.arguments, self.epochs
@@ -265,7 +275,3 @@ def _seconds(value: float) -> str:
         return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
     minutes, seconds = divmod(round(value), 60)
     return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
-
-
-def _lines(value: str) -> str:
-    return "\n".join(map(page.text, value.splitlines()))

@@ -29,8 +29,7 @@ def curve(title: str, epochs: Sequence[int], lines: Mapping[str, Sequence[float]
     if best is not None and epochs[0] <= best <= epochs[-1]:
         x = plot.x(best)
         drawn.append(f'<line class="best" x1="{x}" x2="{x}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-        end = ' text-anchor="end"' if x > _WIDTH * 0.6 else ""
-        drawn.append(f'<text x="{x + (-4 if end else 4)}" y="{_HEIGHT - _BOTTOM - 6}"{end}>best, epoch {best}</text>')
+        drawn.append(_legend(len(lines), "best", f"best epoch {best}"))
     every = math.ceil(len(epochs) / MOST_POINTS)
     for place, (kind, line) in enumerate(lines.items()):
         points = [
@@ -41,9 +40,7 @@ def curve(title: str, epochs: Sequence[int], lines: Mapping[str, Sequence[float]
         drawn.append(f'<polyline class="{kind}" points="{" ".join(f"{x},{y}" for x, y in points)}"/>')
         if len(points) <= 30:
             drawn += [f'<circle class="{kind}" cx="{x}" cy="{y}" r="2.2"/>' for x, y in points]
-        x = _LEFT + 110 * place
-        drawn.append(f'<line class="{kind}" x1="{x}" x2="{x + 24}" y1="31" y2="31"/>')
-        drawn.append(f'<text x="{x + 30}" y="35">{kind}</text>')
+        drawn.append(_legend(place, kind, kind))
     return _svg(f"{title} by epoch", drawn)
 
 
@@ -69,6 +66,12 @@ def reliability(confidence: Any, right: Any, bins: int = 10) -> str:
             )
     drawn.append(f'<line class="best" x1="{plot.x(0)}" y1="{plot.y(0)}" x2="{plot.x(1)}" y2="{plot.y(1)}"/>')
     return _svg("share of right answers by probability", drawn)
+
+
+def _legend(place: int, kind: str, title: str) -> str:
+    """Return the line that stands for a kind of line, and what it is called."""
+    x = _LEFT + 118 * place
+    return f'<line class="{kind}" x1="{x}" x2="{x + 24}" y1="31" y2="31"/><text x="{x + 30}" y="35">{title}</text>'
 
 
 class _Plot:

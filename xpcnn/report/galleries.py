@@ -69,7 +69,7 @@ def mistakes_section(images: LabelledImages, found: Predictions, classes: Sequen
         cards.append(
             f"{pictures.img(images.x[row], alt)}"
             f'<span>{page.name(classes[true])}</span><span class="bad">taken for {page.name(classes[answer])}, '
-            f'{percent(float(found.confidence[place]))}</span><span class="soft">{source(images, row)}</span>'
+            f'{percent(float(found.confidence[place]))}</span><span class="soft file">{source(images, row)}</span>'
         )
     note = (
         "The wrong answers of which the model was surest; below each picture stand its true class, the answer with its "
@@ -127,7 +127,8 @@ def explanation_section(
         else "The network has no convolution, so the maps show how much each pixel changes the score of a class"
     )
     note = (
-        "Bright places speak most for the class named, dark ones do not count. Look whether the network looks at the "
+        "The first picture is the image itself. In the others the bright, coloured places speak most for the class "
+        "named, those left grey do not count. Look whether the network looks at the "
         f"object, or at the background, a scale bar or the picture's edge. {how}."
     )
     return page.section("Where the network looked", page.gallery(cards, "wide"), note=note)

@@ -8,6 +8,8 @@ from importlib.resources import files
 
 #: Longer names are cut in the middle; the whole stands in the title.
 MOST_CHARACTERS = 40
+#: Longer tables scroll in their own box.
+_MOST_ROWS = 25
 #: Of a name the title holds no more than this.
 _MOST_IN_TITLE = 1000
 
@@ -66,8 +68,9 @@ def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], 
     for first, *others in rows:
         cells = "".join(f"<td{_class(kind)}>{cell}</td>" for cell, kind in zip(others, kinds[1:], strict=True))
         lines.append(f'<tr><th scope="row" class="words">{first}</th>{cells}</tr>')
+    tall = " tall" if len(lines) > _MOST_ROWS else ""
     return (
-        f'<div class="scroll" tabindex="0"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f'<div class="scroll{tall}" tabindex="0"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 

@@ -51,14 +51,14 @@ class Predictions:
 
 
 def percent(share: float) -> str:
-    """Return a share in per cent, as precise as it is worth reading.
+    """Return a share in per cent, as precise as it is worth reading, that no line's end can cut.
 
     >>> percent(0.9871), percent(1.0), percent(0.00041)
-    ('98.7 %', '100 %', '0.04 %')
+    ('98.7&nbsp;%', '100&nbsp;%', '0.04&nbsp;%')
     """
     value = 100 * share
     digits = 0 if value in (0, 100) else 1 if value >= 0.1 else 2
-    return f"{value:.{digits}f} %"
+    return f"{value:.{digits}f}&nbsp;%"
 
 
 def interval(right: int, count: int) -> tuple[float, float]:
@@ -81,7 +81,7 @@ def confusion_section(found: Predictions, classes: Sequence[str]) -> str:
     low, high = interval(right, count)
     note = (
         "Each row holds the images of one class, each column what the model took them for. Right answers stand on the "
-        "diagonal; look for dark cells beside it: two classes that the model confuses."
+        "diagonal, in blue; look for strong red cells: there the model takes one class for another."
     )
     verdict = (
         f"<p>{right:,} of {page.counted(count, 'image')} of the {found.part} part are right, {percent(right / count)}. "
@@ -105,9 +105,10 @@ def _matrix(matrix: Array, classes: Sequence[str]) -> str:
         cells = "".join(_cell(int(n), n / total, row == column) for column, n in enumerate(matrix[row].tolist()))
         lines.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
     tall = " tall" if len(classes) > MOST_CLASSES_AT_A_GLANCE else ""
+    turned = ' class="turned"' if max(map(len, classes)) > 3 else ""
     return (
-        f'<div class="scroll matrix{tall}" tabindex="0"><table><caption>True class (rows) and answer (columns), in '
-        f"images</caption><thead><tr><td></td>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f'<div class="scroll matrix{tall}" tabindex="0"><table{turned}><caption>Rows: true class. Columns: '
+        f"answer.</caption><thead><tr><td></td>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
