@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -40,9 +41,10 @@ def run(options_: argparse.Namespace) -> int:
                 f"The run {options_.run!r} has not come to the end of an epoch, so there is nothing to report. "
                 f"Go on with it: xpcnn train --resume {shlex.quote(options_.run)}"
             )
-        best, _, classes = load_for_images(str(directory.path / "best.safetensors"), choose().xp)
+        models = [directory.path / name for name in ("best.safetensors", "last.safetensors")]
+        best, _, classes = load_for_images(str(next(filter(Path.exists, models), models[0])), choose().xp)
         found.classes = list(classes)
-        report = Report(found, _find_images(found, best), repeat(found.arguments), epochs)
+        report = Report(found, _find_images(found, best, metrics is not None), repeat(found.arguments), epochs)
         if metrics is None:
             report.break_off()
         else:
@@ -80,8 +82,11 @@ def repeat(arguments: Mapping[str, Any]) -> list[str]:
     return ["xpcnn", "train", *([*line, dashes, data] if data.startswith("-") else [data, *line])]
 
 
-def _find_images(run: Run, best: Sequential) -> Shown | None:
-    """Return the images of a run that are needed and still there, None where they are gone."""
+def _find_images(run: Run, best: Sequential, measured: bool) -> Shown | None:
+    """Return the images of a run that are needed and still there, None where they are gone.
+
+    measured: whether those that were kept aside are needed too.
+    """
     import numpy as np
 
     from xpcnn.data import LabelledImages, Split
@@ -97,11 +102,14 @@ def _find_images(run: Run, best: Sequential) -> Shown | None:
             loaded = datasets.load_data(data, decoding, strict=False, threads=None)
         except OSError:
             return None
-        rows = {part: [int(image) for image, _, one in listed if one == part and image.isdecimal()] for part in PARTS}
+        rows = {
+            part: [int(image) for image, _, one in listed if one == part and re.fullmatch(r"\d{1,9}", image)]
+            for part in PARTS
+        }
         if any(row >= len(loaded.y) for part in rows.values() for row in part):
             return None
         return Shown(loaded, Split(*(np.array(rows[part], dtype=np.int64) for part in PARTS)))
-    wanted = _needed(listed, len(run.classes))
+    wanted = _needed(listed, len(run.classes), measured)
     where = Path(str(run.arguments.get("working_directory", ".")))
     paths = [where / image for image, _, _ in wanted]
     x, kept = _read(paths, decoding)
@@ -118,8 +126,8 @@ def _find_images(run: Run, best: Sequential) -> Shown | None:
     return Shown(loaded, split, missing=len(wanted) - len(kept))
 
 
-def _needed(listed: list[tuple[str, int, str]], classes: int) -> list[tuple[str, int, str]]:
-    """Return the images that a report shows or measures: one part that was kept aside, and a sample to train on."""
+def _needed(listed: list[tuple[str, int, str]], classes: int, measured: bool) -> list[tuple[str, int, str]]:
+    """Return the images that a report shows or measures: a sample to train on, and one part that was kept aside."""
     import numpy as np
 
     from xpcnn.report.galleries import samples
@@ -128,7 +136,7 @@ def _needed(listed: list[tuple[str, int, str]], classes: int) -> list[tuple[str,
     shown = samples(np.array([label for _, label, _ in train], dtype=np.int64), classes)
     sample = [train[place] for places in shown.values() for place in places]
     aside = "test" if any(part == "test" for _, _, part in listed) else "validation"
-    return sample + [one for one in listed if one[2] == aside]
+    return sample + [one for one in listed if measured and one[2] == aside]
 
 
 def _read(paths: list[Path], decoding: Any) -> tuple[Any, list[int]]:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 NAME = "report.html"
 #: Epochs in the table at most, the last ones.
 MOST_EPOCHS = 200
+#: Columns of it at most, and arguments that are told.
+MOST_COLUMNS, MOST_TOLD = 20, 100
+#: What writing may take of a run's time: where epochs take but a moment, it is not after each of them.
+SHARE_OF_TIME = 0.03
 #: More skipped files are folded away.
 FEW_SKIPPED = 10
 #: What args.json says beside the arguments.
@@ -44,7 +48,7 @@ class Shown:
 
 
 class Report(Callback):
-    """Writes ``report.html`` into a run's directory: a short one after every epoch, all of it by :meth:`finish`.
+    """Writes ``report.html`` into a run's directory: a short one after epochs, all of it by :meth:`finish`.
 
     shown: the images, None where they are gone. command: what repeats the run. epochs: those of a run that is over; a
     fit brings its own. Raises OSError where the file cannot be written.
@@ -56,15 +60,21 @@ class Report(Callback):
         self.path = run.folder / NAME
         self._pictures = not run.arguments.get("no_plots")
         self._sample: str | None = None
+        self._next = 0.0
 
     def on_epoch_end(self, fit: Fit) -> None:
-        """Write what is known by now."""
+        """Write what is known by now, unless that would take more than its share of the time."""
         self._note(fit)
+        begun = time.monotonic()
+        if begun < self._next:
+            return
         status = (
             f"<b>Running</b>: epoch {fit.epoch} of {fit.epochs} is done. Load this page again to see more. "
             f"If the run has been broken off, this goes on with it: {self._resume()}"
         )
         self._write("running", status, [self._curves(None), *self._beside()], {})
+        ended = time.monotonic()
+        self._next = ended + (ended - begun) / SHARE_OF_TIME
 
     def on_fit_end(self, fit: Fit) -> None:
         """Note the epochs, also where a fit that is resumed has none left."""
@@ -122,7 +132,7 @@ class Report(Callback):
     def _curves(self, best: int | None) -> str:
         epochs, columns = self.epochs, self.epochs.columns
         if best is None and columns.get("val_accuracy"):
-            best = epochs.numbers[int(np.nanargmax([-1.0, *columns["val_accuracy"]])) - 1]
+            best = epochs.numbers[int(np.argmax(np.nan_to_num(columns["val_accuracy"], nan=-1.0)))]
         drawn = []
         for name in ("loss", "accuracy"):
             of_parts = {"training": name, "validation": f"val_{name}"}
@@ -134,11 +144,12 @@ class Report(Callback):
             "fall (loss) and rise (accuracy); where validation, which the network does not learn from, gets worse "
             "while training still gets better, it learns its images by heart."
         )
+        names = [*columns][:MOST_COLUMNS]
         rows = [
-            (str(epoch), *(f"{values[place]:.4g}" for values in columns.values()))
-            for place, epoch in enumerate(epochs.numbers)
-        ][-MOST_EPOCHS:]
-        table = page.table("Every epoch", ("epoch", *map(page.text, columns)), rows)
+            (str(epochs.numbers[place]), *(f"{columns[name][place]:.4g}" for name in names))
+            for place in range(len(epochs))[-MOST_EPOCHS:]
+        ]
+        table = page.table("Every epoch", ("epoch", *map(page.name, names)), rows)
         return page.section(
             "How it learned", f'<div class="pair">{"".join(drawn)}</div>', page.folded("The numbers", table), note=note
         )
@@ -188,7 +199,7 @@ class Report(Callback):
         parts = [galleries.filters_section(best.network)]
         if self.shown is not None and best.preprocessing is not None:
             images, split = self.shown.images, self.shown.split
-            row = int(found.rows[0]) if found is not None else int(split.train[0])
+            row = int((found.rows if found is not None else np.concatenate((split.train, split.validation)))[0])
             what = self.run.classes[int(images.y[row])]
             parts.append(galleries.maps_section(best.network, images.x[row], best.preprocessing, what))
         return parts
@@ -216,10 +227,10 @@ class Report(Callback):
     def _task(self, network: str) -> str:
         arguments = self.run.arguments
         asked = [
-            (page.text(key.replace("_", " ")), page.name(value, 80))
+            (page.name(key.replace("_", " ")), page.name(value, 80))
             for key, value in arguments.items()
             if key not in _NO_ARGUMENTS and value is not None
-        ]
+        ][:MOST_TOLD]
         note = "What was asked for, and the command that does it again: the same seed gives the same weights."
         words = (f"<span>{page.text(shlex.quote(word))}</span>" for word in self.command)
         again = f"<pre>{' '.join(words)}</pre>"
@@ -255,7 +266,7 @@ class Report(Callback):
         environment = environment if isinstance(environment, dict) else {}
         told.append(("computed by", page.name(arguments.get("computed_by"))))
         told.append(("trained with", f"xpcnn {page.name(arguments.get('version'))}"))
-        told += [(page.text(key), page.name(value, 80)) for key, value in environment.items()]
+        told += [(page.name(key), page.name(value, 80)) for key, value in [*environment.items()][:MOST_TOLD]]
         told.append(("this report", f"{time.strftime('%Y-%m-%d %H:%M')}, xpcnn {page.text(__version__)}"))
         return page.section("Speed and environment", page.facts(told))
 
