@@ -98,9 +98,10 @@ def read_history(folder: Path) -> Epochs:
     names, *lines = [*_lines(path, MOST_BYTES)] or [[]]
     try:
         columns = {name: [_moderate(float(line[place])) for line in lines] for place, name in enumerate(names)}
-        first = int(columns.pop("epoch")[0]) if lines else 1
-        if lines and "loss" not in columns:
+        numbers = columns.pop("epoch")
+        if "loss" not in columns:
             raise ValueError("it has no column of the loss")
+        first = int(numbers[0]) if numbers else 1
     except (ValueError, IndexError, KeyError, OverflowError) as error:
         raise ValueError(f"{str(path)!r} is no history of a run ({_first_line(error)}). Train anew.") from error
     return Epochs(columns, first)
