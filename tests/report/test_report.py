@@ -69,6 +69,13 @@ class TestAtTheEnd:
         assert len(pictures) > 60
         assert all(re.search('alt="[^"]+"', picture) for picture in pictures)
 
+    def test_of_a_mistake_it_shows_what_speaks_for_either_class(self, digits):
+        section = (digits / "report.html").read_text(encoding="utf-8").partition("Where the network looked")[2]
+        cards = re.findall('<div class="maps">(.*?)</div>(.*?)</li>', section.partition("</section>")[0])
+        assert len(cards) == 8
+        for pictures, text in cards:
+            assert pictures.count("<img") == (3 if "taken for" in text else 2)
+
     def test_names_are_text(self, hostile):
         page = (hostile / "report.html").read_text(encoding="utf-8")
         assert "<script" not in page

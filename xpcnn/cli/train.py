@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the rest, to choose the best epoch by (default: 0.1; 0: none, the last epoch is the best)",
     )  # fmt: skip
     options.add_flag(parts, "--strict", "stop at the first image that cannot be read")
-    options.add_flag(parser, "--no-plots", "write no pictures")
+    options.add_flag(parser, "--no-plots", "write no pictures into the report")
     options.add_flag(parser, "--open", "show the report in the browser at the end")
     safety = parser.add_argument_group("runs that are broken off")
     safety.add_argument(
