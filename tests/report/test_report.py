@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import xpcnn
 from tests.cli.conftest import fill, rows
 from tests.report.conftest import HOSTILE
 from xpcnn import report
@@ -171,6 +172,15 @@ class TestOtherRuns:
         assert main(["report", str(copy)]) == 0
         assert "How far its probabilities can be trusted" in headings(copy)
         assert "calibration error 0.0432" in words(copy)
+
+    def test_a_model_whose_answers_are_not_finite(self, copy, capfd):
+        model = xpcnn.load(copy / "best.safetensors")
+        model.set_weights({name: np.full_like(value, 3e38) for name, value in model.get_weights().items()})
+        model.save(copy / "best.safetensors")
+        capfd.readouterr()
+        assert main(["report", str(copy)]) == 0
+        assert capfd.readouterr().err == ""
+        assert "Numbers that are not finite" in words(copy)
 
     def test_figures_that_are_none_are_left_out(self, copy):
         metrics = {"test": {"accuracy": "<b>", "calibration_error": [1]}, "validation": 7}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpcnn import __version__, files
+from xpcnn import __version__, files, model_file
 from xpcnn.report import curves, galleries, page, results
 from xpcnn.report.results import Predictions, percent
 from xpcnn.report.run import PARTS, Epochs, Run, number
@@ -27,6 +28,8 @@ NAME = "report.html"
 MOST_EPOCHS = 200
 #: Columns of it at most, and arguments that are told.
 MOST_COLUMNS, MOST_TOLD = 20, 100
+#: Images that are predicted together, where one does not take too much memory.
+MOST_AT_ONCE = 256
 #: What writing may take of a run's time: where epochs take but a moment, it is not after each of them.
 SHARE_OF_TIME = 0.03
 #: More skipped files are folded away.
@@ -95,6 +98,11 @@ class Report(Callback):
 
         metrics: what metrics.json holds. best: the model, which is moved to the host.
         """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's on overflow, of which the page tells
+            self._finish(metrics, best)
+
+    def _finish(self, metrics: Mapping[str, Any], best: Sequential) -> None:
         found = self._predict(best)
         best.to(np)
         status = f"<b>Finished</b> after {page.counted(len(self.epochs), 'epoch')}."
@@ -164,10 +172,12 @@ class Report(Callback):
         part, rows = ("test", split.test) if len(split.test) else ("validation", split.validation)
         if not len(rows):
             return None
-        outputs = best.predict(Normalized(images.x, rows, best.preprocessing))
+        numbers, _ = model_file.demand(best.network)
+        at_once = max(1, min(MOST_AT_ONCE, model_file.MOST_NUMBERS // numbers))
+        outputs = best.predict(Normalized(images.x, rows, best.preprocessing), at_once)
         if outputs.shape[1] == 1:
             outputs = np.concatenate((1 - outputs, outputs), axis=1)
-        return Predictions(part, rows, images.y[rows], outputs) if np.isfinite(outputs).all() else None
+        return Predictions(part, rows, images.y[rows], outputs)
 
     def _of_predictions(self, found: Predictions | None, metrics: Mapping[str, Any], best: Sequential) -> list[str]:
         if self.shown is None:
@@ -175,6 +185,8 @@ class Report(Callback):
             return [page.section("What it answers", f"<p>{gone}</p>")]
         if found is None:
             return [page.section("What it answers", "<p>No image was kept aside to measure the model with.</p>")]
+        if not np.isfinite(found.probabilities).all():
+            return [page.section("What it answers", "<p>Numbers that are not finite: its weights are too large.</p>")]
         parts = []
         if found.part == "validation":
             parts.append(

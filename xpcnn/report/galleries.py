@@ -102,8 +102,9 @@ def explanation_section(
     chosen = [*found.wrong[:MOST_EXPLAINED].tolist(), *right[spread].tolist()]
     x = preprocessing.normalize(images.x[found.rows[chosen]])
     answers, labels = found.answers[chosen], found.labels[chosen]
-    for_answer = explanation.explain(network, x, answers)
-    for_label = explanation.explain(network, x, labels)
+    # one image at a time: all that its layers give is held
+    for_answer = [explanation.explain(network, x[[n]], answers[[n]])[0] for n in range(len(x))]
+    for_label = [explanation.explain(network, x[[n]], labels[[n]])[0] for n in range(len(x))]
     cards = []
     for place, (answer, label) in enumerate(zip(answers.tolist(), labels.tolist(), strict=True)):
         image = images.x[found.rows[chosen[place]]]
