@@ -147,7 +147,7 @@ def classes_section(found: Predictions, run: Run) -> str:
         "were taken for a class, the share that is of it. F1 is high only if both are. Look for short bars; a class "
         "with few images can have them by chance."
     )
-    headings = ("class", "precision", "recall", "F1", f"{found.part} images")
+    headings = ("class", "precision", "recall", "F1", "images")
     caption = f"Figures of each class, on the {found.part} part"
     return page.section(
         "How well each class is recognised", page.table(caption, headings, rows[:MOST_LINES]), note=note
