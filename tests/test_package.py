@@ -116,6 +116,7 @@ FLOORS = {
     "xpcnn.inputs": 7,
     "xpcnn.presets": 7,
     "xpcnn.summary": 7,
+    "xpcnn.report": 8,
     "xpcnn.cli": 8,
     "xpcnn.__main__": 9,
 }

@@ -60,7 +60,7 @@ def cells(here, photos):
 
 def same_run(one, other):
     assert names(one) == names(other) == FILES
-    for name in FILES - {"args.json", "history.csv", "checkpoint.safetensors"}:
+    for name in FILES - {"args.json", "history.csv", "checkpoint.safetensors", "report.html"}:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     for row, expected in zip(rows(one / "history.csv"), rows(other / "history.csv"), strict=True):
         assert {**row, "seconds": None} == {**expected, "seconds": None}
@@ -345,4 +345,4 @@ class TestWhatIsNoRun:
 def test_an_interrupted_run_has_models_all_the_same(photos, broken_off):
     run = broken_off(photos, *QUICK, after=3)
     assert xpcnn.load(run / "last.safetensors").epochs == xpcnn.load(run / "best.safetensors").epochs == 0
-    assert names(run) == FILES - {"metrics.json", "history.csv"}
+    assert names(run) == FILES - {"metrics.json", "history.csv", "report.html"}
