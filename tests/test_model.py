@@ -276,7 +276,7 @@ def test_counts_may_be_of_numpy():
         ({"sample_weight": [0] * 8}, "All samples weigh 0, so there is nothing to average"),
         ({"sample_weight": [1] * 7 + [np.nan]}, "finite"),
         ({"class_weight": {3: 1}}, "each of the 3 classes"),
-        ({"augment": "heavy"}, "no augmentation 'heavy'. Use one of: none, light, microscopy"),
+        ({"augment": "heavy"}, "no augmentation 'heavy'. Use one of: none, shift, light, microscopy"),
         ({"seed": -1}, "A seed is a whole number from 0"),
         ({"seed": 0.5, "validation_split": 0.5}, "A seed is a whole number from 0"),
         ({"data_format": "last"}, "data_format is one of"),

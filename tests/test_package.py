@@ -117,6 +117,7 @@ FLOORS = {
     "xpcnn.presets": 7,
     "xpcnn.recipe": 8,
     "xpcnn.summary": 7,
+    "xpcnn.report": 8,
     "xpcnn.cli": 8,
     "xpcnn.__main__": 9,
 }

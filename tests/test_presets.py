@@ -35,8 +35,10 @@ def test_blood_unpooled_is_the_network_as_it_was_coded():
     assert model.parameters["dense_1.weight"].shape == (96, 10 * 21 * 21)
 
 
-@pytest.mark.parametrize(("side", "blocks"), [(1, 2), (8, 2), (15, 2), (16, 3), (28, 3), (64, 3)])
-def test_small_has_two_or_three_blocks_by_the_size_of_the_image(side, blocks):
+@pytest.mark.parametrize(
+    ("side", "blocks"), [(1, 2), (8, 2), (15, 2), (16, 3), (28, 3), (47, 3), (48, 4), (64, 4), (127, 4), (128, 5)]
+)
+def test_small_has_two_to_five_blocks_by_the_size_of_the_image(side, blocks):
     assert kinds(build("small", (1, side, side), 4)).count("conv2d") == blocks
 
 
@@ -48,6 +50,36 @@ def test_small_takes_every_image_and_names_every_class(channels, height, width, 
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     assert probabilities.shape == (1, classes)
     assert model.network.layout.size < 500_000
+
+
+@pytest.mark.parametrize(("name", "most"), [("small", 150_000), ("tiny", 20_000)])
+@pytest.mark.parametrize(("shape", "classes"), [((3, 64, 64), 8), ((1, 28, 28), 10), ((3, 64, 64), 40)])
+def test_the_defaults_keep_to_their_number_of_weights(name, most, shape, classes):
+    assert sum(value.size for value in build(name, shape, classes).parameters.values()) <= most
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("zero-or-one", 5 * 10 + 3125 * 100 + 100 + 202), ("four-small-1", 54_170), ("four-small-2", 93_418),
+        ("four-small-3", 10_026), ("four-small-4", 74_778), ("full-batch", 13_610),
+        ("homework", 157_990),
+    ],
+)  # fmt: skip
+def test_the_seeds_networks_have_the_parameters_that_they_had(name, parameters):
+    model = build(name, (1, 28, 28), 2 if name == "zero-or-one" else 10)
+    assert sum(value.size for value in model.parameters.values()) == parameters
+
+
+def test_lenet_has_the_parameters_of_the_paper_but_for_its_sparse_connections():
+    model = build("lenet", (1, 28, 28), 10)
+    assert sum(value.size for value in model.parameters.values()) == 61_706
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_preset_gives_probabilities(name):
+    probabilities = build(name, (3, 40, 32), 4).predict(np.random.default_rng(0).normal(size=(2, 3, 40, 32)))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_every_call_makes_new_layers():
@@ -62,5 +94,5 @@ def test_an_image_that_is_too_small_for_blood_is_refused_by_the_layer_it_does_no
 
 
 def test_an_unknown_preset_is_refused_with_those_that_exist():
-    with pytest.raises(ValueError, match=r"no preset 'vgg'. Use one of: small, blood, blood-unpooled"):
+    with pytest.raises(ValueError, match=r"no preset 'vgg'. Use one of: small, tiny, lenet, blood, blood-unpooled"):
         presets.get("vgg")

@@ -23,7 +23,7 @@ CLASSES = ("centre", "left", "right")
 #: What the directory of a run holds.
 FILES = {
     "args.json", "best.safetensors", "checkpoint.safetensors", "history.csv", "last.safetensors", "metrics.json",
-    "parts.csv", "skipped.csv",
+    "parts.csv", "report.html", "skipped.csv",
 }  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def photos(tmp_path_factory):
 def trained(tmp_path_factory, photos):
     """The directory of a run that learned the photos."""
     out = tmp_path_factory.mktemp("trained") / "run"
-    options = ["--epochs", "12", "--batch-size", "8", "--lr", "0.02", "--image-size", "16"]
+    options = ["--epochs", "12", "--batch-size", "8", "--lr", "0.02", "--image-size", "16", "--label-smoothing", "0"]
     assert main(["train", str(photos), *options, "--validation-fraction", "0.25", "--out", str(out)]) == 0
     return out
 

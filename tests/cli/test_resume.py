@@ -60,7 +60,7 @@ def cells(here, photos):
 
 def same_run(one, other):
     assert names(one) == names(other) == FILES
-    for name in FILES - {"args.json", "history.csv", "checkpoint.safetensors"}:
+    for name in FILES - {"args.json", "history.csv", "checkpoint.safetensors", "report.html"}:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     for row, expected in zip(rows(one / "history.csv"), rows(other / "history.csv"), strict=True):
         assert {**row, "seconds": None} == {**expected, "seconds": None}
@@ -245,9 +245,9 @@ class TestWhereThingsAre:
 
 class TestWhatDiffers:
     def test_arguments(self, refused):
-        words = ["'run' was asked for something else: ", "--epochs was 3, is 4", "--lr was 0.001, is 0.1"]
+        words = ["'run' was asked for something else: ", "--epochs was 3, is 4", "--lr was 0.004, is 0.1"]
         refused("--epochs", "4", "--lr", "0.1", words=words)
-        refused("--color", "--augment", "light", words=["--color was None, is True", "--augment was none, is light"])
+        refused("--color", "--augment", "light", words=["--color was None, is True", "--augment was shift, is light"])
         refused("--from", "x", words=["--from was None, is x"])
 
     def test_the_same_arguments_and_those_that_change_nothing_may_be_given(self, run, refused):
@@ -345,4 +345,4 @@ class TestWhatIsNoRun:
 def test_an_interrupted_run_has_models_all_the_same(photos, broken_off):
     run = broken_off(photos, *QUICK, after=3)
     assert xpcnn.load(run / "last.safetensors").epochs == xpcnn.load(run / "best.safetensors").epochs == 0
-    assert names(run) == FILES - {"metrics.json", "history.csv"}
+    assert names(run) == FILES - {"metrics.json", "history.csv", "report.html"}

@@ -11,7 +11,7 @@ import pytest
 
 import xpcnn
 from tests.cli.conftest import from_here
-from xpcnn import data, optimizers, presets, schedules
+from xpcnn import data, presets, recipe
 
 EPOCHS = 3
 DIGITS = ["train", "digits", "--epochs", str(EPOCHS), "--backend", "numpy", "--shards", "3"]
@@ -75,9 +75,8 @@ def test_through_python_as_through_the_command(here, expected):
     preprocessing = data.Preprocessing.measure(images.x, data.Decoding(8, 8, 1), rows=split.train)
     shape = images.x.shape[1:]
     model = xpcnn.Sequential(presets.get("small")(shape, 10), shape, xp="numpy", seed=0)
-    steps = EPOCHS * -(-len(split.train) // 32)
-    model.compile(optimizers.Adam(schedules.Cosine(1e-3, steps)), "cross_entropy", ["accuracy"])
+    recipe.compile(model, EPOCHS * -(-len(split.train) // recipe.BATCH_SIZE))
     x, y = data.Normalized(images.x, split.train, preprocessing), images.y[split.train]
-    history = model.fit(x, y, epochs=EPOCHS, batch_size=32, seed=0, shards=3, verbose=0)
+    history = model.fit(x, y, epochs=EPOCHS, batch_size=recipe.BATCH_SIZE, seed=0, shards=3, augment="shift", verbose=0)
     assert {name: value.tobytes() for name, value in model.get_weights().items()} == expected
     assert np.isfinite(history.steps).all()

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.conftest import from_here
 from xpcnn import cli
 
-COMMANDS = ["train", "evaluate", "predict", "info"]
+COMMANDS = ["train", "evaluate", "predict", "report", "info"]
 
 
 class TestHelp:

@@ -94,7 +94,9 @@ class TestFolder:
         assert list(history[0]) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds"]
         assert [row["epoch"] for row in history] == [str(epoch) for epoch in range(1, 13)]
         rates = [float(row["lr"]) for row in history]
-        assert rates == sorted(rates, reverse=True)
+        peak = rates.index(max(rates))
+        assert rates == [*sorted(rates[:peak]), *sorted(rates[peak:], reverse=True)]
+        assert 0 < peak < 6
 
     def test_every_image_is_in_one_part(self, trained, photos):
         images = {str(path) for path in photos.glob("*/*") if path.suffix in (".png", ".jpg", ".bmp")}

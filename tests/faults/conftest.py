@@ -60,6 +60,8 @@ def assert_whole(run):
             files.load_tensors(path)
         elif path.suffix == ".json":
             json.loads(content)
+        elif path.suffix == ".html":
+            assert content.endswith(b"</html>\n")
         else:
             assert content.endswith(b"\n")
             table = list(csv.reader(content.decode().splitlines()))
@@ -77,7 +79,7 @@ def outcome(run):
             found[path.name] = {
                 name: array.tobytes() for name, array in tensors.items() if name not in ("record", "history")
             }
-        elif path.name != "args.json":
+        elif path.name not in ("args.json", "report.html"):
             found[path.name] = path.read_bytes()
     return found
 

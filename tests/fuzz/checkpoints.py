@@ -1,6 +1,7 @@
 """Cases: checkpoints that are cut off, damaged, or say what is not so."""
 
 import itertools
+import json
 import tempfile
 import warnings
 from functools import partial
@@ -67,6 +68,16 @@ def cases(seed, count):
     for path, which in child.some(values, count):
         name, hostile = f"{HOSTILE[which]!r:.40} at {path}", put(description, path, HOSTILE[which])
         yield "checkpoint, one value hostile", name, lambda value=hostile: attempt(described(tensors, value))
+    for name in ("history", "callbacks", "record"):
+        parsed = json.loads(tensors[name].tobytes())
+        for path, hostile in child.some(itertools.product(places(parsed), HOSTILE), count // 2):
+            text = np.frombuffer(json.dumps(put(parsed, path, hostile)).encode(), np.uint8)
+            changed = {**tensors, name: text}
+            yield (
+                f"checkpoint, {name} hostile",
+                f"{hostile!r:.40} at {path}",
+                lambda changed=changed: attempt(described(changed, description)),
+            )
     for name, lie in child.some(headers(content), count):
         yield "checkpoint, header that lies", name, partial(attempt, lie)
     for name, value in itertools.product(tensors, (np.nan, np.inf, 3e38)):

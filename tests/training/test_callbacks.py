@@ -6,8 +6,11 @@ import pytest
 import xpcnn
 from tests.models import CLASSES, SHAPE, bits, mixed, plain, samples, straight
 from xpcnn import layers, optimizers, schedules
+from xpcnn.backend import to_host
 from xpcnn.training.callbacks import (
+    AveragedWeights,
     Callback,
+    Checkpoint,
     CSVLog,
     EarlyStopping,
     EvaluateEvery,
@@ -255,6 +258,54 @@ def test_a_measurement_is_of_the_weights_after_the_step():
 def test_impossible_distances_are_refused(steps):
     with pytest.raises(ValueError, match="steps must be a whole number, at least 1"):
         EvaluateEvery(*samples(3), steps)
+
+
+# Averaged weights
+
+
+def test_an_average_is_measured_saved_and_kept_and_the_weights_go_on_by_themselves(xp, tmp_path):
+    seen, alone = [], mixed(xp)
+
+    class Look(Callback):
+        def on_step_end(self, fit):
+            seen.append(np.array(to_host(fit.network.parameters)))
+
+    fit(alone, Look())
+    share = [1 - min(0.9, n / (n + 9)) for n in range(1, len(seen) + 1)]
+    start = np.array(to_host(mixed(xp).network.parameters))
+    averages = [start]
+    for now, part in zip(seen, share, strict=True):
+        averages.append(averages[-1] + part * (now - averages[-1]))
+    weights = list(seen)
+    seen.clear()
+    model = mixed(xp)
+    history = fit(model, Look(), AveragedWeights(0.9), SaveLast(tmp_path / "last"))
+    for now, before in zip(seen, weights, strict=True):
+        np.testing.assert_allclose(now, before, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(to_host(model.network.parameters), averages[-1], rtol=1e-4, atol=1e-6)
+    assert bits(xpcnn.load(tmp_path / "last", xp=np)) == bits(model)
+    assert bits(model) != bits(alone)
+    assert np.isfinite(history.history["loss"]).all()
+
+
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_an_average_goes_on_with_a_fit_that_was_interrupted(tmp_path, step):
+    class Interrupt(Callback):
+        def on_step_end(self, fit):
+            if fit.step == step:
+                fit.interrupt("asked to")
+
+    whole, model, resumed = mixed(), mixed(), mixed()
+    fit(whole, AveragedWeights())
+    fit(model, AveragedWeights(), Interrupt(), Checkpoint(tmp_path / "a"))
+    fit(resumed, AveragedWeights(), resume=tmp_path / "a")
+    assert bits(resumed) == bits(whole)
+
+
+@pytest.mark.parametrize("decay", [0, 1, -1, float("nan")])
+def test_a_decay_lies_between_0_and_1(decay):
+    with pytest.raises(ValueError, match="decay must be a number in"):
+        AveragedWeights(decay)
 
 
 # NaN

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: What may be given anew, since the weights do not depend on it; the images are compared themselves.
 FREE = frozenset(["data", "backend", "threads", "verbose", "no_plots", "checkpoint_every", "strict", "cache"])
 #: What args.json says beside the arguments.
-ABOUT = frozenset(["version", "computed_by", "classes", "working_directory"])
+ABOUT = frozenset(["version", "computed_by", "classes", "working_directory", "environment"])
 #: Arguments whose option is not called as they are.
 OPTIONS = {"start": "--from"}
 
@@ -52,16 +52,7 @@ def _checked(path: Path, recorded: Any, add_arguments: Callable[[argparse.Argume
     add_arguments(parser)
     try:
         where = Path(recorded["working_directory"])
-        arguments = {key: value for key, value in recorded.items() if key not in ABOUT and value is not None}
-        line = [str(arguments.pop("data", "digits"))]
-        for key, value in arguments.items():
-            if value is False:
-                continue
-            option = "--" + key.replace("_", "-") if key not in OPTIONS else OPTIONS[key]
-            line += [option] if value is True else [f"{option}={value}"]
-        if recorded.get("color") is False:
-            line.append("--gray")
-        options, unknown = parser.parse_known_args([*line[1:], "--", line[0]])
+        options, unknown = parser.parse_known_args(as_options(recorded))
         if unknown:
             raise ValueError(f"unknown: {', '.join(unknown)}")
     except (ValueError, TypeError, KeyError, AttributeError, argparse.ArgumentError) as error:
@@ -74,6 +65,21 @@ def _checked(path: Path, recorded: Any, add_arguments: Callable[[argparse.Argume
         if not named and where != Path.cwd() and (where / given[key]).exists():
             given[key] = str(where / given[key])
     return given
+
+
+def as_options(recorded: Mapping[str, Any]) -> list[str]:
+    """Return recorded arguments as they are given on the command line."""
+    arguments = {key: value for key, value in recorded.items() if key not in ABOUT and value is not None}
+    data = str(arguments.pop("data", "digits"))
+    line = []
+    for key, value in arguments.items():
+        if value is False:
+            continue
+        option = "--" + key.replace("_", "-") if key not in OPTIONS else OPTIONS[key]
+        line += [option] if value is True else [f"{option}={value}"]
+    if recorded.get("color") is False:
+        line.append("--gray")
+    return [*line, "--", data]
 
 
 def refuse_other_arguments(run: Path, recorded: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,6 +12,8 @@ from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import numpy as np
 
 from xpcnn import __version__, files
 from xpcnn.data import LabelledImages, Split, write_skipped_csv
@@ -59,6 +62,11 @@ class RunDirectory(ABC):
     def metrics(self) -> Path:
         """The file that is written last."""
         return self.path / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The page for people."""
+        return self.path / "report.html"
 
     def write_arguments(self, arguments: Mapping[str, Any]) -> None:
         """Write args.json: the arguments, and what decides how the run goes beside them."""
@@ -178,6 +186,11 @@ def about(model: Sequential) -> dict[str, Any]:
         "computed_by": model.backend,
         "classes": list(model.class_names or ()),
         "working_directory": os.getcwd(),
+        "environment": {
+            "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+            "numpy": np.__version__,
+            "processors": os.cpu_count(),
+        },
     }
 
 

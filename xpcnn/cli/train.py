@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpcnn.cli import datasets, options, resume
+from xpcnn.cli import datasets, options, report, resume
 
 if TYPE_CHECKING:
     from xpcnn.backend import ArrayModule
@@ -38,7 +38,7 @@ DEFAULTS = {
     "validation_fraction": 0.1,
 }
 #: Arguments of the command, and of where a run is written, not of the run.
-NOT_OF_THE_RUN = ("command", "debug", "out", "resume")
+NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +99,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the rest, to choose the best epoch by (default: 0.1; 0: none, the last epoch is the best)",
     )  # fmt: skip
     options.add_flag(parts, "--strict", "stop at the first image that cannot be read")
-    options.add_flag(parser, "--no-plots", "write no pictures")
+    options.add_flag(parser, "--no-plots", "write no pictures into the report")
+    options.add_flag(parser, "--open", "show the report in the browser at the end")
     safety = parser.add_argument_group("runs that are broken off")
     safety.add_argument(
         "--checkpoint-every", type=options.interval, metavar="N|Nm",
@@ -155,6 +156,8 @@ def _run(
         arguments, saved = recall(directory)
         if directory.metrics.exists() and (saved is None or saved.finished):
             print(f"the run is finished; its figures: {directory.metrics}")
+            if options_.open:
+                report.open_in_browser(directory.report)
             return 0
         options_ = argparse.Namespace(**{**vars(options_), **arguments})
         if options_.start and (options_.image_size or options_.color is not None):
@@ -257,6 +260,8 @@ def _train(
         called.append(callbacks.SaveBest(directory.path / "best.safetensors", "val_accuracy"))
         if options_.patience:
             called.append(callbacks.EarlyStopping(options_.patience, "val_accuracy", restore_best=False))
+    page = report.during_training(directory, record["arguments"], images, split)
+    called.append(page)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's on overflow: StopOnNaN says where and what to do
         warnings.showwarning = _say
@@ -276,6 +281,7 @@ def _train(
         )
     directory.finish_models(model, chosen=validated)
     if signals.received is not None:
+        page.break_off()
         print(f"stopped by {signals.name}; to go on: xpcnn train --resume {shlex.quote(str(directory.path))}")
         return signals.exit_code
     results: dict[str, Any] = {
@@ -287,6 +293,7 @@ def _train(
     for name, rows in (("validation", split.validation), ("test", split.test)):
         if len(rows):
             results[name] = best.evaluate(part(rows), images.y[rows], threads=options_.threads, augment=ways)
+    page.finish(results, best)
     directory.write_metrics(results)
     if "test" in results:
         test = results["test"]
@@ -294,6 +301,8 @@ def _train(
     else:
         print("no image is in the test part, so the model was not measured")
     print(f"model: {directory.path / 'best.safetensors'}")
+    if options_.open:
+        report.open_in_browser(page.path)
     return 0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcnn import draws
-from xpcnn.ops.tones import toned
+from xpcnn.data.tones import toned
 
 NAMES = ("none", "shift", "light", "microscopy")
 
@@ -31,7 +31,7 @@ class Placing:
     and columns are exchanged, whether each is then reversed, and by how many rows and columns the image is shifted,
     its edge repeated. Cell (r, c) of the result is the cell to which r and c are led by these, in this order.
     tones: gives, for seed, epoch and indices, a float32 array (n, 2) that changes contrast and brightness as
-    :func:`xpcnn.ops.tones.toned` does, or None to leave both.
+    :func:`xpcnn.data.tones.toned` does, or None to leave both.
     """
 
     places: Callable[[tuple[int, int], int, int, Indices], NDArray[np.int32]]

@@ -173,6 +173,7 @@ class Checkpoint:
         with _damage_told(self.path):
             self._refuse_another(fit.settings, digests)
             self._matched(fit.callbacks)
+            self._changed_rate()
             step = self.step
             description, tensors, layout = self.description, self.tensors, fit.network.layout
             values = self._under("model.")
@@ -209,8 +210,7 @@ class Checkpoint:
     def restore_callbacks(self, fit: Fit) -> None:
         """Give callbacks back what they knew, and the optimiser the rate that they left, once the fit has begun."""
         with _damage_told(self.path):
-            rate = self.description["learning_rate"]
-            rate = None if rate is None else number("learning_rate", rate, "[0, inf)")
+            rate = self._changed_rate()
             for index, (callback, state) in enumerate(self._matched(fit.callbacks)):
                 try:
                     callback.load_state({**state, **self._under(f"callbacks.{index}.")})
@@ -218,6 +218,10 @@ class Checkpoint:
                     raise ValueError(f"the state of callbacks.{type(callback).__name__}: {error!r}") from error
         if rate is not None:
             fit.optimizer.learning_rate = rate
+
+    def _changed_rate(self) -> float | None:
+        rate = self.description["learning_rate"]
+        return None if rate is None else number("learning_rate", rate, "[0, inf)")
 
     def _matched(self, callbacks: Sequence[Callback]) -> list[tuple[Callback, dict[str, Any]]]:
         """Return the callbacks that have a state, each with the one that was kept; ValueError where they are others."""

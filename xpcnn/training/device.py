@@ -10,11 +10,11 @@ import numpy as np
 from xpcnn.backend import Array, is_out_of_memory, to_host
 from xpcnn.data.augmentation import Placing
 from xpcnn.data.preprocessing import Normalized
+from xpcnn.data.tones import toned
 from xpcnn.graphs import Captured
 from xpcnn.layers import Context
 from xpcnn.metrics import with_targets
 from xpcnn.ops.batches import count_step, gather, next_rows
-from xpcnn.ops.tones import toned
 from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace
 from xpcnn.training.latest import Latest
 from xpcnn.training.out_of_memory import out_of_memory

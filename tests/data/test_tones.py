@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests import strict
-from xpcnn.ops.tones import toned
+from xpcnn.data.tones import toned
 
 TONES = np.array([[0, 0], [0.1, 0], [0, 0.1], [-0.1, -0.05]], np.float32)
 

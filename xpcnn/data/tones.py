@@ -1,4 +1,4 @@
-"""Contrast and brightness of images."""
+"""Contrast and brightness of images, wherever they lie: a device changes them there."""
 
 from __future__ import annotations
 

@@ -1,0 +1,93 @@
+"""Grad-CAM, and the input's gradient: what is bright is what the score depends on."""
+
+import numpy as np
+import pytest
+
+import xpcnn
+from xpcnn import layers
+from xpcnn.report import explanation
+
+
+def random(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def test_a_place_is_bright_where_it_speaks_for_the_class():
+    model = xpcnn.Sequential(
+        [layers.Conv2D(2, 1, activation="relu"), layers.GlobalAveragePool2D(), layers.Dense(2, activation="softmax")],
+        (2, 3, 3), np,
+    )  # fmt: skip
+    names = {"conv2d_1.weight": np.eye(2).reshape(2, 2, 1, 1), "dense_1.weight": np.array([[1.0, -1.0], [-1.0, 1.0]])}
+    model.set_weights({name: names.get(name, np.zeros_like(value)) for name, value in model.get_weights().items()})
+    x = np.zeros((2, 2, 3, 3), dtype=np.float32)
+    x[:, 0, 0, 0], x[:, 0, 1, 1], x[:, 1, 2, 2] = 4, 2, 3  # the first channel speaks for class 0, the other for 1
+    first, second = explanation.explain(model.network, x, np.array([0, 1]))
+    assert np.allclose(first, [[1, 0, 0], [0, 0.5, 0], [0, 0, 0]])
+    assert np.allclose(second, [[0, 0, 0], [0, 0, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_without_a_convolution_it_is_the_gradient_of_the_input(label):
+    stack = [layers.BatchNorm(), layers.LeakyReLU(), layers.Residual([layers.BatchNorm(), layers.Tanh()])]
+    end = [layers.MaxPool2D(2), layers.Flatten(), layers.Dropout(0.5), layers.Dense(3, name="scores")]
+    model = xpcnn.Sequential([*stack, *end, layers.Softmax()], (1, 4, 4), np)
+    x = random(1, 1, 4, 4)
+
+    def score(image):
+        return model.activations(image)["scores"][0, label].astype(np.float64)
+
+    slopes = np.zeros((4, 4))
+    for place in np.ndindex(4, 4):
+        step = np.zeros_like(x)
+        step[(0, 0, *place)] = 1e-2
+        slopes[place] = (score(x + step) - score(x - step)) / 2e-2
+    (found,) = explanation.explain(model.network, x, np.array([label]))
+    assert np.allclose(found, np.abs(slopes) / np.abs(slopes).max(), atol=0.02)
+
+
+def test_the_two_classes_of_one_output_are_opposite():
+    model = xpcnn.Sequential(
+        [layers.Conv2D(1, 1), layers.GlobalAveragePool2D(), layers.Dense(1, activation="sigmoid")], (1, 2, 2), np
+    )
+    model.set_weights({name: np.ones_like(value) for name, value in model.get_weights().items()})
+    x = np.array([[[[3.0, 0.0], [0.0, 0.0]]]], dtype=np.float32).repeat(2, axis=0)
+    against, speaks = explanation.explain(model.network, x, np.array([0, 1]))
+    assert speaks[0, 0] == 1
+    assert against.max() == 0
+
+
+@pytest.mark.parametrize(
+    ("stack", "ends"),
+    [
+        ([layers.Conv2D(4, 3, padding="same"), layers.BatchNorm(), layers.ReLU(), layers.MaxPool2D(2)], [2]),
+        ([layers.Conv2D(4, 3, activation="relu"), layers.Conv2D(4, 3)], [1, 2]),
+        ([layers.Conv2D(4, 1), layers.Residual([layers.Conv2D(4, 3, padding="same")]), layers.ReLU()], [0, 4]),
+        ([], []),
+    ],
+    ids=["normalised", "two", "residual", "none"],
+)  # fmt: skip
+def test_a_block_is_a_convolution_with_what_follows_it(stack, ends):
+    model = xpcnn.Sequential([*stack, layers.Flatten(), layers.Dense(2, activation="softmax")], (1, 8, 8), np)
+    assert explanation.blocks(model.network) == ends
+    maps = explanation.explain(model.network, random(3, 1, 8, 8), np.array([0, 1, 0]))
+    assert maps.shape[0] == 3
+    assert np.isfinite(maps).all()
+    assert maps.min() >= 0
+    assert maps.max() <= 1
+
+
+def test_feature_maps_are_what_the_model_computes():
+    model = xpcnn.Sequential(
+        [layers.Conv2D(4, 3), layers.ReLU(name="ends"), layers.Flatten(), layers.Dense(2)], (1, 8, 8), np
+    )
+    x = random(1, 1, 8, 8)
+    ((name, maps),) = explanation.feature_maps(model.network, x)
+    assert name == "conv2d_1"
+    assert np.allclose(maps, model.activations(x)["ends"][0], atol=1e-5)
+
+
+def test_the_model_stays_as_it_is():
+    model = xpcnn.Sequential(xpcnn.presets.small((1, 8, 8), 3), (1, 8, 8), np)
+    before = model.get_weights()
+    explanation.explain(model.network, random(4, 1, 8, 8), np.array([0, 1, 2, 0]))
+    assert all(np.array_equal(before[name], value) for name, value in model.get_weights().items())

@@ -1,0 +1,217 @@
+"""What stands in the report: while a run goes on, where it was broken off, and at its end."""
+
+import html
+import json
+import os
+import re
+import shutil
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import xpcnn
+from tests.cli.conftest import fill, rows
+from tests.report.conftest import HOSTILE
+from xpcnn import report
+from xpcnn.cli import main
+from xpcnn.training.callbacks import StopOnNaN
+
+SECTIONS = [
+    "How it learned", "Which classes are confused", "How well each class is recognised", "The worst mistakes",
+    "Where the network looked", "The first filters", "One image on its way through the network",
+    "A sample of the data", "The images", "What was trained", "Skipped files", "Speed and environment",
+]  # fmt: skip
+
+
+def headings(run):
+    return re.findall(r"<h2>(.*?)</h2>", (run / "report.html").read_text(encoding="utf-8"))
+
+
+def words(run):
+    """The text of a report, without its markup."""
+    body = (run / "report.html").read_text(encoding="utf-8").partition("<body>")[2]
+    return html.unescape(re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", body))).replace("\xa0", " ")
+
+
+class TestAtTheEnd:
+    def test_it_has_every_section(self, digits):
+        assert headings(digits) == SECTIONS
+
+    def test_it_says_what_was_trained_on_what(self, digits):
+        text = words(digits)
+        assert "Report of run Finished after 3 epochs. digits : 1,295 images to train, 143 to choose" in text
+        assert "batch size 64" in text
+        assert "python" in text
+
+    def test_its_accuracy_is_that_of_the_run(self, digits):
+        accuracy = json.loads((digits / "metrics.json").read_text())["test"]["accuracy"]
+        text = words(digits)
+        assert f"{100 * accuracy:.1f} % test accuracy" in text
+        assert f"{round(accuracy * 359)} of 359 images of the test part are right" in text
+
+    def test_it_names_the_command_that_makes_the_run_again(self, digits, tmp_path, monkeypatch):
+        command = re.search(r"xpcnn train digits( --\S+)+", words(digits))[0]
+        monkeypatch.chdir(tmp_path)
+        assert main([*command.split()[1:], "--out", "again"]) == 0
+        again = (tmp_path / "again" / "best.safetensors").read_bytes()
+        assert again == (digits / "best.safetensors").read_bytes()
+
+    def test_one_file_says_it_all(self, digits):
+        page = (digits / "report.html").read_text(encoding="utf-8")
+        assert page.endswith("</html>\n")
+        assert set(re.findall(r'(?:src|href)="([^:"]*:)', page)) == {"data:"}
+        assert not re.search(r"url\(|@import|<script|<link|\son\w+=", page)
+
+    def test_every_picture_says_what_it_shows(self, digits):
+        page = (digits / "report.html").read_text(encoding="utf-8")
+        pictures = re.findall("<img[^>]*>", page)
+        assert len(pictures) > 60
+        assert all(re.search('alt="[^"]+"', picture) for picture in pictures)
+
+    def test_of_a_mistake_it_shows_what_speaks_for_either_class(self, digits):
+        section = (digits / "report.html").read_text(encoding="utf-8").partition("Where the network looked")[2]
+        cards = re.findall('<div class="maps">(.*?)</div>(.*?)</li>', section.partition("</section>")[0])
+        assert len(cards) == 8
+        for pictures, text in cards:
+            assert pictures.count("<img") == (3 if "taken for" in text else 2)
+
+    def test_names_are_text(self, hostile):
+        page = (hostile / "report.html").read_text(encoding="utf-8")
+        assert "<script" not in page
+        assert "<img src=x" not in page
+        assert "<i>half" not in page
+        text = words(hostile)
+        assert HOSTILE[0] in text
+        assert r"🦠 e\u202ex\n" in text
+        assert HOSTILE[4] not in text
+        assert f'title="{HOSTILE[4]}"' in page
+
+    def test_files_that_were_skipped_are_listed_with_the_reason(self, hostile):
+        text = words(hostile)
+        assert "1 file that could not be read" in text
+        assert "truncated" in text
+
+
+class TestWhileItRuns:
+    @pytest.fixture
+    def seen(self, tmp_path, monkeypatch):
+        """What stood in the report after each epoch of a run of two."""
+        texts = []
+        write = report.Report.on_epoch_end
+
+        def note(callback, fit):
+            write(callback, fit)
+            texts.append(words(tmp_path / "run"))
+            assert headings(tmp_path / "run") == [SECTIONS[0], *SECTIONS[7:]]
+
+        monkeypatch.setattr(report.Report, "on_epoch_end", note)
+        monkeypatch.setattr(report, "SHARE_OF_TIME", 1e9)
+        assert main(["train", "--epochs", "2", "--out", str(tmp_path / "run")]) == 0
+        return texts
+
+    def test_it_says_which_epoch_is_done_and_how_a_run_goes_on(self, seen, tmp_path):
+        assert [re.search(r"epoch \d of \d is done", text)[0] for text in seen] == [
+            "epoch 1 of 2 is done", "epoch 2 of 2 is done"
+        ]  # fmt: skip
+        assert f"xpcnn train --resume {tmp_path / 'run'}" in seen[0]
+
+    def test_writing_takes_little_of_the_time(self, tmp_path, monkeypatch):
+        written = []
+        monkeypatch.setattr(report.Report, "_write", lambda self, state, *_: written.append(state))
+        ticks = iter(np.arange(0, 1e6, 10.0).tolist())  # writing takes 10 s, and so long there is nothing for 333 s
+        clock = SimpleNamespace(monotonic=lambda: next(ticks), strftime=report.time.strftime)
+        monkeypatch.setattr(report, "time", clock)
+        assert main(["train", "--epochs", "30", "--out", str(tmp_path / "run")]) == 0
+        assert written == ["running", "finished"]
+
+
+class TestBrokenOff:
+    def test_it_says_how_the_run_goes_on_and_leaves_the_test_part_alone(self, copy):
+        (copy / "metrics.json").unlink()
+        assert main(["report", str(copy)]) == 0
+        assert f"Broken off after epoch 3. This goes on with it: xpcnn train --resume {copy}" in words(copy)
+        assert headings(copy) == [SECTIONS[0], *SECTIONS[7:]]
+
+    def test_an_interrupted_run_says_so_at_once(self, tmp_path, monkeypatch):
+        def interrupt(callback, fit):
+            if fit.epoch == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        monkeypatch.setattr(StopOnNaN, "on_epoch_begin", interrupt)
+        assert main(["train", "--epochs", "3", "--out", str(tmp_path / "run")]) == 130
+        assert "Broken off after epoch 1" in words(tmp_path / "run")
+        monkeypatch.undo()
+        assert main(["train", "--resume", str(tmp_path / "run")]) == 0
+        assert "Finished after 3 epochs" in words(tmp_path / "run")
+
+
+class TestOtherRuns:
+    def test_without_pictures(self, tmp_path):
+        assert main(["train", "--epochs", "1", "--no-plots", "--out", str(tmp_path / "run")]) == 0
+        assert "<img" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+        assert headings(tmp_path / "run")[1:3] == SECTIONS[1:3]
+
+    def test_without_a_test_part_it_is_the_validation_part_that_is_shown(self, tmp_path):
+        options = ["--epochs", "1", "--test-fraction", "0", "--out", str(tmp_path / "run")]
+        assert main(["train", *options]) == 0
+        assert "No image is in the test part" in words(tmp_path / "run")
+        assert headings(tmp_path / "run") == SECTIONS
+
+    def test_without_any_part_kept_aside(self, tmp_path):
+        options = ["--test-fraction", "0", "--validation-fraction", "0", "--out", str(tmp_path / "run")]
+        assert main(["train", "--epochs", "1", *options]) == 0
+        assert "No image was kept aside" in words(tmp_path / "run")
+        assert "One image on its way" in words(tmp_path / "run")
+
+    def test_calibration_is_shown_where_the_run_measured_it(self, copy):
+        metrics = json.loads((copy / "metrics.json").read_text())
+        metrics["test"]["calibration_error"] = 0.0432
+        (copy / "metrics.json").write_text(json.dumps(metrics))
+        assert main(["report", str(copy)]) == 0
+        assert "How far its probabilities can be trusted" in headings(copy)
+        assert "calibration error 0.0432" in words(copy)
+
+    def test_a_model_whose_answers_are_not_finite(self, copy, capfd):
+        model = xpcnn.load(copy / "best.safetensors")
+        model.set_weights({name: np.full_like(value, 3e38) for name, value in model.get_weights().items()})
+        model.save(copy / "best.safetensors")
+        capfd.readouterr()
+        assert main(["report", str(copy)]) == 0
+        assert capfd.readouterr().err == ""
+        assert "Numbers that are not finite" in words(copy)
+
+    def test_figures_that_are_none_are_left_out(self, copy):
+        metrics = {"test": {"accuracy": "<b>", "calibration_error": [1]}, "validation": 7}
+        (copy / "metrics.json").write_text(json.dumps(metrics))
+        assert main(["report", str(copy)]) == 0
+        assert headings(copy) == SECTIONS
+        assert "test accuracy" not in words(copy)
+
+
+class TestImages:
+    @pytest.fixture
+    def run(self, tmp_path):
+        fill(tmp_path / "photos", each=6)
+        options = ["--epochs", "1", "--image-size", "16", "--out", str(tmp_path / "run")]
+        assert main(["train", str(tmp_path / "photos"), *options]) == 0
+        return tmp_path / "run"
+
+    def test_what_is_written_anew_is_what_was_written(self, run):
+        before = words(run)
+        assert main(["report", str(run)]) == 0
+        assert words(run).partition("this report")[0] == before.partition("this report")[0]
+
+    def test_that_are_gone_leave_a_report_that_says_so(self, run, tmp_path):
+        shutil.rmtree(tmp_path / "photos")
+        assert main(["report", str(run)]) == 0
+        assert "The images are no longer where they were" in words(run)
+        assert "The first filters" in headings(run)
+
+    def test_of_which_some_are_gone(self, run):
+        (image,) = [row["image"] for row in rows(run / "parts.csv") if row["part"] == "test"][:1]
+        (run / image).unlink()
+        assert main(["report", str(run)]) == 0
+        assert "1 image of the run could not be read again" in words(run)
+        assert "of 2 images of the test part" in words(run)

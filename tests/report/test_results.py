@@ -1,0 +1,62 @@
+"""Figures of the answers: in words, in colours, in tables of any size."""
+
+import re
+
+import numpy as np
+import pytest
+
+from xpcnn.report import results
+from xpcnn.report.results import Predictions
+
+
+def predictions(labels, answers, classes, confidence=0.9):
+    probabilities = np.full((len(labels), classes), (1 - confidence) / (classes - 1))
+    probabilities[np.arange(len(labels)), answers] = confidence
+    return Predictions("test", np.arange(len(labels)), np.asarray(labels), probabilities)
+
+
+def test_the_surest_of_the_wrong_come_first():
+    found = predictions([0, 1, 1, 0], [0, 0, 0, 1], 2)
+    found.probabilities[2] = [0.99, 0.01]
+    assert found.wrong.tolist() == [2, 1, 3]
+
+
+def test_rows_are_what_is_true_and_columns_what_was_answered():
+    section = results.confusion_section(predictions([0, 0, 0, 1], [0, 0, 1, 1], 2), ["cat", "dog"])
+    cat, dog = re.findall(r'<tr><th scope="row">(.*?)</tr>', section)
+    assert re.findall(r">(\d*)</td>", cat) == ["2", "1"]
+    assert re.findall(r">(\d*)</td>", dog) == ["", "1"]
+    assert "3 of 4 images of the test part are right, 75.0&nbsp;%" in section
+
+
+@pytest.mark.parametrize(("classes", "listed", "drawn"), [(20, False, True), (60, True, True), (101, True, False)])
+def test_of_many_classes_the_most_confused_pairs_are_listed(classes, listed, drawn):
+    labels = np.arange(classes).repeat(2)
+    section = results.confusion_section(predictions(labels, labels // 2, classes), [f"c{n}" for n in range(classes)])
+    assert ("most confused pairs" in section) == listed
+    assert ("matrix" in section) == drawn
+
+
+def test_precision_and_recall_stand_beside_the_class():
+    run = type("Run", (), {"classes": ["cat", "dog"]})
+    section = results.classes_section(predictions([0, 0, 0, 1], [0, 0, 1, 1], 2), run)
+    cat, dog = re.findall(r'<tr><th scope="row" class="words">(.*?)</tr>', section)
+    assert re.findall(r"\d\.\d\d", cat) == ["1.00", "0.67", "0.80"]
+    assert re.findall(r"\d\.\d\d", dog) == ["0.50", "1.00", "0.67"]
+
+
+def test_calibration_is_told_where_it_was_measured():
+    found = predictions([0, 1], [0, 0], 2)
+    assert results.calibration_section(found, {"accuracy": 0.5}) == ""
+    assert results.calibration_section(found, {"temperature": "hot"}) == ""
+    section = results.calibration_section(found, {"calibration_error": 0.0321, "temperature": 1.25})
+    assert "0.0321" in section
+    assert "1.25" in section
+    assert "<svg" in section
+
+
+def test_an_interval_holds_the_share_and_shrinks_with_more_images():
+    few, many = results.interval(8, 10), results.interval(800, 1000)
+    assert few[0] < many[0] < 0.8 < many[1] < few[1]
+    assert results.interval(0, 5)[0] == 0
+    assert results.interval(5, 5)[1] == 1

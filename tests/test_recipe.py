@@ -1,0 +1,69 @@
+"""The recipe: what a classifier is trained with where nobody says otherwise."""
+
+import numpy as np
+import pytest
+
+import xpcnn
+from tests.models import SHAPE, bits, mixed, samples
+from xpcnn import layers, losses, presets, recipe
+from xpcnn.cli import train
+
+
+def test_it_is_adamw_under_one_cycle_with_smoothed_labels():
+    model = mixed()
+    recipe.compile(model, steps=50, learning_rate=0.01, weight_decay=0.1, label_smoothing=0.2)
+    assert model.optimizer.config() == {
+        "name": "adamw", "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.1, "clip_norm": None,
+        "learning_rate": xpcnn.schedules.OneCycle(0.01, 50).config(),
+    }  # fmt: skip
+    assert model.loss.config() == losses.CrossEntropy(label_smoothing=0.2).config()
+    assert [metric.name for metric in model.metrics] == ["accuracy"]
+
+
+def test_decay_spares_biases_and_normalisation():
+    decaying = {d.full_name for d in mixed().network.layout.declarations if d.decays}
+    assert decaying == {"conv2d_1.weight", "conv2d_2.weight", "dense_1.weight"}
+
+
+def test_another_loss_can_be_kept_and_one_step_is_enough():
+    model, loss = mixed(), losses.CrossEntropy(class_weights=(1.0, 2.0, 3.0))
+    recipe.compile(model, steps=1, loss=loss)
+    assert model.loss is loss
+    model.fit(*samples(4), verbose=0)
+
+
+def test_balanced_classes_count_alike():
+    weights = recipe.balanced([0] * 6 + [1] * 3 + [3], 4)
+    counts = {0: 6, 1: 3, 2: 0, 3: 1}
+    assert {label: weights[label] * count for label, count in counts.items()} == pytest.approx(
+        {0: 10 / 3, 1: 10 / 3, 2: 0, 3: 10 / 3}
+    )
+    assert weights[2] == 1
+
+
+def test_the_first_layers_with_weights_stay_as_they_are():
+    model = mixed()
+    before = bits(model)
+    recipe.freeze(model, 2)
+    model.fit(*samples(20), verbose=0)
+    unchanged = {name for name, value in bits(model).items() if value == before[name]}
+    of_norm = {f"batch_norm_1.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
+    assert unchanged == {"conv2d_1.weight", *of_norm}
+
+
+@pytest.mark.parametrize("count", [4, 100, -1, 1.5])
+def test_one_layer_at_least_is_left_to_learn(count):
+    with pytest.raises(ValueError, match=r"are to stay as they are|count must be"):
+        recipe.freeze(mixed(), count)
+    model = xpcnn.Sequential([layers.Flatten(), layers.Dense(3)], SHAPE, np)
+    with pytest.raises(ValueError, match="1 layers are to stay as they are, and the model has 1 with weights"):
+        recipe.freeze(model, 1)
+
+
+def test_the_command_line_has_the_same_defaults():
+    for name, value in (
+        ("epochs", recipe.EPOCHS), ("batch_size", recipe.BATCH_SIZE), ("lr", recipe.LEARNING_RATE),
+        ("weight_decay", recipe.WEIGHT_DECAY), ("label_smoothing", recipe.LABEL_SMOOTHING),
+    ):  # fmt: skip
+        assert train.DEFAULTS[name] == value
+    assert tuple(presets.PRESETS) == train.PRESETS

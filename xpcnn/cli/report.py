@@ -1,0 +1,154 @@
+"""Write the report of a run anew, from the files in its directory."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xpcnn.cli import datasets, resume
+
+if TYPE_CHECKING:
+    from xpcnn.cli.run_directory import RunDirectory
+    from xpcnn.data import LabelledImages, Split
+    from xpcnn.model import Sequential
+    from xpcnn.report import Report, Shown
+    from xpcnn.report.run import Run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``xpcnn report``."""
+    parser.add_argument("run", metavar="RUN", help="the directory of a run, such as runs/train")
+
+
+def run(options_: argparse.Namespace) -> int:
+    """Write the report and print its path."""
+    from xpcnn.backend import choose
+    from xpcnn.cli.models import load_for_images
+    from xpcnn.cli.run_directory import ResumedRun
+    from xpcnn.report import Report
+    from xpcnn.report.run import read_history, read_metrics, read_run
+
+    with ResumedRun(options_.run) as directory:
+        found = read_run(directory.path)
+        epochs, metrics = read_history(directory.path), read_metrics(directory.path)
+        if not len(epochs):
+            raise ValueError(
+                f"The run {options_.run!r} has not come to the end of an epoch, so there is nothing to report. "
+                f"Go on with it: xpcnn train --resume {shlex.quote(options_.run)}"
+            )
+        models = [directory.path / name for name in ("best.safetensors", "last.safetensors")]
+        best, _, classes = load_for_images(str(next(filter(Path.exists, models), models[0])), choose().xp)
+        found.classes = list(classes)
+        report = Report(found, _find_images(found, best, metrics is not None), repeat(found.arguments), epochs)
+        if metrics is None:
+            report.break_off()
+        else:
+            report.finish(metrics, best)
+        print(report.path)
+    return 0
+
+
+def during_training(
+    directory: RunDirectory, arguments: Mapping[str, Any], images: LabelledImages, split: Split
+) -> Report:
+    """Return what writes the report of a run that is trained now."""
+    from xpcnn.report import Report, Shown
+    from xpcnn.report.run import read_run
+
+    found = read_run(directory.path, arguments)
+    return Report(found, Shown(images, split), repeat(arguments))
+
+
+def open_in_browser(path: Path) -> None:
+    """Show a page in the browser, or say in one line that none could be opened."""
+    import webbrowser
+
+    try:
+        opened = webbrowser.open(path.resolve().as_uri())
+    except (webbrowser.Error, OSError):
+        opened = False
+    if not opened:
+        print(f"xpcnn train: no browser could be opened; the report: {path}", file=sys.stderr)
+
+
+def repeat(arguments: Mapping[str, Any]) -> list[str]:
+    """Return the words of the command that makes a run of these arguments again."""
+    *line, dashes, data = resume.as_options(arguments)
+    return ["xpcnn", "train", *([*line, dashes, data] if data.startswith("-") else [data, *line])]
+
+
+def _find_images(run: Run, best: Sequential, measured: bool) -> Shown | None:
+    """Return the images of a run that are needed and still there, None where they are gone.
+
+    measured: whether those that were kept aside are needed too.
+    """
+    import numpy as np
+
+    from xpcnn.data import LabelledImages, Split
+    from xpcnn.report import Shown
+    from xpcnn.report.run import PARTS, images
+
+    assert best.preprocessing is not None
+    decoding, data = best.preprocessing.decoding, str(run.arguments.get("data", "digits"))
+    number = {name: place for place, name in enumerate(run.classes)}
+    listed = [(image, number[name], part) for image, name, part in images(run.folder) if name in number]
+    if data in datasets.NAMED:
+        try:
+            loaded = datasets.load_data(data, decoding, strict=False, threads=None)
+        except OSError:
+            return None
+        rows = {
+            part: [int(image) for image, _, one in listed if one == part and re.fullmatch(r"\d{1,9}", image)]
+            for part in PARTS
+        }
+        if any(row >= len(loaded.y) for part in rows.values() for row in part):
+            return None
+        return Shown(loaded, Split(*(np.array(rows[part], dtype=np.int64) for part in PARTS)))
+    wanted = _needed(listed, len(run.classes), measured)
+    where = Path(str(run.arguments.get("working_directory", ".")))
+    paths = [where / image for image, _, _ in wanted]
+    x, kept = _read(paths, decoding)
+    if not kept:
+        return None
+    part_of = np.array([wanted[place][2] for place in kept])
+    loaded = LabelledImages(
+        x=x,
+        y=np.array([wanted[place][1] for place in kept], dtype=np.int64),
+        classes=tuple(run.classes),
+        paths=[paths[place] for place in kept],
+    )
+    split = Split(*(np.flatnonzero(part_of == part).astype(np.int64) for part in PARTS))
+    return Shown(loaded, split, missing=len(wanted) - len(kept))
+
+
+def _needed(listed: list[tuple[str, int, str]], classes: int, measured: bool) -> list[tuple[str, int, str]]:
+    """Return the images that a report shows or measures: a sample to train on, and one part that was kept aside."""
+    import numpy as np
+
+    from xpcnn.report.galleries import samples
+
+    train = [one for one in listed if one[2] == "train"]
+    shown = samples(np.array([label for _, label, _ in train], dtype=np.int64), classes)
+    sample = [train[place] for places in shown.values() for place in places]
+    aside = "test" if any(part == "test" for _, _, part in listed) else "validation"
+    return sample + [one for one in listed if measured and one[2] == aside]
+
+
+def _read(paths: list[Path], decoding: Any) -> tuple[Any, list[int]]:
+    """Return the images that can be read, uint8 (n, channels, height, width), and which of ``paths`` they are."""
+    import numpy as np
+
+    from xpcnn.data import UndecodableImage
+    from xpcnn.data.reading import read_images
+
+    read = {
+        place: image
+        for place, image in enumerate(read_images(paths, decoding, progress=True))
+        if not isinstance(image, UndecodableImage)
+    }
+    return (np.stack([*read.values()]) if read else None), [*read]

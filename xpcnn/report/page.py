@@ -1,0 +1,114 @@
+"""The page: its frame, its style, and text that is safe in it whatever names a run holds."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+
+#: Longer names are cut in the middle; the whole stands in the title.
+MOST_CHARACTERS = 40
+#: Longer tables scroll in their own box.
+_MOST_ROWS = 25
+#: Of a name the title holds no more than this.
+_MOST_IN_TITLE = 1000
+
+
+def text(value: object) -> str:
+    r"""Return a text as HTML: markup as characters, what cannot be shown as backslash escapes.
+
+    >>> text("<b>\n")
+    '&lt;b&gt;\\n'
+    """
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(value))
+    return html.escape("".join(shown))
+
+
+def name(value: object, most: int = MOST_CHARACTERS) -> str:
+    """Return a name from outside as HTML, cut in the middle where it is long, written in its own direction."""
+    whole = str(value)
+    if len(whole) <= most:
+        return f"<bdi>{text(whole)}</bdi>"
+    kept = most // 2
+    return f'<bdi title="{text(whole[:_MOST_IN_TITLE])}">{text(whole[:kept])}…{text(whole[-kept:])}</bdi>'
+
+
+def plain_name(value: object) -> str:
+    """Return a name from outside for an attribute, such as the text of a picture."""
+    whole = str(value)
+    kept = MOST_CHARACTERS // 2
+    return text(whole if len(whole) <= MOST_CHARACTERS else f"{whole[:kept]}…{whole[-kept:]}")
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "image"), counted(2000, "image"), counted(2, "class", "classes")
+    ('1 image', '2,000 images', '2 classes')
+    """
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
+def section(title: str, *parts: str, note: str = "") -> str:
+    """Return a section: its heading, one sentence that says what it shows and what to look for, and its parts."""
+    intro = f'<p class="note">{note}</p>' if note else ""
+    return f"<section>\n<h2>{title}</h2>\n{intro}\n{''.join(parts)}\n</section>\n"
+
+
+def figure(content: str, caption: str = "") -> str:
+    """Return a figure with its caption."""
+    return f"<figure>{content}{f'<figcaption>{caption}</figcaption>' if caption else ''}</figure>"
+
+
+def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
+    """Return a table that scrolls in its own box; all cells are HTML, the first ``texts`` columns hold words."""
+    kinds = ["words" if column < texts else "" for column in range(len(headings))]
+    head = "".join(f'<th scope="col"{_class(kind)}>{cell}</th>' for cell, kind in zip(headings, kinds, strict=True))
+    lines = []
+    for first, *others in rows:
+        cells = "".join(f"<td{_class(kind)}>{cell}</td>" for cell, kind in zip(others, kinds[1:], strict=True))
+        lines.append(f'<tr><th scope="row" class="words">{first}</th>{cells}</tr>')
+    tall = " tall" if len(lines) > _MOST_ROWS else ""
+    return (
+        f'<div class="scroll{tall}" tabindex="0"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _class(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> str:
+    """Return what things are called and what they are, as a list of two columns."""
+    return f"<dl>{''.join(f'<div><dt>{term}</dt><dd>{value}</dd></div>' for term, value in pairs)}</dl>"
+
+
+def tiles(pairs: Iterable[tuple[str, str]]) -> str:
+    """Return the few figures that matter most, large."""
+    return f'<div class="tiles">{"".join(f"<p><b>{value}</b><span>{term}</span></p>" for term, value in pairs)}</div>\n'
+
+
+def gallery(cards: Iterable[str], kind: str = "") -> str:
+    """Return pictures side by side, as many as the width allows."""
+    return f'<ul class="gallery {kind}">{"".join(f"<li>{card}</li>" for card in cards)}</ul>'
+
+
+def folded(title: str, content: str) -> str:
+    """Return what is read only by those who unfold it."""
+    return f"<details><summary>{title}</summary>{content}</details>"
+
+
+def page(title: str, status: str, state: str, body: str) -> str:
+    """Return the whole page; all texts are HTML, ``state`` is the class of the line that says how the run stands."""
+    style = files("xpcnn.report").joinpath("style.css").read_text(encoding="utf-8")
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
+        f'<header>\n<h1>{title}</h1>\n<p class="state {state}">{status}</p>\n</header>\n'
+        f"{body}</main>\n</body>\n</html>\n"
+    )

@@ -1,0 +1,95 @@
+"""Pictures that stand in the page itself: arrays as PNG in ``data:`` addresses."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+
+from xpcnn import data
+
+Array = np.ndarray[Any, Any]
+
+#: Larger pictures are shrunk to this side: nobody sees more in a grid, and the page stays small.
+MOST_PIXELS = 96
+#: Smaller ones are enlarged with their pixels to be seen.
+_FEW_PIXELS = 48
+#: Black, purple, orange, white: the corners of a scale that rises in brightness, as "magma" does.
+_HEAT = np.array([[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]], dtype=np.float64)
+#: Blue below zero, white at it, red above.
+_SIGNED = np.array([[33, 102, 172], [247, 247, 247], [178, 24, 43]], dtype=np.float64)
+
+
+def png(image: Array) -> bytes:
+    r"""Return an image, uint8 (1 or 3, height, width), as a PNG file.
+
+    >>> png(np.zeros((1, 2, 2), dtype=np.uint8))[:4]
+    b'\x89PNG'
+    """
+    channels, height, width = image.shape
+    lines = np.zeros((height, 1 + width * channels), dtype=np.uint8)  # each line begins with its filter: none
+    lines[:, 1:] = image.transpose(1, 2, 0).reshape(height, -1)
+    header = struct.pack(">2I5B", width, height, 8, 2 if channels == 3 else 0, 0, 0, 0)
+    content = [(b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b"")]
+    chunks = (struct.pack(">I", len(d)) + kind + d + struct.pack(">I", zlib.crc32(kind + d)) for kind, d in content)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def img(image: Array, alt: str) -> str:
+    """Return an image, uint8 (1 or 3, height, width), as an element; ``alt`` is HTML and says what it shows."""
+    _, height, width = image.shape
+    longest = max(height, width)
+    if longest > MOST_PIXELS:
+        height, width = (max(1, side * MOST_PIXELS // longest) for side in (height, width))
+        image = data.resize(image[np.newaxis], height, width)[0]
+    source = base64.b64encode(png(image)).decode("ascii")
+    enlarged = ' class="pixels"' if longest < _FEW_PIXELS else ""
+    return f'<img{enlarged} src="data:image/png;base64,{source}" width="{width}" height="{height}" alt="{alt}">'
+
+
+def heat(values: Array, most: float | None = None) -> Array:
+    """Return numbers from 0 to ``most``, (height, width), as ever brighter colours, uint8 (3, height, width)."""
+    top = float(values.max()) if most is None else most
+    return _colors(np.clip(values / top, 0, 1) if top > 0 else np.zeros(values.shape), _HEAT)
+
+
+def signed(values: Array, most: float) -> Array:
+    """Return numbers from -most (blue) over 0 (white) to most (red), (height, width), as uint8 (3, height, width)."""
+    return _colors(np.clip(values / (2 * most) + 0.5, 0, 1), _SIGNED)
+
+
+def stretched(values: Array) -> Array:
+    """Return numbers of any range, (channels, height, width), from black to white, uint8 of the same shape."""
+    low, high = float(values.min()), float(values.max())
+    return np.asarray(np.round((values - low) * (255 / ((high - low) or 1.0))), dtype=np.uint8)
+
+
+def overlay(image: Array, weight: Array) -> Array:
+    """Lay a map (h, w) of 0 to 1 over an image, uint8 (1 or 3, height, width), as colours: uint8 (3, height, width)."""
+    _, height, width = image.shape
+    spread = _enlarge(weight, height, width)
+    grey = image.mean(axis=0, keepdims=True).repeat(3, axis=0)
+    share = 0.25 + 0.5 * spread
+    return np.asarray(np.round(grey * (1 - share) + heat(spread, 1.0) * share), dtype=np.uint8)
+
+
+def _enlarge(values: Array, height: int, width: int) -> Array:
+    """Interpolate (h, w) linearly between the middles of its cells."""
+    for axis, size in ((0, height), (1, width)):
+        places = (np.arange(size) + 0.5) * values.shape[axis] / size - 0.5
+        places = np.clip(places, 0, values.shape[axis] - 1)
+        before = np.floor(places).astype(int)
+        after = np.minimum(before + 1, values.shape[axis] - 1)
+        share = (places - before).reshape((-1, 1) if axis == 0 else (1, -1))
+        values = values.take(before, axis) * (1 - share) + values.take(after, axis) * share
+    return values
+
+
+def _colors(shares: Array, corners: Array) -> Array:
+    """Return shares of 0 to 1 as colours between corners, uint8 (3, …)."""
+    places = np.linspace(0, 1, len(corners))
+    channels = [np.interp(shares, places, corners[:, channel]) for channel in range(3)]
+    return np.asarray(np.round(channels), dtype=np.uint8)

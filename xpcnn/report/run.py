@@ -1,0 +1,169 @@
+"""What the files of a run's directory say: what was asked for, the images, the epochs, the figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: Larger files are refused before they are read; lists of images are read line by line, and may be longer.
+MOST_BYTES = 2**26
+MOST_BYTES_OF_A_LIST = 2**31
+#: Skipped files that are named; the others are counted.
+MOST_SKIPPED = 50
+PARTS = ("train", "validation", "test")
+
+
+@dataclass
+class Epochs:
+    """The history: a column of each quantity, one value an epoch, and the number of the first epoch."""
+
+    columns: dict[str, list[float]] = field(default_factory=dict)
+    first: int = 1
+
+    def __len__(self) -> int:
+        return len(self.columns.get("loss", ()))
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the epochs."""
+        return list(range(self.first, self.first + len(self)))
+
+    @classmethod
+    def of_history(cls, history: Mapping[str, Any], first: int) -> Epochs:
+        """Return the quantities of a history that are one number an epoch."""
+        columns = {name: values for name, values in history.items() if all(map(_is_number, values))}
+        return cls({name: [_moderate(value) for value in values] for name, values in columns.items()}, first)
+
+
+@dataclass
+class Run:
+    """What the files of a run say, but for models and images.
+
+    arguments: of args.json. classes: their names. counts: how many images of a class are in a part, by (class, part).
+    skipped: the first files that could not be read, with the reason, and skipped_count how many there are.
+    """
+
+    folder: Path
+    arguments: dict[str, Any]
+    classes: list[str]
+    counts: Counter[tuple[str, str]]
+    skipped: list[tuple[str, str]]
+    skipped_count: int
+
+    def part(self, part: str) -> int:
+        """Return how many images are in a part."""
+        return sum(self.counts[name, part] for name in self.classes)
+
+
+def read_run(folder: Path, arguments: Mapping[str, Any] | None = None) -> Run:
+    """Read parts.csv, skipped.csv and, unless its ``arguments`` are given, args.json.
+
+    Raises ValueError, naming the file, where one is damaged, OSError.
+    """
+    arguments = _read_json(folder / "args.json") if arguments is None else dict(arguments)
+    classes = arguments.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"{str(folder / 'args.json')!r} names no classes. Train anew.")
+    known = set(classes)
+    counts = Counter((name, part) for _, name, part in images(folder) if name in known)
+    skipped: list[tuple[str, str]] = []
+    count = 0
+    for path, reason in _rows(folder / "skipped.csv", ["path", "reason"]):
+        count += 1
+        if count <= MOST_SKIPPED:
+            skipped.append((path, reason))
+    return Run(folder, arguments, classes, counts, skipped, count)
+
+
+def images(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield image, class and part of every line of parts.csv."""
+    path = folder / "parts.csv"
+    for image, name, part in _rows(path, ["image", "class", "part"]):
+        if part not in PARTS:
+            raise ValueError(f"{str(path)!r} knows a part {part[:80]!r}. Expected: {', '.join(PARTS)}. Train anew.")
+        yield image, name, part
+
+
+def read_history(folder: Path) -> Epochs:
+    """Read history.csv, no epochs where there is none yet; ValueError where it is damaged."""
+    path = folder / "history.csv"
+    if not path.exists():
+        return Epochs()
+    names, *lines = [*_lines(path, MOST_BYTES)] or [[]]
+    try:
+        columns = {name: [_moderate(float(line[place])) for line in lines] for place, name in enumerate(names)}
+        numbers = columns.pop("epoch")
+        if "loss" not in columns:
+            raise ValueError("it has no column of the loss")
+        first = int(numbers[0]) if numbers else 1
+    except (ValueError, IndexError, KeyError, OverflowError) as error:
+        raise ValueError(f"{str(path)!r} is no history of a run ({_first_line(error)}). Train anew.") from error
+    return Epochs(columns, first)
+
+
+def read_metrics(folder: Path) -> dict[str, Any] | None:
+    """Read metrics.json, None where the run has not come to its end; ValueError where it is damaged."""
+    path = folder / "metrics.json"
+    return _read_json(path) if path.exists() else None
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number of a file, None for anything else."""
+    return float(value) if _is_number(value) and math.isfinite(value) and abs(value) < 1e100 else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _moderate(value: float) -> float:
+    """Return a value as it can be drawn: what is beyond all measure is NaN, which leaves a gap."""
+    return value if abs(value) < 1e100 else math.nan
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        _check_size(path, MOST_BYTES)
+        value = json.loads(path.read_bytes())
+        if not isinstance(value, dict):
+            raise ValueError(f"it holds {type(value).__name__}, not names and values")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read ({_first_line(error)}). Train anew.") from error
+    return value
+
+
+def _rows(path: Path, headings: list[str]) -> Iterator[list[str]]:
+    """Yield the lines of a list below its headings, none where there is no such file."""
+    if not path.exists():
+        return
+    lines = _lines(path, MOST_BYTES_OF_A_LIST)
+    if next(lines, None) != headings:
+        raise ValueError(f"{str(path)!r} does not begin with {','.join(headings)}. Train anew.")
+    for line in lines:
+        if len(line) != len(headings):
+            raise ValueError(f"{str(path)!r} has a line of {len(line)} fields, not {len(headings)}. Train anew.")
+        yield line
+
+
+def _lines(path: Path, most: int) -> Iterator[list[str]]:
+    _check_size(path, most)
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield from csv.reader(file)
+    except csv.Error as error:
+        raise ValueError(f"{str(path)!r} is no table ({_first_line(error)}). Train anew.") from error
+
+
+def _check_size(path: Path, most: int) -> None:
+    if path.stat().st_size > most:
+        raise ValueError(f"{str(path)!r} is larger than the {most:,} bytes that it may have. Train anew.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
