@@ -19,7 +19,7 @@ def limited(size):
 
 @pytest.mark.parametrize(
     ("size", "unwritten"),
-    [(100, "args.json"), (5_000, "parts.csv"), (25_000, ".safetensors"), (60_000, "checkpoint.safetensors")],
+    [(100, "args.json"), (5_000, "parts.csv"), (25_000, ".safetensors"), (120_000, "checkpoint.safetensors")],
 )
 def test_a_file_that_cannot_be_written_ends_the_run_in_one_line(tmp_path, tally, expected, size, unwritten):
     run = tmp_path / "run"

@@ -194,7 +194,7 @@ def test_augmentation_by_name_varies_from_epoch_to_epoch():
     x, y = samples(20)
     seen = Seen()
     straight(CLASSES, "softmax").fit(
-        x, y, epochs=2, batch_size=20, shuffle=False, augment="microscopy", callbacks=[seen], verbose=0
+        x, y, epochs=2, batch_size=20, shuffle=False, augment="light", callbacks=[seen], verbose=0
     )
     assert not np.array_equal(seen.x[0], seen.x[1])
     np.testing.assert_allclose(np.sort(seen.x[0], axis=None), np.sort(x, axis=None))
