@@ -257,9 +257,10 @@ def _train(
         callbacks.Checkpoint(directory.checkpoint, **often, record=record),
     ]
     if validated:
-        called.append(callbacks.SaveBest(directory.path / "best.safetensors", "val_accuracy"))
+        # by the loss, since with few images many epochs have the same accuracy
+        called.append(callbacks.SaveBest(directory.path / "best.safetensors", "val_loss"))
         if options_.patience:
-            called.append(callbacks.EarlyStopping(options_.patience, "val_accuracy", restore_best=False))
+            called.append(callbacks.EarlyStopping(options_.patience, "val_loss", restore_best=False))
     page = report.during_training(directory, record["arguments"], images, split)
     called.append(page)
     with warnings.catch_warnings():
