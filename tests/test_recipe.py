@@ -6,7 +6,7 @@ import pytest
 import xpcnn
 from tests.models import SHAPE, bits, mixed, samples
 from xpcnn import layers, losses, presets, recipe
-from xpcnn.cli import train
+from xpcnn.cli import train_arguments
 
 
 def test_it_is_adamw_under_one_cycle_with_smoothed_labels():
@@ -65,5 +65,5 @@ def test_the_command_line_has_the_same_defaults():
         ("epochs", recipe.EPOCHS), ("batch_size", recipe.BATCH_SIZE), ("lr", recipe.LEARNING_RATE),
         ("weight_decay", recipe.WEIGHT_DECAY), ("label_smoothing", recipe.LABEL_SMOOTHING),
     ):  # fmt: skip
-        assert train.DEFAULTS[name] == value
-    assert tuple(presets.PRESETS) == train.PRESETS
+        assert train_arguments.DEFAULTS[name] == value
+    assert tuple(presets.PRESETS) == train_arguments.PRESETS

@@ -6,16 +6,17 @@ import argparse
 import json
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli.datasets import NAMED
 from xpcnn.cli.text import printable
+from xpcnn.cli.train_arguments import add_arguments
 
 if TYPE_CHECKING:
     from xpcnn.data import LabelledImages, Split
-    from xpcnn.training.checkpoints import Checkpoint
+    from xpcnn.training.checkpoints import SavedFit
 
 #: What may be given anew, since the weights do not depend on it; the images are compared themselves.
 FREE = frozenset(["data", "backend", "threads", "verbose", "no_plots", "checkpoint_every", "strict", "cache"])
@@ -25,9 +26,7 @@ ABOUT = frozenset(["version", "computed_by", "classes", "working_directory", "en
 OPTIONS = {"start": "--from"}
 
 
-def recall(
-    folder: Path, add_arguments: Callable[[argparse.ArgumentParser], None]
-) -> tuple[dict[str, Any], Checkpoint | None]:
+def recall(folder: Path) -> tuple[dict[str, Any], SavedFit | None]:
     """Return the arguments of a run, those that were given or had a default, and its checkpoint, None before the first.
 
     Raises ValueError where they cannot be read, OSError.
@@ -40,13 +39,13 @@ def recall(
             recorded = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{str(path)!r} cannot be read ({error}). Train anew, without --resume.") from error
-        return _checked(path, recorded, add_arguments), None
+        return _checked(path, recorded), None
     saved = checkpoints.read(folder)
     record = saved.record
-    return _checked(saved.path, record["arguments"] if isinstance(record, dict) else record, add_arguments), saved
+    return _checked(saved.path, record["arguments"] if isinstance(record, dict) else record), saved
 
 
-def _checked(path: Path, recorded: Any, add_arguments: Callable[[argparse.ArgumentParser], None]) -> dict[str, Any]:
+def _checked(path: Path, recorded: Any) -> dict[str, Any]:
     """Return recorded arguments as the command line takes them, which refuses what nobody could have given."""
     parser = argparse.ArgumentParser(exit_on_error=False, add_help=False)
     add_arguments(parser)
@@ -109,7 +108,7 @@ def list_images(images: LabelledImages, split: Split, data: str) -> list[list[An
     return rows
 
 
-def refuse_other_images(run: Path, saved: Checkpoint, now: list[list[Any]]) -> None:
+def refuse_other_images(run: Path, saved: SavedFit, now: list[list[Any]]) -> None:
     """Raise ValueError, naming the first image of each kind, where images are not those of the run."""
     try:
         before = {str(name): tuple(rest) for name, *rest in saved.record["images"]}

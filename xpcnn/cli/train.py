@@ -11,106 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli import datasets, options, report, resume
+from xpcnn.cli.train_arguments import DEFAULTS, NOT_OF_THE_RUN
+from xpcnn.cli.train_arguments import add_arguments as add_arguments  # as every command has them
 
 if TYPE_CHECKING:
     from xpcnn.backend import ArrayModule
     from xpcnn.cli.run_directory import RunDirectory
     from xpcnn.data import LabelledImages, Split
     from xpcnn.model import Sequential
-    from xpcnn.training.checkpoints import Checkpoint
-
-PRESETS = (
-    "small", "tiny", "lenet", "blood", "blood-unpooled", "zero-or-one", "four-small-1", "four-small-2", "four-small-3",
-    "four-small-4", "full-batch", "homework",
-)  # fmt: skip
-#: What is taken for an argument that is not given: the arguments themselves are None then, so that it can be told.
-DEFAULTS = {
-    "data": "digits",
-    "model": "small",
-    "augment": "shift",
-    "epochs": 40,
-    "batch_size": 64,
-    "lr": 4e-3,
-    "weight_decay": 0.05,
-    "label_smoothing": 0.05,
-    "seed": 0,
-    "test_fraction": 0.2,
-    "validation_fraction": 0.1,
-}
-#: Arguments of the command, and of where a run is written, not of the run.
-NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``xpcnn train``."""
-    parser.add_argument("data", nargs="?", metavar="DATA", help=f"{datasets.HELP}; default: digits")
-    parser.add_argument("--out", metavar="DIR", help="the run's directory (default: runs/train, runs/train-2, …)")
-    options.add_flag(parser, "--cache", "keep a folder's decoded images on disk, so that the next run starts at once")
-    network = parser.add_argument_group("network and images")
-    start = network.add_mutually_exclusive_group()
-    start.add_argument(
-        "--model", choices=PRESETS, metavar="NAME", help=f"the network (default: small), one of: {', '.join(PRESETS)}"
-    )
-    start.add_argument(
-        "--from", dest="start", metavar="MODEL",
-        help="go on from a model file: its network, weights, image size and channels",
-    )  # fmt: skip
-    network.add_argument(
-        "--freeze", type=options.whole, metavar="N", help="with --from: the first N layers that have weights stay"
-    )
-    network.add_argument("--image-size", type=options.positive, metavar="N", help="side in pixels (folders: 64)")
-    color = network.add_mutually_exclusive_group()
-    color.add_argument("--gray", dest="color", action="store_false", default=None, help="one grey channel")
-    color.add_argument("--color", dest="color", action="store_true", help="three channels (default for folders)")
-    network.add_argument(
-        "--augment", choices=("none", "shift", "light", "microscopy"),
-        help="vary training images: shift (default), light (flips left-right, small shifts), microscopy (flips, "
-        "quarter turns, contrast and brightness), none",
-    )  # fmt: skip
-    options.add_flag(network, "--test-augment", "measure by the mean over the ways in which --augment lays an image")
-    learning = parser.add_argument_group("learning")
-    learning.add_argument("--epochs", type=options.positive, metavar="N", help="default: 40")
-    learning.add_argument("--batch-size", type=options.positive, metavar="N", help="default: 64")
-    learning.add_argument(
-        "--lr", type=options.rate, metavar="X",
-        help="AdamW's highest rate, reached after 3 tenths of the steps and falling to 0 (default: 0.004)",
-    )  # fmt: skip
-    learning.add_argument(
-        "--weight-decay", type=options.fraction, metavar="X",
-        help="of all weights but those of biases and normalisation (default: 0.05)",
-    )  # fmt: skip
-    learning.add_argument(
-        "--label-smoothing", type=options.fraction, metavar="X",
-        help="part of each target that is spread over all classes (default: 0.05)",
-    )  # fmt: skip
-    options.add_flag(learning, "--balance", "let all classes count alike, however many images they have")
-    options.add_flag(learning, "--average", "keep averages of the weights over the latest steps")
-    learning.add_argument(
-        "--patience", type=options.positive, metavar="N", help="stop after N epochs without a better one"
-    )
-    learning.add_argument("--seed", type=options.whole, metavar="N", help="default: 0")
-    parts = parser.add_argument_group("parts")
-    parts.add_argument(
-        "--test-fraction", type=options.fraction, metavar="X",
-        help="of all images, to measure the best epoch with (default: 0.2; sets with parts have their own)",
-    )  # fmt: skip
-    parts.add_argument(
-        "--validation-fraction", type=options.fraction, metavar="X",
-        help="of the rest, to choose the best epoch by (default: 0.1; 0: none, the last epoch is the best)",
-    )  # fmt: skip
-    options.add_flag(parts, "--strict", "stop at the first image that cannot be read")
-    options.add_flag(parser, "--no-plots", "write no pictures into the report")
-    options.add_flag(parser, "--open", "show the report in the browser at the end")
-    safety = parser.add_argument_group("runs that are broken off")
-    safety.add_argument(
-        "--checkpoint-every", type=options.interval, metavar="N|Nm",
-        help="write the checkpoint every N steps or minutes too (default: after each epoch)",
-    )  # fmt: skip
-    safety.add_argument(
-        "--resume", metavar="RUN", help="go on with a run, given its directory, as if it had never been broken off"
-    )
-    options.add_computing(parser)
-    parser.add_argument("--shards", type=options.positive, metavar="N", help="pieces a batch is cut into")
+    from xpcnn.training.checkpoints import SavedFit
 
 
 def run(options_: argparse.Namespace) -> int:
@@ -124,8 +33,8 @@ def run(options_: argparse.Namespace) -> int:
     if options_.out is not None:
         raise argparse.ArgumentError(None, "--resume writes into the run's own directory, so --out has no meaning")
 
-    def recalled(directory: RunDirectory) -> tuple[dict[str, Any], Checkpoint | None]:
-        recorded, saved = resume.recall(directory.path, add_arguments)
+    def recalled(directory: RunDirectory) -> tuple[dict[str, Any], SavedFit | None]:
+        recorded, saved = resume.recall(directory.path)
         resume.refuse_other_arguments(directory.path, recorded, given)
         return _completed(recorded) | given, saved
 
@@ -147,7 +56,7 @@ def _completed(given: dict[str, Any]) -> dict[str, Any]:
 def _run(
     options_: argparse.Namespace,
     claimed: RunDirectory,
-    recall: Callable[[RunDirectory], tuple[dict[str, Any], Checkpoint | None]],
+    recall: Callable[[RunDirectory], tuple[dict[str, Any], SavedFit | None]],
 ) -> int:
     """Make the run of a directory, from its beginning or from where it was broken off."""
     from xpcnn.cli.run_directory import about
@@ -232,7 +141,7 @@ def _train(
     images: LabelledImages,
     split: Split,
     record: dict[str, Any],
-    saved: Checkpoint | None,
+    saved: SavedFit | None,
 ) -> int:
     from xpcnn import load, recipe
     from xpcnn.cli.signals import StopOnSignal

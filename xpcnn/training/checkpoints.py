@@ -116,7 +116,7 @@ def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
     files.save_tensors(path, tensors, description)
 
 
-def read(path: files.PathLike) -> Checkpoint:
+def read(path: files.PathLike) -> SavedFit:
     """Return what a checkpoint file holds, or that in a run's directory.
 
     Raises FileNotFoundError where there is none, ValueError for another file, or a damaged one.
@@ -132,11 +132,11 @@ def read(path: files.PathLike) -> Checkpoint:
     if version != FORMAT:
         what = "a model, not a checkpoint" if version is None else f"a checkpoint of format {reprlib.repr(version)}"
         raise ValueError(f"{str(file)!r} is {what}. Give a checkpoint of format {FORMAT}, such as a run's {NAME}.")
-    return Checkpoint(file, tensors, description)
+    return SavedFit(file, tensors, description)
 
 
 @dataclass(frozen=True, eq=False)
-class Checkpoint:
+class SavedFit:
     """What a checkpoint file holds; see :func:`read`."""
 
     path: Path

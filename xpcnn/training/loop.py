@@ -120,7 +120,7 @@ class Fit:
         threads: int | None,
         callbacks: Sequence[Callback],
         verbose: int,
-        resume: checkpoints.Checkpoint | None = None,
+        resume: checkpoints.SavedFit | None = None,
     ) -> History:
         """Train for some epochs, or for what another fit has left of them; ``validate`` measures after each."""
         # A checkpoint holds what all the others know, so it comes last.

@@ -1,0 +1,23 @@
+"""What may be done between the steps of a fit: stop early, save the best, log, change the learning rate."""
+
+from xpcnn.training.callbacks.averaged_weights import AveragedWeights
+from xpcnn.training.callbacks.base import Callback, Model
+from xpcnn.training.callbacks.best import EarlyStopping, SaveBest
+from xpcnn.training.callbacks.evaluate_every import EvaluateEvery
+from xpcnn.training.callbacks.learning_rate import LearningRate
+from xpcnn.training.callbacks.saving import Checkpoint, CSVLog, SaveLast
+from xpcnn.training.callbacks.stop_on_nan import StopOnNaN
+
+__all__ = [
+    "AveragedWeights",
+    "CSVLog",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "EvaluateEvery",
+    "LearningRate",
+    "Model",
+    "SaveBest",
+    "SaveLast",
+    "StopOnNaN",
+]

@@ -1,0 +1,66 @@
+"""What all callbacks are: what may be done between the steps of a fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from xpcnn import files
+
+if TYPE_CHECKING:
+    from xpcnn.training.loop import Fit
+
+
+class Model(Protocol):
+    """What a fit and its callbacks may ask of the model that is fitted."""
+
+    epochs: int
+
+    def save(self, path: files.PathLike) -> None:
+        """Write the model file."""
+
+    def evaluate(self, x: Any, y: Any) -> dict[str, float]:
+        """Measure loss and metrics."""
+
+
+class Callback:
+    """Base of all callbacks: overwrite what you need. ``fit`` knows epoch, step, logs, history, network and model.
+
+    A step is: gradient, ``on_gradient``, update, ``on_step_end``. ``fit.stop(reason)`` ends the fit after the step.
+
+    >>> class Print(Callback):
+    ...     def on_epoch_end(self, fit):
+    ...         print(fit.epoch, fit.logs["loss"])
+    """
+
+    def on_fit_begin(self, fit: Fit) -> None:
+        """Run before the first epoch."""
+
+    def on_epoch_begin(self, fit: Fit) -> None:
+        """Run before each epoch."""
+
+    def on_gradient(self, fit: Fit) -> None:
+        """Run when the gradient is known and the weights are not changed yet."""
+
+    def on_step_end(self, fit: Fit) -> None:
+        """Run after each update."""
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Run after each epoch, when ``fit.logs`` is complete."""
+
+    def on_stop(self, fit: Fit) -> None:
+        """Run after the last step, while all is as it was left; not where an error ended the fit."""
+
+    def on_fit_end(self, fit: Fit) -> None:
+        """Run at the end, whatever ended the fit."""
+
+    @property
+    def has_state(self) -> bool:
+        """Whether a checkpoint keeps something of this callback."""
+        return type(self).state is not Callback.state
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of this callback: arrays, and what JSON can hold; nothing by default."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state` gave, after ``on_fit_begin`` of a fit that is resumed."""

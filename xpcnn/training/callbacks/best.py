@@ -1,0 +1,106 @@
+"""The best epoch so far: stop when there is no better one, or save it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpcnn import files
+from xpcnn.registry import whole
+from xpcnn.training.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from xpcnn.training.loop import Fit
+
+
+class _Best(Callback):
+    """Follows one quantity and knows whether the last epoch was the best so far."""
+
+    def __init__(self, monitor: str | None = None) -> None:
+        self.monitor = monitor
+        self.best = math.nan
+        self.best_epoch = 0
+
+    def on_fit_begin(self, fit: Fit) -> None:
+        """Forget earlier fits."""
+        self.best, self.best_epoch = math.nan, fit.epoch
+
+    def monitored(self, fit: Fit) -> str:
+        """Return the name of the quantity followed: by default val_loss where there is a validation part, else loss."""
+        return self.monitor or ("val_loss" if "val_loss" in fit.logs else "loss")
+
+    def improved(self, fit: Fit) -> bool:
+        """Note the last epoch's figure; whether it beats all before. Losses should fall, everything else rise."""
+        name, numbers = self.monitored(fit), [name for name, value in fit.logs.items() if np.ndim(value) == 0]
+        if name not in numbers:
+            raise ValueError(f"There is no {name!r} to monitor. Use one of: {', '.join(numbers)}.")
+        value = fit.logs[name]
+        falls = any(word in name for word in ("loss", "entropy", "mse"))
+        better = math.isnan(self.best) or (value < self.best if falls else value > self.best)
+        if better and not math.isnan(value):
+            self.best, self.best_epoch = float(value), fit.epoch
+            return True
+        return False
+
+    def state(self) -> dict[str, Any]:
+        """Return the best figure so far, and its epoch."""
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from the best so far."""
+        self.best, self.best_epoch = float(state["best"]), whole("best_epoch", state["best_epoch"])
+
+
+class EarlyStopping(_Best):
+    """Stop when ``monitor`` has not improved for ``patience`` epochs, and take back the best epoch's weights.
+
+    monitor: "val_loss" where there is a validation part, else "loss"; losses should fall, all else rise.
+    """
+
+    def __init__(self, patience: int = 5, monitor: str | None = None, restore_best: bool = True) -> None:
+        super().__init__(monitor)
+        self.patience = whole("patience", patience, 1)
+        self.restore_best = restore_best
+        self._kept: dict[str, Any] = {}
+
+    def on_fit_begin(self, fit: Fit) -> None:
+        """Forget earlier fits."""
+        super().on_fit_begin(fit)
+        self._kept = {}
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Keep the weights of the best epoch, or stop."""
+        if self.improved(fit):
+            self._kept = {name: np.array(value) for name, value in fit.network.host_values().items()}
+        elif fit.epoch - self.best_epoch >= self.patience:
+            fit.stop(f"no better {self.monitored(fit)} for {self.patience} epochs")
+
+    def on_fit_end(self, fit: Fit) -> None:
+        """Take back the best weights."""
+        if self.restore_best and self._kept:
+            fit.network.set_values(self._kept)
+            self._kept = {}
+
+    def state(self) -> dict[str, Any]:
+        """Return the best figure so far, its epoch and its weights."""
+        return super().state() | self._kept
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from the best so far."""
+        super().load_state(state)
+        self._kept = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
+
+
+class SaveBest(_Best):
+    """Write the model file after each epoch in which ``monitor`` improved (default: val_loss, else loss)."""
+
+    def __init__(self, path: files.PathLike, monitor: str | None = None) -> None:
+        super().__init__(monitor)
+        self.path = path
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Save if this epoch was the best."""
+        if self.improved(fit):
+            fit.model.save(self.path)

@@ -1,0 +1,38 @@
+"""Measurements between the ends of epochs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpcnn.registry import whole
+from xpcnn.training.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from xpcnn.training.loop import Fit
+
+
+class EvaluateEvery(Callback):
+    """Measure the model on given data every ``steps`` updates, without training on it.
+
+    ``results`` holds {"step": …, "loss": …, …} for each measurement.
+    """
+
+    def __init__(self, x: Any, y: Any, steps: int) -> None:
+        self.x, self.y, self.steps = x, y, whole("steps", steps, 1)
+        self.results: list[dict[str, float]] = []
+
+    def on_step_end(self, fit: Fit) -> None:
+        """Measure where the step's number is a multiple."""
+        if fit.step % self.steps == 0:
+            self.results.append({"step": fit.step, **fit.model.evaluate(self.x, self.y)})
+
+    def state(self) -> dict[str, Any]:
+        """Return the measurements so far."""
+        rows = [{name: np.asarray(value).tolist() for name, value in row.items()} for row in self.results]
+        return {"results": rows}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on after the measurements so far."""
+        self.results = [dict(row) for row in state["results"]]

@@ -1,0 +1,104 @@
+"""What is written while a fit goes on: the model, the history, the checkpoint."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpcnn import files
+from xpcnn.registry import number, whole
+from xpcnn.training import checkpoints
+from xpcnn.training.callbacks.base import Callback
+from xpcnn.training.callbacks.stop_on_nan import are_finite, not_finite
+
+if TYPE_CHECKING:
+    from xpcnn.training.loop import Fit
+
+
+class SaveLast(Callback):
+    """Write the model file after each epoch and at the end of the fit, whatever ended it."""
+
+    def __init__(self, path: files.PathLike) -> None:
+        self.path = path
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Save."""
+        fit.model.save(self.path)
+
+    def on_fit_end(self, fit: Fit) -> None:
+        """Save what an interrupted epoch has learned, unless it has come to numbers that are none."""
+        if are_finite(fit.network.parameters):
+            fit.model.save(self.path)
+
+
+class CSVLog(Callback):
+    """Write one line an epoch to a CSV file: epoch, loss, every metric that is one number, learning rate, seconds."""
+
+    def __init__(self, path: files.PathLike) -> None:
+        self.path = path
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Write the whole history anew, so that the file is always whole."""
+        columns = {name: column for name, column in fit.history.history.items() if np.ndim(column) == 1}
+        first = fit.epoch - fit.history.epochs + 1
+        epochs = enumerate(zip(*columns.values(), strict=True), start=first)
+        lines = ((epoch, *(f"{value:.8g}" for value in values)) for epoch, values in epochs)
+        files.write_csv(self.path, [("epoch", *columns), *lines])
+
+
+class Checkpoint(Callback):
+    """Write the file from which ``fit(resume=path)`` goes on as if nothing had happened.
+
+    It is written after each epoch, where a fit is interrupted, and every so many ``steps`` (updates) or ``minutes``;
+    the one before it stays until it is whole. record: what JSON can hold, kept for whoever resumes. Raises ValueError
+    for numbers below 1 step or without any time, FloatingPointError in place of keeping weights that are not finite.
+
+    >>> checkpoint = Checkpoint("cells.checkpoint", minutes=10)
+    """
+
+    def __init__(
+        self,
+        path: files.PathLike,
+        steps: int | None = None,
+        minutes: float | None = None,
+        record: Any = None,
+    ) -> None:
+        self.path, self.record = path, record
+        self.steps = None if steps is None else whole("steps", steps, 1)
+        self.minutes = None if minutes is None else number("minutes", minutes, "(0, inf)")
+
+    def on_fit_begin(self, fit: Fit) -> None:
+        """Note the time."""
+        self._written = time.monotonic()  # which no clock that is set can move
+
+    def on_step_end(self, fit: Fit) -> None:
+        """Write after so many steps or minutes; what ends an epoch is written when all of it is known."""
+        due = self.steps is not None and fit.step % self.steps == 0
+        late = self.minutes is not None and time.monotonic() - self._written >= self.minutes * 60
+        if (due or late) and not fit.ends_epoch:
+            self._write(fit)
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Write."""
+        self._write(fit)
+
+    def on_stop(self, fit: Fit) -> None:
+        """Write what an epoch that was not finished has brought."""
+        if not fit.ends_epoch:
+            self._write(fit)
+
+    def _write(self, fit: Fit) -> None:
+        failure = fit.failure()
+        if failure is not None:
+            raise not_finite(fit, failure)
+        state = (fit.network.parameters, fit.network.buffers, *fit.optimizer.moments.values())
+        if not all(map(are_finite, state)):
+            raise FloatingPointError(
+                f"Step {fit.step}: weights, statistics or moments are not finite, so that the checkpoint of an earlier "
+                f"step was kept: {os.fspath(self.path)!r}. Use callbacks.StopOnNaN() to see where that begins."
+            )
+        checkpoints.write(self.path, fit, self.record)
+        self._written = time.monotonic()
