@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -28,22 +29,26 @@ def as_in_a_terminal():
     signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def interrupted(after):
+    """Let Ctrl-C come while the gradient of the step that is then the last is looked at."""
+
+    def kill(callback, fit):
+        if fit.step == after - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(StopOnNaN, "on_gradient", kill)
+        yield
+
+
 @pytest.fixture
 def broken_off(run, here):
     """A function that trains and is interrupted after so many steps, in the directory ``run``."""
 
     def command(*arguments, after=7):
-        look = StopOnNaN.on_gradient
-
-        def kill(callback, fit):
-            if fit.step == after - 1:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        StopOnNaN.on_gradient = kill
-        try:
+        with interrupted(after):
             done = run("train", *arguments, "--out", "run")
-        finally:
-            StopOnNaN.on_gradient = look
         assert done.code == 130
         assert done.out.endswith("stopped by SIGINT; to go on: xpcnn train --resume run\n")
         return here / "run"
@@ -96,15 +101,11 @@ class TestTheSameEnd:
         assert run("train", photos, *QUICK, *options, "--out", "whole").code == 0
         same_run(here / "run", here / "whole")
 
-    def test_one_that_was_resumed_can_be_broken_off_again(self, run, here, photos, broken_off, monkeypatch):
+    def test_one_that_was_resumed_can_be_broken_off_again(self, run, here, photos, broken_off):
         broken_off(photos, *QUICK, after=2)
-        look = StopOnNaN.on_gradient
-        for after in (4, 9):
-            monkeypatch.setattr(
-                StopOnNaN, "on_gradient", lambda c, fit, after=after: fit.step == after and os.kill(os.getpid(), 2)
-            )
-            assert run("train", "--resume", "run").code == 130
-        monkeypatch.setattr(StopOnNaN, "on_gradient", look)
+        for after in (5, 10):
+            with interrupted(after):
+                assert run("train", "--resume", "run").code == 130
         assert run("train", "--resume", "run").code == 0
         assert run("train", photos, *QUICK, "--out", "whole").code == 0
         same_run(here / "run", here / "whole")
@@ -222,10 +223,8 @@ class TestWhereThingsAre:
         assert run("train", "cells", *QUICK, "--out", "whole").code == 0
         broken_off("cells", *QUICK, after=3)
         (here / "cells").rename(here / "moved")
-        look = StopOnNaN.on_gradient
-        StopOnNaN.on_gradient = lambda c, fit: fit.step == 8 and os.kill(os.getpid(), signal.SIGINT)
-        assert run("train", "moved", "--resume", "run").code == 130
-        StopOnNaN.on_gradient = look
+        with interrupted(after=9):
+            assert run("train", "moved", "--resume", "run").code == 130
         assert run("train", "--resume", "run").code == 0
         same_run(here / "run", here / "whole")
 

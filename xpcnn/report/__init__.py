@@ -1,4 +1,4 @@
-"""The report of a run: one page that needs nothing else, written after every epoch and at the end."""
+"""The report of a run: one page that needs nothing else, written while it goes on and in full at its end."""
 
 from __future__ import annotations
 
