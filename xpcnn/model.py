@@ -33,6 +33,7 @@ from xpcnn.training.history import History
 from xpcnn.training.loop import Fit
 from xpcnn.training.shards import Runner
 from xpcnn.training.steps import Samples
+from xpcnn.training.task import Task
 
 HostArray = np.ndarray[Any, Any]
 
@@ -220,7 +221,7 @@ class Sequential:
             optimizer,
             loss,
             self.metrics,
-            checkpoints.Task(arguments, data),
+            Task(arguments, data),
             seed=seed,
             first_epoch=self.epochs,
         )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import platform
 import reprlib
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +16,10 @@ import numpy as np
 
 from xpcnn import __version__, files
 from xpcnn.backend import to_host
-from xpcnn.layers.configs import to_plain
 from xpcnn.network import check_values
 from xpcnn.registry import Number, number, whole
 from xpcnn.training.steps import Figures
+from xpcnn.training.task import changes, differences, to_json
 
 if TYPE_CHECKING:
     from xpcnn.training.callbacks import Callback
@@ -37,33 +35,6 @@ NAME = "checkpoint.safetensors"
 MOST_STEPS = 2**62
 #: Differences that an error names one by one.
 _MOST_NAMED = 5
-_ROWS = 1024
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """What a fit is asked to do: the arguments that decide how it goes, and the arrays it learns from and measures."""
-
-    arguments: Mapping[str, Any]
-    data: Mapping[str, Any]
-
-    @functools.cached_property
-    def digests(self) -> dict[str, HostArray]:
-        """A CRC-32 of every row of every array, uint32 (n,), by which changed images are found."""
-        return {name: _digests(rows) for name, rows in self.data.items() if rows is not None}
-
-    def settings(self, fit: Fit) -> dict[str, Any]:
-        """Return everything but the data that decides how a fit goes, as JSON can hold it."""
-        settings = {
-            "input_shape": list(fit.network.input_shape),
-            "layers": [to_plain(layer) for layer in fit.network.layers],
-            "optimizer": fit.optimizer.config(),
-            "loss": fit.loss.config(),
-            "metrics": [metric.config() for metric in fit.metrics],
-            **self.arguments,
-        }
-        plain: dict[str, Any] = json.loads(_json(settings))  # so that it can be compared with what was read
-        return plain
 
 
 class Position(NamedTuple):
@@ -100,7 +71,7 @@ def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
         states.append([name, {key: value for key, value in state.items() if key not in arrays}])
     # What grows with the run is kept in tensors: a description has a bound.
     for name, value in (("history", fit.history.history), ("callbacks", states), ("record", record)):
-        tensors[name] = np.frombuffer(_json(value).encode("ascii"), np.uint8)
+        tensors[name] = np.frombuffer(to_json(value).encode("ascii"), np.uint8)
     description = {
         "checkpoint": FORMAT,
         "versions": _versions(),
@@ -236,20 +207,20 @@ class SavedFit:
         return list(zip(stateful, (state for _, state in saved), strict=True))
 
     def _refuse_another(self, settings: dict[str, Any], digests: dict[str, HostArray]) -> None:
-        differences = [*_differences("", self.description["settings"], settings)]
+        found = [*differences("", self.description["settings"], settings)]
         before = self._under("data.")
         for name in sorted({**before, **digests}):
-            differences += _changes(name, before.get(name), digests.get(name))
-        if differences:
-            more = f", and {len(differences) - _MOST_NAMED} more" if len(differences) > _MOST_NAMED else ""
+            found += changes(name, before.get(name), digests.get(name))
+        if found:
+            more = f", and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
             raise _OtherFitError(
-                f"{str(self.path)!r} belongs to another fit: {'; '.join(differences[:_MOST_NAMED])}{more}. "
+                f"{str(self.path)!r} belongs to another fit: {'; '.join(found[:_MOST_NAMED])}{more}. "
                 "Give the same to go on with it, or no resume to begin anew."
             )
 
     def _tell_of_versions(self) -> None:
         versions = self.description.get("versions")
-        different = [*_differences("", versions if isinstance(versions, dict) else {}, _versions())]
+        different = [*differences("", versions if isinstance(versions, dict) else {}, _versions())]
         if different:
             warnings.warn(
                 f"{self.path} was written elsewhere: {'; '.join(different)}. The last bits may differ from those of "
@@ -292,44 +263,5 @@ def _changed_rate(fit: Fit) -> float | None:
     return float(rate) if isinstance(rate, Number) and rate != fit.settings["optimizer"]["learning_rate"] else None
 
 
-def _json(value: Any) -> str:
-    """Return JSON in ASCII, with NumPy's numbers as numbers."""
-    return json.dumps(value, default=lambda value: value.item())
-
-
 def _versions() -> dict[str, str]:
     return {"xpcnn": __version__, "numpy": np.__version__, "machine": platform.machine()}
-
-
-def _digests(rows: Any) -> HostArray:
-    digests = np.empty(len(rows), np.uint32)
-    for start in range(0, len(rows), _ROWS):
-        block = np.ascontiguousarray(rows[start : start + _ROWS])
-        # a label and a pixel count by their value, whatever the type that holds them
-        block = block.astype(np.float32 if block.ndim > 2 else np.float64, copy=False)
-        digests[start : start + len(block)] = [zlib.crc32(row.data) for row in block.reshape(len(block), -1)]
-    return digests
-
-
-def _differences(where: str, then: Any, now: Any) -> Iterator[str]:
-    """Yield what differs between two values that JSON can hold, a phrase for each: ``batch_size was 32, is 64``."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        for key in {**then, **now}:
-            inner = f"{where}.{key}" if where else str(key)
-            yield from _differences(inner, then.get(key), now.get(key))
-    elif isinstance(then, list) and isinstance(now, list):
-        for index in range(max(len(then), len(now))):
-            pair = (part[index] if index < len(part) else None for part in (then, now))
-            yield from _differences(f"{where}[{index}]", *pair)
-    elif then != now:
-        yield f"{where} was {reprlib.repr(then)}, is {reprlib.repr(now)}"
-
-
-def _changes(name: str, then: HostArray | None, now: HostArray | None) -> Iterator[str]:
-    """Yield how the rows of an array differ from those of a checkpoint."""
-    if then is None or now is None:
-        yield f"{name} was {'not ' if then is None else ''}given, is {'not ' if now is None else ''}given"
-    elif len(then) != len(now):
-        yield f"{name} had {len(then)} rows, has {len(now)}"
-    elif len(rows := np.flatnonzero(then != now)):
-        yield f"{name} differs in {len(rows)} of {len(now)} rows, the first of them row {rows[0]}"

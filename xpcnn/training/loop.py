@@ -22,6 +22,7 @@ from xpcnn.training.device import DeviceSteps
 from xpcnn.training.history import History
 from xpcnn.training.shards import Runner, StepResult
 from xpcnn.training.steps import NOTHING, EagerSteps, Failure, Samples, Steps
+from xpcnn.training.task import Task
 
 HostArray = np.ndarray[Any, Any]
 
@@ -40,7 +41,7 @@ class Fit:
         optimizer: Optimizer,
         loss: Loss,
         metrics: Sequence[Metric],
-        task: checkpoints.Task,
+        task: Task,
         *,
         seed: int = 0,
         first_epoch: int = 0,

@@ -1,0 +1,87 @@
+"""What a fit is asked to do, and how it differs from what another one was asked."""
+
+from __future__ import annotations
+
+import functools
+import json
+import reprlib
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpcnn.layers.configs import to_plain
+
+if TYPE_CHECKING:
+    from xpcnn.training.loop import Fit
+
+HostArray = np.ndarray[Any, Any]
+
+_ROWS = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a fit is asked to do: the arguments that decide how it goes, and the arrays it learns from and measures."""
+
+    arguments: Mapping[str, Any]
+    data: Mapping[str, Any]
+
+    @functools.cached_property
+    def digests(self) -> dict[str, HostArray]:
+        """A CRC-32 of every row of every array, uint32 (n,), by which changed images are found."""
+        return {name: _digests(rows) for name, rows in self.data.items() if rows is not None}
+
+    def settings(self, fit: Fit) -> dict[str, Any]:
+        """Return everything but the data that decides how a fit goes, as JSON can hold it."""
+        settings = {
+            "input_shape": list(fit.network.input_shape),
+            "layers": [to_plain(layer) for layer in fit.network.layers],
+            "optimizer": fit.optimizer.config(),
+            "loss": fit.loss.config(),
+            "metrics": [metric.config() for metric in fit.metrics],
+            **self.arguments,
+        }
+        plain: dict[str, Any] = json.loads(to_json(settings))  # so that it can be compared with what was read
+        return plain
+
+
+def to_json(value: Any) -> str:
+    """Return JSON in ASCII, with NumPy's numbers as numbers."""
+    return json.dumps(value, default=lambda value: value.item())
+
+
+def _digests(rows: Any) -> HostArray:
+    digests = np.empty(len(rows), np.uint32)
+    for start in range(0, len(rows), _ROWS):
+        block = np.ascontiguousarray(rows[start : start + _ROWS])
+        # a label and a pixel count by their value, whatever the type that holds them
+        block = block.astype(np.float32 if block.ndim > 2 else np.float64, copy=False)
+        digests[start : start + len(block)] = [zlib.crc32(row.data) for row in block.reshape(len(block), -1)]
+    return digests
+
+
+def differences(where: str, then: Any, now: Any) -> Iterator[str]:
+    """Yield what differs between two values that JSON can hold, a phrase for each: ``batch_size was 32, is 64``."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in {**then, **now}:
+            inner = f"{where}.{key}" if where else str(key)
+            yield from differences(inner, then.get(key), now.get(key))
+    elif isinstance(then, list) and isinstance(now, list):
+        for index in range(max(len(then), len(now))):
+            pair = (part[index] if index < len(part) else None for part in (then, now))
+            yield from differences(f"{where}[{index}]", *pair)
+    elif then != now:
+        yield f"{where} was {reprlib.repr(then)}, is {reprlib.repr(now)}"
+
+
+def changes(name: str, then: HostArray | None, now: HostArray | None) -> Iterator[str]:
+    """Yield how the rows of an array differ from those of a checkpoint."""
+    if then is None or now is None:
+        yield f"{name} was {'not ' if then is None else ''}given, is {'not ' if now is None else ''}given"
+    elif len(then) != len(now):
+        yield f"{name} had {len(then)} rows, has {len(now)}"
+    elif len(rows := np.flatnonzero(then != now)):
+        yield f"{name} differs in {len(rows)} of {len(now)} rows, the first of them row {rows[0]}"
