@@ -52,6 +52,16 @@ def test_a_class_counts_in_a_mean_if_it_occurs_as_label_or_prediction(xp):
     assert measure("precision", xp, outputs, np.array([0, 0])) == pytest.approx((1 + 0) / 2)
 
 
+def test_the_calibration_error_is_the_mean_distance_of_a_bin_from_its_promise(xp):
+    outputs = np.array([[0.95, 0.05], [0.05, 0.95], [0.65, 0.35], [0.31, 0.69], [1.0, 0.0]], np.float32)
+    labels = np.array([0, 0, 0, 0, 0])
+    # 0.9 to 1: 3 samples, 2 right, mean 0.9667; 0.6 to 0.7: 2 samples, 1 right, mean 0.67
+    expected = (abs(2 - 2.9) + abs(1 - 1.34)) / 5
+    assert measure("calibration_error", xp, outputs, labels) == pytest.approx(expected)
+    assert measure("calibration_error", xp, outputs[:, 1:], labels) == pytest.approx(expected)
+    assert np.isnan(measure("calibration_error", xp, outputs[:0], labels[:0]))
+
+
 @pytest.mark.parametrize("name", ["accuracy", "top_2", "f1", "confusion_matrix"])
 def test_counts_of_pieces_add_up_to_those_of_the_whole(xp, name):
     metric = metrics.get(name)

@@ -177,7 +177,10 @@ def test_losses_of_classes_are_measured_by_accuracy_unless_told_otherwise(loss, 
     [
         ({"optimizer": "lion"}, "sgd, rmsprop, adagrad, adam, adamw. Received: 'lion'"),
         ({"loss": "hinge"}, "cross_entropy, binary_cross_entropy, mse. Received: 'hinge'"),
-        ({"metrics": ["auc"]}, "accuracy, top_k, precision, recall, f1, confusion_matrix. Received: 'auc'"),
+        (
+            {"metrics": ["auc"]},
+            "accuracy, top_k, precision, recall, f1, confusion_matrix, calibration_error. Received: 'auc'",
+        ),
     ],
 )
 def test_an_unknown_name_is_refused_with_those_that_exist_and_changes_nothing(arguments, listed):
@@ -620,6 +623,73 @@ def test_a_gradient_that_is_put_in_place_of_its_view_is_an_error():
     model.compile()
     with pytest.raises(TypeError, match="item assignment"):
         model.fit(np.ones((2, 1, 2, 2)), [0, 1], verbose=0)
+
+
+def test_labels_are_smoothed_in_training_and_not_in_validation():
+    x, y = samples(24)
+    seen = []
+    for smoothing in (0.0, 0.3):
+        model = plain(optimizer=optimizers.SGD(0.0), loss=losses.CrossEntropy(smoothing))
+        fitted = model.fit(x, y, validation_data=(x, y), verbose=0)
+        assert model.evaluate(x, y)["loss"] == fitted.history["val_loss"][0]
+        seen.append((fitted.history["loss"][0], fitted.history["val_loss"][0]))
+    assert seen[0][0] != seen[1][0]
+    assert seen[0][1] == seen[1][1]
+
+
+# Calibration
+
+
+def sharpened(xp=np, by=6.0):
+    """A trained model that is far too sure of itself."""
+    x, y = samples(60)
+    model = plain(xp)
+    model.fit(x, y, epochs=3, verbose=0)
+    for name in ("dense_1.weight", "dense_1.bias"):
+        model.parameters[name][...] *= by
+    return model, samples(200, seed=1)
+
+
+def test_a_model_that_is_too_sure_is_calibrated_and_answers_the_same(xp):
+    model, (x, y) = sharpened(xp)
+    model.metrics = [metrics.get("calibration_error")]
+    sure, before = model.predict(x), model.evaluate(x, y)
+    temperature = model.calibrate(x, y)
+    after = model.evaluate(x, y)
+    assert temperature == model.temperature > 1.5
+    np.testing.assert_array_equal(model.predict(x).argmax(axis=1), sure.argmax(axis=1))
+    assert after["loss"] < before["loss"]
+    assert after["calibration_error"] < before["calibration_error"]
+    own = model.predict(x)[np.arange(len(y)), y]
+    assert after["loss"] == pytest.approx(-np.log(own).mean(), rel=1e-5)
+
+
+def test_calibrating_again_finds_the_same():
+    model, (x, y) = sharpened()
+    assert model.calibrate(x, y) == model.calibrate(x, y)
+
+
+def test_each_way_to_lay_an_image_is_calibrated_before_the_mean():
+    model, (x, y) = sharpened()
+    model.calibrate(x, y)
+    expected = (model.predict(x) + model.predict(x[..., ::-1])) / 2
+    np.testing.assert_allclose(model.predict(x, augment="light"), expected, rtol=1e-6)
+
+
+def test_training_on_forgets_a_calibration():
+    model, (x, y) = sharpened()
+    model.calibrate(x, y)
+    model.fit(x, y, verbose=0)
+    assert model.temperature == 1
+
+
+def test_only_probabilities_of_classes_can_be_calibrated():
+    x, y = samples(6)
+    model = plain(loss="mse")
+    with pytest.raises(ValueError, match="The loss is mse"):
+        model.calibrate(x, y)
+    with pytest.raises(RuntimeError, match="not compiled"):
+        xpcnn.Sequential([layers.Flatten(), layers.Dense(3)], SHAPE).calibrate(x, y)
 
 
 def test_class_weights_weigh_training_and_not_validation():

@@ -100,6 +100,21 @@ def test_a_global_pool_and_a_width_of_one_come_back(tmp_path):
         np.testing.assert_array_equal(reload(model, tmp_path, xp="numpy").predict(x), model.predict(x))
 
 
+def test_a_temperature_is_kept(tmp_path):
+    model = plain()
+    model.temperature = 1.234
+    assert reload(model, tmp_path).temperature == 1.234
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 0.01, 21, "hot", None, float("nan"), [1]])
+def test_a_temperature_that_is_none_is_refused(tmp_path, wrong):
+    model = plain()
+    model.temperature = wrong
+    model.save(tmp_path / "a")
+    with pytest.raises(ValueError, match="temperature must be a number in"):
+        xpcnn.load(tmp_path / "a")
+
+
 def test_a_model_stays_on_its_backend_when_it_is_saved(tmp_path, xp):
     x, y = samples(20)
     model = mixed(xp)

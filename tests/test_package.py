@@ -101,6 +101,7 @@ FLOORS = {
     "xpcnn.layers": 3,
     "xpcnn.initializers": 3,
     "xpcnn.parameters": 3,
+    "xpcnn.calibration": 4,
     "xpcnn.losses": 4,
     "xpcnn.metrics": 4,
     "xpcnn.optimizers": 4,

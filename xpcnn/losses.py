@@ -6,6 +6,7 @@ the values and the gradients of the shards of a batch add up to those of the bat
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,10 @@ class Loss(Named):
     def terms(self, n: int, width: int) -> int:
         """Return how many terms the mean over n samples has."""
         return n * width
+
+    def unsmoothed(self) -> Loss:
+        """Return the loss that measures what this one trains: without label smoothing, which is a means of training."""
+        return self
 
     def _check_rows(self, rows: HostArray) -> None:
         """Raise ValueError where the loss is not defined for these targets."""
@@ -92,6 +97,12 @@ class CrossEntropy(Loss):
     def terms(self, n: int, width: int) -> int:
         """Return n: each sample has one term."""
         return n
+
+    def unsmoothed(self) -> Loss:
+        """Return the same without label smoothing."""
+        plain = copy.copy(self)
+        plain.label_smoothing = 0.0
+        return plain
 
     def prepare(self, y: Any, width: int, sample_weight: Any = None, dtype: Any = np.float32) -> Targets:
         """Check and encode as every loss does, with smoothing and all weights multiplied into the rows.

@@ -29,7 +29,7 @@ class Metric(Named):
     needs_classes = True
 
     def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
-        """Return 1-D int64 counts of ``xp`` for these samples; those of other samples can be added.
+        """Return 1-D counts or sums of ``xp`` for these samples; those of other samples can be added.
 
         outputs: (n, width) probabilities; labels: (n,) int64, in range. No value is read back from the
         device.
@@ -142,6 +142,36 @@ class F1(_Macro):
     """
 
 
+class CalibrationError(Metric):
+    """How far probabilities are from the share of right answers, 0 at best: the expected calibration error.
+
+    Samples are sorted by the largest probability into ``bins`` of equal width; the error is the mean over samples of
+    the difference between their bin's mean probability and its share of right answers. Naeini, Cooper and Hauskrecht,
+    "Obtaining well calibrated probabilities using Bayesian binning", 2015. NaN for no samples.
+
+    >>> error = CalibrationError()
+    >>> error.result(error.sums(np, np.array([[0.75, 0.25], [0.25, 0.75]]), np.array([0, 0])))
+    0.25
+    """
+
+    def __init__(self, bins: int = 10) -> None:
+        self.bins = whole("bins", bins, 1)
+
+    def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
+        """Return samples, right answers and probabilities of each bin, float64 (3 x bins,)."""
+        outputs = _by_class(xp, outputs).astype(np.float64)
+        confidence = outputs.max(axis=1)
+        right = outputs.argmax(axis=1) == labels
+        numbers = xp.minimum(xp.floor(confidence * self.bins), self.bins - 1)
+        inside = (numbers.reshape(-1, 1) == xp.arange(self.bins)).astype(np.float64)
+        return (xp.stack([xp.ones_like(confidence), right.astype(np.float64), confidence]) @ inside).reshape(-1)
+
+    def result(self, sums: HostArray) -> float:
+        """Return the error."""
+        samples, right, confidence = sums.reshape(3, self.bins)
+        return float(np.abs(right - confidence).sum() / samples.sum()) if samples.sum() else float("nan")
+
+
 class LossValue(Metric):
     """A loss as a metric: its mean over the samples, from probabilities, without any weights."""
 
@@ -222,7 +252,7 @@ def with_targets(metrics: Sequence[Metric], targets: Targets, y: Any, width: int
     ]
 
 
-_REGISTRY = Registry("metric", Metric, [Accuracy, TopK, Precision, Recall, F1, ConfusionMatrix])
+_REGISTRY = Registry("metric", Metric, [Accuracy, TopK, Precision, Recall, F1, ConfusionMatrix, CalibrationError])
 
 
 def get(metric: Metric | Loss | str | Mapping[str, Any]) -> Metric:

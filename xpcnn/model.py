@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn import draws, files, inputs, losses, model_file, optimizers
+from xpcnn import calibration, draws, files, inputs, losses, model_file, optimizers
 from xpcnn import metrics as metrics_
 from xpcnn.backend import Array, ArrayModule, resolve, to_host
 from xpcnn.data import Preprocessing
@@ -43,7 +43,8 @@ class Sequential:
 
     layers: in order; :meth:`add` appends more. input_shape: (channels, height, width) of one image. xp: an array
     module, "numpy", "cupy", "auto" or None (what ``XPCNN_BACKEND`` says). seed: keys the initial weights. Arrays are
-    (batch, channels, height, width), float32 inside. ``class_names`` and ``preprocessing`` are kept in the model file.
+    (batch, channels, height, width), float32 inside. ``class_names``, ``preprocessing`` and ``temperature``, which
+    :meth:`calibrate` finds, are kept in the model file.
 
     Raises ValueError for a stack that cannot be built, naming the layer, BackendError for a backend that is not there.
 
@@ -67,6 +68,7 @@ class Sequential:
         self.xp = resolve(xp if xp is not None else next(given, None))
         self.class_names: tuple[str, ...] | None = None
         self.preprocessing: Preprocessing | None = None
+        self.temperature = 1.0
         self.optimizer: Optimizer | None = None
         self.loss: Loss | None = None
         self.metrics: list[Metric] = []
@@ -175,8 +177,9 @@ class Sequential:
         prints every n-th epoch. shards: pieces a batch is cut into (default: about 16 images each), threads: how many
         run at once, 32 at most (default: every processor, or one for small networks). The same shards give the same
         bits on any number of threads. A device takes a batch whole, unless shards are given. A second fit goes on from
-        the first. resume: a file that :class:`~xpcnn.callbacks.Checkpoint` wrote, or a run's directory; the model takes
-        its weights and goes on to the same end, bit for bit, as the fit that wrote it would have.
+        the first, and a calibration before it is forgotten. resume: a file that
+        :class:`~xpcnn.callbacks.Checkpoint` wrote, or a run's directory; the model takes its weights and goes on to the
+        same end, bit for bit, as the fit that wrote it would have.
 
         Raises RuntimeError before compile, ValueError for arrays that do not fit and for a checkpoint of another fit,
         saying what differs, FileNotFoundError where there is no checkpoint.
@@ -215,6 +218,7 @@ class Sequential:
             "shards": shards,
             "augment": augment if isinstance(augment, str | None) else own_augment,
         }
+        self.temperature = 1.0
         fit = Fit(
             self,
             self.network,
@@ -248,12 +252,12 @@ class Sequential:
         augment: str = "none",
         data_format: str = "channels_first",
     ) -> dict[str, Any]:
-        """Return {"loss": …, "accuracy": …} for images and labels, in prediction.
+        """Return {"loss": …, "accuracy": …} for images and labels, in prediction, the loss without label smoothing.
 
         augment: average the outputs over the ways in which an augmentation lays an image, as :meth:`predict` does.
         """
         x, y = self._samples(x, y, data_format)
-        return self._validator(x, y, sample_weight, batch_size, threads, self._ways(augment))()
+        return self._validator(x, y, sample_weight, batch_size, threads, self._ways(augment), self.temperature)()
 
     def predict(
         self,
@@ -269,7 +273,29 @@ class Sequential:
         "microscopy" (4 where images are not square), which takes as many times as long.
         """
         x = inputs.images(x, self.network.input_shape, data_format)
-        return evaluation.infer_ways(self.network, x, self._ways(augment), batch_size, threads)
+        return evaluation.predict(self.network, x, batch_size, threads, self._ways(augment), self.temperature)
+
+    def calibrate(self, x: Any, y: Any, batch_size: int = 256, threads: int | None = None) -> float:
+        """Find by images and labels that were kept out of training how sure the model may be; returns the temperature.
+
+        From then on :meth:`predict` and :meth:`evaluate` divide the logits by it, which leaves every answer as it is
+        and makes its probability what can be expected: of the answers with 0.8, eight in ten are right. See
+        :func:`xpcnn.calibration.find_temperature`.
+
+        Raises RuntimeError before compile, ValueError where the loss is no cross-entropy of probabilities, or the
+        labels no classes.
+        """
+        _, loss = self._compiled()
+        x, y = self._samples(x, y)
+        labels = self._targets(y, None).labels
+        if loss.activation is None or labels is None:
+            raise ValueError(
+                f"Only probabilities of classes can be calibrated. The loss is {loss.name}, and the labels are "
+                f"{'rows' if labels is None else 'classes'}. Use a cross-entropy and labels (n,) of whole numbers."
+            )
+        probabilities = evaluation.predict(self.network, x, batch_size, threads)
+        self.temperature = calibration.find_temperature(probabilities, labels)
+        return self.temperature
 
     def loss_and_gradients(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, dict[str, HostArray]]:
         """Return the mean loss of a batch and the gradients, {"conv2d_1.weight": array, …}, in training mode.
@@ -373,12 +399,15 @@ class Sequential:
         weights: Any,
         batch_size: int,
         threads: int | None,
-        ways: Sequence[Way] = ((0, 0, 0),),
+        ways: Sequence[Way] = evaluation.ONE_WAY,
+        temperature: float = 1.0,
     ) -> Callable[[], dict[str, Any]]:
         """Check the targets and return a function that measures them."""
-        _, loss = self._compiled()
+        loss = self._compiled()[1].unsmoothed()
         self._measurable_targets(y, weights)
-        return lambda: evaluation.evaluate(self.network, loss, self.metrics, x, y, weights, batch_size, threads, ways)
+        return lambda: evaluation.evaluate(
+            self.network, loss, self.metrics, x, y, weights, batch_size, threads, ways, temperature
+        )
 
     def _ways(self, augment: str) -> list[Way]:
         """Return the ways in which an augmentation lays the model's images; those of other shapes in one."""

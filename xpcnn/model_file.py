@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpcnn import __version__, files, losses, metrics, optimizers
+from xpcnn import __version__, calibration, files, losses, metrics, optimizers
 from xpcnn.data import Preprocessing
 from xpcnn.layers import Layer, Upsample2D
 from xpcnn.layers.configs import from_plain, kinds, to_plain
 from xpcnn.network import Network
 from xpcnn.ops.window import Window
 from xpcnn.parameters import Shape
-from xpcnn.registry import whole
+from xpcnn.registry import number, whole
 
 if TYPE_CHECKING:
     from xpcnn.model import Sequential
@@ -44,6 +44,7 @@ def save(model: Sequential, path: files.PathLike) -> None:
         "class_names": _checked_names(model.class_names, model.network.output_shape),
         "preprocessing": None if model.preprocessing is None else model.preprocessing.to_json(),
         "epochs": model.epochs,
+        "temperature": model.temperature,
         "compiled": _compiled(model),
     }
     values = model.network.host_values()
@@ -81,6 +82,8 @@ def load(
         model.class_names = None if names is None else tuple(_checked_names(names, shape))
         model.preprocessing = None if preprocessing is None else Preprocessing.from_json(preprocessing)
         model.epochs = whole("epochs", description["epochs"])
+        temperature = description.get("temperature", 1)  # the first files had none
+        model.temperature = number("temperature", temperature, f"[{calibration.LEAST}, {calibration.MOST}]")
         if compiled is not None:
             model.compile(**compiled)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:

@@ -17,6 +17,7 @@ from xpcnn.layers import (
     MaxPool2D,
     ReLU,
     Reshape,
+    Residual,
     Softmax,
     Tanh,
 )
@@ -28,30 +29,43 @@ Preset: TypeAlias = Callable[[Shape, int], list[Layer]]
 def small(input_shape: Shape, classes: int) -> list[Layer]:
     """Blocks of 3x3 convolution, batch normalisation, ReLU and pooling, two for 8 pixels and up to five for 128.
 
-    98,712 weights for 64x64 pixels in colour and eight classes. The average over all places before the last layer keeps
-    that small whatever the size of the images.
+    Blocks of 32 and 64 filters are followed by a residual convolution: there it costs least for what it brings.
+    144,984 weights for 64x64 pixels in colour and eight classes. The average over all places before the last layer
+    keeps that small whatever the size of the images. He, Zhang, Ren and Sun, "Deep residual learning for image
+    recognition", 2016.
     """
     side = min(input_shape[1:])
     blocks = 2 if side < 16 else 3 if side < 48 else 4 if side < 128 else 5
     filters = {2: (32, 64), 3: (16, 32, 64), 4: (16, 32, 64, 128), 5: (16, 32, 64, 96, 128)}[blocks]
-    return [*_blocks(side, filters), GlobalAveragePool2D(), Dropout(0.2), Dense(classes, activation="softmax")]
+    return [
+        *_blocks(side, filters, deeper=(32, 64)),
+        GlobalAveragePool2D(),
+        Dropout(0.2),
+        Dense(classes, activation="softmax"),
+    ]
 
 
 def tiny(input_shape: Shape, classes: int) -> list[Layer]:
-    """The same with a tenth of the weights, under 20,000, for small sets and slow machines."""
+    """Such blocks with a tenth of the weights, under 20,000, for small sets and slow machines."""
     side = min(input_shape[1:])
     filters = (8, 16, 32) if side < 48 else (8, 16, 24, 48)
     return [*_blocks(side, filters), GlobalAveragePool2D(), Dropout(0.1), Dense(classes, activation="softmax")]
 
 
-def _blocks(side: int, filters: Sequence[int]) -> list[Layer]:
+def _blocks(side: int, filters: Sequence[int], deeper: Sequence[int] = ()) -> list[Layer]:
     layers: list[Layer] = []
     for count in filters:
-        layers += [Conv2D(count, 3, padding="same", use_bias=False), BatchNorm(), ReLU()]
+        layers += _convolution(count)
         if side >= 2:
             layers.append(MaxPool2D(2))
             side //= 2
+        if count in deeper:
+            layers.append(Residual(_convolution(count)))
     return layers
+
+
+def _convolution(filters: int) -> list[Layer]:
+    return [Conv2D(filters, 3, padding="same", use_bias=False), BatchNorm(), ReLU()]
 
 
 def lenet(input_shape: Shape, classes: int) -> list[Layer]:

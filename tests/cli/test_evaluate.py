@@ -24,7 +24,7 @@ class TestFigures:
         images = data.load_folder(photos, loaded.preprocessing.decoding)
         probabilities = loaded.predict(loaded.preprocessing.normalize(images.x))
         hits = probabilities.argmax(axis=1) == images.y
-        assert set(results) == {"accuracy", "loss", "classes", "count", "skipped"}
+        assert set(results) == {"accuracy", "loss", "calibration_error", "classes", "count", "skipped"}
         assert results["accuracy"] == pytest.approx(hits.mean())
         assert results["loss"] == pytest.approx(-np.log(probabilities[np.arange(30), images.y]).mean(), rel=1e-4)
         assert (results["count"], results["skipped"]) == (30, 1)
@@ -41,6 +41,14 @@ class TestFigures:
         whole, part = (measured(run("evaluate", model, name, "--format", "json")) for name in (photos, "set"))
         assert [row["count"] for row in part["classes"]] == [0, 10, 10]
         assert [row["recall"] for row in part["classes"]] == [0, *(row["recall"] for row in whole["classes"][1:])]
+
+    def test_with_augment_they_are_those_of_the_mean_over_flips(self, run, model, photos):
+        done = run("evaluate", model, photos, "--augment", "light", "--format", "json")
+        loaded = xpcnn.load(model)
+        images = data.load_folder(photos, loaded.preprocessing.decoding)
+        probabilities = loaded.predict(loaded.preprocessing.normalize(images.x), augment="light")
+        own = probabilities[np.arange(30), images.y]
+        assert measured(done)["loss"] == pytest.approx(-np.log(own).mean(), rel=1e-4)
 
     def test_a_class_that_the_model_does_not_know_is_refused(self, refuses, here, model):
         fill(here / "set", each=1)
@@ -100,7 +108,10 @@ class TestText:
         for line, row in zip(table[1:], results["classes"], strict=True):
             figures = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
             assert line.split() == [row["class"], str(row["count"]), *figures]
-        assert last == (f"accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f} (30 images, 1 skipped)")
+        accuracy, loss, error = (results[name] for name in ("accuracy", "loss", "calibration_error"))
+        assert last == (
+            f"accuracy {accuracy:.4f}, loss {loss:.4f}, calibration error {error:.4f} (30 images, 1 skipped)"
+        )
 
     @pytest.mark.parametrize("long", ["b", "b" * 30], ids=["short", "long"])
     def test_the_columns_stand_under_their_heads(self, run, here, long):

@@ -110,6 +110,28 @@ class TestAnswers:
             assert other["top"] == row["top"]
         assert "uncertain" in {row["label"] for row in strict} != {"uncertain"}
 
+    def test_they_are_calibrated(self, run, here, model, images):
+        softer = xpcnn.load(model)
+        for name, temperature in (("surer", 1.0), ("softer", 20.0)):
+            softer.temperature = temperature
+            softer.save(here / f"{name}.safetensors")
+        sure = answers(run("predict", "surer.safetensors", *images, "--format", "json"))
+        soft = answers(run("predict", "softer.safetensors", *images, "--format", "json"))
+        for row, other in zip(sure, soft, strict=True):
+            assert other["label"] == row["label"]
+            assert other["probability"] < row["probability"]
+        highest = max(row["probability"] for row in soft)
+        assert highest < min(row["probability"] for row in sure)
+        done = run("predict", "softer.safetensors", *images, "--format", "json", "--threshold", repr(highest + 1e-6))
+        assert {row["label"] for row in answers(done)} == {"uncertain"}
+
+    def test_with_augment_they_are_the_mean_over_flips(self, run, model, images):
+        loaded = xpcnn.load(model)
+        image = data.read_image(images[0], loaded.preprocessing.decoding)[None]
+        row = answers(run("predict", model, images[0], "--format", "json", "--augment", "light"))[0]
+        expected = loaded.predict(loaded.preprocessing.normalize(image), augment="light")[0]
+        assert row["probability"] == pytest.approx(float(expected.max()), rel=1e-5)
+
     def test_one_output_tells_two_classes_apart(self, run, here, images):
         stack = [layers.Flatten(), layers.Dense(1, activation="sigmoid")]
         made = xpcnn.Sequential(stack, input_shape=(1, 4, 4))

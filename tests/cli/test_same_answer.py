@@ -1,6 +1,7 @@
 """The same seed gives the same bits: in every process, on any number of threads, watched or not, by hand or command."""
 
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -65,7 +66,9 @@ def test_with_a_progress_bar_in_a_terminal(here, expected):
         reader.join()
     os.close(ours)
     assert child.returncode == 0
-    assert b"epoch 1/3" in b"".join(seen)
+    shown = b"".join(seen)
+    assert b"epoch 1/3" in shown
+    assert re.search(rb"\d+/1295, +[\d.]+ images/s, loss [\d.]+  accuracy [\d.]+  \d\d:\d\d left", shown)
     assert weights(here / "watched") == expected
 
 

@@ -116,7 +116,13 @@ class TestFolder:
         found = [float(row["val_loss"]) for row in rows(trained / "history.csv")]
         assert xpcnn.load(trained / "best.safetensors").epochs == found.index(min(found)) + 1
         assert xpcnn.load(trained / "last.safetensors").epochs == 12
-        assert read_json(trained / "metrics.json")["validation"]["loss"] == pytest.approx(min(found), rel=1e-6)
+
+    def test_the_best_model_is_calibrated_on_the_validation_part(self, trained):
+        model = xpcnn.load(trained / "best.safetensors")
+        metrics = read_json(trained / "metrics.json")
+        assert metrics["temperature"] == model.temperature != 1
+        assert 0 <= metrics["test"]["calibration_error"] <= 1
+        assert xpcnn.load(trained / "last.safetensors").temperature == 1
 
     def test_the_test_part_is_measured_once_and_on_the_best_model(self, run, photos, monkeypatch):
         measured = []
@@ -181,13 +187,40 @@ class TestOptions:
         assert set(read_json(here / "run" / "metrics.json")) == {"epochs", "train", "test"}
         assert (here / "run/best.safetensors").read_bytes() == (here / "run/last.safetensors").read_bytes()
 
+    def test_more_classes_than_images_in_a_batch(self, run, here):
+        for number in range(12):
+            fill(here / "set", each=3, first_seed=number)
+            for kind in CLASSES:
+                (here / "set" / kind).rename(here / "set" / f"{kind} {number}")
+        done = run("train", "set", *QUICK, "--batch-size", "4", "--out", "run")
+        assert done.code == 0
+        assert "108 images in 36 classes" in done.out
+        assert len(read_json(here / "run" / "args.json")["classes"]) == 36
+
+    def test_images_of_one_colour_each_are_told_apart_by_it(self, run, here):
+        for name, colour in (("blue", (200, 60, 60)), ("red", (60, 60, 200))):
+            for i in range(10):
+                save(here / "set" / name / f"{i}.png", np.full((9, 9, 3), colour, np.uint8))
+        options = ["--image-size", "8", "--epochs", "10", "--batch-size", "4", "--out", "run"]
+        assert run("train", "set", *options).code == 0
+        assert read_json(here / "run" / "metrics.json")["test"]["accuracy"] == 1
+
+    @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="folders that differ only in case are one there")
+    def test_classes_that_differ_only_in_case_are_two_and_that_is_said(self, run, here):
+        fill(here / "set", each=3)
+        (here / "set" / "left").rename(here / "set" / "CENTRE")
+        done = run("train", "set", *QUICK, "--out", "run")
+        assert done.code == 0
+        assert "the classes 'CENTRE' and 'centre' differ in writing alone" in done.err
+        assert len(read_json(here / "run" / "args.json")["classes"]) == 3
+
     def test_without_a_test_part_it_says_that_nothing_was_measured(self, run, here, photos):
         done = run("train", photos, *QUICK, "--test-fraction", "0", "--out", "run")
         assert done.code == 0
         assert "test accuracy" not in done.out
         assert "no image is in the test part" in done.out
         assert sizes(here / "run")["test"] == 0
-        assert set(read_json(here / "run" / "metrics.json")) == {"epochs", "train", "validation"}
+        assert set(read_json(here / "run" / "metrics.json")) == {"epochs", "train", "temperature", "validation"}
 
     def test_patience_ends_a_run_that_gains_nothing(self, run, here, photos):
         options = [*STANDSTILL, "--epochs", "60", "--patience", "3"]

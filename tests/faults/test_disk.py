@@ -19,7 +19,7 @@ def limited(size):
 
 @pytest.mark.parametrize(
     ("size", "unwritten"),
-    [(100, "args.json"), (5_000, "parts.csv"), (25_000, ".safetensors"), (120_000, "checkpoint.safetensors")],
+    [(100, "args.json"), (5_000, "parts.csv"), (25_000, ".safetensors"), (400_000, "checkpoint.safetensors")],
 )
 def test_a_file_that_cannot_be_written_ends_the_run_in_one_line(tmp_path, tally, expected, size, unwritten):
     run = tmp_path / "run"
@@ -37,10 +37,10 @@ def test_a_file_that_cannot_be_written_ends_the_run_in_one_line(tmp_path, tally,
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 200 KB."""
+    """A file system of 1.9 MB: room for the files of an epoch, and not for another checkpoint beside them."""
     place = tmp_path / "disk"
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=1900k", "tmpfs", str(place)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("no file system can be mounted here; limits on the size of files are tested all the same")
     yield place

@@ -19,7 +19,8 @@ from xpcnn.cli import main
 from xpcnn.training.callbacks import StopOnNaN
 
 SECTIONS = [
-    "How it learned", "Which classes are confused", "How well each class is recognised", "The worst mistakes",
+    "How it learned", "Which classes are confused", "How well each class is recognised",
+    "How far its probabilities can be trusted", "The worst mistakes",
     "Where the network looked", "The first filters", "One image on its way through the network",
     "A sample of the data", "The images", "What was trained", "Skipped files", "Speed and environment",
 ]  # fmt: skip
@@ -104,7 +105,7 @@ class TestWhileItRuns:
         def note(callback, fit):
             write(callback, fit)
             texts.append(words(tmp_path / "run"))
-            assert headings(tmp_path / "run") == [SECTIONS[0], *SECTIONS[7:]]
+            assert headings(tmp_path / "run") == [SECTIONS[0], *SECTIONS[8:]]
 
         monkeypatch.setattr(report.Report, "on_epoch_end", note)
         monkeypatch.setattr(report, "SHARE_OF_TIME", 1e9)
@@ -132,7 +133,7 @@ class TestBrokenOff:
         (copy / "metrics.json").unlink()
         assert main(["report", str(copy)]) == 0
         assert f"Broken off after epoch 3. This goes on with it: xpcnn train --resume {copy}" in words(copy)
-        assert headings(copy) == [SECTIONS[0], *SECTIONS[7:]]
+        assert headings(copy) == [SECTIONS[0], *SECTIONS[8:]]
 
     def test_an_interrupted_run_says_so_at_once(self, tmp_path, monkeypatch):
         def interrupt(callback, fit):
@@ -165,13 +166,13 @@ class TestOtherRuns:
         assert "No image was kept aside" in words(tmp_path / "run")
         assert "One image on its way" in words(tmp_path / "run")
 
-    def test_calibration_is_shown_where_the_run_measured_it(self, copy):
+    def test_its_calibration_is_that_of_the_run(self, copy):
         metrics = json.loads((copy / "metrics.json").read_text())
+        assert f"found on the validation part {metrics['temperature']:g}" in words(copy)
         metrics["test"]["calibration_error"] = 0.0432
         (copy / "metrics.json").write_text(json.dumps(metrics))
         assert main(["report", str(copy)]) == 0
-        assert "How far its probabilities can be trusted" in headings(copy)
-        assert "calibration error 0.0432" in words(copy)
+        assert "calibration error 4.3 %" in words(copy)
 
     def test_a_model_whose_answers_are_not_finite(self, copy, capfd):
         model = xpcnn.load(copy / "best.safetensors")

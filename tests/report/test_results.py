@@ -45,14 +45,14 @@ def test_precision_and_recall_stand_beside_the_class():
     assert re.findall(r"\d\.\d\d", dog) == ["0.50", "1.00", "0.67"]
 
 
-def test_calibration_is_told_where_it_was_measured():
+def test_calibration_is_drawn_and_its_figures_told_where_they_were_measured():
     found = predictions([0, 1], [0, 0], 2)
-    assert results.calibration_section(found, {"accuracy": 0.5}) == ""
-    assert results.calibration_section(found, {"temperature": "hot"}) == ""
-    section = results.calibration_section(found, {"calibration_error": 0.0321, "temperature": 1.25})
-    assert "0.0321" in section
-    assert "1.25" in section
+    section = results.calibration_section(found, None, None)
     assert "<svg" in section
+    assert "temperature, found" not in section
+    section = results.calibration_section(found, 0.0321, 1.25)
+    assert "3.2&nbsp;%" in section
+    assert "1.25" in section
 
 
 def test_an_interval_holds_the_share_and_shrinks_with_more_images():

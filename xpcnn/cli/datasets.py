@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,6 +83,31 @@ def split_data(images: LabelledImages, test: float, validation: float, seed: int
     return data.stratified_split(images.y, test, validation, seed, classes=images.classes)
 
 
+def alike(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return pairs of class names that differ only in case, or in how their letters are encoded.
+
+    >>> alike(["Cat", "cat", "dog"])
+    [('Cat', 'cat')]
+    """
+    first: dict[str, str] = {}
+    pairs = []
+    for name in names:
+        other = first.setdefault(unicodedata.normalize("NFKC", name.casefold()), name)
+        if other != name:
+            pairs.append((other, name))
+    return pairs
+
+
+def refuse_one_colour(images: LabelledImages, split: Split) -> None:
+    """Raise ValueError where all images to train on are of one and the same colour, which tells no classes apart."""
+    colour = images.x[split.train[0], :, :1, :1]
+    if all((images.x[row] == colour).all() for row in split.train.tolist()):
+        raise ValueError(
+            f"All {len(split.train)} images to train on are of one and the same colour, so no class can be told from "
+            "another. Look at the files, and whether they are the images you meant."
+        )
+
+
 def match_classes(images: LabelledImages, class_names: tuple[str, ...]) -> LabelledImages:
     """Return the images with labels that count as the model's classes do, matched by name.
 
@@ -92,8 +119,9 @@ def match_classes(images: LabelledImages, class_names: tuple[str, ...]) -> Label
 
     unknown = [name for name in images.classes if name not in class_names]
     if unknown:
+        close = [f" Is it {known!r}?" for known, name in alike([*class_names, unknown[0]]) if name == unknown[0]]
         raise ValueError(
-            f"The model does not know the class {unknown[0]!r}. It knows: {', '.join(class_names)}. "
+            f"The model does not know the class {unknown[0]!r}. It knows: {', '.join(class_names)}.{''.join(close)} "
             "Rename the class folder, or train a model on this data."
         )
     numbers = np.array([class_names.index(name) for name in images.classes], dtype=np.int64)

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model file, such as runs/train/best.safetensors")
     parser.add_argument("data", metavar="DATA", help=f"{datasets.HELP}; of a set with parts, its test part")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    options.add_augment(parser)
     parser.add_argument("--strict", action="store_true", help="stop at the first image that cannot be read")
     options.add_computing(parser)
 
@@ -28,7 +29,7 @@ def run(options_: argparse.Namespace) -> int:
 
     from xpcnn.cli.models import finite, images_at_once, load_for_images
     from xpcnn.data import Normalized
-    from xpcnn.metrics import ConfusionMatrix, per_class
+    from xpcnn.metrics import CalibrationError, ConfusionMatrix, per_class
 
     model, preprocessing, class_names = load_for_images(options_.model, options.chosen_backend(options_))
     images = datasets.load_data(options_.data, preprocessing.decoding, options_.strict, options_.threads)
@@ -37,14 +38,17 @@ def run(options_: argparse.Namespace) -> int:
     if len(rows) == 0:
         raise ValueError(f"{options_.data!r} has parts, but no test part. Give one folder of class folders.")
     x, y = Normalized(images.x, rows, preprocessing), images.y[rows]
-    model.metrics = [ConfusionMatrix()]
+    model.metrics = [ConfusionMatrix(), CalibrationError()]
     with finite(options_.model) as checked:
-        measured = model.evaluate(x, y, images_at_once(model, BATCH), threads=options_.threads)
+        measured = model.evaluate(
+            x, y, images_at_once(model, BATCH), threads=options_.threads, augment=options_.augment
+        )
         checked(measured["loss"])
     figures = per_class(measured["confusion_matrix"])
     results = {
         "accuracy": float(np.trace(measured["confusion_matrix"]) / len(y)),
         "loss": measured["loss"],
+        "calibration_error": measured["calibration_error"],
         "classes": [
             {"class": name, "count": int(n), "precision": float(p), "recall": float(r), "f1": float(f)}
             for name, p, r, f, n in zip(class_names, *figures, strict=True)
@@ -65,5 +69,8 @@ def _text(results: dict[str, Any]) -> str:
         figures = f"{row['count']:6}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}"
         lines.append(f"{name:{width}}  {figures}")
     skipped = f", {results['skipped']} skipped" if results["skipped"] else ""
-    lines.append(f"accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f} ({results['count']} images{skipped})")
+    lines.append(
+        f"accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f}, calibration error "
+        f"{results['calibration_error']:.4f} ({results['count']} images{skipped})"
+    )
     return "\n".join(lines)

@@ -84,6 +84,8 @@ def _card(path: str) -> list[tuple[str, str]]:
         else:
             lines.append(("mean", ", ".join(f"{value:.2f}" for value in model.preprocessing.mean)))
             lines.append(("deviation", ", ".join(f"{value:.2f}" for value in model.preprocessing.deviation)))
+    if model.temperature != 1:
+        lines.append(("temperature", f"{model.temperature:g}"))
     if model.optimizer is not None and model.loss is not None:
         lines.append(("trained with", f"{model.optimizer!r}, {model.loss!r}"))
     lines.append(("layers", summary_table(model.network)))

@@ -71,6 +71,16 @@ def add_flag(parser: argparse._ActionsContainer, name: str, text: str) -> None:
     parser.add_argument(name, action="store_true", default=None, help=text)
 
 
+def add_augment(parser: argparse._ActionsContainer) -> None:
+    """Add --augment of the commands that predict: shifts would make no difference worth their time."""
+    parser.add_argument(
+        "--augment",
+        choices=("none", "light", "microscopy"),
+        default="none",
+        help="answer by the mean over 2 (light) or 8 (microscopy) ways to lay an image, in as many times as long",
+    )
+
+
 def add_computing(parser: argparse.ArgumentParser) -> None:
     """Add --backend, --threads and --verbose."""
     group = parser.add_argument_group("computing")

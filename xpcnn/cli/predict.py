@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("table", "csv", "json", "jsonl"), default="table", help="default: table")
     parser.add_argument("--top-k", type=options.positive, default=3, metavar="N", help="classes to list (default: 3)")
     parser.add_argument("--threshold", type=options.fraction, metavar="P", help=f"below it the label is {UNCERTAIN!r}")
+    options.add_augment(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="write there instead of printing")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if any image cannot be read")
     options.add_computing(parser)
@@ -82,7 +83,7 @@ def _rows(
             paths = options_.images[start : start + chunk]
             images, errors = _decode(paths, preprocessing.decoding, options_.threads)
             x = None if images is None else preprocessing.normalize(images)
-            probabilities = iter(() if x is None else checked(_probabilities(model, x, options_.threads)))
+            probabilities = iter(() if x is None else checked(_probabilities(model, x, options_)))
             for path, error in zip(paths, errors, strict=True):
                 row = {"path": path, "label": None, "probability": None, "top": [], "error": error}
                 rows.append(row if error else row | _answer(next(probabilities), class_names, options_))
@@ -90,11 +91,11 @@ def _rows(
     return rows
 
 
-def _probabilities(model: Sequential, x: Any, threads: int | None) -> Any:
+def _probabilities(model: Sequential, x: Any, options_: argparse.Namespace) -> Any:
     """Return a column for each class; one output, p, tells two classes apart: 1 - p and p."""
     import numpy as np
 
-    outputs = model.predict(x, threads=threads)
+    outputs = model.predict(x, threads=options_.threads, augment=options_.augment)
     return np.concatenate((1 - outputs, outputs), axis=1) if outputs.shape[1] == 1 else outputs
 
 

@@ -95,6 +95,8 @@ def _run(
             f"{len(split.validation)} to validate, {len(split.test)} to test; seed {options_.seed}",
             flush=True,
         )
+        for name, other in datasets.alike(images.classes):
+            _say(f"the classes {name!r} and {other!r} differ in writing alone; if they are one, put them in one folder")
         if images.cache is not None:
             print(datasets.describe_cache(images.cache), flush=True)
         return _train(options_, directory, model, images, split, record, saved)
@@ -120,6 +122,7 @@ def _prepare(options_: argparse.Namespace, xp: ArrayModule) -> tuple[Sequential,
             f"--patience {options_.patience} waits for a better validation part, and no image is in it. "
             "Give a larger --validation-fraction, or no --patience."
         )
+    datasets.refuse_one_colour(images, split)
     if not options_.start:
         shape = images.x.shape[1:]
         layers = presets.get(options_.model)(shape, len(images.classes))
@@ -143,7 +146,7 @@ def _train(
     record: dict[str, Any],
     saved: SavedFit | None,
 ) -> int:
-    from xpcnn import load, recipe
+    from xpcnn import load, metrics, recipe
     from xpcnn.cli.signals import StopOnSignal
     from xpcnn.data import Normalized
     from xpcnn.training import callbacks
@@ -199,6 +202,12 @@ def _train(
         "train": {name: history.history[name][-1] for name in ("loss", "accuracy")},
     }
     best = load(directory.path / "best.safetensors", xp=model.xp)
+    if validated:
+        results["temperature"] = best.calibrate(
+            part(split.validation), images.y[split.validation], threads=options_.threads
+        )
+        best.save(directory.path / "best.safetensors")
+    best.metrics = [*model.metrics, metrics.CalibrationError()]
     ways = options_.augment if options_.test_augment else "none"
     for name, rows in (("validation", split.validation), ("test", split.test)):
         if len(rows):
@@ -216,6 +225,6 @@ def _train(
     return 0
 
 
-def _say(message: Warning | str, *_: Any, **__: Any) -> None:
+def _say(message: object, *_: Any, **__: Any) -> None:
     """Say a warning in one line, and not where in the sources it arose."""
     print(f"xpcnn train: {message}", file=sys.stderr)

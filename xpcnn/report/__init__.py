@@ -139,8 +139,8 @@ class Report(Callback):
 
     def _curves(self, best: int | None) -> str:
         epochs, columns = self.epochs, self.epochs.columns
-        if best is None and columns.get("val_accuracy"):
-            best = epochs.numbers[int(np.argmax(np.nan_to_num(columns["val_accuracy"], nan=-1.0)))]
+        if best is None and columns.get("val_loss"):
+            best = epochs.numbers[int(np.argmin(np.nan_to_num(columns["val_loss"], nan=np.inf)))]
         drawn = []
         for name in ("loss", "accuracy"):
             of_parts = {"training": name, "validation": f"val_{name}"}
@@ -193,11 +193,11 @@ class Report(Callback):
                 '<p class="note">No image is in the test part, so that these figures are of the validation part. The '
                 "best epoch was chosen by it, so they flatter.</p>"
             )
-        figures = metrics.get(found.part)
         classes, images = self.run.classes, self.shown.images
         parts.append(results.confusion_section(found, classes))
         parts.append(results.classes_section(found, self.run))
-        parts.append(results.calibration_section(found, figures if isinstance(figures, dict) else {}))
+        error = _figure(metrics, found.part, "calibration_error")
+        parts.append(results.calibration_section(found, error, number(metrics.get("temperature"))))
         if self._pictures and best.preprocessing is not None:
             parts.append(galleries.mistakes_section(images, found, classes))
             parts.append(

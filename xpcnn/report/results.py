@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from xpcnn import metrics
 from xpcnn.report import curves, page
-from xpcnn.report.run import Run, number
+from xpcnn.report.run import Run
 
 Array = np.ndarray[Any, Any]
 
@@ -158,17 +158,18 @@ def _bar(share: float) -> str:
     return f'{share:.2f}<span class="bar" aria-hidden="true"><i style="width:{100 * share:.0f}%"></i></span>'
 
 
-def calibration_section(found: Predictions, figures: Mapping[str, Any]) -> str:
-    """Return the section of how far probabilities can be trusted, where the run has measured that; else nothing."""
-    names = {"calibration_error": "calibration error", "temperature": "temperature"}
-    measured = [(title, number(figures.get(name))) for name, title in names.items()]
-    told = [(title, f"{value:.4g}") for title, value in measured if value is not None]
-    if not told:
-        return ""
+def calibration_section(found: Predictions, error: float | None, temperature: float | None) -> str:
+    """Return the section of how far probabilities can be trusted, with figures as far as the run has measured them."""
+    told = []
+    if error is not None:
+        told.append(("expected calibration error", percent(error)))
+    if temperature is not None:
+        told.append(("temperature, found on the validation part", f"{temperature:g}"))
     note = (
         "Each bar holds the answers that were given with about the same probability; its height is the share of them "
         "that is right, the number above it how many they are. The nearer the bars are to the dotted line, the more "
-        "literally a probability can be taken."
+        "literally a probability can be taken; the calibration error is their mean distance from it. The temperature "
+        "has been set for that: above 1 the network was too sure of itself, below 1 not sure enough."
     )
     drawn = curves.reliability(found.confidence, found.answers == found.labels)
     body = f'<div class="pair">{page.figure(drawn)}{page.facts(told)}</div>'

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xpcnn.backend import has_graphs
+from xpcnn.calibration import soften
 from xpcnn.data.augmentation import Laid, Way
 from xpcnn.losses import Loss
 from xpcnn.metrics import Metric, with_targets
@@ -21,6 +22,9 @@ from xpcnn.training.shards import Runner
 HostArray = np.ndarray[Any, Any]
 #: Writes the output of a program for a batch into an array: run(x, program, y).
 Run: TypeAlias = Callable[[HostArray, Program, HostArray], None]
+
+#: Images as they are.
+ONE_WAY: Sequence[Way] = ((0, 0, 0),)
 
 
 def infer(
@@ -40,9 +44,18 @@ def infer(
     return y
 
 
-def infer_ways(network: Network, x: Any, ways: Sequence[Way], batch_size: int, threads: int | None = None) -> HostArray:
-    """Return the mean of the outputs for all of x laid in each of some ways, (n, …), on the host."""
-    outputs = (infer(network, x if not any(way) else Laid(x, way), batch_size, threads) for way in ways)
+def predict(
+    network: Network,
+    x: Any,
+    batch_size: int,
+    threads: int | None = None,
+    ways: Sequence[Way] = ONE_WAY,
+    temperature: float = 1.0,
+) -> HostArray:
+    """Return the outputs for all of x, (n, …), on the host: softened, and the mean over all ways to lay an image."""
+    outputs = (
+        soften(infer(network, x if not any(way) else Laid(x, way), batch_size, threads), temperature) for way in ways
+    )
     total = next(outputs)
     for output in outputs:
         total += output
@@ -71,14 +84,15 @@ def evaluate(
     weights: HostArray | None,
     batch_size: int,
     threads: int | None = None,
-    ways: Sequence[Way] = ((0, 0, 0),),
+    ways: Sequence[Way] = ONE_WAY,
+    temperature: float = 1.0,
 ) -> dict[str, Any]:
     """Return {"loss": …, "accuracy": …} over all samples; the loss is computed from logits where it can be.
 
-    ways: in which all images are laid, the outputs being averaged.
+    ways: in which all images are laid, the outputs being averaged; temperature: by which logits are divided.
     """
-    if len(ways) > 1:
-        outputs, from_logits = infer_ways(network, x, ways, batch_size, threads), False
+    if len(ways) > 1 or temperature != 1:
+        outputs, from_logits = predict(network, x, batch_size, threads, ways, temperature), False
     else:
         outputs, from_logits = infer(network, x, batch_size, threads, loss), network.program(loss).from_logits
     targets = loss.prepare(y, network.output_shape[0], weights, network.dtype)

@@ -20,6 +20,7 @@ from xpcnn.training import checkpoints
 from xpcnn.training.callbacks import Callback, Checkpoint, Model, StopOnNaN
 from xpcnn.training.device import DeviceSteps
 from xpcnn.training.history import History
+from xpcnn.training.progress import Progress
 from xpcnn.training.shards import Runner, StepResult
 from xpcnn.training.steps import NOTHING, EagerSteps, Failure, Samples, Steps
 from xpcnn.training.task import Task
@@ -145,8 +146,9 @@ class Fit:
                 resume.restore_callbacks(self)
             if self.epoch < self.epochs and self.stop_reason is None:
                 self._steps = make_steps()
+                progress = Progress(self, shown=verbose > 0)
                 while self.epoch < self.epochs and self.stop_reason is None:
-                    self._run_epoch(self._steps, batch_size, shuffle, validate, callbacks, verbose)
+                    self._run_epoch(self._steps, batch_size, shuffle, validate, callbacks, progress, verbose)
                 for callback in callbacks:
                     callback.on_stop(self)
             self.history.steps.extend(self.position().figures.losses.tolist())  # of an epoch that was not finished
@@ -190,30 +192,22 @@ class Fit:
         shuffle: bool,
         validate: Callable[[], dict[str, float]] | None,
         callbacks: Sequence[Callback],
+        progress: Progress,
         verbose: int,
     ) -> None:
-        from tqdm import tqdm
-
         self._started = time.perf_counter() - self._seconds
         for callback in callbacks:
             callback.on_epoch_begin(self)
         n = len(steps.samples.rows)
         steps.begin_epoch(shuffled(n, self.seed, self.epoch) if shuffle else np.arange(n), self._before)
         self._before, self._seconds = NOTHING, 0.0
-        bar = tqdm(
-            batches(steps.order[self._done * batch_size :], batch_size),
-            desc=f"epoch {self.epoch + 1}/{self.epochs}",
-            initial=self._done,
-            total=self.batches_per_epoch,
-            disable=None if verbose else True,
-            leave=False,
-            unit="step",
-        )
-        with bar:
-            for positions in bar:
+        done = self._done * batch_size
+        with progress.epoch(steps, done):
+            for positions in batches(steps.order[done:], batch_size):
                 self._batch, self._positions = None, positions
                 steps.step(positions)
                 self._done += 1
+                progress.step(len(positions))
                 self.ends_epoch = self._done == self.batches_per_epoch
                 for callback in callbacks:
                     callback.on_step_end(self)

@@ -1,0 +1,75 @@
+"""Temperature scaling: from probabilities to those that can be taken at their word."""
+
+import numpy as np
+import pytest
+
+from xpcnn.calibration import LEAST, MOST, find_temperature, soften
+
+
+def drawn(n, classes, sharpness, seed=0):
+    """Probabilities, and labels that occur as often as they say."""
+    draws = np.random.default_rng(seed)
+    powers = np.exp(draws.normal(size=(n, classes)) * sharpness)
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    labels = (probabilities.cumsum(axis=1) < draws.random((n, 1))).sum(axis=1)
+    return probabilities.astype(np.float32), labels
+
+
+def cross_entropy(probabilities, labels):
+    return -np.log(np.take_along_axis(probabilities, labels[:, None], axis=1)).mean()
+
+
+def test_softening_divides_the_logits():
+    logits = np.array([[1.0, -2.0, 0.5]])
+    expected = np.exp(logits / 3) / np.exp(logits / 3).sum()
+    softened = soften((np.exp(logits) / np.exp(logits).sum()).astype(np.float32), 3.0)
+    assert softened.dtype == np.float32
+    assert softened == pytest.approx(expected, rel=1e-6)
+
+
+def test_one_output_is_softened_as_two_classes_are():
+    p = np.array([[0.9], [0.2], [0.0], [1.0]])
+    both = soften(np.concatenate((1 - p, p), axis=1), 2.5)
+    assert soften(p, 2.5) == pytest.approx(both[:, 1:])
+
+
+def test_no_answer_changes():
+    probabilities, _ = drawn(500, 7, sharpness=2)
+    for temperature in (LEAST, 0.5, 3.0, MOST):
+        assert (soften(probabilities, temperature).argmax(axis=1) == probabilities.argmax(axis=1)).all()
+
+
+def test_at_1_they_are_those_given():
+    probabilities, _ = drawn(5, 3, sharpness=1)
+    assert soften(probabilities, 1.0) is probabilities
+
+
+@pytest.mark.parametrize("classes", [1, 2, 8])
+@pytest.mark.parametrize("wrong_by", [0.3, 1.0, 4.0])
+def test_the_temperature_that_was_missing_is_found(wrong_by, classes):
+    honest, labels = drawn(20_000, max(2, classes), sharpness=1)
+    honest = honest[:, 1:] if classes == 1 else honest
+    assert find_temperature(soften(honest, 1 / wrong_by), labels) == pytest.approx(wrong_by, rel=0.05)
+
+
+def test_no_other_temperature_is_better():
+    probabilities, labels = drawn(2000, 5, sharpness=1)
+    probabilities = soften(probabilities, 0.4)
+    found = find_temperature(probabilities, labels)
+    least = cross_entropy(soften(probabilities, found), labels)
+    assert all(least < cross_entropy(soften(probabilities, found * by), labels) for by in (0.95, 1.05))
+
+
+def test_a_few_images_that_are_all_right_do_not_make_a_model_sure_of_itself():
+    sure = soften(np.array([[0.6, 0.4]] * 8), find_temperature(np.array([[0.6, 0.4]] * 8), np.zeros(8, int)))
+    assert sure[0, 0] == pytest.approx(1 - 1 / 10, abs=1e-3)
+
+
+def test_where_nothing_can_be_found_it_is_1():
+    assert find_temperature(np.full((4, 3), 1 / 3), np.array([0, 1, 2, 0])) == 1
+    assert find_temperature(np.empty((0, 3)), np.empty(0, int)) == 1
+
+
+def test_it_stays_within_bounds_where_all_is_wrong():
+    certain = np.array([[1.0, 0.0]] * 50)
+    assert find_temperature(certain, np.ones(50, int)) == MOST

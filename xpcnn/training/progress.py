@@ -1,0 +1,72 @@
+"""The bar that shows how an epoch goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Never
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from xpcnn.training.loop import Fit
+    from xpcnn.training.steps import Steps
+
+#: Seconds between two looks at the figures, since a device is waited for.
+_INTERVAL = 1.0
+#: Seconds until the first.
+_FIRST = 0.2
+_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {rate_fmt}{postfix}"
+
+
+class Progress:
+    """One bar an epoch, on stderr if that is a terminal: images a second, figures so far, time left of the fit."""
+
+    def __init__(self, fit: Fit, shown: bool) -> None:
+        self._fit = fit
+        self._hidden = None if shown else True
+        self._begun = time.perf_counter()
+        self._images = 0
+
+    @contextmanager
+    def epoch(self, steps: Steps, done: int) -> Iterator[None]:
+        """Show an epoch, of which some images are done already."""
+        from tqdm import tqdm
+
+        self._steps, self._look = steps, time.perf_counter() + _FIRST
+        with tqdm(
+            desc=f"epoch {self._fit.epoch + 1}/{self._fit.epochs}",
+            initial=done,
+            total=len(steps.order),
+            disable=self._hidden,
+            leave=False,
+            unit=" images",
+            bar_format=_FORMAT,
+        ) as bar:
+            self._bar: tqdm[Never] = bar
+            yield
+
+    def step(self, images: int) -> None:
+        """Note that a step has been made."""
+        self._images += images
+        if self._bar.disable:
+            return
+        now = time.perf_counter()
+        if now >= self._look:
+            self._bar.set_postfix_str(self._figures(now), refresh=False)
+            self._look = now + _INTERVAL
+        self._bar.update(images)
+
+    def _figures(self, now: float) -> str:
+        losses, weights, sums = self._steps.figures()
+        shown = [f"loss {np.average(losses, weights=weights):.4g}"]
+        for metric, total in zip(self._fit.metrics, sums, strict=True):
+            value = metric.result(total)
+            if np.ndim(value) == 0:
+                shown.append(f"{metric.name} {value:.4g}")
+        later = (self._fit.epochs - self._fit.epoch) * len(self._steps.order) - self._bar.n
+        left = (now - self._begun) * later / self._images
+        return f"{'  '.join(shown)}  {self._bar.format_interval(left)} left"
