@@ -153,6 +153,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
     def __array__(self, *args, **keywords):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Use .get().")
 
+    @property
+    def __cuda_array_interface__(self):
+        return {"shape": self.shape, "typestr": self.dtype.str, "version": 3}
+
     def __array_ufunc__(self, ufunc, method, *operands, out=(None,), **keywords):
         """Where the operators end, those with a NumPy array on the left side too."""
         return getattr(getattr(xp, ufunc.__name__), method)(*operands, out=out[0], **keywords)

@@ -94,9 +94,45 @@ def test_what_is_no_number_is_no_image(x):
         inputs.images(x, (1,))
 
 
+def test_an_array_of_objects_says_what_is_in_it():
+    table = np.array([["a.png", 1.0]], object)
+    with pytest.raises(TypeError, match=r"dtype object, the first of them 'a\.png'\. Read files by data\.load_folder"):
+        inputs.images(table, (2,))
+
+
 def test_lists_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match="inhomogeneous"):
+    with pytest.raises(TypeError, match=r"inhomogeneous.*Received: list\. Give arrays of one shape"):
         inputs.images([[1, 2], [3]], (2,))
+
+
+def test_generators_of_images_and_of_batches_are_read_to_their_end():
+    x = drawn(5, *SHAPE)
+    np.testing.assert_array_equal(inputs.images((one for one in x), SHAPE), x)
+    np.testing.assert_array_equal(inputs.images(iter([x[:2], x[2:]]), SHAPE), x)
+    with pytest.raises(ValueError, match=r"Received an array of shape \(0,\)"):
+        inputs.images(iter([]), SHAPE)
+    with pytest.raises(ValueError, match=r"All images are of one shape. Received: \(3, 4, 5\) and \(3, 4, 6\)"):
+        inputs.images(iter([x[0], drawn(3, 4, 6)]), SHAPE)
+
+
+def test_pairs_of_images_and_labels_become_two_arrays():
+    x, y = drawn(5, *SHAPE), np.array([0, 1, 2, 1, 0])
+    for given in (zip(x, y, strict=True), [[x[:2], y[:2]], [x[2:], y[2:]]]):
+        images, labels = inputs.pairs(given, len(SHAPE))
+        np.testing.assert_array_equal(images, x)
+        np.testing.assert_array_equal(labels, y)
+
+
+@pytest.mark.parametrize("wrong", [drawn(2, *SHAPE), 7, [], [1, 2], iter([(1, 2, 3)]), "images"])
+def test_without_labels_anything_but_pairs_is_refused(wrong):
+    with pytest.raises(TypeError, match=r"Without labels, give pairs of images and labels"):
+        inputs.pairs(wrong, len(SHAPE))
+
+
+def test_a_file_mapped_into_memory_is_taken_without_being_read(tmp_path):
+    np.save(tmp_path / "x.npy", drawn(4, *SHAPE))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert inputs.images(mapped, SHAPE) is mapped
 
 
 def test_unknown_data_formats_are_refused():

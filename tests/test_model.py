@@ -325,6 +325,20 @@ def test_channels_may_come_last_everywhere():
     np.testing.assert_array_equal(other.predict(last[0], data_format="channels_last"), first.predict(x[:1]))
 
 
+@pytest.mark.parametrize("kind", ["device", "generator", "pairs"])
+def test_what_holds_images_elsewhere_trains_the_same(kind):
+    x, y = samples(24)
+    given = {
+        "device": (strict.xp.asarray(x), strict.xp.asarray(y)),
+        "generator": ((one for one in x), y),
+        "pairs": (zip(x, y, strict=True), None),
+    }[kind]
+    first, other = plain(), plain()
+    first.fit(x, y, verbose=0)
+    other.fit(*given, verbose=0)
+    assert bits(first) == bits(other)
+
+
 # Prediction
 
 

@@ -226,7 +226,7 @@ def test_the_models_signatures():
     assert parameters(model) == {"layers": (), "input_shape": None, "xp": None, "seed": 0}
     assert parameters(model.compile) == {"optimizer": "adam", "loss": "cross_entropy", "metrics": None}
     fit = {
-        "x": "needed", "y": "needed", "epochs": 1, "batch_size": 32, "validation_split": 0.0, "validation_data": None,
+        "x": "needed", "y": None, "epochs": 1, "batch_size": 32, "validation_split": 0.0, "validation_data": None,
         "shuffle": True, "seed": 0, "callbacks": (), "verbose": 1, "shards": None, "threads": None,
         "class_weight": None, "sample_weight": None, "augment": None, "data_format": "channels_first",
     }  # fmt: skip

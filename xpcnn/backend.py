@@ -173,6 +173,34 @@ def to_host(array: Array) -> numpy.ndarray[Any, Any]:
     return array if isinstance(array, numpy.ndarray) else array.get()
 
 
+def host_array(values: Any) -> numpy.ndarray[Any, Any]:
+    """Return whatever holds numbers as a NumPy array, copied only where it does not lie in the host's memory.
+
+    values: nested lists, and what has ``__array__``, DLPack or the CUDA array interface, such as arrays of NumPy, CuPy,
+    PyTorch and JAX and tables of pandas. Raises TypeError for what NumPy cannot hold as one array.
+
+    >>> host_array([[1, 2], [3, 4]]).shape
+    (2, 2)
+    """
+    if isinstance(values, numpy.ndarray):
+        return values
+    for step in ("detach", "cpu"):  # of PyTorch, whose tensors may take part in gradients or lie on a device
+        values = getattr(values, step, lambda same=values: same)()
+    if hasattr(values, "__cuda_array_interface__"):
+        values = values if hasattr(values, "get") else choose("cupy").xp.asarray(values)
+        return to_host(values)
+    try:
+        if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
+            return numpy.from_dlpack(values)
+        return numpy.asarray(values)
+    except (TypeError, ValueError, BufferError, RuntimeError) as error:
+        kind = getattr(values, "dtype", type(values).__name__)
+        raise TypeError(
+            f"NumPy cannot hold this as one array of numbers: {error}. Received: {kind}. "
+            "Give arrays of one shape, of whole numbers or of floats of 16, 32 or 64 bits."
+        ) from error
+
+
 def to_device(xp: ArrayModule, array: Array) -> Array:
     """Bring an array of any module to ``xp``; nothing is copied where it is there already."""
     return to_host(array) if is_host(xp) else xp.asarray(array)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from xpcnn.backend import host_array
 from xpcnn.parameters import Shape
 from xpcnn.registry import number
 from xpcnn.targets import check_weights
@@ -22,17 +23,24 @@ _ROWS = 1024
 def images(x: Any, input_shape: Shape, data_format: str = "channels_first") -> Any:
     """Return images as an array (n, channels, height, width) that takes rows; one image gets its batch axis.
 
-    x: an array, or anything with ``shape`` and rows by index, such as :class:`xpcnn.data.Normalized`. Raises
-    ValueError for another shape than the model's, for values that are not finite and for no images at all, TypeError
-    for what is no array of numbers.
+    x: what :func:`xpcnn.backend.host_array` takes; a generator of images or of batches, which is read to its end; or
+    what has ``shape``, ``dtype`` and rows by index and is no array, such as :class:`xpcnn.data.Normalized`, which is
+    read a batch at a time. Raises ValueError for another shape than the model's, for values that are not finite and
+    for no images at all, TypeError for what is no array of numbers.
     """
     if data_format not in DATA_FORMATS:
         raise ValueError(f"data_format is one of {', '.join(DATA_FORMATS)}. Received: {data_format!r}.")
-    if not hasattr(x, "shape") or not hasattr(x, "__getitem__"):
-        x = np.asarray(x)
+    if isinstance(x, Iterator):
+        x = _joined([host_array(part) for part in x], len(input_shape))
+    elif not _gives_rows(x):
+        x = host_array(x)
     received = tuple(x.shape)
-    if np.dtype(x.dtype).kind not in "biuf":
-        raise TypeError(f"Images are arrays of numbers. Received an array of dtype {x.dtype}.")
+    if x.dtype.kind not in "biuf":
+        first = f", the first of them {reprlib.repr(x.flat[0])}" if isinstance(x, np.ndarray) and x.size else ""
+        raise TypeError(
+            f"Images are arrays of numbers. Received an array of dtype {x.dtype}{first}. "
+            "Read files by data.load_folder, and give a table without the columns that hold no numbers."
+        )
     if isinstance(x, np.ndarray):
         if x.ndim == len(input_shape):
             x = x[np.newaxis]
@@ -56,9 +64,43 @@ def images(x: Any, input_shape: Shape, data_format: str = "channels_first") -> A
     return x
 
 
+def pairs(batches: Any, rank: int) -> tuple[HostArray, HostArray]:
+    """Return the images and labels of (image, label) pairs or of pairs of batches, such as a PyTorch DataLoader gives.
+
+    rank: how many axes one image has. They are read to their end and kept. Raises TypeError for what gives no pairs.
+    """
+    given = [] if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable) else [*batches]
+    if not given or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in given):
+        raise TypeError(
+            "Without labels, give pairs of images and labels, such as zip(x, y) or a DataLoader. "
+            f"Received: {type(batches).__name__}{' of ' + type(given[0]).__name__ if given else ''}."
+        )
+    x, y = ([host_array(pair[part]) for pair in given] for part in (0, 1))
+    together = x[0].ndim > rank
+    return _joined(x, rank), np.concatenate(y) if together else np.stack(y)
+
+
+def _joined(parts: Sequence[HostArray], rank: int) -> HostArray:
+    """Return single images, or batches of them, as one array."""
+    if not parts:
+        return np.empty(0)
+    if len({part.shape[-rank:] for part in parts}) > 1:
+        shapes = sorted({part.shape[-rank:] for part in parts})
+        raise ValueError(f"All images are of one shape. Received: {shapes[0]} and {shapes[1]}.")
+    return np.concatenate(parts) if parts[0].ndim > rank else np.stack(parts)
+
+
+def _gives_rows(x: Any) -> bool:
+    """Whether this is read a batch at a time: what has a shape and rows, and is no array of any kind."""
+    protocols = ("__array__", "__dlpack__", "__cuda_array_interface__")
+    return all(hasattr(x, name) for name in ("shape", "dtype", "__getitem__")) and not any(
+        hasattr(x, name) for name in protocols
+    )
+
+
 def labels(y: Any, n: int) -> HostArray:
     """Return targets as an array with one row for each of n images, or raise ValueError."""
-    array: HostArray = np.asarray(y)
+    array = host_array(y)
     if array.ndim == 0 or len(array) != n:
         raise ValueError(f"There are {n} images, so {n} labels are needed. Received an array of shape {array.shape}.")
     return array

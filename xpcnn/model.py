@@ -11,7 +11,7 @@ import numpy as np
 
 from xpcnn import calibration, draws, files, inputs, losses, model_file, optimizers
 from xpcnn import metrics as metrics_
-from xpcnn.backend import Array, ArrayModule, resolve, to_host
+from xpcnn.backend import Array, ArrayModule, host_array, resolve, to_host
 from xpcnn.data import Preprocessing
 from xpcnn.data.augmentation import Augmentation, Way, ways
 from xpcnn.data.augmentation import augment as augmentation_of
@@ -153,7 +153,7 @@ class Sequential:
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         epochs: int = 1,
         batch_size: int = 32,
         validation_split: float = 0.0,
@@ -172,6 +172,8 @@ class Sequential:
     ) -> History:
         """Train on images x (n, channels, height, width) and labels y: whole numbers (n,) or rows (n, outputs).
 
+        x may be an array of any library, a generator, a :class:`~xpcnn.data.Folder`; without y, pairs of both, as a
+        PyTorch DataLoader gives them. What is no array and no Folder is read to its end and kept in memory.
         validation_split: the part of each class kept out of training and measured after every epoch, drawn by the
         seed; validation_data: (x, y) to measure instead. seed: keys shuffles, dropout and augmentation. verbose=n
         prints every n-th epoch. shards: pieces a batch is cut into (default: about 16 images each), threads: how many
@@ -204,7 +206,7 @@ class Sequential:
             validate = self._validator(vx, vy, None, max(batch_size, 256), threads)
         elif validation_split:
             rows, held = _split(labels, len(y), validation_split, seed)
-            held_weights = None if sample_weight is None else np.asarray(sample_weight)[held]
+            held_weights = None if sample_weight is None else host_array(sample_weight)[held]
             validate = self._validator(x[held], y[held], held_weights, max(batch_size, 256), threads)
         self._targets(y[rows], None if weights is None else weights[rows])
         seed = draws.check_seed(seed)
@@ -245,7 +247,7 @@ class Sequential:
     def evaluate(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         batch_size: int = 256,
         sample_weight: Any = None,
         threads: int | None = None,
@@ -370,7 +372,9 @@ class Sequential:
             )
 
     def _samples(self, x: Any, y: Any, data_format: str = "channels_first") -> tuple[Any, HostArray]:
-        """Check images and labels together."""
+        """Check images and labels together; without labels, x holds pairs of both."""
+        if y is None:
+            x, y = inputs.pairs(x, len(self.network.input_shape))
         x = inputs.images(x, self.network.input_shape, data_format)
         return x, inputs.labels(y, len(x))
 

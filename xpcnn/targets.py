@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from xpcnn.backend import host_array
+
 HostArray = np.ndarray[Any, Any]
 
 
@@ -38,7 +40,7 @@ def encode(y: Any, width: int, dtype: Any = np.float32) -> tuple[HostArray, Host
     1. Raises ValueError for other shapes, values that are not finite, and labels that are fractional or out
     of range.
     """
-    y = np.asarray(y)
+    y = host_array(y)
     if y.dtype.kind not in "biuf" or y.ndim not in (1, 2) or y.size == 0:
         raise ValueError(
             f"Targets are whole-number labels (n,) or rows of numbers (n, {width}). "
@@ -86,7 +88,7 @@ def check_weights(sample_weight: Any, count: int) -> HostArray:
 
     Raises ValueError for another number of them, and values that are negative or not finite.
     """
-    weights: HostArray = np.asarray(sample_weight)
+    weights = host_array(sample_weight)
     if weights.dtype.kind not in "biuf" or weights.size != count or weights.shape[:1] != (count,):
         raise ValueError(
             f"sample_weight needs one number for each of the {count} samples. "

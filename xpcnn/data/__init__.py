@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xpcnn.data.batches import shuffled
     from xpcnn.data.decode import Decoding, UndecodableImage, read_image, resize
     from xpcnn.data.digits import load_digits
+    from xpcnn.data.folder import Folder
     from xpcnn.data.folders import ImageFolder, load, load_folder, scan
     from xpcnn.data.labelled import LabelledImages, write_skipped_csv
     from xpcnn.data.mnist import load_mnist, read_idx
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Decoding": "decode",
+    "Folder": "folder",
     "ImageFolder": "folders",
     "LabelledImages": "labelled",
     "Normalized": "preprocessing",
@@ -46,6 +48,7 @@ _HOMES = {
 
 __all__ = [
     "Decoding",
+    "Folder",
     "ImageFolder",
     "LabelledImages",
     "Normalized",

@@ -1,0 +1,71 @@
+"""A folder of class folders whose images are decoded each time they are taken."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpcnn.data.decode import Decoding, UndecodableImage
+from xpcnn.data.folders import scan
+from xpcnn.data.reading import read_images
+
+
+class Folder:
+    """The images of a folder as an array that is never in memory as a whole, and their labels.
+
+    Indexed by a slice or by integers (k,) it decodes uint8 (k, channels, height, width). All files are decoded once at
+    the beginning, so that those that cannot be are known: ``skipped`` holds them, each with the reason. y: int64 (n,),
+    indices into ``classes``; paths: the file of every image; parts: "train", "validation" or "test" for every image,
+    or None. ``load_folder(..., cache=True)`` decodes once and for all, at the price of a file as large as the images.
+
+    Raises what :func:`xpcnn.data.scan` raises, ValueError where no image can be read, and :class:`UndecodableImage` for
+    one that cannot be read any longer when it is taken.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __init__(self, path: str | os.PathLike[str], decoding: Decoding, threads: int | None = None) -> None:
+        found = scan(path)
+        self.decoding = decoding
+        self.classes = found.classes
+        self._threads = threads
+        self.skipped: list[tuple[Path, str]] = []
+        kept = []
+        with closing(read_images(found.paths, decoding, threads=threads)) as results:
+            for row, result in enumerate(results):
+                if isinstance(result, UndecodableImage):
+                    self.skipped.append((found.paths[row], result.reason))
+                else:
+                    kept.append(row)
+        if not kept:
+            raise ValueError(f"None of the {len(found.paths)} image files of {path} could be read.")
+        rows = np.array(kept, dtype=np.int64)
+        self.paths = [found.paths[row] for row in kept]
+        self.y: NDArray[np.int64] = found.labels[rows]
+        self.parts = None if found.parts is None else found.parts[rows]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(images, channels, height, width)."""
+        return (len(self.paths), self.decoding.channels, self.decoding.height, self.decoding.width)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: slice | NDArray[np.integer[Any]] | Sequence[int]) -> NDArray[np.uint8]:
+        numbers = np.arange(len(self))[rows]
+        images = np.empty((len(numbers), *self.shape[1:]), np.uint8)
+        paths = [self.paths[number] for number in numbers.tolist()]
+        with closing(read_images(paths, self.decoding, threads=self._threads)) as results:
+            for row, result in enumerate(results):
+                if isinstance(result, UndecodableImage):
+                    raise result
+                images[row] = result
+        return images
