@@ -83,6 +83,34 @@ def examples(session: nox.Session) -> None:
     session.run("python", "examples/digits.py", "--epochs", "1")
 
 
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The wheel and the source archive are built, and the wheel alone, with what it depends on, trains and predicts."""
+    dist = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", str(dist), silent=True)
+    (built,) = dist.glob("*.whl")
+    fresh = Path(session.create_tmp()) / "fresh"
+    session.run("python", "-m", "venv", "--clear", str(fresh), silent=True)
+    python = str((fresh / ("Scripts/python.exe" if os.name == "nt" else "bin/python")).absolute())
+    session.run(python, "-m", "pip", "install", "-q", str(built), external=True, silent=True)
+    session.chdir(dist)  # from where the sources cannot be imported
+    session.run(python, "-m", "xpcnn", "--version", external=True)
+    session.run(python, "-m", "xpcnn", "train", "--epochs", "2", "--out", "run", external=True)
+    session.run(python, "-m", "xpcnn", "evaluate", "run/best.safetensors", "digits", external=True)
+
+
+@nox.session(default=False)
+def interop(session: nox.Session) -> None:
+    """scikit-learn's own checks; the answers of ONNX Runtime and PyTorch; ends with a table."""
+    session.install(".[sklearn,onnx]", *group("test"), *group("interop"))
+    session.run(
+        "pytest", "tests/interop", "-n", "auto", "-q", "--backend", "numpy", "--cases", "200", "--brief",
+        *session.posargs, env={"XPCNN_BACKEND": "numpy"},
+    )  # fmt: skip
+
+
 @nox.session(default=False)
 def faults(session: nox.Session) -> None:
     """Runs that are killed, interrupted or lose their disk, 50 of them, resumed and compared; ends with a table."""

@@ -34,12 +34,13 @@ def pytest_addoption(parser):
         metavar="N",
         help="how many cases the tests of faults and of hostile input try, in place of a few; ends with a table",
     )
+    parser.addoption("--brief", action="store_true", help="a shorter last line of the table: tried and failed")
     parser.addoption("--seed", type=int, default=0, metavar="N", help="what the cases are drawn with (default: 0)")
 
 
 def pytest_configure(config):
     if config.getoption("--cases") is not None and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(tally.Table())
+        config.pluginmanager.register(tally.Table(brief=config.getoption("--brief")))
 
 
 def pytest_collection_modifyitems(config, items):

@@ -44,7 +44,8 @@ class Tally:
 class Table:
     """The cases of a whole run, gathered from the reports of its tests, shown when everything else has been said."""
 
-    def __init__(self):
+    def __init__(self, brief=False):
+        self.brief = brief
         self.counts = Counter()
         self.failed, self.counted = set(), set()
 
@@ -73,4 +74,7 @@ class Table:
         for kind, row in zip(kinds, rows, strict=True):
             yield "  ".join([f"{kind:{width}}", *(f"{number:8,}" for number in row)])
         tried, survived, refused, failed = map(sum, zip(*rows, strict=True)) if rows else (0, 0, 0, 0)
-        yield f"tried {tried}, survived {survived}, refused {refused}, failed {failed}"
+        if self.brief:
+            yield f"tried {tried}, failed {failed}"
+        else:
+            yield f"tried {tried}, survived {survived}, refused {refused}, failed {failed}"
