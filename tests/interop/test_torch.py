@@ -193,6 +193,29 @@ def test_residual_networks_with_named_modules_predict_the_same(tally, tmp_path, 
         compare(network, model, tmp_path / "net.safetensors", np.random.default_rng(blocks))
 
 
+class Parted(nn.Module):
+    """Convolutions and dense layers in parts of their own, as torchvision's VGG, with more than ten modules."""
+
+    def __init__(self):
+        super().__init__()
+        convolutions = [(nn.Conv2d(4 if number else 1, 4, 3, padding=1), nn.ReLU()) for number in range(7)]
+        self.features = nn.Sequential(*(module for pair in convolutions for module in pair), nn.MaxPool2d(2))
+        self.classifier = nn.Sequential(nn.Linear(36, 36), nn.ReLU(), nn.Linear(36, 36), nn.ReLU(), nn.Linear(36, 3))
+
+    def forward(self, x):
+        return self.classifier(self.features(x).flatten(1))
+
+
+def test_a_network_of_named_parts_predicts_the_same(tally, tmp_path):
+    with tally.case(KIND, "parts"):
+        torch.manual_seed(0)
+        convolutions = [layers.Conv2D(4, 3, padding=1, activation="relu") for _ in range(7)]
+        classifier = [layers.Dense(36, "relu"), layers.Dense(36, "relu"), layers.Dense(3, "softmax")]
+        stack = [*convolutions, layers.MaxPool2D(2), layers.Flatten(), *classifier]
+        model = Sequential(stack, (1, 6, 6), np)
+        compare(Parted(), model, tmp_path / "net.safetensors", np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
 def test_other_numbers_become_the_nearest_float32(tally, tmp_path, dtype):
     with tally.case(KIND, dtype):
