@@ -257,6 +257,24 @@ def test_a_file_that_is_cut_off_is_refused_in_one_line(tmp_path):
         assert "\n" not in str(e.value)
 
 
+def test_a_file_with_changed_bytes_is_refused_or_read(tmp_path, tally, cases, seed):
+    """PyTorch's files have no checksum, so that a changed weight is a weight; only ValueError is raised."""
+    model = Sequential([layers.Conv2D(2, 3), layers.BatchNorm(), layers.Flatten(), layers.Dense(2)], (1, 5, 5), np)
+    save_state_dict(model, tmp_path / "whole")
+    whole = (tmp_path / "whole").read_bytes()
+    for number in range(cases(100)):
+        rng, changed = np.random.default_rng([seed, number]), bytearray(whole)
+        for place in rng.integers(len(whole), size=rng.integers(1, 5)):
+            changed[place] = rng.integers(256) if rng.integers(2) else ord(rng.choice([*'"{}[]:,0123456789.']))
+        (tmp_path / "changed").write_bytes(changed)
+        with tally.case("state dict", f"seed {seed}, case {number}") as case:
+            try:
+                load_state_dict(model, tmp_path / "changed")
+            except ValueError:
+                case.refused()
+            assert all(np.isfinite(value).all() for value in model.get_weights().values())
+
+
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
     (tmp_path / "long").write_bytes((files.MOST_HEADER_BYTES + 1).to_bytes(8, "little") + b"{")
     with pytest.raises(ValueError, match="its header is of 8388609 bytes"):

@@ -241,13 +241,20 @@ def test_a_run_that_is_active_is_used_and_stays_active(mlflow):
 
 
 def test_a_resumed_fit_goes_on_in_its_run(mlflow, tmp_path):
+    """Its parameters stay what they were at first, though the learning rate has changed, and MLflow keeps both figures
+    of the epoch that was made twice, which are the same."""
+
+    def called():
+        return callbacks.LearningRate(lambda epoch: 0.1**epoch), callbacks.MLflow(), checkpoint
+
     checkpoint = callbacks.Checkpoint(tmp_path / "a")
     with pytest.raises(Killed):
-        fit(mixed(), callbacks.MLflow(), Kill(3), checkpoint)
+        fit(mixed(), *called(), Kill(3))
     assert [run.info.status for run in runs(mlflow)] == ["FAILED"]
-    history = fit(mixed(), callbacks.MLflow(), checkpoint, resume=checkpoint.path).history
+    history = fit(mixed(), *called(), resume=checkpoint.path).history
     (run,) = runs(mlflow)
     assert run.info.status == "FINISHED"
+    assert run.data.params["optimizer.learning_rate"] == "{'name': 'constant', 'rate': 1.0}"
     assert sorted({*metric(mlflow, run, "loss")}) == [*enumerate(history["loss"], 1)]
 
 

@@ -39,12 +39,11 @@ class MLflow(Callback):
         """Find or start the run in the first epoch, when a checkpoint has told which it was."""
         if self._logs:
             return
-        active, resumed = self._mlflow.active_run(), self._run_id is not None
+        active = self._mlflow.active_run()
         self._owns, self._logs = active is None, True
-        run = active or self._mlflow.start_run(run_id=self._run_id)
-        same = resumed and run.info.run_id == self._run_id
-        self._run_id = run.info.run_id
-        if not same:
+        run_id = (active or self._mlflow.start_run(run_id=self._run_id)).info.run_id
+        if run_id != self._run_id:  # a resumed fit has logged its arguments, and its learning rate may be another now
+            self._run_id = run_id
             optimizer, loss = _flat("optimizer", fit.optimizer.config()), _flat("loss", fit.loss.config())
             self._mlflow.log_params({**fit.task.arguments, **optimizer, **loss})
 
