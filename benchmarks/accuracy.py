@@ -18,7 +18,7 @@ from pathlib import Path
 COMMANDS = {
     "blood cells": "{data}/blood --augment microscopy",
     "blood cells, `blood`": "{data}/blood --model blood --gray --image-size 50 --epochs 10",
-    "mnist": "mnist --epochs 30",
+    "mnist": "mnist --epochs 20",
     "digits": "digits",
 }
 
