@@ -59,6 +59,18 @@ def test_building_and_predicting_needs_no_images_files_or_progress():
     assert loaded_by(code) & HEAVY == {"numpy", "threadpoolctl"}
 
 
+def test_the_estimator_alone_needs_scikit_learn_and_says_how_to_get_it():
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "from xpcnn import *\n"
+        "import xpcnn\n"
+        "try: xpcnn.XPCNNClassifier\n"
+        "except ImportError as error: print(error)"
+    )
+    need = 'XPCNNClassifier needs scikit-learn 1.6 or later: pip install "xpcnn[sklearn]" (No module named '
+    assert run("-c", code).startswith(need)
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["predict", "--help"]])
 def test_the_command_answers_for_help_without_numpy(arguments):
     code = f"from xpcnn.cli import main\ntry: main({arguments})\nexcept SystemExit as end: assert end.code == 0"

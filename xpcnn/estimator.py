@@ -27,9 +27,8 @@ try:
     from sklearn.utils.multiclass import check_classification_targets, unique_labels
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ImportError as error:
-    raise ImportError(
-        f'XPCNNClassifier needs scikit-learn 1.6 ({error}). Run `pip install "xpcnn[sklearn]"`.'
-    ) from error
+    need = 'XPCNNClassifier needs scikit-learn 1.6 or later: pip install "xpcnn[sklearn]"'
+    raise ImportError(f"{need} ({error})") from error
 
 HostArray = np.ndarray[Any, Any]
 #: Rows of features that a step takes, since sets of them are often small: with 64 of them 0.90 of the irises were right

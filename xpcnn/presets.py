@@ -183,6 +183,6 @@ def get(name: str) -> Preset:
     >>> len(get("blood")((1, 50, 50), 8))
     7
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"There is no preset {name!r}. Use one of: {', '.join(PRESETS)}.")
     return PRESETS[name]
