@@ -186,6 +186,7 @@ def test_what_was_fitted_can_be_read():
     x, y = images()
     classifier = quick(validation_fraction=0.25).fit(x, y)
     assert isinstance(classifier.model_, xpcnn.Sequential)
+    assert classifier.model_.temperature != 1
     assert (classifier.n_features_in_, classifier.n_iter_) == (1, 3)
     assert [len(classifier.history_[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")] == [3] * 4
     standardized = classifier.standardization_(x)
@@ -266,6 +267,14 @@ def test_classes_are_weighed_by_their_labels():
     assert found["none"] < 0.2 < found["balanced"] < found["rare"]
 
 
+def test_heavy_samples_are_learnt_in_place_of_others():
+    x, y = images()
+    turned = np.where(y == "left", "right", "left")
+    both, labels = np.concatenate([x, x]), np.concatenate([y, turned])
+    classifier = quick(epochs=8).fit(both, labels, sample_weight=np.repeat([1.0, 50.0], len(x)))
+    assert classifier.score(x, turned) > 0.9
+
+
 def test_a_sample_of_weight_0_is_as_good_as_absent():
     x, y = images()
     weights = np.arange(len(y)) % 3 != 0
@@ -305,6 +314,7 @@ def test_verbose_prints_epochs_and_the_default_nothing(capsys):
         ({"validation_fraction": 1.0}, "fraction is from 0 to below 1"),
         ({"patience": 3}, "Give a validation_fraction, such as 0.1"),
         ({"random_state": "x"}, "random_state|seed"),
+        ({"threads": 0}, "threads must be a whole number, at least 1"),
         ({"backend": "torch"}, "There is no backend 'torch'"),
     ],
 )
