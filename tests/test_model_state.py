@@ -10,7 +10,7 @@ import pytest
 
 import xpcnn
 from tests.models import SHAPE, bits, mixed, samples
-from xpcnn import callbacks, layers, optimizers
+from xpcnn import backend, callbacks, layers, optimizers
 
 COPIES = pytest.mark.parametrize(
     "copied", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy], ids=["pickle", "deepcopy"]
@@ -67,6 +67,22 @@ def test_names_frozen_layers_and_layers_of_ones_own_are_kept(copied):
     assert other.optimizer is None
     x, _ = samples()
     assert other.predict(x).tobytes() == model.predict(x).tobytes()
+
+
+def test_numpy_stays_numpy_whatever_is_the_default_where_it_arrives(monkeypatch):
+    pickled = pickle.dumps(mixed())
+    monkeypatch.setenv("XPCNN_BACKEND", "cupy")
+    assert pickle.loads(pickled).backend == "numpy"
+
+
+def test_what_a_device_computed_is_read_where_the_default_is(device):
+    x, y = samples()
+    model = mixed(device)
+    model.fit(x, y, verbose=0)
+    other = pickle.loads(pickle.dumps(model))
+    assert other.xp is backend.resolve(None)
+    np.testing.assert_allclose(other.predict(x), model.predict(x), rtol=1e-4, atol=1e-6)
+    other.fit(x, y, verbose=0)
 
 
 def test_a_model_without_layers_is_copied_too():
