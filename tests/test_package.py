@@ -59,6 +59,18 @@ def test_building_and_predicting_needs_no_images_files_or_progress():
     assert loaded_by(code) & HEAVY == {"numpy", "threadpoolctl"}
 
 
+def test_the_estimator_alone_needs_scikit_learn_and_says_how_to_get_it():
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "from xpcnn import *\n"
+        "import xpcnn\n"
+        "try: xpcnn.XPCNNClassifier\n"
+        "except ImportError as error: print(error)"
+    )
+    need = 'XPCNNClassifier needs scikit-learn 1.6 or later: pip install "xpcnn[sklearn]" (No module named '
+    assert run("-c", code).startswith(need)
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["predict", "--help"]])
 def test_the_command_answers_for_help_without_numpy(arguments):
     code = f"from xpcnn.cli import main\ntry: main({arguments})\nexcept SystemExit as end: assert end.code == 0"
@@ -82,7 +94,7 @@ def test_a_source_tree_has_a_version_too(monkeypatch):
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'xpcnn' has no attribute 'Sequenzial'"):
         xpcnn.Sequenzial  # noqa: B018
-    assert dir(xpcnn) == xpcnn.__all__
+    assert dir(xpcnn) == sorted({*xpcnn.__all__, "XPCNNClassifier"})
 
 
 # Who may import whom
@@ -113,6 +125,7 @@ FLOORS = {
     "xpcnn.training": 6,
     "xpcnn.model": 7,
     "xpcnn.model_file": 7,
+    "xpcnn.model_state": 7,
     "xpcnn.formats": 7,
     "xpcnn.inputs": 7,
     "xpcnn.presets": 7,
@@ -120,6 +133,7 @@ FLOORS = {
     "xpcnn.summary": 7,
     "xpcnn.report": 8,
     "xpcnn.cli": 8,
+    "xpcnn.estimator": 8,
     "xpcnn.__main__": 9,
 }
 

@@ -82,6 +82,12 @@ def test_every_preset_gives_probabilities(name):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
+def test_dense_is_for_features_and_has_no_name():
+    model = xpcnn.Sequential(presets.dense((1, 1, 5), 3), (1, 1, 5), np)
+    assert sum(value.size for value in model.parameters.values()) == 6 * 128 + 129 * 128 + 129 * 3
+    assert "dense" not in presets.PRESETS
+
+
 def test_every_call_makes_new_layers():
     first, second = (presets.get("small")((1, 8, 8), 3) for _ in range(2))
     assert not {id(layer) for layer in first} & {id(layer) for layer in second}

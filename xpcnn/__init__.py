@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xpcnn import data, initializers, layers, losses, metrics, optimizers, plots, presets, recipe, schedules
+    from xpcnn.estimator import XPCNNClassifier as XPCNNClassifier
     from xpcnn.model import Sequential, load
     from xpcnn.training import callbacks
 
@@ -32,8 +33,10 @@ __all__ = [
 ]
 
 #: Where each public name lives; it is loaded when it is first used, so that ``xpcnn --help`` needs no NumPy.
+#: XPCNNClassifier needs scikit-learn: it is not in ``__all__``, so that ``from xpcnn import *`` works without.
 _HOMES = {
     "Sequential": ("xpcnn.model", "Sequential"),
+    "XPCNNClassifier": ("xpcnn.estimator", "XPCNNClassifier"),
     "load": ("xpcnn.model", "load"),
     "callbacks": ("xpcnn.training.callbacks", None),
 }
@@ -42,7 +45,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
-    if name not in __all__:
+    if name not in __dir__():
         raise AttributeError(f"module 'xpcnn' has no attribute {name!r}")
     module, attribute = _HOMES.get(name, (f"xpcnn.{name}", None))
     home = importlib.import_module(module)
@@ -50,7 +53,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted({*__all__, *_HOMES})
 
 
 def _version() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn import calibration, draws, files, inputs, losses, model_file, optimizers
+from xpcnn import calibration, draws, files, inputs, losses, model_file, model_state, optimizers
 from xpcnn import metrics as metrics_
 from xpcnn.backend import Array, ArrayModule, host_array, resolve, to_host
 from xpcnn.data import Preprocessing
@@ -345,6 +345,9 @@ class Sequential:
         that are not one for each output and for weights that are not finite; what was there stays.
         """
         model_file.save(self, path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return model_state.restore, (type(self), model_state.state_of(self))
 
     def _compiled(self) -> tuple[Optimizer, Loss]:
         if self.optimizer is None or self.loss is None:

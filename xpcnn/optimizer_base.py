@@ -59,6 +59,11 @@ class Optimizer(Named):
         self._xp: ArrayModule | None = None
         self._scratch: dict[int, Array] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and copy take: all but the model, the array module and scratch."""
+        moments = {name: np.array(to_host(moment)) for name, moment in self.moments.items()}
+        return {**self.__dict__, "moments": moments, "owner": None, "_xp": None, "_scratch": {}}
+
     @property
     def rate(self) -> float:
         """The learning rate of the next update."""

@@ -68,6 +68,16 @@ def _convolution(filters: int) -> list[Layer]:
     return [Conv2D(filters, 3, padding="same", use_bias=False), BatchNorm(), ReLU()]
 
 
+def dense(input_shape: Shape, classes: int) -> list[Layer]:
+    """Two layers of 128 units and the classes, for features that are no image; it is no preset that has a name."""
+    return [
+        Flatten(),
+        Dense(128, activation="relu"),
+        Dense(128, activation="relu"),
+        Dense(classes, activation="softmax"),
+    ]
+
+
 def lenet(input_shape: Shape, classes: int) -> list[Layer]:
     """LeNet-5 (LeCun, Bottou, Bengio and Haffner, 1998): two 5x5 convolutions, averages, 120 and 84 units, all tanh."""
     return [
@@ -173,6 +183,6 @@ def get(name: str) -> Preset:
     >>> len(get("blood")((1, 50, 50), 8))
     7
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"There is no preset {name!r}. Use one of: {', '.join(PRESETS)}.")
     return PRESETS[name]
