@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xpcnn import data, initializers, layers, losses, metrics, optimizers, plots, presets, recipe, schedules
     from xpcnn.model import Sequential, load
-    from xpcnn.training import callbacks
+    from xpcnn.training import callbacks, distributed
 
 __all__ = [
     "Sequential",
     "__version__",
     "callbacks",
     "data",
+    "distributed",
     "initializers",
     "layers",
     "load",
@@ -36,6 +37,7 @@ _HOMES = {
     "Sequential": ("xpcnn.model", "Sequential"),
     "load": ("xpcnn.model", "load"),
     "callbacks": ("xpcnn.training.callbacks", None),
+    "distributed": ("xpcnn.training.distributed", None),
 }
 
 
