@@ -15,6 +15,8 @@ class Communicator:
 
     rank = 0
     size = 1
+    #: The rank among those of the same machine.
+    rank_here = 0
     #: What is being done, for whoever waits too long.
     doing = ""
 
@@ -33,6 +35,19 @@ class Communicator:
     def gather(self, value: T) -> list[T]:
         """Return the values of all ranks, in their order."""
         return [value]
+
+    def spread(self, function: Callable[[int], T], count: int) -> list[T]:
+        """Return function(0) to function(count - 1), each computed by one rank."""
+        own = [function(number) for number in range(self.rank, count, self.size)]
+        everyone = self.gather(own)
+        return [everyone[number % self.size][number // self.size] for number in range(count)]
+
+    def one_first(self, make: Callable[[], T]) -> T:
+        """Return what each rank makes, the first of each machine before the others there."""
+        return make()
+
+    def abort(self, message: str) -> None:
+        """End the processes of all ranks with a message, where there are others."""
 
     def hand_down(self, value: T) -> T:
         """Return rank 0's value on all ranks."""

@@ -35,16 +35,18 @@ class Ranks(Communicator):
 
     comm: a communicator of mpi4py. exact: gradients are added in the order in which one process adds its pieces, so
     that the weights are the same bits on any number of ranks; else by MPI's own sum, in any order, which is the same to
-    rounding. patience: seconds that a rank waits for another before it says for which, and ends the job.
+    rounding. patience: seconds that a rank waits for another before it says for which, and ends the job. rank_here: the
+    rank among those of the same machine.
     """
 
-    def __init__(self, comm: Any, exact: bool = True, patience: float = 300.0) -> None:
+    def __init__(self, comm: Any, exact: bool = True, patience: float = 300.0, rank_here: int = 0) -> None:
         self._comm = comm
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         self.exact = exact
         self.patience = number("patience", patience, "(0, inf)")
         self.doing = "the start"
+        self.rank_here = rank_here
         #: Bytes that this rank has sent in sums of gradients, and seconds that those took.
         self.bytes, self.seconds = 0, 0.0
 
@@ -112,6 +114,14 @@ class Ranks(Communicator):
             flat[...] = xp.asarray(host)
         return flat
 
+    def one_first(self, make: Callable[[], T]) -> T:
+        """Return what each rank makes, the first of each machine before the others there."""
+        made = [make()] if self.rank_here == 0 else []
+        patience, self.patience = self.patience, float("inf")  # a large folder takes its time
+        self.gather(None)
+        self.patience = patience
+        return made[0] if made else make()
+
     def gather(self, value: T) -> list[T]:
         """Return the values of all ranks, in their order; who is missing is named."""
         values = [value, *(self._receive(rank) for rank in range(1, self.size))] if self.rank == 0 else [value]
@@ -129,7 +139,9 @@ class Ranks(Communicator):
                 raise ValueError(f"The ranks have different {what}: {told}. Give all ranks the same.")
 
     def abort(self, message: str) -> None:
-        """Say something and end the processes of all ranks."""
+        """End the processes of all ranks with a message; that of the first comes first where several have one."""
+        if self.rank:
+            time.sleep(1)
         print(f"xpcnn: rank {self.rank}: {message}", file=sys.stderr, flush=True)
         self._comm.Abort(1)
 
@@ -163,6 +175,12 @@ class Ranks(Communicator):
                     self.abort(f"has waited {self.patience:g} s for {other} at {self.doing}, so the job ends.")
 
 
+def use_own_device(xp: ArrayModule, communicator: Communicator) -> None:
+    """Let each rank of a machine compute on a device of its own, as far as there are enough."""
+    if communicator.size > 1 and not is_host(xp):
+        xp.cuda.Device(communicator.rank_here % xp.cuda.runtime.getDeviceCount()).use()
+
+
 def world(exact: bool = True, patience: float = 300.0) -> Ranks:
     """Return all processes that ``mpiexec`` has started; see :class:`Ranks`.
 
@@ -179,7 +197,9 @@ def world(exact: bool = True, patience: float = 300.0) -> Ranks:
             "There is one process alone. Start several, such as `mpiexec -n 4 xpcnn train DATA --distributed`, or "
             "train as one. If mpiexec was used, it belongs to another MPI than mpi4py found."
         )
-    communicator = Ranks(comm, exact, patience)
+    here = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    communicator = Ranks(comm, exact, patience, here.Get_rank())
+    here.Free()
     shown = sys.excepthook
 
     def end_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
