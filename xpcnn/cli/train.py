@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import traceback
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from xpcnn.cli import datasets, options, report, resume
-from xpcnn.cli.text import one_line
+from xpcnn.cli import datasets, options, ranks, report, resume
 from xpcnn.cli.train_arguments import DEFAULTS, NOT_OF_THE_RUN
 from xpcnn.cli.train_arguments import add_arguments as add_arguments  # as every command has them
 
@@ -28,30 +25,7 @@ if TYPE_CHECKING:
 
 def run(options_: argparse.Namespace) -> int:
     """Train, write the run's directory and print the test accuracy."""
-    communicator = _communicator(options_)
-    try:
-        with redirect_stdout(None) if communicator.rank else nullcontext():
-            return _run_new_or_resumed(options_, communicator)
-    except BaseException as error:
-        if options_.debug and communicator.size > 1:
-            traceback.print_exc()
-        usage = isinstance(error, argparse.ArgumentError)
-        told = one_line(error) if isinstance(error, Exception) and not usage else str(error) or type(error).__name__
-        communicator.abort(told)
-        raise
-
-
-def _communicator(options_: argparse.Namespace) -> Communicator:
-    """Return the processes that train together: those of mpiexec, or this one alone."""
-    from xpcnn.training.communicator import ALONE
-
-    if options_.distributed:
-        from xpcnn.training import distributed
-
-        return distributed.world(exact=not options_.fast_sums)
-    if options_.fast_sums:
-        raise argparse.ArgumentError(None, "--fast-sums is for --distributed")
-    return ALONE
+    return ranks.run_together(options_, lambda communicator: _run_new_or_resumed(options_, communicator))
 
 
 def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator) -> int:
@@ -99,6 +73,8 @@ def _run(
     with claimed as directory:
         if communicator.rank == 0:
             communicator.hand_down(str(directory.path))
+        if options_.elastic:
+            options_.resume, options_.out = str(directory.path), None  # if it is run again, without those that are lost
         known = (*recall(directory), directory.metrics.exists()) if communicator.rank == 0 else None
         arguments, saved, measured = cast(Any, communicator.hand_down(known))
         if measured and (saved is None or saved.finished):

@@ -25,7 +25,7 @@ DEFAULTS = {
     "validation_fraction": 0.1,
 }
 #: Arguments of the command, and of where a run is written, not of the run.
-NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open", "distributed", "fast_sums")
+NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open", "distributed", "fast_sums", "elastic")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,4 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "train together with all that mpiexec has started: mpiexec -n 4 xpcnn …",
     )
     options.add_flag(together, "--fast-sums", "with --distributed: let MPI add gradients in any order, not bit for bit")
+    options.add_flag(
+        together, "--elastic", "with --distributed: go on from the last checkpoint without a process that is lost, on an "
+        "MPI that lives on (mpiexec --with-ft ulfm)"
+    )  # fmt: skip
     parser.add_argument("--shards", type=options.positive, metavar="N", help="pieces a batch is cut into")

@@ -30,6 +30,10 @@ _NAP = 5e-5
 _EAGER_LOOKS = 2000
 
 
+class RankLost(RuntimeError):  # noqa: N818 (it says what has happened)
+    """Another process of the fit has ended; those left can go on as :meth:`Ranks.survivors`."""
+
+
 class Ranks(Communicator):
     """The processes that ``mpiexec`` has started.
 
@@ -145,6 +149,15 @@ class Ranks(Communicator):
         print(f"xpcnn: rank {self.rank}: {message}", file=sys.stderr, flush=True)
         self._comm.Abort(1)
 
+    def survivors(self) -> Ranks:
+        """Return those that are left, once a rank was lost; all of them call this.
+
+        That needs an MPI with fault tolerance (ULFM), such as Open MPI's ``mpiexec --with-ft ulfm``; else the job has
+        ended by then. Such a job ends by ``os._exit``: to finalise MPI would mean to wait for those that were lost.
+        """
+        self._comm.Revoke()  # whoever waits for one that is not lost gets to know of it too
+        return _ranks(self._comm.Shrink(), self.exact, self.patience)
+
     def _steps(self, holders: int) -> list[int]:
         steps: list[int] = []
         while 2 ** len(steps) < holders:
@@ -164,7 +177,10 @@ class Ranks(Communicator):
         """Return what ``arrived`` gives as soon as it gives anything; after too long, say for whom, and end the job."""
         looks, begun = 0, time.monotonic()
         while True:
-            found = arrived()
+            try:
+                found = arrived()
+            except RuntimeError as error:  # mpi4py's, where this MPI lives on without one of its processes
+                raise RankLost(f"A process of the fit was lost at {self.doing} ({error}).") from error
             if found:
                 return found
             looks += 1
@@ -197,9 +213,7 @@ def world(exact: bool = True, patience: float = 300.0) -> Ranks:
             "There is one process alone. Start several, such as `mpiexec -n 4 xpcnn train DATA --distributed`, or "
             "train as one. If mpiexec was used, it belongs to another MPI than mpi4py found."
         )
-    here = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    communicator = Ranks(comm, exact, patience, here.Get_rank())
-    here.Free()
+    communicator = _ranks(comm, exact, patience)
     shown = sys.excepthook
 
     def end_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -208,3 +222,12 @@ def world(exact: bool = True, patience: float = 300.0) -> Ranks:
 
     sys.excepthook = end_all
     return communicator
+
+
+def _ranks(comm: Any, exact: bool, patience: float) -> Ranks:
+    from mpi4py import MPI
+
+    here = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    ranks = Ranks(comm, exact, patience, here.Get_rank())
+    here.Free()
+    return ranks
