@@ -105,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_flag(together, "--fast-sums", "with --distributed: let MPI add gradients in any order, not bit for bit")
     options.add_flag(
-        together, "--elastic", "with --distributed: go on from the last checkpoint without a process that is lost, on an "
-        "MPI that lives on (mpiexec --with-ft ulfm)"
+        together, "--elastic", "with --distributed: go on from the last checkpoint without a process that is lost, on "
+        "an MPI that lives on (mpiexec --with-ft ulfm)"
     )  # fmt: skip
     parser.add_argument("--shards", type=options.positive, metavar="N", help="pieces a batch is cut into")
