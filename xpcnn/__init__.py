@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from xpcnn import data, initializers, layers, losses, metrics, optimizers, plots, presets, recipe, schedules
     from xpcnn.estimator import XPCNNClassifier as XPCNNClassifier
     from xpcnn.model import Sequential, load
-    from xpcnn.training import callbacks
+    from xpcnn.training import callbacks, distributed
 
 __all__ = [
     "Sequential",
     "__version__",
     "callbacks",
     "data",
+    "distributed",
     "initializers",
     "layers",
     "load",
@@ -39,6 +40,7 @@ _HOMES = {
     "XPCNNClassifier": ("xpcnn.estimator", "XPCNNClassifier"),
     "load": ("xpcnn.model", "load"),
     "callbacks": ("xpcnn.training.callbacks", None),
+    "distributed": ("xpcnn.training.distributed", None),
 }
 
 

@@ -29,6 +29,7 @@ from xpcnn.summary import summary_table
 from xpcnn.targets import Targets
 from xpcnn.training import checkpoints, evaluation
 from xpcnn.training.callbacks import Callback
+from xpcnn.training.communicator import ALONE, Communicator
 from xpcnn.training.history import History
 from xpcnn.training.loop import Fit
 from xpcnn.training.shards import Runner
@@ -169,6 +170,7 @@ class Sequential:
         augment: Augmentation | str | None = None,
         resume: files.PathLike | None = None,
         data_format: str = "channels_first",
+        communicator: Communicator = ALONE,
     ) -> History:
         """Train on images x (n, channels, height, width) and labels y: whole numbers (n,) or rows (n, outputs).
 
@@ -181,7 +183,8 @@ class Sequential:
         bits on any number of threads. A device takes a batch whole, unless shards are given. A second fit goes on from
         the first, and a calibration before it is forgotten. resume: a file that
         :class:`~xpcnn.callbacks.Checkpoint` wrote, or a run's directory; the model takes its weights and goes on to the
-        same end, bit for bit, as the fit that wrote it would have.
+        same end, bit for bit, as the fit that wrote it would have. communicator: of the processes that make the fit
+        together, :func:`xpcnn.distributed.world`; each calls ``fit`` with the same arguments.
 
         Raises RuntimeError before compile, ValueError for arrays that do not fit and for a checkpoint of another fit,
         saying what differs, FileNotFoundError where there is no checkpoint.
@@ -192,7 +195,8 @@ class Sequential:
             raise TypeError(f"callbacks is a list of callbacks. Received: {reprlib.repr(callbacks)}.")
         verbose = whole("verbose", int(verbose) if isinstance(verbose, bool) else verbose)
         epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
-        saved = None if resume is None else checkpoints.read(resume)
+        saved = None if resume is None or communicator.rank else checkpoints.read(resume)
+        saved = communicator.hand_down(saved)
         x, y = self._samples(x, y, data_format)
         labels = self._measurable_targets(y, None).labels
         weights = inputs.sample_weights(sample_weight, class_weight, labels, len(y), self._width())
@@ -203,11 +207,13 @@ class Sequential:
                 raise ValueError(f"validation_data is a pair (x, y). Received: {reprlib.repr(validation_data)}.")
             vx, vy = self._samples(*validation_data, data_format)
             data |= {"validation x": vx, "validation y": vy}
-            validate = self._validator(vx, vy, None, max(batch_size, 256), threads)
+            validate = self._validator(vx, vy, None, max(batch_size, 256), threads, communicator=communicator)
         elif validation_split:
             rows, held = _split(labels, len(y), validation_split, seed)
             held_weights = None if sample_weight is None else host_array(sample_weight)[held]
-            validate = self._validator(x[held], y[held], held_weights, max(batch_size, 256), threads)
+            validate = self._validator(
+                x[held], y[held], held_weights, max(batch_size, 256), threads, communicator=communicator
+            )
         self._targets(y[rows], None if weights is None else weights[rows])
         seed = draws.check_seed(seed)
         own_augment = getattr(augment, "__qualname__", type(augment).__name__)
@@ -230,6 +236,7 @@ class Sequential:
             Task(arguments, data),
             seed=seed,
             first_epoch=self.epochs,
+            communicator=communicator,
         )
         return fit.run(
             Samples(x, y, weights, rows, augmentation_of(augment) if isinstance(augment, str) else augment),
@@ -240,7 +247,7 @@ class Sequential:
             shards=shards,
             threads=threads,
             callbacks=callbacks,
-            verbose=verbose,
+            verbose=0 if communicator.rank else verbose,
             resume=saved,
         )
 
@@ -408,12 +415,13 @@ class Sequential:
         threads: int | None,
         ways: Sequence[Way] = evaluation.ONE_WAY,
         temperature: float = 1.0,
+        communicator: Communicator = ALONE,
     ) -> Callable[[], dict[str, Any]]:
         """Check the targets and return a function that measures them."""
         loss = self._compiled()[1].unsmoothed()
         self._measurable_targets(y, weights)
         return lambda: evaluation.evaluate(
-            self.network, loss, self.metrics, x, y, weights, batch_size, threads, ways, temperature
+            self.network, loss, self.metrics, x, y, weights, batch_size, threads, ways, temperature, communicator
         )
 
     def _ways(self, augment: str) -> list[Way]:

@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        _say(options.command, _one_line(error))
+        _say(options.command, text.one_line(error))
         return 1
     finally:
         _drop_what_cannot_be_written()
@@ -136,18 +136,3 @@ def _sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _one_line(error: Exception) -> str:
-    """Return an error's text in one line; one without text, or of a kind that only a defect raises, is named."""
-    message = text.printable(" ".join(str(error).split()))
-    if isinstance(error, MemoryError):
-        return f"out of memory ({message or 'no details'}). Use smaller images or batches."
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
-    if (
-        isinstance(error, ValueError | TypeError | RuntimeError | FloatingPointError | OSError | ImportError)
-        and message
-    ):
-        return message
-    return f"unexpected {type(error).__name__}: {message}. Use --debug to see where."

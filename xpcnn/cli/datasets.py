@@ -5,13 +5,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli.text import printable
 
 if TYPE_CHECKING:
     from xpcnn.data import Decoding, LabelledImages, Split
     from xpcnn.data.cache import CacheUse
+    from xpcnn.training.communicator import Communicator
 
 HELP = "a folder of class folders (or of train, val and test), `mnist` ($XPCNN_DATA/mnist) or `digits` (bundled)"
 
@@ -30,13 +31,49 @@ def decoding_for(name: str, size: int | None, color: bool | None) -> Decoding:
     return Decoding(side, side, 3 if in_color else 1)
 
 
-def load_data(name: str, decoding: Decoding, strict: bool, threads: int | None, cache: bool = False) -> LabelledImages:
-    """Load what ``name`` stands for, as a decoding says; cache: keep the decoded images of a folder."""
+def load_data(
+    name: str,
+    decoding: Decoding,
+    strict: bool,
+    threads: int | None,
+    cache: bool = False,
+    communicator: Communicator | None = None,
+) -> LabelledImages:
+    """Load what ``name`` stands for, as a decoding says.
+
+    cache: keep the decoded images of a folder. communicator: of the processes that share the work; each of them
+    decodes the images that it needs when it needs them, or takes them from the cache of its machine.
+    """
     from xpcnn import data
 
+    if name not in NAMED and communicator is not None and communicator.size > 1:
+        if not cache:
+            return _shared(Path(name), decoding, strict, threads, communicator)
+        return communicator.one_first(
+            lambda: data.load_folder(Path(name), decoding, strict=strict, threads=threads, cache=cache)
+        )
     if name not in NAMED:
         return data.load_folder(Path(name), decoding, strict=strict, threads=threads, progress=True, cache=cache)
     return _fit_to(_mnist() if name == "mnist" else data.load_digits(), decoding)
+
+
+def _shared(
+    path: Path, decoding: Decoding, strict: bool, threads: int | None, communicator: Communicator
+) -> LabelledImages:
+    """Return a folder whose images are decoded when they are taken, after a first look that all processes share."""
+    from typing import cast
+
+    from xpcnn import data
+    from xpcnn.data.folders import check_every_class
+
+    folder = data.Folder(path, decoding, threads, spread=communicator.spread)
+    if strict and folder.skipped:
+        raise data.UndecodableImage(*folder.skipped[0])
+    images = data.LabelledImages(
+        cast(Any, folder), folder.y, folder.classes, folder.paths, folder.skipped, folder.parts
+    )
+    check_every_class(images)
+    return images
 
 
 def describe_cache(cache: CacheUse) -> str:
@@ -100,7 +137,7 @@ def alike(names: Sequence[str]) -> list[tuple[str, str]]:
 
 def refuse_one_colour(images: LabelledImages, split: Split) -> None:
     """Raise ValueError where all images to train on are of one and the same colour, which tells no classes apart."""
-    colour = images.x[split.train[0], :, :1, :1]
+    colour = images.x[split.train[0]][:, :1, :1]
     if all((images.x[row] == colour).all() for row in split.train.tolist()):
         raise ValueError(
             f"All {len(split.train)} images to train on are of one and the same colour, so no class can be told from "

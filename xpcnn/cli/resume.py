@@ -17,11 +17,14 @@ from xpcnn.cli.train_arguments import add_arguments
 if TYPE_CHECKING:
     from xpcnn.data import LabelledImages, Split
     from xpcnn.training.checkpoints import SavedFit
+    from xpcnn.training.communicator import Communicator
 
 #: What may be given anew, since the weights do not depend on it; the images are compared themselves.
 FREE = frozenset(["data", "backend", "threads", "verbose", "no_plots", "checkpoint_every", "strict", "cache"])
 #: What args.json says beside the arguments.
 ABOUT = frozenset(["version", "computed_by", "classes", "working_directory", "environment"])
+#: Images whose checksums one process finds at a time.
+_TOGETHER = 1024
 #: Arguments whose option is not called as they are.
 OPTIONS = {"start": "--from"}
 
@@ -95,16 +98,23 @@ def refuse_other_arguments(run: Path, recorded: Mapping[str, Any], given: Mappin
         )
 
 
-def list_images(images: LabelledImages, split: Split, data: str) -> list[list[Any]]:
+def list_images(images: LabelledImages, split: Split, data: str, communicator: Communicator) -> list[list[Any]]:
     """Return the image, class, part and CRC-32 of every image, as JSON can hold them; paths count from the folder.
 
     The fit compares all that it learns from itself, but knows no paths, and nothing of the test part.
     """
     rows = []
+    count = len(images.y)
+
+    def checksums(number: int) -> list[int]:
+        some = images.x[number * _TOGETHER : min((number + 1) * _TOGETHER, count)]
+        return [zlib.crc32(image.tobytes()) for image in some]
+
+    sums = [one for some in communicator.spread(checksums, -(-count // _TOGETHER)) for one in some]
     for part, numbers in (("train", split.train), ("validation", split.validation), ("test", split.test)):
         for number in numbers.tolist():
             name = Path(os.path.relpath(images.paths[number], data)).as_posix() if images.paths else str(number)
-            rows.append([name, images.classes[images.y[number]], part, zlib.crc32(images.x[number].tobytes())])
+            rows.append([name, images.classes[images.y[number]], part, sums[number]])
     return rows
 
 

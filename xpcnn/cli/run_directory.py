@@ -179,6 +179,34 @@ class ResumedRun(RunDirectory):
         """Nothing to look at: what is there is its own."""
 
 
+class OtherRank(RunDirectory):
+    """The directory as the other processes of a distributed run see it: it is the first that writes."""
+
+    def __enter__(self) -> RunDirectory:
+        self.path = self._claim()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing was taken."""
+
+    def _claim(self) -> Path:
+        return Path(str(self._name))
+
+    def _check(self) -> None:
+        """Nothing to look at."""
+
+    def write_arguments(self, arguments: Mapping[str, Any]) -> None:
+        """Leave that to the first."""
+
+    def write_lists(self, images: LabelledImages, split: Split) -> None:
+        """Leave that to the first."""
+
+    def finish_models(self, model: Sequential, chosen: bool) -> None:
+        """Leave that to the first."""
+
+
 def about(model: Sequential) -> dict[str, Any]:
     """Return what args.json and the checkpoint say beside the arguments."""
     return {

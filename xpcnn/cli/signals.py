@@ -42,8 +42,10 @@ class StopOnSignal(Callback):
             self._before = {number: signal.signal(number, note) for number in SIGNALS}
 
     def on_fit_end(self, fit: Fit) -> None:
-        """Give the signals back."""
+        """Give the signals back, and note one that another process of the fit has got."""
         self._restore()
+        if fit.interrupted and fit.stop_reason:
+            self.received = signal.Signals.__members__.get(fit.stop_reason, self.received)
 
     def _restore(self) -> None:
         while self._before:

@@ -28,3 +28,18 @@ def _bytes_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:
         return codecs.backslashreplace_errors(error)
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's text in one line; one without text, or of a kind that only a defect raises, is named."""
+    message = printable(" ".join(str(error).split()))
+    if isinstance(error, MemoryError):
+        return f"out of memory ({message or 'no details'}). Use smaller images or batches."
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
+    if (
+        isinstance(error, ValueError | TypeError | RuntimeError | FloatingPointError | OSError | ImportError)
+        and message
+    ):
+        return message
+    return f"unexpected {type(error).__name__}: {message}. Use --debug to see where."

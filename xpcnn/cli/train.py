@@ -8,9 +8,9 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from xpcnn.cli import datasets, options, report, resume
+from xpcnn.cli import datasets, options, ranks, report, resume
 from xpcnn.cli.train_arguments import DEFAULTS, NOT_OF_THE_RUN
 from xpcnn.cli.train_arguments import add_arguments as add_arguments  # as every command has them
 
@@ -20,16 +20,21 @@ if TYPE_CHECKING:
     from xpcnn.data import LabelledImages, Split
     from xpcnn.model import Sequential
     from xpcnn.training.checkpoints import SavedFit
+    from xpcnn.training.communicator import Communicator
 
 
 def run(options_: argparse.Namespace) -> int:
     """Train, write the run's directory and print the test accuracy."""
+    return ranks.run_together(options_, lambda communicator: _run_new_or_resumed(options_, communicator))
+
+
+def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator) -> int:
     from xpcnn.cli.run_directory import NewRun, ResumedRun
 
     given = {key: value for key, value in vars(options_).items() if value is not None and key not in NOT_OF_THE_RUN}
     if options_.resume is None:
         _refuse_among_images(options_.out, given.get("data", "digits"))
-        return _run(options_, NewRun(options_.out), lambda directory: (_completed(given), None))
+        return _run(options_, NewRun(options_.out), lambda directory: (_completed(given), None), communicator)
     if options_.out is not None:
         raise argparse.ArgumentError(None, "--resume writes into the run's own directory, so --out has no meaning")
 
@@ -38,7 +43,7 @@ def run(options_: argparse.Namespace) -> int:
         resume.refuse_other_arguments(directory.path, recorded, given)
         return _completed(recorded) | given, saved
 
-    return _run(options_, ResumedRun(options_.resume), recalled)
+    return _run(options_, ResumedRun(options_.resume), recalled, communicator)
 
 
 def _refuse_among_images(out: str | None, data: str) -> None:
@@ -57,13 +62,22 @@ def _run(
     options_: argparse.Namespace,
     claimed: RunDirectory,
     recall: Callable[[RunDirectory], tuple[dict[str, Any], SavedFit | None]],
+    communicator: Communicator,
 ) -> int:
     """Make the run of a directory, from its beginning or from where it was broken off."""
-    from xpcnn.cli.run_directory import about
+    from xpcnn.cli.run_directory import OtherRank, about
+    from xpcnn.training import distributed
 
+    if communicator.rank:
+        claimed = OtherRank(communicator.hand_down(None))
     with claimed as directory:
-        arguments, saved = recall(directory)
-        if directory.metrics.exists() and (saved is None or saved.finished):
+        if communicator.rank == 0:
+            communicator.hand_down(str(directory.path))
+        if options_.elastic:
+            options_.resume, options_.out = str(directory.path), None  # if it is run again, without those that are lost
+        known = (*recall(directory), directory.metrics.exists()) if communicator.rank == 0 else None
+        arguments, saved, measured = cast(Any, communicator.hand_down(known))
+        if measured and (saved is None or saved.finished):
             print(f"the run is finished; its figures: {directory.metrics}")
             if options_.open:
                 report.open_in_browser(directory.report)
@@ -78,10 +92,11 @@ def _run(
         xp = options.chosen_backend(options_)
         if saved is not None and options_.start and (directory.path / "last.safetensors").exists():
             options_.start = str(directory.path / "last.safetensors")  # the model it began with may be gone
-        model, images, split = _prepare(options_, xp)
+        distributed.use_own_device(xp, communicator)
+        model, images, split = _prepare(options_, xp, communicator)
         record: dict[str, Any] = {
             "arguments": arguments | about(model),
-            "images": resume.list_images(images, split, options_.data),
+            "images": resume.list_images(images, split, options_.data, communicator),
         }
         if saved is not None:
             resume.refuse_other_images(directory.path, saved, record["images"])
@@ -99,10 +114,12 @@ def _run(
             _say(f"the classes {name!r} and {other!r} differ in writing alone; if they are one, put them in one folder")
         if images.cache is not None:
             print(datasets.describe_cache(images.cache), flush=True)
-        return _train(options_, directory, model, images, split, record, saved)
+        return _train(options_, directory, model, images, split, record, saved, communicator)
 
 
-def _prepare(options_: argparse.Namespace, xp: ArrayModule) -> tuple[Sequential, LabelledImages, Split]:
+def _prepare(
+    options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator
+) -> tuple[Sequential, LabelledImages, Split]:
     """Load the images, cut them into parts and build the model."""
     from xpcnn import Sequential, data, losses, presets, recipe
     from xpcnn.cli.models import load_for_images
@@ -110,12 +127,14 @@ def _prepare(options_: argparse.Namespace, xp: ArrayModule) -> tuple[Sequential,
     if options_.start:
         model, preprocessing, classes = load_for_images(options_.start, xp)
         images = datasets.load_data(
-            options_.data, preprocessing.decoding, options_.strict, options_.threads, options_.cache
+            options_.data, preprocessing.decoding, options_.strict, options_.threads, options_.cache, communicator
         )
         images = datasets.match_classes(images, classes)
     else:
         decoding = datasets.decoding_for(options_.data, options_.image_size, options_.color)
-        images = datasets.load_data(options_.data, decoding, options_.strict, options_.threads, options_.cache)
+        images = datasets.load_data(
+            options_.data, decoding, options_.strict, options_.threads, options_.cache, communicator
+        )
     split = datasets.split_data(images, options_.test_fraction, options_.validation_fraction, options_.seed)
     if options_.patience and len(split.validation) == 0:
         raise ValueError(
@@ -128,7 +147,9 @@ def _prepare(options_: argparse.Namespace, xp: ArrayModule) -> tuple[Sequential,
         layers = presets.get(options_.model)(shape, len(images.classes))
         model = Sequential(layers, input_shape=shape, xp=xp, seed=options_.seed)
         model.class_names = images.classes
-        model.preprocessing = data.Preprocessing.measure(images.x, decoding, rows=split.train)
+        model.preprocessing = data.Preprocessing.measure(
+            images.x, decoding, rows=split.train, spread=communicator.spread
+        )
     if options_.freeze:
         recipe.freeze(model, options_.freeze)
     smoothed = None if options_.label_smoothing is None else losses.CrossEntropy(options_.label_smoothing)
@@ -145,6 +166,7 @@ def _train(
     split: Split,
     record: dict[str, Any],
     saved: SavedFit | None,
+    communicator: Communicator,
 ) -> int:
     from xpcnn import load, metrics, recipe
     from xpcnn.cli.signals import StopOnSignal
@@ -191,12 +213,15 @@ def _train(
             augment=options_.augment,
             class_weight=recipe.balanced(images.y[split.train], len(images.classes)) if options_.balance else None,
             resume=None if saved is None else saved.path,
+            communicator=communicator,
         )
     directory.finish_models(model, chosen=validated)
     if signals.received is not None:
         page.break_off()
         print(f"stopped by {signals.name}; to go on: xpcnn train --resume {shlex.quote(str(directory.path))}")
         return signals.exit_code
+    if communicator.rank:
+        return 0
     results: dict[str, Any] = {
         "epochs": history.epochs,
         "train": {name: history.history[name][-1] for name in ("loss", "accuracy")},

@@ -25,7 +25,7 @@ DEFAULTS = {
     "validation_fraction": 0.1,
 }
 #: Arguments of the command, and of where a run is written, not of the run.
-NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open")
+NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open", "distributed", "fast_sums", "elastic")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,4 +97,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", metavar="RUN", help="go on with a run, given its directory, as if it had never been broken off"
     )
     options.add_computing(parser)
+    together = parser.add_argument_group("several processes")
+    options.add_flag(
+        together,
+        "--distributed",
+        "train together with all that mpiexec has started: mpiexec -n 4 xpcnn …",
+    )
+    options.add_flag(together, "--fast-sums", "with --distributed: let MPI add gradients in any order, not bit for bit")
+    options.add_flag(
+        together, "--elastic", "with --distributed: go on from the last checkpoint without a process that is lost, on "
+        "an MPI that lives on (mpiexec --with-ft ulfm)"
+    )  # fmt: skip
     parser.add_argument("--shards", type=options.positive, metavar="N", help="pieces a batch is cut into")

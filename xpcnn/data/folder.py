@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,20 @@ from numpy.typing import NDArray
 from xpcnn.data.decode import Decoding, UndecodableImage
 from xpcnn.data.folders import scan
 from xpcnn.data.reading import read_images
+from xpcnn.data.spread import Spread, one_after_another
+
+#: Files that are looked at together.
+_TOGETHER = 256
 
 
 class Folder:
     """The images of a folder as an array that is never in memory as a whole, and their labels.
 
-    Indexed by a slice or by integers (k,) it decodes uint8 (k, channels, height, width). All files are decoded once at
-    the beginning, so that those that cannot be are known: ``skipped`` holds them, each with the reason. y: int64 (n,),
-    indices into ``classes``; paths: the file of every image; parts: "train", "validation" or "test" for every image,
-    or None. ``load_folder(..., cache=True)`` decodes once and for all, at the price of a file as large as the images.
+    Indexed by a slice or by integers (k,) it decodes uint8 (k, channels, height, width), by one integer one image. All
+    files are decoded once at the beginning, so that those that cannot be are known: ``skipped`` holds them, each with
+    the reason. y: int64 (n,), indices into ``classes``; paths: the file of every image; parts: "train", "validation" or
+    "test" for every image, or None. spread(function, n): what makes [function(0), …, function(n - 1)] of that first
+    look. ``load_folder(..., cache=True)`` decodes once and for all, at the price of a file as large as the images.
 
     Raises what :func:`xpcnn.data.scan` raises, ValueError where no image can be read, and :class:`UndecodableImage` for
     one that cannot be read any longer when it is taken.
@@ -31,19 +35,27 @@ class Folder:
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, path: str | os.PathLike[str], decoding: Decoding, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        decoding: Decoding,
+        threads: int | None = None,
+        spread: Spread = one_after_another,
+    ) -> None:
         found = scan(path)
         self.decoding = decoding
         self.classes = found.classes
         self._threads = threads
-        self.skipped: list[tuple[Path, str]] = []
-        kept = []
-        with closing(read_images(found.paths, decoding, threads=threads)) as results:
-            for row, result in enumerate(results):
-                if isinstance(result, UndecodableImage):
-                    self.skipped.append((found.paths[row], result.reason))
-                else:
-                    kept.append(row)
+
+        def look(number: int) -> list[str | None]:
+            paths = found.paths[number * _TOGETHER : (number + 1) * _TOGETHER]
+            with closing(read_images(paths, decoding, threads=threads)) as results:
+                return [result.reason if isinstance(result, UndecodableImage) else None for result in results]
+
+        looks = spread(look, -(-len(found.paths) // _TOGETHER))
+        reasons = [reason for some in looks for reason in some]
+        self.skipped = [(path, why) for path, why in zip(found.paths, reasons, strict=True) if why is not None]
+        kept = [row for row, why in enumerate(reasons) if why is None]
         if not kept:
             raise ValueError(f"None of the {len(found.paths)} image files of {path} could be read.")
         rows = np.array(kept, dtype=np.int64)
@@ -59,8 +71,10 @@ class Folder:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, rows: slice | NDArray[np.integer[Any]] | Sequence[int]) -> NDArray[np.uint8]:
+    def __getitem__(self, rows: int | slice | NDArray[np.integer[Any]] | Sequence[int]) -> NDArray[np.uint8]:
         numbers = np.arange(len(self))[rows]
+        if numbers.ndim == 0:
+            return np.asarray(self[[int(numbers)]][0])
         images = np.empty((len(numbers), *self.shape[1:]), np.uint8)
         paths = [self.paths[number] for number in numbers.tolist()]
         with closing(read_images(paths, self.decoding, threads=self._threads)) as results:

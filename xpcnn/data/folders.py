@@ -132,7 +132,7 @@ def load(
         parts=None if parts is None else parts[rows],
         cache=use,
     )
-    _check_every_class(labelled)
+    check_every_class(labelled)
     return labelled
 
 
@@ -196,7 +196,7 @@ def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
         ) from error
 
 
-def _check_every_class(images: LabelledImages) -> None:
+def check_every_class(images: LabelledImages) -> None:
     """Raise ValueError if no image is left, or a class has none left to train on."""
     first = f" The first: {images.skipped[0][0]} ({images.skipped[0][1]})." if images.skipped else ""
     if len(images.y) == 0:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcnn.data.decode import Decoding
+from xpcnn.data.spread import Spread, one_after_another
 
 _FLOAT32 = np.finfo(np.float32)
 _BLOCK_ELEMENTS = 2**20
@@ -101,13 +102,14 @@ class Preprocessing:
         decoding: Decoding,
         per_image: bool = False,
         rows: NDArray[np.int64] | None = None,
+        spread: Spread = one_after_another,
     ) -> Preprocessing:
         """Measure the mean and deviation of every channel of a set of images (n, channels, h, w).
 
         rows: which images to measure, those of the training part; None: all. A channel that is constant has
         the deviation 1. Images are taken a block at a time, and the blocks merged in float64 (Chan, Golub and
-        LeVeque, "Algorithms for computing the sample variance", 1983). With ``per_image`` nothing is
-        measured: 0 and 1.
+        LeVeque, "Algorithms for computing the sample variance", 1983). spread(function, n): what makes
+        [function(0), …, function(n - 1)], for whoever has helpers. With ``per_image`` nothing is measured: 0 and 1.
 
         Raises ValueError if there are no images, or no finite ones.
         """
@@ -121,14 +123,18 @@ class Preprocessing:
             )
         area = images.shape[2] * images.shape[3]
         step = max(1, _BLOCK_ELEMENTS // (decoding.channels * area))
-        count, mean, squares = 0, np.zeros(decoding.channels), np.zeros(decoding.channels)
-        for start in range(0, len(chosen), step):
-            block = images[chosen[start : start + step]].astype(np.float64)
-            added, block_mean = len(block) * area, block.mean(axis=(0, 2, 3))
+
+        def moments(number: int) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+            block = images[chosen[number * step : (number + 1) * step]].astype(np.float64)
+            block_mean = block.mean(axis=(0, 2, 3))
             block -= block_mean[:, np.newaxis, np.newaxis]
+            return len(block) * area, block_mean, np.square(block, out=block).sum(axis=(0, 2, 3))
+
+        count, mean, squares = 0, np.zeros(decoding.channels), np.zeros(decoding.channels)
+        for added, block_mean, block_squares in spread(moments, -(-len(chosen) // step)):
             difference = block_mean - mean
             mean = mean + difference * (added / (count + added))
-            squares += np.square(block, out=block).sum(axis=(0, 2, 3))
+            squares += block_squares
             squares += np.square(difference) * (count * added / (count + added))
             count += added
         deviation = np.sqrt(squares / count)

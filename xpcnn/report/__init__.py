@@ -57,6 +57,8 @@ class Report(Callback):
     fit brings its own. Raises OSError where the file cannot be written.
     """
 
+    writes = True
+
     def __init__(self, run: Run, shown: Shown | None, command: Sequence[str], epochs: Epochs | None = None) -> None:
         self.run, self.shown, self.command = run, shown, command
         self.epochs = epochs or Epochs()

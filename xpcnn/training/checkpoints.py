@@ -74,7 +74,7 @@ def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
         tensors[name] = np.frombuffer(to_json(value).encode("ascii"), np.uint8)
     description = {
         "checkpoint": FORMAT,
-        "versions": _versions(),
+        "versions": versions(),
         "settings": fit.settings,
         "epoch": position.epoch,
         "first_epoch": position.first_epoch,
@@ -219,8 +219,8 @@ class SavedFit:
             )
 
     def _tell_of_versions(self) -> None:
-        versions = self.description.get("versions")
-        different = [*differences("", versions if isinstance(versions, dict) else {}, _versions())]
+        written_by = self.description.get("versions")
+        different = [*differences("", written_by if isinstance(written_by, dict) else {}, versions())]
         if different:
             warnings.warn(
                 f"{self.path} was written elsewhere: {'; '.join(different)}. The last bits may differ from those of "
@@ -263,5 +263,6 @@ def _changed_rate(fit: Fit) -> float | None:
     return float(rate) if isinstance(rate, Number) and rate != fit.settings["optimizer"]["learning_rate"] else None
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return what decides the last bits of a fit beside its task."""
     return {"xpcnn": __version__, "numpy": np.__version__, "machine": platform.machine()}

@@ -16,6 +16,7 @@ from xpcnn.losses import Loss
 from xpcnn.metrics import Metric, with_targets
 from xpcnn.network import Network, Program
 from xpcnn.registry import whole
+from xpcnn.training.communicator import ALONE, Communicator
 from xpcnn.training.device_prediction import DevicePrediction
 from xpcnn.training.shards import Runner
 
@@ -33,14 +34,23 @@ def infer(
     batch_size: int,
     threads: int | None = None,
     loss: Loss | None = None,
+    communicator: Communicator = ALONE,
 ) -> HostArray:
-    """Return the output for all of x, (n, …), on the host; for a ``loss``, of the program that it wants."""
+    """Return the output for all of x, (n, …), on the host; for a ``loss``, of the program that it wants.
+
+    communicator: of the processes among which the batches are spread.
+    """
     n, batch_size = len(x), whole("batch_size", batch_size, 1)
     y = np.empty((n, *network.output_shape), dtype=network.dtype)
     with _running(network, min(batch_size, n), threads) as run:
-        for start in range(0, n, batch_size):
-            rows = slice(start, min(start + batch_size, n))
+        batches = [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
+        for rows in batches[communicator.rank :: communicator.size]:
             run(np.asarray(x[rows], dtype=network.dtype), network.program(loss), y[rows])
+    if communicator.size > 1:
+        own = [y[rows] for rows in batches[communicator.rank :: communicator.size]]
+        for rank, theirs in enumerate(communicator.gather(own)):
+            for rows, output in zip(batches[rank :: communicator.size], theirs, strict=True):
+                y[rows] = output
     return y
 
 
@@ -86,6 +96,7 @@ def evaluate(
     threads: int | None = None,
     ways: Sequence[Way] = ONE_WAY,
     temperature: float = 1.0,
+    communicator: Communicator = ALONE,
 ) -> dict[str, Any]:
     """Return {"loss": …, "accuracy": …} over all samples; the loss is computed from logits where it can be.
 
@@ -94,7 +105,10 @@ def evaluate(
     if len(ways) > 1 or temperature != 1:
         outputs, from_logits = predict(network, x, batch_size, threads, ways, temperature), False
     else:
-        outputs, from_logits = infer(network, x, batch_size, threads, loss), network.program(loss).from_logits
+        outputs, from_logits = (
+            infer(network, x, batch_size, threads, loss, communicator),
+            network.program(loss).from_logits,
+        )
     targets = loss.prepare(y, network.output_shape[0], weights, network.dtype)
     value, _, probabilities = loss.evaluate(
         np, outputs, targets.rows, targets.weights, targets.normalizer, from_logits=from_logits

@@ -18,12 +18,13 @@ from xpcnn.network import Network
 from xpcnn.optimizers import Optimizer
 from xpcnn.training import checkpoints
 from xpcnn.training.callbacks import Callback, Checkpoint, Model, StopOnNaN
+from xpcnn.training.communicator import ALONE, Communicator
 from xpcnn.training.device import DeviceSteps
 from xpcnn.training.history import History
 from xpcnn.training.progress import Progress
 from xpcnn.training.shards import Runner, StepResult
 from xpcnn.training.steps import NOTHING, EagerSteps, Failure, Samples, Steps
-from xpcnn.training.task import Task
+from xpcnn.training.task import Task, code_digest
 
 HostArray = np.ndarray[Any, Any]
 
@@ -46,7 +47,9 @@ class Fit:
         *,
         seed: int = 0,
         first_epoch: int = 0,
+        communicator: Communicator = ALONE,
     ) -> None:
+        self.communicator = communicator
         self.model = model
         self.network = network
         self.optimizer = optimizer
@@ -126,9 +129,13 @@ class Fit:
     ) -> History:
         """Train for some epochs, or for what another fit has left of them; ``validate`` measures after each."""
         # A checkpoint holds what all the others know, so it comes last.
-        self.callbacks = callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
-        if resume is not None or any(isinstance(callback, Checkpoint) for callback in callbacks):
+        self.callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+        callbacks = [callback for callback in self.callbacks if self.communicator.rank == 0 or not callback.writes]
+        apart = self.communicator.size > 1
+        if resume is not None or apart or any(isinstance(callback, Checkpoint) for callback in callbacks):
             self.settings = self.task.settings(self)  # here, since callbacks may change the learning rate
+        if apart:
+            self._compare_ranks()
         if resume is not None:
             resume.restore(self)
         self.epochs = self._first_epoch + epochs
@@ -154,6 +161,23 @@ class Fit:
             self.history.steps.extend(self.position().figures.losses.tolist())  # of an epoch that was not finished
         return self.history
 
+    def _compare_ranks(self) -> None:
+        """Refuse ranks that would not make the same fit, and let all begin with the weights of the first."""
+        together = self.communicator
+        together.same("code", checkpoints.versions() | {"sources": code_digest()})
+        together.same("arguments", self.settings)
+        together.same("data", self.task.sample_digests())
+        self.network.set_values(together.hand_down(self.network.host_values()))
+
+    def _agree(self) -> None:
+        """Let all ranks stop where one of them stops."""
+        if self.communicator.size == 1:
+            return
+        self.communicator.doing = f"step {self.step}, epoch {self.epoch + 1}"
+        for reason, interrupted in self.communicator.gather((self.stop_reason, self.interrupted)):
+            if reason is not None and self.stop_reason is None:
+                self.stop_reason, self.interrupted = reason, interrupted
+
     def _let_go(self) -> None:
         """Let go of the steps, and of the memory that they took."""
         if self._steps is not None:
@@ -172,12 +196,12 @@ class Fit:
         """Return what makes the steps that suit the backend: a device is left alone unless a callback looks in."""
         quiet = (Callback.on_gradient, StopOnNaN.on_gradient)
         watched = any(type(callback).on_gradient not in quiet for callback in callbacks)
-        if has_graphs(self.network.xp) and shards in (None, 1) and not watched:
+        if has_graphs(self.network.xp) and shards in (None, 1) and not watched and self.communicator.size == 1:
             stack.enter_context(own_stream(self.network.xp))
             guarded = any(isinstance(callback, StopOnNaN) for callback in callbacks)
             return lambda: DeviceSteps(self, samples, batch_size, guarded)
         size = min(batch_size, len(samples.rows))
-        runner = stack.enter_context(Runner(self.network, size, shards, threads, training=True))
+        runner = stack.enter_context(Runner(self.network, size, shards, threads, True, self.communicator))
 
         def on_gradient() -> None:
             for callback in callbacks:
@@ -211,6 +235,7 @@ class Fit:
                 self.ends_epoch = self._done == self.batches_per_epoch
                 for callback in callbacks:
                     callback.on_step_end(self)
+                self._agree()
                 if self.stop_reason is not None:
                     break
         if self._done < self.batches_per_epoch:
@@ -232,6 +257,7 @@ class Fit:
             print(self._line(), flush=True)
         for callback in callbacks:
             callback.on_epoch_end(self)
+        self._agree()
 
     def _line(self) -> str:
         """Return the epoch in one line."""

@@ -11,7 +11,7 @@ from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.workspace import Workspace
 from xpcnn.recording import under_way
 from xpcnn.training.latest import Latest
-from xpcnn.training.repetition import Repetition
+from xpcnn.training.repetition import Join, Repetition
 
 HostArray = np.ndarray[Any, Any]
 
@@ -23,6 +23,8 @@ class Batch:
     """The batch at hand, on the host: what passes read and write anew each time, replayed or not."""
 
     x: HostArray
+    #: Where in the batch x begins.
+    first_row: int
     rows: HostArray
     weights: HostArray | None
     normalizer: HostArray
@@ -70,12 +72,12 @@ class Memory:
             recording.empty = temporaries.empty
         return workspace
 
-    def repetition(self, kind: Hashable, holds: Hashable) -> Repetition:
-        """Return the repetition for batches of one kind.
+    def repetition(self, kind: Hashable, holds: Hashable, *join: Join) -> Repetition:
+        """Return the repetition for batches of one kind, with what joins the parts of all processes.
 
         holds: what recordings hold for; once it is another, they are forgotten. None: nothing is to be recorded.
         """
         if holds != self._holds:
             self._repetitions.clear()
             self._holds = holds
-        return self._repetitions.get(kind, lambda: Repetition(recordable=holds is not None))
+        return self._repetitions.get(kind, lambda: Repetition(holds is not None, *join))

@@ -20,6 +20,9 @@ from xpcnn.training.pieces import add_tree
 #: on_pieces(function, n) returns [function(0), …, function(n - 1)]; pieces that share memory follow one another.
 OnPieces: TypeAlias = Callable[[Callable[[int], Any], int], list[Any]]
 
+#: join(part, combine) returns the part of all pieces, those of other processes included.
+Join: TypeAlias = Callable[[Any, Callable[[Any, Any], Any]], Any]
+
 
 class Done(NamedTuple):
     """The result of a pass that has ended."""
@@ -49,10 +52,12 @@ class Repetition:
 
     What differs from time to time, a pass takes by :func:`~xpcnn.recording.made_each_time`. The first run allocates,
     the second is recorded. The next one with other results is computed and replayed: unless both agree to the bit,
-    nothing is ever replayed, so that a call that escapes the recording costs speed alone.
+    nothing is ever replayed, so that a call that escapes the recording costs speed alone. join: what makes one part of
+    those of all processes; a pass in which they meet is not to be recorded.
     """
 
-    def __init__(self, recordable: bool) -> None:
+    def __init__(self, recordable: bool, join: Join = lambda part, _: part) -> None:
+        self._join = join
         self.state = State.FRESH if recordable else State.NEVER
         self._rounds: list[Round] = []
         self._results: list[Any] = []
@@ -108,6 +113,7 @@ class Repetition:
                 return [outcome.value for outcome in outcomes]
             with meeting:
                 brought = add_tree([outcome.part for outcome in outcomes], outcomes[0].combine)
+                brought = self._join(brought, outcomes[0].combine)
 
     def _recorded(
         self, starts: Sequence[Callable[[], Pass]], written: Callable[[], Iterable[Array]], on_pieces: OnPieces

@@ -122,7 +122,11 @@ class EagerSteps(Steps):
         """Make one update."""
         fit, samples = self.fit, self.samples
         network, rows = fit.network, samples.rows[positions]
-        x, y = fit.batch
+        own = self._runner.own_rows(len(rows))
+        if own == slice(0, len(rows)):
+            x, y = fit.batch
+        else:
+            x, y = samples.images(rows[own], fit.seed, self._epoch, network.dtype), samples.y[rows]
         width = network.output_shape[0]
         targets = fit.loss.prepare(y, width, None if samples.weights is None else samples.weights[rows], network.dtype)
         measured = with_targets(fit.metrics, targets, y, width)

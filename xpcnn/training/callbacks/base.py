@@ -32,6 +32,9 @@ class Callback:
     ...         print(fit.epoch, fit.logs["loss"])
     """
 
+    #: Whether this writes or shows something, which of the processes of a distributed fit the first alone does.
+    writes = False
+
     def on_fit_begin(self, fit: Fit) -> None:
         """Run before the first epoch."""
 

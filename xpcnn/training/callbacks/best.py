@@ -96,6 +96,8 @@ class EarlyStopping(_Best):
 class SaveBest(_Best):
     """Write the model file after each epoch in which ``monitor`` improved (default: val_loss, else loss)."""
 
+    writes = True
+
     def __init__(self, path: files.PathLike, monitor: str | None = None) -> None:
         super().__init__(monitor)
         self.path = path

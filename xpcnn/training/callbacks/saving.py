@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class SaveLast(Callback):
     """Write the model file after each epoch and at the end of the fit, whatever ended it."""
 
+    writes = True
+
     def __init__(self, path: files.PathLike) -> None:
         self.path = path
 
@@ -36,6 +38,8 @@ class SaveLast(Callback):
 
 class CSVLog(Callback):
     """Write one line an epoch to a CSV file: epoch, loss, every metric that is one number, learning rate, seconds."""
+
+    writes = True
 
     def __init__(self, path: files.PathLike) -> None:
         self.path = path
@@ -58,6 +62,8 @@ class Checkpoint(Callback):
 
     >>> checkpoint = Checkpoint("cells.checkpoint", minutes=10)
     """
+
+    writes = True
 
     def __init__(
         self,

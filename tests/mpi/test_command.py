@@ -1,0 +1,101 @@
+"""``mpiexec -n 2 xpcnn train … --distributed``."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.cli.conftest import fill
+from tests.faults.conftest import outcome
+from tests.mpi.conftest import ROOT, run_line
+
+DIGITS = ["train", "digits", "--epochs", "3"]
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_a_run_leaves_what_one_process_leaves(xpcnn, tmp_path, tally, n):
+    with tally.case(f"{n} ranks"):
+        one, some = xpcnn(0, *DIGITS, "--out", "one"), xpcnn(n, *DIGITS, "--out", "some")
+        assert (one.code, some.code) == (0, 0), some.err
+        assert some.out.replace("some/", "one/").splitlines()[-2:] == one.out.splitlines()[-2:]
+        assert outcome(tmp_path / "some") == outcome(tmp_path / "one")
+
+
+@pytest.mark.parametrize("options", [[], ["--cache"]])
+def test_a_folder_too(xpcnn, tmp_path, tally, options, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fill(tmp_path / "photos")
+    (tmp_path / "photos" / "left" / "bad.png").write_bytes(b"no image")
+    line = ["train", "photos", "--epochs", "2", "--image-size", "16", "--batch-size", "8", *options]
+    with tally.case("2 ranks"):
+        assert xpcnn(0, *line, "--out", "one").code == 0
+        done = xpcnn(2, *line, "--out", "two")
+        assert done.code == 0, done.err
+        assert "1 skipped" in done.out
+        assert outcome(tmp_path / "two") == outcome(tmp_path / "one")
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 2), (2, 0)])
+def test_a_killed_run_goes_on_with_any_number_of_ranks(mpiexec, xpcnn, tmp_path, tally, before, after):
+    line = ["train", "digits", "--epochs", "12", "--checkpoint-every", "7"]
+    with tally.case("resumes"):
+        words = [*mpiexec, "-n", str(before), sys.executable, "-m", "xpcnn", *line, "--out", "run", "--distributed"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "XPCNN_BACKEND": "numpy"}
+        child = subprocess.Popen(
+            words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        while not child.stdout.readline().startswith("epoch 3/"):
+            assert child.poll() is None
+        ended = time.monotonic()
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        while subprocess.run(["pgrep", "-f", f"{tmp_path}"], capture_output=True, check=False).returncode == 0:
+            assert time.monotonic() - ended < 10
+            time.sleep(0.1)
+        done = xpcnn(after, "train", "--resume", "run")
+        assert done.code == 0, done.err
+        assert "going on with run after step" in done.out
+        assert xpcnn(0, *line, "--out", "whole").code == 0
+        assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
+def test_an_error_is_told_in_one_line_by_the_first_rank(xpcnn, tally):
+    with tally.case("faults") as case:
+        done = xpcnn(2, "train", "nowhere")
+        assert done.code != 0
+        assert "xpcnn: rank 0: There is no folder nowhere." in done.err
+        assert "Traceback" not in done.err
+        case.refused()
+
+
+@pytest.mark.parametrize("missing", ["mpi4py", "mpi4py.MPI"])
+def test_without_mpi4py_or_an_mpi_it_says_what_to_install(tmp_path, tally, missing):
+    code = f"import sys; sys.modules['{missing}'] = None; from xpcnn.cli import main; sys.exit(main(sys.argv[1:]))"
+    with tally.case("faults") as case:
+        done = run_line([sys.executable, "-c", code, "train", "--distributed"], tmp_path)
+        assert done.code == 1
+        assert 'pip install "xpcnn[mpi]"' in done.err
+        assert done.err.count("\n") == 1
+        assert os.listdir(tmp_path) == []
+        case.refused()
+
+
+def test_a_world_of_one_is_refused_in_one_line(xpcnn, tally, tmp_path):
+    pytest.importorskip("mpi4py")
+    with tally.case("faults") as case:
+        done = run_line([sys.executable, "-m", "xpcnn", "train", "--distributed"], tmp_path)
+        assert (done.code, done.err.count("\n")) == (1, 1)
+        assert "There is one process alone" in done.err
+        case.refused()
+
+
+def test_fast_sums_alone_are_refused(tmp_path, tally):
+    with tally.case("faults") as case:
+        done = run_line([sys.executable, "-m", "xpcnn", "train", "--fast-sums"], tmp_path)
+        assert done.code == 2
+        assert "--fast-sums is for --distributed" in done.err
+        case.refused()

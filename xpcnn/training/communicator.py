@@ -1,0 +1,61 @@
+"""How the processes that make a fit together talk to each other; here there is one, which has nobody to talk to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from xpcnn.backend import Array, ArrayModule
+
+T = TypeVar("T")
+
+
+class Communicator:
+    """The ranks of a fit: one process alone. Every method is called by all ranks, in the same order."""
+
+    rank = 0
+    size = 1
+    #: The rank among those of the same machine.
+    rank_here = 0
+    #: What is being done, for whoever waits too long.
+    doing = ""
+
+    def pieces(self, count: int) -> list[slice]:
+        """Return which of ``count`` pieces of a batch each rank computes."""
+        return [slice(0, count)]
+
+    def join(self, part: T, combine: Callable[[T, T], T], holders: int) -> T:
+        """Return the parts of the first ``holders`` ranks as one, combined as neighbours; for those ranks alone."""
+        return part
+
+    def add(self, xp: ArrayModule, flat: Array, holders: int) -> Array:
+        """Return the sum of a flat array over the ranks, of which the first ``holders`` have something to add."""
+        return flat
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks, in their order."""
+        return [value]
+
+    def spread(self, function: Callable[[int], T], count: int) -> list[T]:
+        """Return function(0) to function(count - 1), each computed by one rank."""
+        own = [function(number) for number in range(self.rank, count, self.size)]
+        everyone = self.gather(own)
+        return [everyone[number % self.size][number // self.size] for number in range(count)]
+
+    def one_first(self, make: Callable[[], T]) -> T:
+        """Return what each rank makes, the first of each machine before the others there."""
+        return make()
+
+    def abort(self, message: str) -> None:
+        """End the processes of all ranks with a message, where there are others."""
+
+    def hand_down(self, value: T) -> T:
+        """Return rank 0's value on all ranks."""
+        return value
+
+    def same(self, what: str, values: Mapping[str, Any]) -> None:
+        """Raise ValueError on every rank where one has other values than rank 0, naming rank and value."""
+
+
+#: What a fit has that is not distributed.
+ALONE = Communicator()

