@@ -1,4 +1,4 @@
-"""The command line: ``xpcnn train``, ``evaluate``, ``predict``, ``report`` and ``info``, one file a command.
+"""The command line: ``xpcnn train``, ``evaluate``, ``predict``, ``report``, ``export`` and ``info``, a file each.
 
 Nothing here loads NumPy before a command runs, so that ``xpcnn --help`` answers at once.
 """
@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from xpcnn.cli import evaluate, info, predict, report, text, train
+from xpcnn.cli import evaluate, export, info, predict, report, text, train
 
-COMMANDS = {"train": train, "evaluate": evaluate, "predict": predict, "report": report, "info": info}
+COMMANDS = {
+    "train": train, "evaluate": evaluate, "predict": predict, "report": report, "export": export, "info": info,
+}  # fmt: skip
 
 #: What a shell expects from a command that a signal ended: 128 and the signal's number.
 INTERRUPTED = 128 + signal.SIGINT
