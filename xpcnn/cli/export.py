@@ -24,7 +24,8 @@ def run(options: argparse.Namespace) -> int:
 
     model = load_model(options.model, choose("numpy").xp)
     onnx.export(model, options.file)
-    sizes = ["x".join(map(str, shape)) for shape in (model.network.input_shape, model.network.output_shape)]
-    units = "as the model takes them" if model.preprocessing is None else "of values from 0 to 255"
-    print(f"{printable(options.file)}: takes images of {sizes[0]} {units}, gives {sizes[1]} probabilities")
+    size, count = ("x".join(map(str, shape)) for shape in (model.network.input_shape, model.network.output_shape))
+    values = "normalised as in training" if model.preprocessing is None else "values from 0 to 255"
+    probabilities = "probability" if count == "1" else "probabilities"
+    print(f"{printable(options.file)}: takes images of {size}, {values}, gives {count} {probabilities}")
     return 0
