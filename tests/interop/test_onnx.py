@@ -1,6 +1,8 @@
 """ONNX files: valid, and in onnxruntime the answers that the model gives."""
 
+import errno
 import json
+import os
 import sys
 
 import numpy as np
@@ -191,9 +193,10 @@ def preprocessings(draw, shape):
 
 
 def temperatures(stack):
-    """Temperatures of a stack that ends in probabilities, and 1 for others."""
-    ends_in_classes = isinstance(stack[-1], layers.Dense) and stack[-1].activation in ("softmax", "sigmoid")
-    return st.just(1.0) | st.floats(0.3, 5) if ends_in_classes else st.just(1.0)
+    """Temperatures of a stack that ends in several probabilities, and 1 for others: of one that rounds to 1, the model
+    has no logit left to divide."""
+    several = isinstance(stack[-1], layers.Dense) and stack[-1].activation in ("softmax", "sigmoid")
+    return st.just(1.0) | st.floats(0.3, 5) if several and stack[-1].units > 1 else st.just(1.0)
 
 
 def test_random_networks_give_their_answers_in_onnxruntime(tally, cases, seed, tmp_path):
@@ -374,6 +377,13 @@ def test_probabilities_of_0_are_softened_as_by_the_model(tmp_path):
     compare(model, tmp_path / "model.onnx", x)
 
 
+def test_probabilities_near_0_of_several_outputs_keep_their_digits(tmp_path):
+    model = made([layers.Flatten(), layers.Dense(3, "sigmoid")], (1, 1, 1), temperature=2.0)
+    model.set_weights({"dense_1.weight": [[-19.0], [-1.0], [-300.0]], "dense_1.bias": [0.0] * 3})
+    for model.temperature in (2.0, 20.0):
+        compare(model, tmp_path / "model.onnx", np.array([1.0, -0.5, 0.3]).reshape(-1, 1, 1, 1))
+
+
 def test_a_logit_is_divided_itself_where_its_probability_has_no_digits_left(tmp_path):
     model = made([layers.Flatten(), layers.Dense(1, "sigmoid")], (1, 1, 1), temperature=4.0)
     model.set_weights({"dense_1.weight": [[1.0]], "dense_1.bias": [0.0]})
@@ -501,6 +511,14 @@ def test_without_onnx_the_error_says_what_to_install(tmp_path, monkeypatch):
 def test_a_path_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere.model\.onnx"):
         onnx_format.export(classifier(), tmp_path / "nowhere" / "model.onnx")
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_earlier_one(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    refused(classifier(), tmp_path / "model.onnx", r"No space left.*model\.onnx", OSError)
 
 
 def test_an_earlier_file_is_replaced(tmp_path):

@@ -14,8 +14,9 @@ import numpy as np
 
 from xpcnn import __version__, calibration, files, model_file
 from xpcnn.data import Preprocessing
-from xpcnn.formats.onnx_graph import IMAGES, PROBABILITIES, Graph
+from xpcnn.formats.onnx_graph import Graph
 from xpcnn.formats.onnx_layers import add_layer
+from xpcnn.layers import Layer
 from xpcnn.layers.activation import applies
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 HostArray = np.ndarray[Any, Any]
 
+#: Names of the input and the output.
+IMAGES, PROBABILITIES = "images", "probabilities"
 #: The operators' version, and that of the file's structure that came with it: both are read by all that came after.
 OPSET, IR_VERSION = 17, 8
 #: The most bytes of weights: an ONNX file, as every protobuf message, has no more than 2 GiB.
@@ -103,14 +106,10 @@ def _add_nodes(graph: Graph, model: Sequential, values: Mapping[str, HostArray])
     *others, last = (step.layer for step in model.network.steps)
     for layer in others:
         x = add_layer(graph, layer, x, values)
-    one_column = model.network.output_shape[0] == 1
-    takes_logits = applies(last, "sigmoid" if one_column else "softmax")
-    if model.temperature != 1 and takes_logits:
-        graph.layer = "calibration"
-        x = graph.add("Div", x, graph.constant("calibration/temperature", model.temperature))
-    x = add_layer(graph, last, x, values)
-    if model.temperature != 1 and not takes_logits:
-        x = _softened(graph, x, model.temperature, one_column)
+    if model.temperature == 1:
+        x = add_layer(graph, last, x, values)
+    else:
+        x = _calibrated(graph, last, x, values, model.temperature)
     if not graph.nodes:
         graph.add("Identity", x)
     graph.nodes[-1].output[0] = PROBABILITIES
@@ -149,8 +148,22 @@ def _standardized_each(graph: Graph, x: str) -> str:
     return graph.add("Div", centred, graph.add("Where", graph.add("Greater", deviation, rounding), deviation, one))
 
 
+def _calibrated(graph: Graph, last: Layer, x: str, values: Mapping[str, HostArray], temperature: float) -> str:
+    """Add the last layer, and the division of its logits by the temperature (:mod:`xpcnn.calibration`)."""
+    one_column = last.output_shape[0] == 1
+    independent = applies(last, "sigmoid") and not one_column
+    if not independent and not applies(last, "sigmoid" if one_column else "softmax"):
+        return _softened(graph, add_layer(graph, last, x, values), temperature, one_column)
+    graph.layer = "calibration"
+    if independent:  # log p by itself, since the Sigmoid of runtimes has no digits near 0
+        log_p = graph.add("Neg", graph.add("Softplus", graph.add("Neg", x)))
+        x = graph.add("Max", log_p, graph.constant("calibration/least", np.log(calibration.ALMOST_ZERO)))
+    x = graph.add("Div", x, graph.constant("calibration/temperature", temperature))
+    return graph.add("Softmax", x, axis=1) if independent else add_layer(graph, last, x, values)
+
+
 def _softened(graph: Graph, x: str, temperature: float, one_column: bool) -> str:
-    """Add what :func:`xpcnn.calibration.soften` does to probabilities whose logits are not at hand, in float64 too."""
+    """Add what :func:`xpcnn.calibration.soften` does, in float64 too, where the logits are not at hand."""
     graph.layer = "calibration"
 
     def number(name: str, value: float) -> str:

@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 
-#: Names of the graph's input and output.
-IMAGES, PROBABILITIES = "images", "probabilities"
-
 
 class Graph:
     """Nodes and constants of an ONNX graph, added one at a time; each is known by its name, such as ``conv2d_1/Conv``.
@@ -28,7 +25,7 @@ class Graph:
         self.layer = ""
         #: Values kept by a residual stack's beginning for its end.
         self.kept: list[str] = []
-        self._names = {IMAGES, PROBABILITIES}
+        self._names: set[str] = set()
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Add a node and return the name of its output."""
