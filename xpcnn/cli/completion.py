@@ -22,9 +22,7 @@ def run(options_: argparse.Namespace) -> int:
         import shtab
     except ImportError as error:
         raise ImportError('Completion needs the package shtab. Run `pip install "xpcnn[completion]"`.') from error
-    from xpcnn.cli import parser
-
-    root = parser()
+    root: argparse.ArgumentParser = options_.whole
     for action in _actions(root):
         if action.metavar in FILES:
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it

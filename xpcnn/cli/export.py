@@ -1,0 +1,31 @@
+"""Write a model as an ONNX file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from xpcnn.cli.text import printable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``xpcnn export``."""
+    parser.add_argument("model", metavar="MODEL", help="a model file, such as runs/train/best.safetensors")
+    parser.add_argument("file", metavar="FILE.onnx", help="write there; a file of this name is replaced")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the file and say what it takes and gives."""
+    if Path(options.file).suffix.lower() != ".onnx":  # a model file given twice would be replaced by its export
+        raise argparse.ArgumentError(None, f"the file to write ends in .onnx, received {options.file!r}")
+    from xpcnn.backend import choose
+    from xpcnn.cli.models import load_model
+    from xpcnn.formats import onnx
+
+    model = load_model(options.model, choose("numpy").xp)
+    onnx.export(model, options.file)
+    size, count = ("x".join(map(str, shape)) for shape in (model.network.input_shape, model.network.output_shape))
+    values = "normalised as in training" if model.preprocessing is None else "values from 0 to 255"
+    probabilities = "probability" if count == "1" else "probabilities"
+    print(f"{printable(options.file)}: takes images of {size}, {values}, gives {count} {probabilities}")
+    return 0

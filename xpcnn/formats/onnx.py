@@ -1,0 +1,213 @@
+"""Models as ONNX files, which onnxruntime and other runtimes take without xpcnn.
+
+Such a file takes pixels: how images are normalised is part of it, as is the temperature of calibrated probabilities.
+onnx comes with ``pip install "xpcnn[onnx]"``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpcnn import __version__, calibration, files, model_file
+from xpcnn.data import Preprocessing
+from xpcnn.formats.onnx_graph import Graph
+from xpcnn.formats.onnx_layers import add_layer
+from xpcnn.layers import Layer
+from xpcnn.layers.activation import applies
+
+if TYPE_CHECKING:
+    from xpcnn.model import Sequential
+
+HostArray = np.ndarray[Any, Any]
+
+#: Names of the input and the output.
+IMAGES, PROBABILITIES = "images", "probabilities"
+#: The operators' version, and that of the file's structure that came with it: both are read by all that came after.
+OPSET, IR_VERSION = 17, 8
+#: The most bytes of weights: an ONNX file, as every protobuf message, has no more than 2 GiB.
+MOST_BYTES = 2**31 - 2**24
+#: The axes of one image's values.
+_SAMPLE = (1, 2, 3)
+_FLOAT32 = np.finfo(np.float32)
+
+
+def export(model: Sequential, path: files.PathLike) -> None:
+    """Write a model as an ONNX file (opset 17), atomically; what was there is replaced.
+
+    Its input ``images`` is float32 (n, channels, height, width) with any n, in the units 0..255 where the model has a
+    preprocessing; its output ``probabilities`` is what :meth:`~xpcnn.Sequential.predict` gives, float32 (n, classes).
+    The metadata hold ``class_names`` and ``images``, which says how files become such arrays, both as JSON.
+
+    Raises ImportError where onnx is not installed, ValueError for a layer of one's own, weights that are not finite or
+    too large for such a file, and a preprocessing or class names that do not fit the network, OSError for a path that
+    cannot be written.
+    """
+    try:
+        content = _model(model).SerializeToString()
+    except ImportError as error:
+        raise ImportError(f'ONNX files need onnx ({error}). Run `pip install "xpcnn[onnx]"`.') from error
+    with files.atomic_write(path) as file:
+        file.write(content)
+
+
+def _model(model: Sequential) -> Any:
+    """Return the ONNX model."""
+    from onnx import TensorProto, helper
+
+    network, values = model.network, model.network.host_values()
+    _check(model, values)
+    graph = Graph()
+    _add_nodes(graph, model, values)
+
+    def described(name: str, shape: tuple[int, ...], text: str) -> Any:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ("batch", *shape), text)
+
+    made = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "xpcnn",
+            [described(IMAGES, network.input_shape, _about_images(model.preprocessing))],
+            [described(PROBABILITIES, network.output_shape, _about_outputs(model))],
+            graph.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="xpcnn",
+        producer_version=__version__,
+    )
+    helper.set_model_props(made, _metadata(model))
+    return made
+
+
+def _check(model: Sequential, values: Mapping[str, HostArray]) -> None:
+    """Raise ValueError for a model whose file would be wrong or could not be written."""
+    model_file.check_finite(values)
+    model_file.checked_names(model.class_names, model.network.output_shape)
+    size = sum(value.nbytes for value in values.values())
+    if size > MOST_BYTES:
+        raise ValueError(f"An ONNX file holds {MOST_BYTES:,} bytes of weights at most. Received: {size:,}.")
+    if model.preprocessing is not None:
+        decoding = model.preprocessing.decoding
+        made, taken = (decoding.channels, decoding.height, decoding.width), model.network.input_shape
+        if made != taken:
+            raise ValueError(
+                f"The model's layers take images of shape {taken}, and its preprocessing makes them {made}. "
+                "Set a preprocessing that fits."
+            )
+
+
+def _add_nodes(graph: Graph, model: Sequential, values: Mapping[str, HostArray]) -> None:
+    """Add the nodes from the images to the probabilities."""
+    x = IMAGES if model.preprocessing is None else _normalized(graph, IMAGES, model.preprocessing)
+    *others, last = (step.layer for step in model.network.steps)
+    for layer in others:
+        x = add_layer(graph, layer, x, values)
+    if model.temperature == 1:
+        x = add_layer(graph, last, x, values)
+    else:
+        x = _calibrated(graph, last, x, values, model.temperature)
+    if not graph.nodes:
+        graph.add("Identity", x)
+    graph.nodes[-1].output[0] = PROBABILITIES
+
+
+def _normalized(graph: Graph, x: str, preprocessing: Preprocessing) -> str:
+    """Add what :meth:`xpcnn.data.Preprocessing.normalize` does to the images."""
+    graph.layer = "preprocessing"
+    if preprocessing.per_image:
+        return _standardized_each(graph, x)
+    mean, deviation = (
+        graph.constant(f"preprocessing/{name}", np.reshape(numbers, (-1, 1, 1)))
+        for name, numbers in (("mean", preprocessing.mean), ("deviation", preprocessing.deviation))
+    )
+    return graph.add("Div", graph.add("Sub", x, mean), deviation)
+
+
+def _standardized_each(graph: Graph, x: str) -> str:
+    """Add the standardisation of every image over all its values; one that is constant gives zeros.
+
+    The mean is that of the differences from the least value, which are exact for pixels and 0 in a constant image.
+    """
+
+    def average(values: str) -> str:
+        return graph.add("ReduceMean", values, axes=_SAMPLE, keepdims=1)
+
+    least = graph.add("ReduceMin", x, axes=_SAMPLE, keepdims=1)
+    mean = graph.add("Add", least, average(graph.add("Sub", x, least)))
+    centred = graph.add("Sub", x, mean)
+    deviation = graph.add("Sqrt", average(graph.add("Mul", centred, centred)))
+    epsilon, tiny, one = (
+        graph.constant(f"preprocessing/{name}", value)
+        for name, value in (("epsilon", _FLOAT32.eps), ("tiny", _FLOAT32.tiny), ("one", 1))
+    )
+    rounding = graph.add("Add", graph.add("Mul", graph.add("Abs", mean), epsilon), tiny)
+    return graph.add("Div", centred, graph.add("Where", graph.add("Greater", deviation, rounding), deviation, one))
+
+
+def _calibrated(graph: Graph, last: Layer, x: str, values: Mapping[str, HostArray], temperature: float) -> str:
+    """Add the last layer, and the division of its logits by the temperature (:mod:`xpcnn.calibration`)."""
+    one_column = last.output_shape[0] == 1
+    independent = applies(last, "sigmoid") and not one_column
+    if not independent and not applies(last, "sigmoid" if one_column else "softmax"):
+        return _softened(graph, add_layer(graph, last, x, values), temperature, one_column)
+    graph.layer = "calibration"
+    if independent:  # log p by itself, since the Sigmoid of runtimes has no digits near 0
+        log_p = graph.add("Neg", graph.add("Softplus", graph.add("Neg", x)))
+        x = graph.add("Max", log_p, graph.constant("calibration/least", np.log(calibration.ALMOST_ZERO)))
+    x = graph.add("Div", x, graph.constant("calibration/temperature", temperature))
+    return graph.add("Softmax", x, axis=1) if independent else add_layer(graph, last, x, values)
+
+
+def _softened(graph: Graph, x: str, temperature: float, one_column: bool) -> str:
+    """Add what :func:`xpcnn.calibration.soften` does, in float64 too, where the logits are not at hand."""
+    graph.layer = "calibration"
+
+    def number(name: str, value: float) -> str:
+        return graph.constant(f"calibration/{name}", value, np.float64)
+
+    p = graph.cast(x, np.float64)
+    if one_column:
+        p = graph.add("Concat", graph.add("Sub", number("one", 1), p), p, axis=1)
+    logits = graph.add("Log", graph.add("Max", p, number("least", calibration.ALMOST_ZERO)))
+    p = graph.add("Softmax", graph.add("Div", logits, number("temperature", temperature)), axis=1)
+    if one_column:
+        p = graph.add("Gather", p, graph.constant("calibration/second", [1], np.int64), axis=1)
+    return graph.cast(p, np.float32)
+
+
+def _metadata(model: Sequential) -> dict[str, str]:
+    """Return what a user of the file needs to make images and to read answers."""
+    metadata = {}
+    if model.class_names is not None:
+        metadata["class_names"] = json.dumps(model.class_names)
+    if model.preprocessing is not None:
+        decoding = model.preprocessing.decoding
+        about = {
+            **decoding.to_json(),
+            "shrinking": "area",
+            "enlarging": "linear",
+            "colours": "RGB" if decoding.channels == 3 else "grey",
+            "values": [0, 255],
+            "normalization": "in the graph",
+        }
+        metadata["images"] = json.dumps(about)
+    return metadata
+
+
+def _about_images(preprocessing: Preprocessing | None) -> str:
+    """Return what is said of the input beside its shape."""
+    if preprocessing is None:
+        return "Images (n, channels, height, width), as the model was trained with."
+    colours = "red, green, blue" if preprocessing.decoding.channels == 3 else "grey"
+    return f"Images (n, channels, height, width), {colours}, values from 0 to 255, stretched to this size."
+
+
+def _about_outputs(model: Sequential) -> str:
+    """Return what is said of the output beside its shape."""
+    if model.network.output_shape == (1,):
+        return "One column: of two classes, the probability of the second."
+    return "A column for each class."

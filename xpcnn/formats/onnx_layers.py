@@ -1,0 +1,164 @@
+"""What each layer is in ONNX: a table from the layer's class to a function that adds its nodes to a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpcnn.formats.onnx_graph import Graph
+from xpcnn.layers import (
+    Activation,
+    AveragePool2D,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool2D,
+    GlobalMaxPool2D,
+    Layer,
+    LeakyReLU,
+    MaxPool2D,
+    MinPool2D,
+    ReLU,
+    Reshape,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    Upsample2D,
+)
+from xpcnn.layers.residual import Add, Save
+from xpcnn.ops.window import Window
+
+
+def add_layer(graph: Graph, layer: Layer, x: str, values: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """Add the nodes of one step of a network to a graph, and return the name of the last one's output.
+
+    x: the name of its input. values: all arrays of the network by name. Raises ValueError for a class of layer that is
+    not in :data:`LAYERS`.
+    """
+    add = LAYERS.get(type(layer))
+    if add is None:
+        raise ValueError(
+            f"The layer {layer.name or layer.kind()!r} of the class {type(layer).__name__} has no ONNX form, as a "
+            "layer of one's own. Use layers of xpcnn.layers in its place, as they are and not derived from."
+        )
+    graph.layer = layer.name or graph.layer  # a part without a name, such as an activation, has that of its layer
+    declarations = (*layer.declarations, *layer.buffers)
+    return add(graph, layer, x, [graph.constant(d.full_name, values[d.full_name]) for d in declarations])
+
+
+def _nothing(graph: Graph, layer: Layer, x: str, arrays: Sequence[str]) -> str:
+    return x
+
+
+def _convolution(graph: Graph, layer: Conv2D, x: str, arrays: Sequence[str]) -> str:
+    window = layer.window
+    if layer.padding_mode == "edge" and window.is_padded:
+        (top, bottom), (left, right) = window.padding
+        pads = graph.constant(f"{graph.layer}/pads", [0, 0, top, left, 0, 0, bottom, right], np.int64)
+        x, window = graph.add("Pad", x, pads, mode="edge"), window.unpadded
+    return graph.add("Conv", x, *arrays, **_sizes(window), dilations=window.dilation, group=layer.groups)
+
+
+def _dense(graph: Graph, layer: Dense, x: str, arrays: Sequence[str]) -> str:
+    return graph.add("Gemm", x, *arrays, transB=1)
+
+
+def _max_pool(graph: Graph, layer: MaxPool2D, x: str, arrays: Sequence[str]) -> str:
+    return graph.add("MaxPool", x, **_sizes(layer.window))
+
+
+def _min_pool(graph: Graph, layer: MinPool2D, x: str, arrays: Sequence[str]) -> str:
+    return graph.add("Neg", graph.add("MaxPool", graph.add("Neg", x), **_sizes(layer.window)))
+
+
+def _average_pool(graph: Graph, layer: AveragePool2D, x: str, arrays: Sequence[str]) -> str:
+    return graph.add("AveragePool", x, **_sizes(layer.window), count_include_pad=0)
+
+
+def _sizes(window: Window) -> dict[str, Sequence[int]]:
+    """Return the attributes of a window, its padding resolved, that convolution and pooling share."""
+    (top, bottom), (left, right) = window.padding
+    return {"kernel_shape": window.kernel, "strides": window.strides, "pads": (top, left, bottom, right)}
+
+
+def _global_average(graph: Graph, layer: Layer, x: str, arrays: Sequence[str]) -> str:
+    return graph.add("ReduceMean", x, axes=(2, 3), keepdims=0)
+
+
+def _global_max(graph: Graph, layer: Layer, x: str, arrays: Sequence[str]) -> str:
+    return graph.add("ReduceMax", x, axes=(2, 3), keepdims=0)
+
+
+def _upsample(graph: Graph, layer: Upsample2D, x: str, arrays: Sequence[str]) -> str:
+    scales = graph.constant(f"{graph.layer}/scales", (1, 1, *layer.size))
+    no_region = ""
+    repeat = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return graph.add("Resize", x, no_region, scales, **repeat)
+
+
+def _normalization(graph: Graph, layer: BatchNorm, x: str, arrays: Sequence[str]) -> str:
+    return graph.add("BatchNormalization", x, *arrays, epsilon=layer.epsilon)
+
+
+def _reshape(graph: Graph, layer: Reshape, x: str, arrays: Sequence[str]) -> str:
+    as_in_input = 0
+    return graph.add("Reshape", x, graph.constant(f"{graph.layer}/shape", (as_in_input, *layer.output_shape), np.int64))
+
+
+def _activation(graph: Graph, layer: Activation, x: str, arrays: Sequence[str]) -> str:
+    if layer.activation == "linear":
+        return x
+    operator, attributes = ACTIVATIONS[layer.activation]
+    return graph.add(operator, x, **attributes)
+
+
+def _leaky_relu(graph: Graph, layer: LeakyReLU, x: str, arrays: Sequence[str]) -> str:
+    return graph.add("LeakyRelu", x, alpha=layer.slope)
+
+
+def _save(graph: Graph, layer: Save, x: str, arrays: Sequence[str]) -> str:
+    graph.kept.append(x)
+    return x
+
+
+def _add(graph: Graph, layer: Add, x: str, arrays: Sequence[str]) -> str:
+    return graph.add("Add", graph.kept.pop(), x)
+
+
+#: An activation's operator and attributes.
+ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "relu": ("Relu", {}),
+    "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
+    "sigmoid": ("Sigmoid", {}),
+    "tanh": ("Tanh", {}),
+    "softmax": ("Softmax", {"axis": 1}),
+}
+
+#: Adds a layer's nodes: add(graph, layer, x, arrays) returns the output's name. arrays: names of its parameters and
+#: then its buffers, in the order in which ONNX takes them too.
+LAYERS: dict[type[Layer], Callable[[Graph, Any, str, Sequence[str]], str]] = {
+    Conv2D: _convolution,
+    Dense: _dense,
+    MaxPool2D: _max_pool,
+    MinPool2D: _min_pool,
+    AveragePool2D: _average_pool,
+    GlobalAveragePool2D: _global_average,
+    GlobalMaxPool2D: _global_max,
+    Upsample2D: _upsample,
+    BatchNorm: _normalization,
+    Dropout: _nothing,
+    Flatten: _reshape,
+    Reshape: _reshape,
+    Activation: _activation,
+    ReLU: _activation,
+    Sigmoid: _activation,
+    Tanh: _activation,
+    Softmax: _activation,
+    LeakyReLU: _leaky_relu,
+    Save: _save,  # a residual stack is what it keeps, its layers, and the sum
+    Add: _add,
+}
