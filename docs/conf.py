@@ -1,0 +1,86 @@
+"""Sphinx: Markdown pages, the reference from docstrings, formulas as MathML; a page needs nothing from the network."""
+
+import argparse
+import functools
+import re
+import sys
+from pathlib import Path
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from docutils.utils.math.latex2mathml import tex2mathml
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import xpcnn
+from xpcnn.cli import parser
+
+project = "xpcnn"
+author = "the xpcnn contributors"
+version = release = xpcnn.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # docstrings tell shapes and dtypes, which types do not
+sys.modules["xpcnn.callbacks"] = xpcnn.callbacks  # a name of the package, for which there is no file
+
+html_theme = "alabaster"
+html_title = "xpcnn"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_copy_source = html_show_sourcelink = False
+html_math_renderer = "mathml"
+html_sidebars = {"**": ["about.html", "searchfield.html", "navigation.html"]}
+html_theme_options = {
+    "description": "Image classifiers from one readable source, on NumPy or CuPy",
+    "fixed_sidebar": True,
+    "sidebar_collapse": True,
+    "page_width": "1080px",
+    "sidebar_width": "240px",
+    "font_family": "system-ui, sans-serif",
+    "head_font_family": "system-ui, sans-serif",
+    "font_size": "16px",
+    "show_powered_by": False,
+}
+
+
+class Command(Directive):
+    """``.. command:: train``: all options of a command, as ``xpcnn train --help`` tells them."""
+
+    required_arguments = 1
+
+    def run(self):
+        """Return one literal block."""
+        (commands,) = (action for action in parser()._actions if action.choices)
+        chosen = commands.choices[self.arguments[0]]
+        chosen.formatter_class = functools.partial(argparse.HelpFormatter, width=92)
+        text = chosen.format_help()
+        return [nodes.literal_block(text, text, language="text")]
+
+
+def inline_formula(translator, node):
+    """Write a formula within a line."""
+    translator.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def formula(translator, node):
+    """Write a formula on lines of its own."""
+    translator.body.append(f'<div class="formula">{tex2mathml(node.astext(), as_block=True)}</div>\n')
+    raise nodes.SkipNode
+
+
+def keep_links(app, docname, source):
+    """Let links out of this folder, which are right where the pages are read as files, lead to the pages here."""
+    source[0] = re.sub(r"\]\(\.\./(SECURITY|CHANGELOG)\.md\)", lambda name: f"](/{name[1].lower()}.md)", source[0])
+
+
+def setup(app):
+    """Add what is above."""
+    app.add_directive("command", Command)
+    app.add_html_math_renderer("mathml", (inline_formula, None), (formula, None))
+    app.connect("source-read", keep_links)
