@@ -48,18 +48,19 @@ html_theme_options = {
 }
 
 
-class Command(Directive):
-    """``.. command:: train``: all options of a command, as ``xpcnn train --help`` tells them."""
-
-    required_arguments = 1
+class Commands(Directive):
+    """``.. commands::``: a section for each command, with all its options as ``xpcnn train --help`` tells them."""
 
     def run(self):
-        """Return one literal block."""
-        (commands,) = (action for action in parser()._actions if action.choices)
-        chosen = commands.choices[self.arguments[0]]
-        chosen.formatter_class = functools.partial(argparse.HelpFormatter, width=92)
-        text = chosen.format_help()
-        return [nodes.literal_block(text, text, language="text")]
+        """Return the sections."""
+        (commands,) = (action.choices for action in parser()._actions if action.choices)
+        return [self._section(name, command) for name, command in commands.items()]
+
+    def _section(self, name, command):
+        command.formatter_class = functools.partial(argparse.HelpFormatter, width=92)
+        text = command.format_help()
+        title, block = nodes.title(text=f"xpcnn {name}"), nodes.literal_block(text, text, language="text")
+        return nodes.section("", title, block, ids=[f"xpcnn-{name}"])
 
 
 def inline_formula(translator, node):
@@ -81,6 +82,6 @@ def keep_links(app, docname, source):
 
 def setup(app):
     """Add what is above."""
-    app.add_directive("command", Command)
+    app.add_directive("commands", Commands)
     app.add_html_math_renderer("mathml", (inline_formula, None), (formula, None))
     app.connect("source-read", keep_links)
