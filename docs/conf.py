@@ -32,7 +32,7 @@ html_theme = "alabaster"
 html_title = "xpcnn"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
-html_copy_source = html_show_sourcelink = False
+html_copy_source = html_show_sourcelink = html_show_copyright = False
 html_math_renderer = "mathml"
 html_sidebars = {"**": ["about.html", "searchfield.html", "navigation.html"]}
 html_theme_options = {
@@ -45,6 +45,8 @@ html_theme_options = {
     "head_font_family": "system-ui, sans-serif",
     "font_size": "16px",
     "show_powered_by": False,
+    "show_relbar_bottom": True,
+    "pre_bg": "#f6f8fa",
 }
 
 
