@@ -132,16 +132,10 @@ def load_tensors(path: PathLike) -> tuple[dict[str, HostArray], Any]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    if os.path.getsize(path) > MOST_BYTES:
-        raise ValueError(f"{str(path)!r} is larger than the {MOST_BYTES} bytes that a model file may have.")
     advice = "Give a file that xpcnn wrote."
     try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > MOST_HEADER_BYTES:
-                raise ValueError(f"its header is of {length} bytes, and {MOST_HEADER_BYTES} are the most")
-            file.seek(0)
-            content = file.read()
+        content = read_bounded(path)
+        length = int.from_bytes(content[:8], "little")
         tensors = load(content)
         header = json.loads(content[8 : 8 + length])
     except (SafetensorError, ValueError, KeyError) as error:
@@ -158,6 +152,18 @@ def load_tensors(path: PathLike) -> tuple[dict[str, HostArray], Any]:
         if named != _checksum(content[: 8 + length].replace(named, _NONE, 1), memoryview(content)[8 + length :]):
             raise ValueError(f"{str(path)!r} is damaged: its content has another checksum than it names. {advice}")
     return tensors, description
+
+
+def read_bounded(path: PathLike) -> bytes:
+    """Return the bytes of a safetensors file; ValueError, before they are read, where it or its header is too large."""
+    if os.path.getsize(path) > MOST_BYTES:
+        raise ValueError(f"it is larger than the {MOST_BYTES} bytes that a model file may have")
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MOST_HEADER_BYTES:
+            raise ValueError(f"its header is of {length} bytes, and {MOST_HEADER_BYTES} are the most")
+        file.seek(0)
+        return file.read()
 
 
 def _checksum(header: bytes, data: memoryview) -> bytes:

@@ -4,9 +4,12 @@ from xpcnn.training.callbacks.averaged_weights import AveragedWeights
 from xpcnn.training.callbacks.base import Callback, Model
 from xpcnn.training.callbacks.best import EarlyStopping, SaveBest
 from xpcnn.training.callbacks.evaluate_every import EvaluateEvery
+from xpcnn.training.callbacks.json_lines import JSONLines
 from xpcnn.training.callbacks.learning_rate import LearningRate
+from xpcnn.training.callbacks.mlflow import MLflow
 from xpcnn.training.callbacks.saving import Checkpoint, CSVLog, SaveLast
 from xpcnn.training.callbacks.stop_on_nan import StopOnNaN
+from xpcnn.training.callbacks.tensorboard import TensorBoard
 
 __all__ = [
     "AveragedWeights",
@@ -15,9 +18,12 @@ __all__ = [
     "Checkpoint",
     "EarlyStopping",
     "EvaluateEvery",
+    "JSONLines",
     "LearningRate",
+    "MLflow",
     "Model",
     "SaveBest",
     "SaveLast",
     "StopOnNaN",
+    "TensorBoard",
 ]

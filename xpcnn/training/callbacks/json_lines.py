@@ -1,0 +1,52 @@
+"""The history as lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from xpcnn import files
+from xpcnn.training.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from xpcnn.training.loop import Fit
+
+
+class JSONLines(Callback):
+    """Append one JSON object an epoch to a file: epoch, loss, every metric, learning rate, seconds.
+
+    ``{"epoch": 1, "loss": 0.52, "accuracy": 0.8, …}``; a metric of several numbers is an array, and what is not finite
+    is null, since JSON has no NaN. The file begins anew with each fit; a fit that is resumed begins it with the epochs
+    that its checkpoint knows, so that none stands there twice. Raises OSError for a path that cannot be written.
+
+    >>> log = JSONLines("history.jsonl")
+    """
+
+    def __init__(self, path: files.PathLike) -> None:
+        self.path = path
+
+    def on_fit_begin(self, fit: Fit) -> None:
+        """Note that the file is another fit's."""
+        self._begun = False
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """Write the history so far, whole, at first, and after that a line for each epoch."""
+        history, known = fit.history.history, fit.history.epochs
+        lines = []
+        for place in range(known - 1 if self._begun else 0, known):
+            figures = {name: _finite(column[place]) for name, column in history.items()}
+            lines.append(f"{json.dumps({'epoch': fit.epoch - known + place + 1, **figures})}\n")
+        if self._begun:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.writelines(lines)
+        else:
+            files.write_text(self.path, "".join(lines))
+            self._begun = True
+
+
+def _finite(value: Any) -> Any:
+    """Return what JSON can hold, with None in place of numbers that are not finite."""
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None
