@@ -1,8 +1,7 @@
-"""Sphinx: Markdown pages, the reference from docstrings, formulas as MathML; a page needs nothing from the network."""
+"""Sphinx: Markdown, docstrings, formulas as MathML; no page needs the network."""
 
 import argparse
 import functools
-import re
 import sys
 from pathlib import Path
 
@@ -26,7 +25,8 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings tell shapes and dtypes, which types do not
-sys.modules["xpcnn.callbacks"] = xpcnn.callbacks  # a name of the package, for which there is no file
+# A name of the package, for which there is no file.
+sys.modules["xpcnn.callbacks"] = xpcnn.callbacks
 
 html_theme = "alabaster"
 html_title = "xpcnn"
@@ -51,7 +51,7 @@ html_theme_options = {
 
 
 class Commands(Directive):
-    """``.. commands::``: a section for each command, with all its options as ``xpcnn train --help`` tells them."""
+    """``.. commands::``: a section for each command, with all that its --help tells."""
 
     def run(self):
         """Return the sections."""
@@ -61,7 +61,8 @@ class Commands(Directive):
     def _section(self, name, command):
         command.formatter_class = functools.partial(argparse.HelpFormatter, width=92)
         text = command.format_help()
-        title, block = nodes.title(text=f"xpcnn {name}"), nodes.literal_block(text, text, language="text")
+        title = nodes.title(text=f"xpcnn {name}")
+        block = nodes.literal_block(text, text, language="text")
         return nodes.section("", title, block, ids=[f"xpcnn-{name}"])
 
 
@@ -73,13 +74,15 @@ def inline_formula(translator, node):
 
 def formula(translator, node):
     """Write a formula on lines of its own."""
-    translator.body.append(f'<div class="formula">{tex2mathml(node.astext(), as_block=True)}</div>\n')
+    written = tex2mathml(node.astext(), as_block=True)
+    translator.body.append(f'<div class="formula">{written}</div>\n')
     raise nodes.SkipNode
 
 
 def keep_links(app, docname, source):
-    """Let links out of this folder, which are right where the pages are read as files, lead to the pages here."""
-    source[0] = re.sub(r"\]\(\.\./(SECURITY|CHANGELOG)\.md\)", lambda name: f"](/{name[1].lower()}.md)", source[0])
+    """Let links out of this folder, right where pages are read as files, lead here."""
+    for name in ("SECURITY", "CHANGELOG"):
+        source[0] = source[0].replace(f"](../{name}.md)", f"](/{name.lower()}.md)")
 
 
 def setup(app):

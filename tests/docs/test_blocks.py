@@ -27,7 +27,7 @@ NOT_RUN = {("docs/gpu.md", "PYTHONPATH=. XPCNN_BACKEND=cupy"): "it runs all test
 #: What pages need beside xpcnn and matplotlib.
 PACKAGES = {
     "docs/how-to/onnx.md": ["onnx", "onnxruntime", "xpcnn.formats.onnx"],
-    "docs/how-to/pytorch.md": ["torch", "xpcnn.formats.torch"],
+    "docs/how-to/pytorch.md": ["torch"],
     "docs/how-to/scikit-learn.md": ["sklearn", "xpcnn.estimator"],
 }
 #: Languages of blocks that show something and are no code to run.
