@@ -180,7 +180,7 @@ class BinaryCrossEntropy(Loss):
         normalizer: Array | float,
         from_logits: bool,
     ) -> tuple[Array, Array, Array]:
-        """Evaluate from logits z as max(z, 0) - t z + log(1 + exp(-|z|)), or from probabilities.
+        """Evaluate from logits z as ``max(z, 0) - t z + log(1 + exp(-|z|))``, or from probabilities.
 
         On probabilities logarithms start at -100 and the gradient's divisor p (1 - p) at 1e-12, as in
         PyTorch.
