@@ -154,8 +154,8 @@ def coverage(session: nox.Session) -> None:
     """Line coverage of the sources but ``ops/cuda``, by the NumPy and the strict column, at least 95 %."""
     session.install(".", *group("test"))
     session.run(
-        "pytest", "-n", "auto", "-q", "--ignore=tests/docs", "--backend", "numpy,strict", "--cov", "--cov-report=term:skip-covered",
-        "--cov-fail-under=95", env={"XPCNN_BACKEND": "numpy"},
+        "pytest", "-n", "auto", "-q", "--ignore=tests/docs", "--backend", "numpy,strict",
+        "--cov", "--cov-report=term:skip-covered", "--cov-fail-under=95", env={"XPCNN_BACKEND": "numpy"},
     )  # fmt: skip
 
 

@@ -33,6 +33,17 @@ def test_one_output_is_softened_as_two_classes_are():
     assert soften(p, 2.5) == pytest.approx(both[:, 1:])
 
 
+@pytest.mark.parametrize("columns", [1, 3])
+def test_logits_say_more_than_probabilities_that_are_rounded(columns):
+    logits = np.linspace(-40, 40, 6 * columns).reshape(6, columns).astype(np.float32)
+    z = np.concatenate((np.zeros((6, 1)), logits), axis=1) if columns == 1 else logits.astype(float)
+    expected = np.exp(z / 4) / np.exp(z / 4).sum(axis=1, keepdims=True)
+    softened = soften(logits, 4.0, from_logits=True)
+    assert softened == pytest.approx(expected[:, 1:] if columns == 1 else expected, rel=1e-5)
+    labels = np.arange(6) % max(2, columns)
+    assert find_temperature(logits, labels, from_logits=True) == MOST
+
+
 def test_no_answer_changes():
     probabilities, _ = drawn(500, 7, sharpness=2)
     for temperature in (LEAST, 0.5, 3.0, MOST):

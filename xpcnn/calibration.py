@@ -17,34 +17,36 @@ ALMOST_ZERO = 1e-45
 _HALVINGS = 40
 
 
-def soften(probabilities: NDArray[Any], temperature: float) -> NDArray[Any]:
+def soften(outputs: NDArray[Any], temperature: float, from_logits: bool = False) -> NDArray[Any]:
     """Return softmax(z / temperature) for probabilities (n, classes) = softmax(z), with the dtype that they have.
 
     One column holds sigmoid(z) and becomes sigmoid(z / temperature). A temperature above 1 makes answers less sure.
+    from_logits: the outputs are z, which says more than probabilities that are rounded to 0 or 1.
 
     >>> soften(np.array([[0.8, 0.2]]), 2.0).round(3).tolist()
     [[0.667, 0.333]]
     """
-    if temperature == 1:
-        return probabilities
-    softened = _softmax(_logits(probabilities) / temperature)
-    columns = slice(1, None) if probabilities.shape[1] == 1 else slice(None)
-    return np.asarray(softened[:, columns], dtype=probabilities.dtype)
+    if temperature == 1 and not from_logits:
+        return outputs
+    softened = _softmax(_logits(outputs, from_logits) / temperature)
+    columns = slice(1, None) if outputs.shape[1] == 1 else slice(None)
+    return np.asarray(softened[:, columns], dtype=outputs.dtype)
 
 
-def find_temperature(probabilities: NDArray[Any], labels: NDArray[Any]) -> float:
+def find_temperature(outputs: NDArray[Any], labels: NDArray[Any], from_logits: bool = False) -> float:
     """Return the temperature for which :func:`soften` gives the least cross-entropy, from 0.05 to 20, in thousandths.
 
-    probabilities: (n, classes), or (n, 1) for two classes; labels: (n,), whole numbers. The targets are 1 - 1/(n + 2)
-    and what is left for the other classes, so that a few images that are all right do not make a model sure of itself
-    (Platt, "Probabilistic outputs for support vector machines", 1999). 1 where there are no images.
+    outputs: as :func:`soften` takes them, (n, classes), or (n, 1) for two classes; labels: (n,), whole numbers. The
+    targets are 1 - 1/(n + 2) and what is left for the other classes, so that a few images that are all right do not
+    make a model sure of itself (Platt, "Probabilistic outputs for support vector machines", 1999). 1 where there are no
+    images.
 
     >>> find_temperature(np.array([[0.99, 0.01]] * 4), np.array([0, 0, 0, 1]))
     6.629
     """
     if len(labels) == 0:
         return 1.0
-    logits = _logits(probabilities)
+    logits = _logits(outputs, from_logits)
     if np.ptp(logits, axis=1).max() == 0:  # equal probabilities stay so at any temperature
         return 1.0
     n, classes = logits.shape
@@ -63,9 +65,11 @@ def find_temperature(probabilities: NDArray[Any], labels: NDArray[Any]) -> float
     return round(float(np.exp(-(low + high) / 2)), 3)
 
 
-def _logits(probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    """Return z of softmax(z), a column for each class: one column p stands for 1 - p and p."""
-    p = probabilities.astype(np.float64)
+def _logits(outputs: NDArray[Any], from_logits: bool) -> NDArray[np.float64]:
+    """Return z of softmax(z), a column for each class: one column p stands for 1 - p and p, one z for 0 and z."""
+    p = outputs.astype(np.float64)
+    if from_logits:
+        return np.concatenate((np.zeros_like(p), p), axis=1) if p.shape[1] == 1 else p
     if p.shape[1] == 1:
         p = np.concatenate((1 - p, p), axis=1)
     return np.log(np.maximum(p, ALMOST_ZERO))

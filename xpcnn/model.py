@@ -170,7 +170,7 @@ class Sequential:
         augment: Augmentation | str | None = None,
         resume: files.PathLike | None = None,
         data_format: str = "channels_first",
-        communicator: Communicator = ALONE,
+        communicator: Communicator | None = None,
     ) -> History:
         """Train on images x (n, channels, height, width) and labels y: whole numbers (n,) or rows (n, outputs).
 
@@ -195,6 +195,7 @@ class Sequential:
             raise TypeError(f"callbacks is a list of callbacks. Received: {reprlib.repr(callbacks)}.")
         verbose = whole("verbose", int(verbose) if isinstance(verbose, bool) else verbose)
         epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
+        communicator = communicator or ALONE
         saved = None if resume is None or communicator.rank else checkpoints.read(resume)
         saved = communicator.hand_down(saved)
         x, y = self._samples(x, y, data_format)
@@ -282,7 +283,9 @@ class Sequential:
         "microscopy" (4 where images are not square), which takes as many times as long.
         """
         x = inputs.images(x, self.network.input_shape, data_format)
-        return evaluation.predict(self.network, x, batch_size, threads, self._ways(augment), self.temperature)
+        return evaluation.predict(
+            self.network, x, batch_size, threads, self._ways(augment), self.temperature, self.loss
+        )
 
     def calibrate(self, x: Any, y: Any, batch_size: int = 256, threads: int | None = None) -> float:
         """Find by images and labels that were kept out of training how sure the model may be; returns the temperature.
@@ -297,13 +300,16 @@ class Sequential:
         _, loss = self._compiled()
         x, y = self._samples(x, y)
         labels = self._targets(y, None).labels
-        if loss.activation is None or labels is None:
+        apart = loss.activation == "sigmoid" and self._width() > 1
+        if loss.activation is None or labels is None or apart:
             raise ValueError(
                 f"Only probabilities of classes can be calibrated. The loss is {loss.name}, and the labels are "
-                f"{'rows' if labels is None else 'classes'}. Use a cross-entropy and labels (n,) of whole numbers."
+                f"{'rows' if labels is None else 'classes'}. Use cross_entropy, or binary_cross_entropy with one "
+                "output, and labels (n,) of whole numbers."
             )
-        probabilities = evaluation.predict(self.network, x, batch_size, threads)
-        self.temperature = calibration.find_temperature(probabilities, labels)
+        outputs = evaluation.infer(self.network, x, batch_size, threads, loss)
+        from_logits = self.network.program(loss).from_logits
+        self.temperature = calibration.find_temperature(outputs, labels, from_logits)
         return self.temperature
 
     def loss_and_gradients(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, dict[str, HostArray]]:

@@ -26,9 +26,9 @@ SETTING_UP = ("python3 -m venv", "pip install", "nox", "source ")
 NOT_RUN = {("docs/gpu.md", "PYTHONPATH=. XPCNN_BACKEND=cupy"): "it runs all tests on an NVIDIA card"}
 #: What pages need beside xpcnn and matplotlib.
 PACKAGES = {
-    "docs/how-to/onnx.md": ["onnx", "onnxruntime", "xpcnn.formats.onnx"],
+    "docs/how-to/onnx.md": ["onnx", "onnxruntime"],
     "docs/how-to/pytorch.md": ["torch"],
-    "docs/how-to/scikit-learn.md": ["sklearn", "xpcnn.estimator"],
+    "docs/how-to/scikit-learn.md": ["sklearn"],
 }
 #: Languages of blocks that show something and are no code to run.
 SHOWN = ("text",)

@@ -61,11 +61,20 @@ def predict(
     threads: int | None = None,
     ways: Sequence[Way] = ONE_WAY,
     temperature: float = 1.0,
+    loss: Loss | None = None,
 ) -> HostArray:
-    """Return the outputs for all of x, (n, …), on the host: softened, and the mean over all ways to lay an image."""
-    outputs = (
-        soften(infer(network, x if not any(way) else Laid(x, way), batch_size, threads), temperature) for way in ways
-    )
+    """Return the outputs for all of x, (n, …), on the host: softened, and the mean over all ways to lay an image.
+
+    loss: which may take over the last activation, so that temperatures divide logits.
+    """
+    loss = None if temperature == 1 else loss
+    from_logits = network.program(loss).from_logits
+
+    def answer(way: Way) -> HostArray:
+        laid = x if not any(way) else Laid(x, way)
+        return soften(infer(network, laid, batch_size, threads, loss), temperature, from_logits)
+
+    outputs = map(answer, ways)
     total = next(outputs)
     for output in outputs:
         total += output
@@ -103,7 +112,7 @@ def evaluate(
     ways: in which all images are laid, the outputs being averaged; temperature: by which logits are divided.
     """
     if len(ways) > 1 or temperature != 1:
-        outputs, from_logits = predict(network, x, batch_size, threads, ways, temperature), False
+        outputs, from_logits = predict(network, x, batch_size, threads, ways, temperature, loss), False
     else:
         outputs, from_logits = (
             infer(network, x, batch_size, threads, loss, communicator),

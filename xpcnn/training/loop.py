@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -202,6 +203,13 @@ class Fit:
             return lambda: DeviceSteps(self, samples, batch_size, guarded)
         size = min(batch_size, len(samples.rows))
         runner = stack.enter_context(Runner(self.network, size, shards, threads, True, self.communicator))
+        ranks = self.communicator.size
+        if self.communicator.rank == 0 and runner.shards < ranks:
+            warnings.warn(
+                f"A batch of {size} is cut into {runner.shards} pieces, so that {ranks - runner.shards} of {ranks} "
+                "ranks have nothing to do. Give more shards, or larger batches.",
+                stacklevel=3,
+            )
 
         def on_gradient() -> None:
             for callback in callbacks:
