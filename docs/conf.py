@@ -25,8 +25,9 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings tell shapes and dtypes, which types do not
-# A name of the package, for which there is no file.
-sys.modules["xpcnn.callbacks"] = xpcnn.callbacks
+# Names of the package, for which there are no files.
+for name in ("callbacks", "distributed"):
+    sys.modules[f"xpcnn.{name}"] = getattr(xpcnn, name)
 
 html_theme = "alabaster"
 html_title = "xpcnn"

@@ -247,6 +247,7 @@ def test_the_models_signatures():
         "x": "needed", "y": None, "epochs": 1, "batch_size": 32, "validation_split": 0.0, "validation_data": None,
         "shuffle": True, "seed": 0, "callbacks": (), "verbose": 1, "shards": None, "threads": None,
         "class_weight": None, "sample_weight": None, "augment": None, "data_format": "channels_first",
+            "communicator": None,
     }  # fmt: skip
     assert {name: default for name, default in parameters(model.fit).items() if name != "resume"} == fit
     assert [*parameters(model.evaluate)][:2] == ["x", "y"]
