@@ -152,7 +152,8 @@ class Report(Callback):
         note = (
             "Loss measures how wrong the probabilities are, accuracy is the share of right answers. Training should "
             "fall (loss) and rise (accuracy); where validation, which the network does not learn from, gets worse "
-            "while training still gets better, it learns its images by heart."
+            "while training still gets better, it learns its images by heart. Training is measured as it learns, on "
+            "varied images, smoothed targets and with dropout, so that its loss may stay above that of validation."
         )
         names = [*columns][:MOST_COLUMNS]
         rows = [
