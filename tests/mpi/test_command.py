@@ -40,9 +40,9 @@ def test_a_folder_too(xpcnn, tmp_path, tally, options, monkeypatch):
 
 @pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 2), (2, 0)])
 def test_a_killed_run_goes_on_with_any_number_of_ranks(mpiexec, xpcnn, tmp_path, tally, before, after):
-    line = ["train", "digits", "--epochs", "12", "--checkpoint-every", "7"]
+    line, run = ["train", "digits", "--epochs", "12", "--checkpoint-every", "7"], str(tmp_path / "run")
     with tally.case("resumes"):
-        words = [*mpiexec, "-n", str(before), sys.executable, "-m", "xpcnn", *line, "--out", "run", "--distributed"]
+        words = [*mpiexec, "-n", str(before), sys.executable, "-m", "xpcnn", *line, "--out", run, "--distributed"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "XPCNN_BACKEND": "numpy"}
         child = subprocess.Popen(
             words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -50,15 +50,16 @@ def test_a_killed_run_goes_on_with_any_number_of_ranks(mpiexec, xpcnn, tmp_path,
         )  # fmt: skip
         while not child.stdout.readline().startswith("epoch 3/"):
             assert child.poll() is None
-        ended = time.monotonic()
-        os.killpg(child.pid, signal.SIGKILL)
+        os.killpg(child.pid, signal.SIGKILL)  # and the ranks, which Open MPI starts in sessions of their own
+        subprocess.run(["pkill", "-KILL", "-f", f"xpcnn train .*{run}"], check=False)
         child.wait()
-        while subprocess.run(["pgrep", "-f", f"{tmp_path}"], capture_output=True, check=False).returncode == 0:
+        ended = time.monotonic()
+        while subprocess.run(["pgrep", "-f", f"xpcnn train .*{run}"], capture_output=True, check=False).returncode == 0:
             assert time.monotonic() - ended < 10
             time.sleep(0.1)
-        done = xpcnn(after, "train", "--resume", "run")
+        done = xpcnn(after, "train", "--resume", run)
         assert done.code == 0, done.err
-        assert "going on with run after step" in done.out
+        assert f"going on with {run} after step" in done.out
         assert xpcnn(0, *line, "--out", "whole").code == 0
         assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 

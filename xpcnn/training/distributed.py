@@ -26,6 +26,10 @@ INSTALL = (
 )
 #: Seconds between two looks at whether something has come, after the first moments.
 _NAP = 5e-5
+#: Seconds that the first rank has to tell of an error before the others do, who mostly have the same.
+_HEAD_START = 1.0
+#: Seconds in which mpiexec passes on what was said before the job ends.
+_UNTIL_TOLD = 0.3
 #: Looks without any nap between them.
 _EAGER_LOOKS = 2000
 
@@ -143,10 +147,15 @@ class Ranks(Communicator):
                 raise ValueError(f"The ranks have different {what}: {told}. Give all ranks the same.")
 
     def abort(self, message: str) -> None:
-        """End the processes of all ranks with a message; that of the first comes first where several have one."""
-        if self.rank:
-            time.sleep(1)
+        """End the processes of all ranks with a message; where several have one, that of the first alone is told."""
+        self.end(lambda: None, message)
+
+    def end(self, explain: Callable[[], object], message: str) -> None:
+        """End the processes of all ranks with an explanation and a message."""
+        time.sleep(_HEAD_START if self.rank else 0)
+        explain()
         print(f"xpcnn: rank {self.rank}: {message}", file=sys.stderr, flush=True)
+        time.sleep(_UNTIL_TOLD)
         self._comm.Abort(1)
 
     def survivors(self) -> Ranks:
@@ -217,8 +226,7 @@ def world(exact: bool = True, patience: float = 300.0) -> Ranks:
     shown = sys.excepthook
 
     def end_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        shown(kind, error, trace)
-        communicator.abort(f"ended by {kind.__name__}")
+        communicator.end(lambda: shown(kind, error, trace), f"ended by {kind.__name__}")
 
     sys.excepthook = end_all
     return communicator
