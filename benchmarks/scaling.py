@@ -177,13 +177,22 @@ def main():
             ]
             seconds = median(runs)
             print(f"| {name} | {link} | {1e3 * expected:.1f} | {1e3 * seconds:.1f} | {seconds / expected:.2f} |")
-    print(f"\n| network, {BATCH} images a rank | link | {' | '.join(f'{ranks} ranks' for ranks in MANY)} |")
-    print("| --- | --- |" + " --- |" * len(MANY))
+    print(f"\n| network, {BATCH} images a rank | link | {' | '.join(f'{ranks} ranks' for ranks in MANY)} | "
+          f"{BATCH} images in all: fastest with |")  # fmt: skip
+    print("| --- | --- |" + " --- |" * len(MANY) + " --- |")
     for name, found in table.items():
         one, size = median(found["1 thread"]), found["2 ranks"][0]["bytes"]
         for link, (latency, bandwidth) in LINKS.items():
             shares = [one / predicted(one, ranks, messages(name), size, latency, bandwidth) for ranks in MANY]
-            print(f"| {name} | {link} | {' | '.join(f'{100 * share:.0f} %' for share in shares)} |")
+            seconds = {1: one} | {
+                ranks: predicted(one / ranks, ranks, messages(name), size, latency, bandwidth)
+                for ranks in (2**level for level in range(1, 7))
+            }
+            best = min(seconds, key=lambda ranks: seconds[ranks])
+            print(
+                f"| {name} | {link} | {' | '.join(f'{100 * share:.0f} %' for share in shares)} | {best}, "
+                f"{one / seconds[best]:.1f} times as fast |"
+            )
 
 
 if __name__ == "__main__":
