@@ -173,6 +173,14 @@ def to_host(array: Array) -> numpy.ndarray[Any, Any]:
     return array if isinstance(array, numpy.ndarray) else array.get()
 
 
+def device_group(size: int, rank: int) -> Any | None:
+    """Return what adds arrays over the devices of all ranks (NCCL), or None where this CuPy has none."""
+    try:
+        return importlib.import_module("cupyx.distributed").init_process_group(size, rank, use_mpi=True)
+    except (ImportError, RuntimeError):
+        return None
+
+
 def host_array(values: Any) -> numpy.ndarray[Any, Any]:
     """Return whatever holds numbers as a NumPy array, copied only where it does not lie in the host's memory.
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from xpcnn.backend import Array, ArrayModule, is_host, to_host
+from xpcnn.backend import Array, ArrayModule, device_group, is_host, to_host
 from xpcnn.registry import number
 from xpcnn.training.communicator import Communicator
 from xpcnn.training.task import differences
@@ -55,6 +55,8 @@ class Ranks(Communicator):
         self.patience = number("patience", patience, "(0, inf)")
         self.doing = "the start"
         self.rank_here = rank_here
+        self._group: Any | None = None
+        self._asked = False
         #: Bytes that this rank has sent in sums of gradients, and seconds that those took.
         self.bytes, self.seconds = 0, 0.0
 
@@ -96,6 +98,12 @@ class Ranks(Communicator):
     def add(self, xp: ArrayModule, flat: Array, holders: int) -> Array:
         """Return the sum of a flat array over the ranks, of which the first ``holders`` have something to add."""
         begun = time.perf_counter()
+        group = None if self.exact or is_host(xp) else self._on_devices()
+        if group is not None:
+            if self.rank >= holders:
+                flat[...] = 0
+            group.all_reduce(flat, flat)
+            return flat
         host = flat if is_host(xp) else to_host(flat)
         if self.exact:
             for step in self._steps(holders):
@@ -129,6 +137,13 @@ class Ranks(Communicator):
         self.gather(None)
         self.patience = patience
         return made[0] if made else make()
+
+    def _on_devices(self) -> Any | None:
+        """Return what adds on the devices themselves, if all ranks have it."""
+        if not self._asked:
+            group, self._asked = device_group(self.size, self.rank), True
+            self._group = group if all(self.gather(group is not None)) else None
+        return self._group
 
     def gather(self, value: T) -> list[T]:
         """Return the values of all ranks, in their order; who is missing is named."""
