@@ -1,4 +1,4 @@
-"""The checks of xpcnn: ``nox`` runs all but the long ones, ``nox -s lint`` one; ``nox -s bench`` the comparison with PyTorch."""
+"""The checks of xpcnn: ``nox`` runs all but the long ones, ``nox -s lint`` one of them."""
 
 import ctypes
 import os

@@ -173,12 +173,17 @@ def to_host(array: Array) -> numpy.ndarray[Any, Any]:
     return array if isinstance(array, numpy.ndarray) else array.get()
 
 
-def device_group(size: int, rank: int) -> Any | None:
-    """Return what adds arrays over the devices of all ranks (NCCL), or None where this CuPy has none."""
+def has_device_groups() -> bool:
+    """Whether this CuPy has NCCL, by which devices of several processes add arrays."""
     try:
-        return importlib.import_module("cupyx.distributed").init_process_group(size, rank, use_mpi=True)
-    except (ImportError, RuntimeError):
-        return None
+        return bool(importlib.import_module("cupy.cuda.nccl").available)
+    except (ImportError, AttributeError):
+        return False
+
+
+def device_group(size: int, rank: int) -> Any:
+    """Return what adds arrays over the devices of all ranks of MPI, each of which calls this."""
+    return importlib.import_module("cupyx.distributed").init_process_group(size, rank, use_mpi=True)
 
 
 def host_array(values: Any) -> numpy.ndarray[Any, Any]:

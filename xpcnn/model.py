@@ -227,7 +227,6 @@ class Sequential:
             "shards": shards,
             "augment": augment if isinstance(augment, str | None) else own_augment,
         }
-        self.temperature = 1.0
         fit = Fit(
             self,
             self.network,

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import xpcnn
-from xpcnn.cli import _one_line
+from xpcnn.cli.text import one_line
 
 #: Beyond what a process has taken once everything is imported.
 MOST_BYTES = 3 * 2**30
@@ -37,7 +37,7 @@ TESTS = Path(__file__).parents[2]
 def refused(error):
     """Assert that an error is a refusal that the command line tells in one line; returns "refused"."""
     assert isinstance(error, ValueError | OSError), f"{type(error).__name__} is no refusal"
-    line = _one_line(error)
+    line = one_line(error)
     assert "\n" not in line
     assert line.isprintable()
     assert 0 < len(line) <= MOST_CHARACTERS, f"a refusal of {len(line)} characters"

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 
 import numpy as np
@@ -73,14 +74,18 @@ class Stop(Callback):
             fit.interrupt("SIGTERM")
 
 
+#: The second of the five steps of the second epoch.
+STEP = 7
+
+
 class Trouble(Callback):
-    """Something happens to one rank in its fifth step."""
+    """Something happens to one rank in a step."""
 
     def __init__(self, what, rank):
         self.what, self.rank = what, rank
 
     def on_step_end(self, fit):
-        if fit.communicator.rank != self.rank or fit.step != 5:
+        if fit.communicator.rank != self.rank or fit.step != STEP:
             return
         print(f"now {time.time()}", file=sys.stderr, flush=True)
         if self.what == "error":
@@ -91,6 +96,19 @@ class Trouble(Callback):
             time.sleep(600)
         if self.what == "stop":
             fit.interrupt("SIGTERM")
+        if self.what == "late":  # while it waits for the others, who take longer
+            threading.Timer(0.2, lambda: fit.interrupt("SIGTERM")).start()
+
+
+class Slow(Callback):
+    """All ranks but one take longer."""
+
+    def __init__(self, rank):
+        self.rank = rank
+
+    def on_step_end(self, fit):
+        if fit.communicator.rank != self.rank:
+            time.sleep(0.5 if fit.step == STEP else 0)
 
 
 def trouble(what, rank, patience=300.0):
@@ -99,7 +117,13 @@ def trouble(what, rank, patience=300.0):
     communicator = together(patience=patience)
     made = mixed()
     history = made.fit(
-        x, y, epochs=50, batch_size=16, verbose=0, callbacks=[Trouble(what, rank)], communicator=communicator
+        x,
+        y,
+        epochs=50,
+        batch_size=16,
+        verbose=0,
+        callbacks=[Trouble(what, rank), Slow(rank)],
+        communicator=communicator,
     )
     return outcome(made, history)
 
@@ -121,6 +145,8 @@ def different(what):
         from xpcnn.training import loop
 
         loop.code_digest = lambda: "another"
+    if communicator.rank == 0 and what == "past":
+        made.fit(x, y, batch_size=16, verbose=0)
     made.fit(x, y, **arguments)
 
 

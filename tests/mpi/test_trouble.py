@@ -42,11 +42,12 @@ def test_a_rank_that_hangs_is_named_and_the_job_ends(ranks, tally, rank):
         case.refused()
 
 
-def test_where_one_is_told_to_stop_all_stop_after_the_same_step(ranks, tally):
+@pytest.mark.parametrize(("what", "steps"), [("stop", 7), ("late", 8)])
+def test_where_one_is_told_to_stop_all_stop_after_the_same_step(ranks, tally, what, steps):
     with tally.case("faults"):
-        found = told(ranks(3, "trouble", what="stop", rank=1))
+        found = told(ranks(3, "trouble", what=what, rank=1, patience=5.0))
         assert found[0] == found[1] == found[2]
-        assert len(found[0]["steps"]) == 5
+        assert len(found[0]["steps"]) == steps
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,7 @@ def test_where_one_is_told_to_stop_all_stop_after_the_same_step(ranks, tally):
         ("rows", "different data: x.rows is 70 on rank 0 and on rank 2 60"),
         ("arguments", "different arguments: batch_size is 16 on rank 0 and on rank 2 32"),
         ("code", "different code: sources is"),
+        ("past", "different past: epochs is 1 on rank 0 and on rank 1 0"),
     ],
 )
 def test_ranks_that_differ_are_refused_and_what_differs_is_named(ranks, tally, what, words):

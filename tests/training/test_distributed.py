@@ -7,7 +7,7 @@ import pytest
 
 from tests import strict
 from xpcnn.backend import to_host
-from xpcnn.training import distributed
+from xpcnn.training import callbacks, distributed
 from xpcnn.training.communicator import ALONE
 from xpcnn.training.distributed import Ranks
 from xpcnn.training.pieces import add_tree
@@ -30,6 +30,11 @@ def test_the_pieces_of_a_rank_are_a_branch_of_the_tree_that_one_process_adds(siz
     assert len(names[shares[0]]) == max(len(names[share]) for share in shares)
 
 
+def test_what_writes_is_left_to_the_first_rank():
+    writers = {name for name in dir(callbacks) if getattr(getattr(callbacks, name), "writes", False)}
+    assert writers == {"Checkpoint", "CSVLog", "JSONLines", "MLflow", "SaveBest", "SaveLast", "TensorBoard"}
+
+
 def test_alone_there_is_nobody_to_talk_to():
     flat = np.ones(3)
     assert ALONE.add(np, flat, 1) is flat
@@ -46,6 +51,7 @@ class Group:
 
 @pytest.mark.parametrize(("rank", "holders", "expected"), [(0, 2, 6.0), (1, 2, 6.0), (1, 1, 0.0)])
 def test_fast_sums_stay_on_the_devices_where_all_ranks_have_nccl(monkeypatch, rank, holders, expected):
+    monkeypatch.setattr(distributed, "has_device_groups", lambda: True)
     monkeypatch.setattr(distributed, "device_group", lambda size, rank: Group())
     one = ranks(rank, 2, exact=False)
     monkeypatch.setattr(one, "gather", lambda value: [value, True])
@@ -55,7 +61,7 @@ def test_fast_sums_stay_on_the_devices_where_all_ranks_have_nccl(monkeypatch, ra
 
 
 def test_nccl_is_left_alone_where_one_rank_lacks_it(monkeypatch):
-    monkeypatch.setattr(distributed, "device_group", lambda size, rank: Group())
+    monkeypatch.setattr(distributed, "device_group", lambda size, rank: pytest.fail("it waits for all ranks"))
     one = ranks(0, 2, exact=False)
     monkeypatch.setattr(one, "gather", lambda value: [value, False])
     assert one._on_devices() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,8 @@ def _shared(
     from xpcnn import data
     from xpcnn.data.folders import check_every_class
 
+    files = [file.relative_to(path).as_posix() for file in data.scan(path).paths]
+    communicator.same("files", {"count": len(files), "checksum": zlib.crc32("\0".join(files).encode(errors="replace"))})
     folder = data.Folder(path, decoding, threads, spread=communicator.spread)
     if strict and folder.skipped:
         raise data.UndecodableImage(*folder.skipped[0])

@@ -32,10 +32,12 @@ def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator
     from xpcnn.cli.run_directory import NewRun, ResumedRun
 
     given = {key: value for key, value in vars(options_).items() if value is not None and key not in NOT_OF_THE_RUN}
-    if options_.resume is None:
+    begun = getattr(options_, "begun", None)  # by a job that has lost a process since
+    resumed = options_.resume or (begun if begun and Path(begun, "args.json").exists() else None)
+    if resumed is None:
         _refuse_among_images(options_.out, given.get("data", "digits"))
-        return _run(options_, NewRun(options_.out), lambda directory: (_completed(given), None), communicator)
-    if options_.out is not None:
+        return _run(options_, NewRun(begun or options_.out), lambda directory: (_completed(given), None), communicator)
+    if options_.resume and options_.out is not None:
         raise argparse.ArgumentError(None, "--resume writes into the run's own directory, so --out has no meaning")
 
     def recalled(directory: RunDirectory) -> tuple[dict[str, Any], SavedFit | None]:
@@ -43,7 +45,7 @@ def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator
         resume.refuse_other_arguments(directory.path, recorded, given)
         return _completed(recorded) | given, saved
 
-    return _run(options_, ResumedRun(options_.resume), recalled, communicator)
+    return _run(options_, ResumedRun(resumed), recalled, communicator)
 
 
 def _refuse_among_images(out: str | None, data: str) -> None:
@@ -73,13 +75,12 @@ def _run(
     with claimed as directory:
         if communicator.rank == 0:
             communicator.hand_down(str(directory.path))
-        if options_.elastic:
-            options_.resume, options_.out = str(directory.path), None  # if it is run again, without those that are lost
+        options_.begun = str(directory.path)
         known = (*recall(directory), directory.metrics.exists()) if communicator.rank == 0 else None
         arguments, saved, measured = cast(Any, communicator.hand_down(known))
         if measured and (saved is None or saved.finished):
             print(f"the run is finished; its figures: {directory.metrics}")
-            if options_.open:
+            if options_.open and communicator.rank == 0:
                 report.open_in_browser(directory.report)
             return 0
         options_ = argparse.Namespace(**{**vars(options_), **arguments})
@@ -110,7 +111,7 @@ def _run(
             f"{len(split.validation)} to validate, {len(split.test)} to test; seed {options_.seed}",
             flush=True,
         )
-        for name, other in datasets.alike(images.classes):
+        for name, other in datasets.alike(images.classes) if communicator.rank == 0 else []:
             _say(f"the classes {name!r} and {other!r} differ in writing alone; if they are one, put them in one folder")
         if images.cache is not None:
             print(datasets.describe_cache(images.cache), flush=True)

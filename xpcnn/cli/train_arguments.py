@@ -25,7 +25,7 @@ DEFAULTS = {
     "validation_fraction": 0.1,
 }
 #: Arguments of the command, and of where a run is written, not of the run.
-NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open", "distributed", "fast_sums", "elastic")
+NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open", "distributed", "fast_sums", "elastic", "begun")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

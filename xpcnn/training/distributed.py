@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from xpcnn.backend import Array, ArrayModule, device_group, is_host, to_host
+from xpcnn.backend import Array, ArrayModule, device_group, has_device_groups, is_host, to_host
 from xpcnn.registry import number
 from xpcnn.training.communicator import Communicator
 from xpcnn.training.task import differences
@@ -134,15 +134,18 @@ class Ranks(Communicator):
         """Return what each rank makes, the first of each machine before the others there."""
         made = [make()] if self.rank_here == 0 else []
         patience, self.patience = self.patience, float("inf")  # a large folder takes its time
-        self.gather(None)
-        self.patience = patience
+        try:
+            self.gather(None)
+        finally:
+            self.patience = patience
         return made[0] if made else make()
 
     def _on_devices(self) -> Any | None:
         """Return what adds on the devices themselves, if all ranks have it."""
         if not self._asked:
-            group, self._asked = device_group(self.size, self.rank), True
-            self._group = group if all(self.gather(group is not None)) else None
+            self._asked = True
+            if all(self.gather(has_device_groups())):
+                self._group = device_group(self.size, self.rank)
         return self._group
 
     def gather(self, value: T) -> list[T]:
@@ -180,7 +183,9 @@ class Ranks(Communicator):
         ended by then. Such a job ends by ``os._exit``: to finalise MPI would mean to wait for those that were lost.
         """
         self._comm.Revoke()  # whoever waits for one that is not lost gets to know of it too
-        return _ranks(self._comm.Shrink(), self.exact, self.patience)
+        left = _ranks(self._comm.Shrink(), self.exact, self.patience)
+        left._asked = True  # NCCL would want all that MPI has started
+        return left
 
     def _steps(self, holders: int) -> list[int]:
         steps: list[int] = []

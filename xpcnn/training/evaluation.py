@@ -41,6 +41,8 @@ def infer(
     communicator: of the processes among which the batches are spread.
     """
     n, batch_size = len(x), whole("batch_size", batch_size, 1)
+    if threads is None and communicator.size > 1:
+        threads = 1  # the other processors belong to the other ranks
     y = np.empty((n, *network.output_shape), dtype=network.dtype)
     with _running(network, min(batch_size, n), threads) as run:
         batches = [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]

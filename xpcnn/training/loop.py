@@ -70,6 +70,8 @@ class Fit:
         self.stop_reason: str | None = None
         #: Whether what stopped the fit is no end of it, so that it can be resumed.
         self.interrupted = False
+        #: Whether all processes know by now that one of them stops.
+        self._ended = False
         self._first_epoch = first_epoch
         #: Steps of the epoch at hand, and what the first of them gave if they were made before it was resumed.
         self._done, self._before, self._seconds = 0, NOTHING, 0.0
@@ -136,9 +138,10 @@ class Fit:
         if resume is not None or apart or any(isinstance(callback, Checkpoint) for callback in callbacks):
             self.settings = self.task.settings(self)  # here, since callbacks may change the learning rate
         if apart:
-            self._compare_ranks()
+            self._compare_ranks(resume is not None)
         if resume is not None:
             resume.restore(self)
+        self.model.temperature = 1.0  # what was found for the weights before
         self.epochs = self._first_epoch + epochs
         self.batches_per_epoch = -(-len(samples.rows) // batch_size)
         self.segments = self.network.layout.segments(self.network.frozen())
@@ -152,32 +155,37 @@ class Fit:
                 callback.on_fit_begin(self)
             if resume is not None:
                 resume.restore_callbacks(self)
-            if self.epoch < self.epochs and self.stop_reason is None:
+            self._agree()
+            if self.epoch < self.epochs and not self._ended:
                 self._steps = make_steps()
                 progress = Progress(self, shown=verbose > 0)
-                while self.epoch < self.epochs and self.stop_reason is None:
+                while self.epoch < self.epochs and not self._ended:
                     self._run_epoch(self._steps, batch_size, shuffle, validate, callbacks, progress, verbose)
                 for callback in callbacks:
                     callback.on_stop(self)
             self.history.steps.extend(self.position().figures.losses.tolist())  # of an epoch that was not finished
         return self.history
 
-    def _compare_ranks(self) -> None:
+    def _compare_ranks(self, resumed: bool) -> None:
         """Refuse ranks that would not make the same fit, and let all begin with the weights of the first."""
         together = self.communicator
-        together.same("code", checkpoints.versions() | {"sources": code_digest()})
+        backend = str(self.network.xp.__name__)
+        together.same("code", checkpoints.versions() | {"backend": backend, "sources": code_digest()})
         together.same("arguments", self.settings)
         together.same("data", self.task.sample_digests())
+        together.same("past", {"epochs": self.epoch, "steps": self.step})
+        if any(isinstance(callback, Checkpoint) for callback in self.callbacks) or resumed:
+            self.task.find_digests(together.spread)  # here, while all can help, and not when the first rank writes
         self.network.set_values(together.hand_down(self.network.host_values()))
 
     def _agree(self) -> None:
-        """Let all ranks stop where one of them stops."""
-        if self.communicator.size == 1:
-            return
+        """Note whether the fit ends here, on all ranks if one of them stops: a signal reaches that at any moment."""
         self.communicator.doing = f"step {self.step}, epoch {self.epoch + 1}"
         for reason, interrupted in self.communicator.gather((self.stop_reason, self.interrupted)):
-            if reason is not None and self.stop_reason is None:
-                self.stop_reason, self.interrupted = reason, interrupted
+            if reason is not None:
+                self._ended = True
+                if self.stop_reason is None:
+                    self.stop_reason, self.interrupted = reason, interrupted
 
     def _let_go(self) -> None:
         """Let go of the steps, and of the memory that they took."""
@@ -244,7 +252,7 @@ class Fit:
                 for callback in callbacks:
                     callback.on_step_end(self)
                 self._agree()
-                if self.stop_reason is not None:
+                if self._ended:
                     break
         if self._done < self.batches_per_epoch:
             return

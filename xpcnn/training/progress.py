@@ -62,7 +62,7 @@ class Progress:
 
     def _figures(self, now: float) -> str:
         losses, weights, sums = self._steps.figures()
-        shown = [f"loss {np.average(losses, weights=weights):.4g}"]
+        shown = [f"loss {np.average(losses, weights=weights):.4g}"] if sum(weights) else []
         for metric, total in zip(self._fit.metrics, sums, strict=True):
             value = metric.result(total)
             if np.ndim(value) == 0:

@@ -8,12 +8,13 @@ import json
 import reprlib
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpcnn.data.spread import Spread, one_after_another
 from xpcnn.layers.configs import to_plain
 
 if TYPE_CHECKING:
@@ -32,19 +33,29 @@ class Task:
 
     arguments: Mapping[str, Any]
     data: Mapping[str, Any]
+    _found: dict[str, HostArray] = field(default_factory=dict)
 
-    @functools.cached_property
+    @property
     def digests(self) -> dict[str, HostArray]:
         """A CRC-32 of every row of every array, uint32 (n,), by which changed images are found."""
-        return {name: _digests(rows) for name, rows in self.data.items() if rows is not None}
+        return self._found or self.find_digests(one_after_another)
+
+    def find_digests(self, spread: Spread) -> dict[str, HostArray]:
+        """Find the digests, with the help of others: spread(function, n) makes [function(0), …, function(n - 1)]."""
+        for name, rows in self.data.items():
+            if rows is not None:
+                blocks = spread(functools.partial(_digests_of, rows), -(-len(rows) // _ROWS))
+                self._found[name] = np.concatenate([np.empty(0, np.uint32), *blocks])
+        return self._found
 
     def sample_digests(self) -> dict[str, Any]:
-        """Return how many rows each array has, and a digest of some of them, spread evenly, for a quick comparison."""
+        """Return how many rows each array has, and a digest: of all, but of images that of some, spread evenly."""
         found = {}
         for name, rows in self.data.items():
             if rows is not None:
-                some = np.unique(np.linspace(0, len(rows) - 1, _SAMPLE, dtype=np.int64))
-                digest = zlib.crc32(_digests(np.asarray(rows[some])).tobytes())
+                images = len(rows.shape) > 2
+                some = np.linspace(0, len(rows) - 1, _SAMPLE if images else len(rows), dtype=np.int64)
+                digest = zlib.crc32(_digests(np.asarray(rows[np.unique(some)])).tobytes())
                 found[name] = {"rows": len(rows), "digest": digest}
         return found
 
@@ -76,14 +87,16 @@ def to_json(value: Any) -> str:
     return json.dumps(value, default=lambda value: value.item())
 
 
-def _digests(rows: Any) -> HostArray:
-    digests = np.empty(len(rows), np.uint32)
-    for start in range(0, len(rows), _ROWS):
-        block = np.ascontiguousarray(rows[start : start + _ROWS])
-        # a label and a pixel count by their value, whatever the type that holds them
-        block = block.astype(np.float32 if block.ndim > 2 else np.float64, copy=False)
-        digests[start : start + len(block)] = [zlib.crc32(row.data) for row in block.reshape(len(block), -1)]
-    return digests
+def _digests_of(rows: Any, block: int) -> HostArray:
+    """Return the digests of a block of rows."""
+    return _digests(np.asarray(rows[block * _ROWS : (block + 1) * _ROWS]))
+
+
+def _digests(block: HostArray) -> HostArray:
+    block = np.ascontiguousarray(block)
+    # a label and a pixel count by their value, whatever the type that holds them
+    block = block.astype(np.float32 if block.ndim > 2 else np.float64, copy=False)
+    return np.array([zlib.crc32(row.data) for row in block.reshape(len(block), -1)], np.uint32)
 
 
 def differences(where: str, then: Any, now: Any) -> Iterator[str]:

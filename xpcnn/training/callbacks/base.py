@@ -14,6 +14,7 @@ class Model(Protocol):
     """What a fit and its callbacks may ask of the model that is fitted."""
 
     epochs: int
+    temperature: float
 
     def save(self, path: files.PathLike) -> None:
         """Write the model file."""

@@ -23,6 +23,8 @@ class JSONLines(Callback):
     >>> log = JSONLines("history.jsonl")
     """
 
+    writes = True
+
     def __init__(self, path: files.PathLike) -> None:
         self.path = path
 

@@ -23,6 +23,8 @@ class MLflow(Callback):
     to install it, where there is no mlflow.
     """
 
+    writes = True
+
     def __init__(self) -> None:
         try:
             self._mlflow: Any = import_module("mlflow")

@@ -31,6 +31,8 @@ class TensorBoard(Callback):
     ImportError, saying how to install it, where there is none.
     """
 
+    writes = True
+
     def __init__(self, directory: files.PathLike) -> None:
         self.directory = directory
         self._writer: Any = None
