@@ -181,12 +181,19 @@ def agreement(xp: Any, name: str) -> float:
 
 
 def fifty_steps(xp: Any) -> float:
-    """Return the largest relative difference of the losses of 50 steps on NumPy and on the device."""
+    """Return the largest relative difference of the losses of 50 steps on NumPy and on the device.
+
+    At this rate a rounding that tips one ReLU moves no loss by more than roundings do; at Adam's usual one the loss of
+    these drawn images differs by 0.08 between NumPy and NumPy with pixels that were moved in their last place.
+    """
+    from xpcnn.optimizers import Adam
+
     shape, batch, description = NETWORKS["blood"]
     x, y = samples(shape, 5 * batch)
     losses = []
     for backend in (xp, np):
         model = xpcnn_model(shape, description).to(backend)
+        model.compile(Adam(1e-4), "cross_entropy")
         losses.append(np.array(model.fit(x, y, epochs=10, batch_size=batch, verbose=0, seed=1).steps))
     return float(np.abs(losses[0] / losses[1] - 1).max())
 

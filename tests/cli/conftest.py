@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import xpcnn
-from xpcnn import layers
+from xpcnn import backend, layers
 from xpcnn.cli import main
 from xpcnn.data import Decoding, Preprocessing
 from xpcnn.data.opencv import load_opencv
+from xpcnn.training.callbacks import StopOnNaN
 
 cv2 = load_opencv()
 
@@ -136,6 +137,15 @@ def refuses(run, here):
         return done
 
     return command
+
+
+def in_every_step(patch, happen):
+    """Let ``happen(step)``, counted from 1, come about while a step's gradient is looked at; on a device, where nobody
+    waits to look at it, when the step has ended."""
+    if backend.is_host(backend.choose().xp):
+        patch.setattr(StopOnNaN, "on_gradient", lambda callback, fit: happen(fit.step + 1))
+    else:
+        patch.setattr(StopOnNaN, "on_step_end", lambda callback, fit: happen(fit.step))
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 import xpcnn
-from tests.cli.conftest import FILES, fill, names, picture, rows, save
+from tests.cli.conftest import FILES, fill, in_every_step, names, picture, rows, save
 from xpcnn import files
-from xpcnn.training.callbacks import StopOnNaN
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there")
 
@@ -31,14 +30,14 @@ def as_in_a_terminal():
 
 @contextmanager
 def interrupted(after):
-    """Let Ctrl-C come while the gradient of the step that is then the last is looked at."""
+    """Let Ctrl-C come in the step that is then the last."""
 
-    def kill(callback, fit):
-        if fit.step == after - 1:
+    def kill(step):
+        if step == after:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(StopOnNaN, "on_gradient", kill)
+        in_every_step(patched, kill)
         yield
 
 
@@ -151,12 +150,12 @@ class TestTheSameEnd:
 class TestWhenItIsWritten:
     @pytest.mark.parametrize(("every", "kept"), [(["--checkpoint-every", "2"], 8), ([], 6)])
     def test_a_crash_costs_the_steps_since(self, run, here, photos, monkeypatch, every, kept):
-        def crash(callback, fit):
-            if fit.step == 9:
+        def crash(step):
+            if step == 9:
                 raise MemoryError
 
         with monkeypatch.context() as patched:
-            patched.setattr(StopOnNaN, "on_gradient", crash)
+            in_every_step(patched, crash)
             assert run("train", photos, *QUICK, *every, "--out", "run").code == 1
         done = run("train", "--resume", "run")
         assert done.out.startswith(f"going on with run after step {kept}\n")

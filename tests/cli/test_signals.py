@@ -8,9 +8,8 @@ import sys
 import pytest
 
 import xpcnn
-from tests.cli.conftest import from_here
+from tests.cli.conftest import from_here, in_every_step
 from xpcnn.cli import datasets
-from xpcnn.training.callbacks import StopOnNaN
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there")
 
@@ -28,14 +27,14 @@ def as_in_a_terminal():
 
 
 def arriving(monkeypatch, numbers):
-    """Let signals arrive, one a step, while the gradients of the third and the following steps are looked at."""
+    """Let signals arrive, one a step, in the third and the following steps."""
     waiting = list(numbers)
 
-    def kill(callback, fit):
-        if fit.step >= 2 and waiting:
+    def kill(step):
+        if step >= 3 and waiting:
             os.kill(os.getpid(), waiting.pop(0))
 
-    monkeypatch.setattr(StopOnNaN, "on_gradient", kill)
+    in_every_step(monkeypatch, kill)
 
 
 @BOTH
@@ -68,12 +67,12 @@ def test_the_first_epoch_is_enough_to_have_a_model(run, monkeypatch, number, cod
 
 @BOTH
 def test_a_second_one_does_not_wait(run, monkeypatch, number, code, word):
-    def twice(callback, fit):
+    def twice(step):
         os.kill(os.getpid(), number)
         os.kill(os.getpid(), number)
         raise AssertionError("the step went on")
 
-    monkeypatch.setattr(StopOnNaN, "on_gradient", twice)
+    in_every_step(monkeypatch, twice)
     done = run("train", "--out", "run")
     assert (done.code, done.err) == (code, f"xpcnn train: {word}\n")
     assert xpcnn.load("run/last.safetensors").epochs == 0

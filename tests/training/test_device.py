@@ -57,12 +57,13 @@ def test_50_steps_of_the_blood_network_are_the_hosts(device):
     runs = []
     for xp in (device, np):
         model, seen = Sequential(presets.blood((1, 50, 50), 8), (1, 50, 50), xp), Seen()
-        model.compile("adam")
+        # At this rate a rounding that tips one ReLU moves no loss by more than roundings do.
+        model.compile(optimizers.Adam(1e-4))
         steps = model.fit(x, y, epochs=10, batch_size=4, verbose=0, seed=3, callbacks=[seen]).steps
         runs.append((steps, seen))
     (steps, seen), (expected, expected_seen) = runs
     assert len(steps) == 50
-    np.testing.assert_allclose(steps, expected, rtol=1e-3)
+    np.testing.assert_allclose(steps, expected, rtol=1e-4)
     assert seen.batches == expected_seen.batches
     for name, value in expected_seen.first.items():
         np.testing.assert_array_equal(seen.first[name], value)
@@ -386,7 +387,7 @@ def test_launches_are_counted_as_the_page_says(monkeypatch):
     """docs/gpu.md: a step of the blood network, with as many multiprocessors as an H100 has."""
     if kernels.COMPILER is None:
         pytest.skip("there is no C++ compiler")
-    monkeypatch.setattr("xpcnn.ops.cuda.compiler.multiprocessors", lambda xp: 132)
+    monkeypatch.setattr("xpcnn.ops.cuda.compiler._multiprocessors", lambda xp, device: 132)
     whole, seen = DeviceSteps.step, []
 
     def step(self, positions):
@@ -399,4 +400,4 @@ def test_launches_are_counted_as_the_page_says(monkeypatch):
     model.compile("adam")
     rng = np.random.default_rng(0)
     model.fit(rng.normal(size=(16, 1, 50, 50)), np.arange(16) % 8, batch_size=8, verbose=0)
-    assert seen[1] == 27
+    assert seen[1] == 30
