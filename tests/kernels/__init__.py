@@ -28,7 +28,7 @@ class RawModule:
     """Kernels of one source, as CuPy's class of that name."""
 
     def __init__(self, *, code, options=()):
-        names = re.findall(r"__global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(", code)
+        names = re.findall(r"__global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(", code)
         code = code.replace("extern __shared__", "extern")
         text = f'#include "{SHIM}"\n{code}\n' + "".join(f"OFFER({name})\n" for name in names)
         # PyDLL keeps the interpreter locked: the shim runs one kernel at a time.
@@ -88,6 +88,7 @@ def _compiled(text, defines):
             source, made = Path(place, "kernel.cpp"), Path(place, "kernel.so")
             source.write_text(text.removesuffix(SHIM.read_text(encoding="utf-8")), encoding="utf-8")
             options = ["-O2", "-w", "-std=c++17", "-shared", "-fPIC", "-U_FORTIFY_SOURCE", "-ffp-contract=off"]
+            options += ["-fno-strict-aliasing"]  # kernels read several numbers as one, as CUDA allows
             done = subprocess.run([COMPILER, *options, *defines, source, "-o", made], capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
             made.replace(library)

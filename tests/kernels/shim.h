@@ -15,7 +15,7 @@ using std::exp; using std::log; using std::max; using std::min; using std::sqrt;
 #define __global__
 #define __device__
 #define __shared__ static
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
 struct Dimensions { unsigned x, y, z; };

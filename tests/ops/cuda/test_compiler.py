@@ -10,17 +10,21 @@ import numpy as np
 import pytest
 
 from tests import strict
-from xpcnn.ops.cuda import compiler
+from xpcnn.ops.cuda import compiler, tiles
 from xpcnn.ops.cuda.compiler import c_name, check_size, kernel, structure, text
+from xpcnn.ops.cuda.sides import Sides
+from xpcnn.ops.window import Window
 
 #: From Volta to Hopper.
 CARDS = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90")
+#: A convolution, of which filters and channels are named below.
+OF = Sides(32, 1, 1, (32, 32), 1, (30, 30), (0, 0, 0, 0, 0))
 PLACES = {"one": (1, 1, 0), "four": (1, 4, 0), "pooled": (2, 2, 1)}
 #: What each source is compiled with, by name.
 CONSTANTS = {
     f"correlate {filters} filters, {places}, {kernel_size or 'any'} rows, spread {spread}": (
         "correlate",
-        {"FILTERS": filters, "SPREAD": spread, "BLOCK": 256, "READ_AHEAD": 4 if kernel_size == 1 else 1}
+        {"FILTERS": filters, "SPREAD": spread, "BLOCK": 256}
         | dict(zip(("PLACES_DOWN", "PLACES_RIGHT", "POOLED"), PLACES[places], strict=True))
         | ({"KERNEL_HEIGHT": kernel_size, "KERNEL_WIDTH": kernel_size} if kernel_size else {}),
     )
@@ -34,11 +38,31 @@ CONSTANTS = {
     )
     for filters, channels, width in [(8, 2, 3), (8, 1, 5), (8, 4, 1), (4, 8, 1), (4, 1, 11), (4, 1, 128)]
 } | {
+    f"correlate_tiles {filters} filters, {channels} channels, {size} rows, pooled {pooled}": (
+        "correlate_tiles",
+        {"KERNEL_HEIGHT": size, "KERNEL_WIDTH": size}
+        | tiles.correlation_cut(OF._replace(filters=filters, channels=channels), Window((size, size)), pooled),
+    )
+    for filters, channels, size, pooled in [(64, 16, 3, None), (32, 3, 3, (2, 2)), (10, 1, 5, (2, 2)), (12, 9, 5, None)]
+} | {
+    f"weight_gradient_tiles {filters} filters, {channels} channels, {size} rows": (
+        "weight_gradient_tiles",
+        {"KERNEL_HEIGHT": size, "KERNEL_WIDTH": size}
+        | tiles.gradient_cut(OF._replace(filters=filters, channels=channels), Window((size, size))),
+    )
+    for filters, channels, size in [(64, 16, 3), (16, 3, 3), (10, 10, 5), (32, 4, 5)]
+} | {
+    f"product {each}, deep {a} {b}": ("product", {"EACH": each, "A_DEEP": a, "B_DEEP": b})
+    for each in (2, 4) for a in (0, 1) for b in (0, 1)
+} | {
+    "pooling squares of 2": ("pooling", {"WINNER": c_name("uint8"), "POOL": 2}),
+} | {
     f"pooling {winner}": ("pooling", {"WINNER": c_name(winner)}) for winner in ("uint8", "uint16", "uint32")
 } | {
     f"batches of {source}": ("batches", {"SOURCE": c_name(source)}) for source in ("uint8", "float32")
 } | {
-    name: (name, {}) for name in ("activations", "adam", "counts", "cross_entropy", "dropout", "normalization")
+    name: (name, {})
+    for name in ("activations", "adam", "counts", "cross_entropy", "dropout", "normalization", "parts")
 }  # fmt: skip
 #: Variants that differ in more than numbers are compiled for every card, all of them for the newest.
 EVERYWHERE = [
@@ -86,7 +110,7 @@ def nvrtc():
 @pytest.mark.parametrize(
     ("name", "card", "real"),
     [(name, card, "float") for name in CONSTANTS for card in CARDS if card == CARDS[-1] or name in EVERYWHERE]
-    + [(name, CARDS[-1], "double") for name in EVERYWHERE],
+    + [(name, CARDS[-1], "double") for name in EVERYWHERE if "tiles" not in name],
 )
 def test_every_source_is_accepted_for_every_card(nvrtc, column, name, card, real):
     source, constants = CONSTANTS[name]

@@ -1,4 +1,4 @@
-"""ReLU, whose gradient is one kernel."""
+"""ReLU by one kernel forward and one backward."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from xpcnn.ops.workspace import Workspace, to_batch_last
 
 def relu(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None) -> tuple[Array, Backward]:
     """As :func:`xpcnn.ops.activations.relu`."""
+    x = to_batch_last(x, workspace)
     y = workspace.like(x) if y is None else y
-    xp.clip(x, 0.0, float("inf"), out=y)
+    kernel(xp, "activations", "relu", x.dtype).for_each(x.size, x, y, xp.uint64(x.size))
     return y, lambda dy: relu_gradient(xp, dy, y, workspace)
 
 

@@ -7,9 +7,13 @@ from xpcnn.ops import convolution as generic
 from xpcnn.ops.convolution import Backward
 from xpcnn.ops.cuda import correlation
 from xpcnn.ops.cuda.activations import relu_gradient
+from xpcnn.ops.cuda.dense import dense
 from xpcnn.ops.cuda.pooling import pooled, unpooled
 from xpcnn.ops.window import Window, pad, unpad
-from xpcnn.ops.workspace import Workspace, to_batch_last
+from xpcnn.ops.workspace import Workspace, channel_rows, to_batch_last
+
+#: A window of one cell, whose convolution is a product.
+POINT = Window((1, 1))
 
 
 def convolution(
@@ -32,6 +36,8 @@ def convolution(
             xp, x, weight, bias, window, workspace,
             groups=groups, padding_mode=padding_mode, pool=pool, relu=relu, training=training,
         )  # fmt: skip
+    if window == POINT and groups == 1 and pool is None:
+        return _pointwise(xp, x, weight, bias, workspace, relu=relu)
     edge = padding_mode == "edge"
     images = to_batch_last(pad(xp, x, window.padding, "edge", workspace) if edge else x, workspace)
     seen = window.unpadded if edge else window
@@ -59,3 +65,22 @@ def convolution(
         return unpad(dx, window.padding, "edge") if edge else dx
 
     return y, backward
+
+
+def _pointwise(
+    xp: ArrayModule, x: Array, weight: Array, bias: Array | None, workspace: Workspace, *, relu: bool
+) -> tuple[Array, Backward]:
+    """A convolution of windows of one cell: the product of a fully connected layer for every place of every image."""
+    images = to_batch_last(x, workspace)
+    n, _, *size = images.shape
+    y, dense_backward = dense(xp, channel_rows(images).T, weight[:, :, 0, 0], bias, workspace, relu=relu)
+
+    def images_of(rows: Array) -> Array:
+        return rows.T.reshape(-1, *size, n).transpose(3, 0, 1, 2)
+
+    def backward(dy: Array, dweight: Array, dbias: Array | None, input_gradient: bool) -> Array | None:
+        dy = channel_rows(to_batch_last(dy, workspace)).T
+        dx = dense_backward(dy, dweight[:, :, 0, 0], dbias, input_gradient)
+        return None if dx is None else images_of(dx)
+
+    return images_of(y), backward

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.cuda.compiler import (
-    Kernel,
-    ceil_divide,
-    check_size,
-    kernel,
-    many_blocks,
-    many_threads,
-    multiprocessors,
-    structure,
-)
+from xpcnn.ops.cuda import tiles
+from xpcnn.ops.cuda.compiler import ceil_divide, check_size, kernel, many_blocks, many_threads, multiprocessors
+from xpcnn.ops.cuda.parts import add_parts
+from xpcnn.ops.cuda.sides import Sides, steps_of
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace
 
@@ -23,25 +17,12 @@ from xpcnn.ops.workspace import Workspace
 UNROLLED = ((1, 1), (3, 3), (5, 5))
 #: Sums of filters' gradients that a thread holds: with 96 it takes so many registers that few threads fit the card.
 MOST_SUMS = 48
-#: Threads that share the features of a product at most; channels of images, which take more registers, 8.
-MOST_PARTS = 32
+#: Threads that share the channels of a place at most.
+MOST_PARTS = 8
 #: Bytes of shared memory that every card has for a block.
 SHARED_BYTES = 48 * 1024
 #: The widest kernel whose gradient fits the shared memory.
 WIDEST = 128
-
-
-class Sides(NamedTuple):
-    """What a correlation reads, where the numbers of its filters lie, and the size of what it writes."""
-
-    n: int
-    groups: int
-    channels: int
-    size: Pair
-    filters: int
-    rows_and_columns: Pair
-    #: From one group, filter, channel, row and column of a filter to the next, in elements.
-    steps: tuple[int, int, int, int, int]
 
 
 def fits(window: Window, itemsize: int) -> bool:
@@ -66,7 +47,7 @@ def correlate(
     n, channels, *size = x.shape
     of = Sides(
         n, groups, channels // groups, (size[0], size[1]), len(weight) // groups,
-        window.output_size(size[0], size[1]), _steps(weight, groups),
+        window.output_size(size[0], size[1]), steps_of(weight, groups),
     )  # fmt: skip
     y = workspace.batch_last((n, len(weight), *(pooled or of.rows_and_columns)), x.dtype)
     winners = workspace.batch_last(y.shape, xp.uint8) if pooled and training else None
@@ -79,7 +60,7 @@ def input_gradient(
 ) -> Array:
     """Return the gradient of images of a size: dy, its cells a stride apart, correlated with turned kernels."""
     n, filters = dy.shape[:2]
-    group, filter_, channel, row, column = _steps(weight, groups)
+    group, filter_, channel, row, column = steps_of(weight, groups)
     of = Sides(
         n, groups, filters // groups, (dy.shape[2], dy.shape[3]), weight.shape[1], size,
         (group, channel, filter_, -row, -column),
@@ -99,33 +80,39 @@ def weight_gradient(
     n, channels, *size = x.shape
     of = Sides(
         n, groups, channels // groups, (size[0], size[1]), dy.shape[1] // groups, (dy.shape[2], dy.shape[3]),
-        _steps(dweight, groups),
+        steps_of(dweight, groups),
     )  # fmt: skip
+    check_size(x, dy)
+    in_tiles = of.channels > 1 and tiles.suits(of, window, (1, 1), x.dtype)  # a lone channel leaves lanes idle
+    parts, launch = tiles.weight_gradient(xp, of, window) if in_tiles else _strips(xp, of, window, x.dtype)
+    if parts == 1:
+        launch(x, dy, dweight, dbias, step=0)
+        return
+    sums = xp.empty((parts, dweight.size + dy.shape[1]), x.dtype)
+    launch(x, dy, sums, None if dbias is None else sums[0, dweight.size :], step=sums.shape[1])
+    add_parts(xp, sums, dweight, dbias)
+
+
+def _strips(xp: ArrayModule, of: Sides, window: Window, dtype: Any) -> tuple[int, Any]:
+    """Return into how many parts the sums are cut, and what launches ``weight_gradient`` with x, dy and targets."""
     filters = 8 if of.filters > 4 and 8 * window.kernel[1] <= MOST_SUMS else 4
     channels_at_once = max(1, min(8, MOST_SUMS // (filters * window.kernel[1]), of.channels))
     channels_at_once = 2 ** int(math.log2(channels_at_once))
     rows, columns = of.rows_and_columns
-    length = columns if rows * n >= 8192 else min(columns, 8)
-    items = rows * ceil_divide(columns, length) * n
+    length = columns if rows * of.n >= 8192 else min(columns, 8)
+    items = rows * ceil_divide(columns, length) * of.n
     threads = min(256, ceil_divide(items, 32) * 32)
-    blocks = (ceil_divide(of.filters, filters) * ceil_divide(of.channels, channels_at_once), groups * window.kernel[0])
-    parts = max(1, min(many_blocks(xp) // math.prod(blocks), ceil_divide(items, threads)))
+    blocks = ceil_divide(of.filters, filters) * ceil_divide(of.channels, channels_at_once)
+    others = of.groups * window.kernel[0]
+    parts = max(1, min(many_blocks(xp) // (blocks * others), ceil_divide(items, threads)))
     constants = {"FILTERS": filters, "CHANNELS": channels_at_once, "KERNEL_WIDTH": window.kernel[1]}
-    check_size(x, dy)
 
-    def compiled(name: str) -> Kernel:
-        return kernel(xp, "weight_gradient", name, x.dtype, **constants)
+    def launch(*arrays: Array | None, step: int) -> None:
+        kernel(xp, "weight_gradient", "weight_gradient", dtype, **constants)(
+            (parts * blocks, 1, others), (threads,), *arrays, of.structure(window), length, parts, step
+        )
 
-    number, filters_in_all = dweight.size, dy.shape[1]
-    both = number + filters_in_all
-    sums = xp.empty((parts, both), x.dtype) if parts > 1 else None
-    targets = (dweight, dbias) if sums is None else (sums, None if dbias is None else sums[0, number:])
-    compiled("weight_gradient")(
-        (parts * blocks[0], 1, blocks[1]), (threads,), x, dy, *targets, _structure(of, window, (1, 1), False, None),
-        length, parts, both,
-    )  # fmt: skip
-    if sums is not None:
-        compiled("add_parts").for_each(both, sums, dweight, dbias, parts, number, filters_in_all)
+    return parts, launch
 
 
 def _launch(
@@ -143,6 +130,9 @@ def _launch(
 ) -> None:
     """Launch ``correlate`` for the sums of y."""
     check_size(x, y)
+    if tiles.suits(of, window, spread, x.dtype) and tiles.fill(xp, of, window, pooled):
+        tiles.correlate(xp, of, window, relu, pooled, x, weight, bias, y, winners)
+        return
     taps, item_bytes = math.prod(window.kernel), x.dtype.itemsize
     filters = _filters(of.filters)
     while filters > 4 and filters * taps * item_bytes > SHARED_BYTES:
@@ -156,8 +146,7 @@ def _launch(
     while filters > 4 and ceil_divide(items, 128) * blocks_of_filters < multiprocessors(xp):
         filters -= 4
         blocks_of_filters = of.groups * ceil_divide(of.filters, filters)
-    is_product = taps == 1 and (down, right) == (1, 1)
-    parts, most = 1, min(of.channels, MOST_PARTS if is_product else 8)
+    parts, most = 1, min(of.channels, MOST_PARTS)
     while 2 * parts <= most and parts * items * blocks_of_filters < many_threads(xp):
         parts *= 2
     while parts > 1 and filters * down * right * 16 * max(8, parts) * item_bytes > SHARED_BYTES:
@@ -167,13 +156,13 @@ def _launch(
     at_once = max(1, min(of.channels, (SHARED_BYTES * 3 // 4 // item_bytes) // (taps * filters)))
     constants = {
         "FILTERS": filters, "PLACES_DOWN": down, "PLACES_RIGHT": right, "POOLED": int(pooled is not None),
-        "SPREAD": int(spread != (1, 1)), "BLOCK": lanes * parts, "READ_AHEAD": 4 if is_product else 1,
+        "SPREAD": int(spread != (1, 1)), "BLOCK": lanes * parts,
     }  # fmt: skip
     if window.kernel in UNROLLED:
         constants |= {"KERNEL_HEIGHT": window.kernel[0], "KERNEL_WIDTH": window.kernel[1]}
     kernel(xp, "correlate", "correlate", x.dtype, **constants)(
         (ceil_divide(items, lanes), ceil_divide(of.filters, filters), of.groups), (lanes, parts),
-        x, weight, bias, y, winners, _structure(of, window, spread, relu, pooled), at_once,
+        x, weight, bias, y, winners, of.structure(window, spread, relu=relu, pooled=pooled), at_once,
         shared=max(at_once * taps * filters, exchanged if parts > 1 else 0),
     )  # fmt: skip
 
@@ -182,24 +171,3 @@ def _filters(filters: int) -> int:
     """How many filters a thread sums: 4, 8, 12 or 16, so that few are summed in vain."""
     each = ceil_divide(filters, ceil_divide(filters, 16))
     return 4 * ceil_divide(each, 4)
-
-
-def _steps(weight: Array, groups: int) -> tuple[int, int, int, int, int]:
-    filters, channels, rows, columns = weight.shape
-    return filters // groups * channels * rows * columns, channels * rows * columns, rows * columns, columns, 1
-
-
-def _structure(of: Sides, window: Window, spread: Pair, relu: bool, pooled: Pair | None) -> Array:
-    """Return the structure of the same name as in correlation.cuh."""
-    (top, _), (left, _) = window.padding
-    group, filter_, channel, row, column = of.steps
-    return structure(
-        n=of.n, channels=of.channels, height=of.size[0], width=of.size[1],
-        filters=of.filters, rows=of.rows_and_columns[0], columns=of.rows_and_columns[1],
-        kernel_height=window.kernel[0], kernel_width=window.kernel[1],
-        stride_down=window.strides[0], stride_right=window.strides[1],
-        dilation_down=window.dilation[0], dilation_right=window.dilation[1], top=top, left=left,
-        spread_down=spread[0], spread_right=spread[1],
-        group_step=group, filter_step=filter_, channel_step=channel, row_step=row, column_step=column,
-        relu=relu, pooled_rows=pooled[0] if pooled else 0, pooled_columns=pooled[1] if pooled else 0,
-    )  # fmt: skip

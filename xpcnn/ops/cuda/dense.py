@@ -1,27 +1,29 @@
-"""The product of a fully connected layer: a convolution of images of one cell."""
+"""The product of a fully connected layer: one kernel for each direction, or two where few threads would have work."""
 
 from __future__ import annotations
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.cuda.convolution import convolution
+from xpcnn.ops.cuda.activations import relu_gradient
+from xpcnn.ops.cuda.products import product
 from xpcnn.ops.dense import Backward
-from xpcnn.ops.window import Window
-from xpcnn.ops.workspace import Workspace
+from xpcnn.ops.workspace import Workspace, to_batch_last
 
 
 def dense(
     xp: ArrayModule, x: Array, weight: Array, bias: Array | None, workspace: Workspace, *, relu: bool = False
 ) -> tuple[Array, Backward]:
     """As :func:`xpcnn.ops.dense.dense`."""
-    y, convolution_backward = convolution(xp, _cells(x), _cells(weight), bias, Window((1, 1)), workspace, relu=relu)
+    x = to_batch_last(x, workspace)
+    y = workspace.batch_last((len(x), len(weight)), x.dtype)
+    product(xp, weight, x.T, y.T, bias=bias, relu=relu)
 
     def backward(dy: Array, dweight: Array, dbias: Array | None, input_gradient: bool) -> Array | None:
-        dx = convolution_backward(_cells(dy), _cells(dweight), dbias, input_gradient)
-        return None if dx is None else dx[:, :, 0, 0]
+        dy = relu_gradient(xp, dy, y, workspace) if relu else to_batch_last(dy, workspace)
+        product(xp, dy.T, x, dweight, row_sums=dbias)
+        if not input_gradient:
+            return None
+        dx = workspace.like(x)
+        product(xp, weight.T, dy.T, dx.T)
+        return dx
 
-    return y[:, :, 0, 0], backward
-
-
-def _cells(matrix: Array) -> Array:
-    """View (n, features) as images (n, features, 1, 1)."""
-    return matrix[:, :, None, None]
+    return y, backward

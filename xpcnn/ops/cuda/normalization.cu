@@ -85,16 +85,6 @@ extern "C" __global__ void gradient_sums_of_parts(
     }
 }
 
-// Adds up parts of `size` numbers each, in order.
-extern "C" __global__ void add_parts(const REAL *__restrict__ parts, REAL *__restrict__ total, int count, int size)
-{
-    const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= size) return;
-    REAL sum = 0;
-    for (int part = 0; part < count; part++) sum += parts[part * size + i];
-    total[i] = sum;
-}
-
 // Grid: (channels, blocks of a row). sums: of dy and of dy (x - mean), over the whole batch of `samples` numbers a channel.
 extern "C" __global__ void normalize_backward(
     const REAL *__restrict__ dy, const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ sums,

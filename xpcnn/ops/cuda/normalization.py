@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.cuda.compiler import THREADS, Kernel, ceil_divide, check_size, kernel, many_blocks
+from xpcnn.ops.cuda.parts import add_parts
 from xpcnn.ops.normalization import Moments
 from xpcnn.ops.workspace import Workspace, to_batch_last
 
@@ -47,7 +48,7 @@ def gradient_sums(xp: ArrayModule, dy: Array, x: Array, mean: Array, workspace: 
     dy, parts = to_batch_last(dy, workspace), _parts(xp, channels, count)
     sums, total = xp.empty((parts, 2, channels), x.dtype), xp.empty((2, channels), x.dtype)
     _kernel(xp, "gradient_sums_of_parts", x)((channels, parts), (THREADS,), dy, x, mean, sums, count)
-    _kernel(xp, "add_parts", x).for_each(2 * channels, sums, total, parts, 2 * channels)
+    add_parts(xp, sums, total, None)
     return total
 
 

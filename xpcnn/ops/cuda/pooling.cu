@@ -7,24 +7,37 @@ struct Pooling {
     int largest, relu;
 };
 
+// What the compiler knows beforehand, if it is told, it need not divide by.
+#ifndef POOL
+#define POOL_HEIGHT of.pool_height
+#define POOL_WIDTH of.pool_width
+#define STRIDE_DOWN of.stride_down
+#define STRIDE_RIGHT of.stride_right
+#else
+#define POOL_HEIGHT POOL
+#define POOL_WIDTH POOL
+#define STRIDE_DOWN POOL
+#define STRIDE_RIGHT POOL
+#endif
+
 // A thread for each cell of y. winners: which cell of the window it was, or null in prediction.
 extern "C" __global__ void pool(
     const REAL *__restrict__ x, const REAL *__restrict__ bias, REAL *__restrict__ y, WINNER *__restrict__ winners, Pooling of)
 {
-    const size_t cell = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (cell >= (size_t)of.channels * of.rows * of.columns * of.n) return;
+    const unsigned cell = blockIdx.x * blockDim.x + threadIdx.x;
+    if (cell >= (unsigned)of.channels * of.rows * of.columns * of.n) return;
     const int image = cell % of.n, place = cell / of.n;
     const int column = place % of.columns, row = place / of.columns % of.rows, channel = place / of.columns / of.rows;
     REAL best = 0;
     int winner = -1;
-    for (int i = 0; i < of.pool_height; i++)
-        for (int j = 0; j < of.pool_width; j++) {
-            const int r = row * of.stride_down + i - of.top, c = column * of.stride_right + j - of.left;
+    for (int i = 0; i < POOL_HEIGHT; i++)
+        for (int j = 0; j < POOL_WIDTH; j++) {
+            const int r = row * STRIDE_DOWN + i - of.top, c = column * STRIDE_RIGHT + j - of.left;
             if (r < 0 || r >= of.height || c < 0 || c >= of.width) continue;
             const REAL value = x[((size_t)(channel * of.height + r) * of.width + c) * of.n + image];
             if (winner < 0 || (of.largest ? value > best : value < best) || value != value) {
                 best = value;
-                winner = i * of.pool_width + j;
+                winner = i * POOL_WIDTH + j;
             }
         }
     if (bias) best += bias[channel];
@@ -37,18 +50,18 @@ extern "C" __global__ void unpool(
     const REAL *__restrict__ dy, const REAL *__restrict__ y, const WINNER *__restrict__ winners, REAL *__restrict__ dx,
     Pooling of)
 {
-    const size_t cell = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (cell >= (size_t)of.channels * of.height * of.width * of.n) return;
+    const unsigned cell = blockIdx.x * blockDim.x + threadIdx.x;
+    if (cell >= (unsigned)of.channels * of.height * of.width * of.n) return;
     const int image = cell % of.n, place = cell / of.n;
     const int c = place % of.width + of.left, r = place / of.width % of.height + of.top;
     const int channel = place / of.width / of.height;
     REAL sum = 0;
-    for (int row = max(0, (r - of.pool_height + of.stride_down) / of.stride_down);
-         row <= min(of.rows - 1, r / of.stride_down); row++)
-        for (int column = max(0, (c - of.pool_width + of.stride_right) / of.stride_right);
-             column <= min(of.columns - 1, c / of.stride_right); column++) {
+    for (int row = max(0, (r - POOL_HEIGHT + STRIDE_DOWN) / STRIDE_DOWN);
+         row <= min(of.rows - 1, r / STRIDE_DOWN); row++)
+        for (int column = max(0, (c - POOL_WIDTH + STRIDE_RIGHT) / STRIDE_RIGHT);
+             column <= min(of.columns - 1, c / STRIDE_RIGHT); column++) {
             const size_t window = ((size_t)(channel * of.rows + row) * of.columns + column) * of.n + image;
-            const int own = (r - row * of.stride_down) * of.pool_width + c - column * of.stride_right;
+            const int own = (r - row * STRIDE_DOWN) * POOL_WIDTH + c - column * STRIDE_RIGHT;
             if (winners[window] == own && (!of.relu || y[window] > 0)) sum += dy[window];
         }
     dx[cell] = sum;

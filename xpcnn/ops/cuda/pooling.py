@@ -10,6 +10,9 @@ from xpcnn.ops.pooling import Backward
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace, to_batch_last
 
+#: Pooling that is compiled for its size, since dividing by a number that is known is cheap.
+SQUARES = (Window((2, 2), (2, 2)), Window((3, 3), (3, 3)))
+
 
 def extreme_pool(
     xp: ArrayModule, x: Array, window: Window, workspace: Workspace, *, largest: bool, training: bool = True
@@ -70,7 +73,8 @@ def _dtype(xp: ArrayModule, window: Window) -> type:
 
 
 def _kernel(xp: ArrayModule, name: str, window: Window, dtype: type) -> Kernel:
-    return kernel(xp, "pooling", name, dtype, WINNER=c_name(_dtype(xp, window)))
+    known = {"POOL": window.kernel[0]} if window in SQUARES else {}
+    return kernel(xp, "pooling", name, dtype, WINNER=c_name(_dtype(xp, window)), **known)
 
 
 def _structure(window: Window, x: tuple[int, ...], y: tuple[int, ...], largest: bool, relu: bool) -> Array:

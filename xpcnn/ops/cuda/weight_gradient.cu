@@ -103,15 +103,3 @@ extern "C" __global__ void weight_gradient(
         }
     }
 }
-
-// Adds up the parts, in order, into the gradients of the filters and, where there is one, of the bias.
-extern "C" __global__ void add_parts(
-    const REAL *__restrict__ parts, REAL *__restrict__ dweight, REAL *__restrict__ dbias, int count, int numbers, int filters)
-{
-    const int number = blockIdx.x * blockDim.x + threadIdx.x;
-    if (number >= numbers + filters) return;
-    REAL sum = 0;
-    for (int part = 0; part < count; part++) sum += parts[(size_t)part * (numbers + filters) + number];
-    if (number < numbers) dweight[number] = sum;
-    else if (dbias) dbias[number - numbers] = sum;
-}

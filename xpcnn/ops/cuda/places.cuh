@@ -1,0 +1,40 @@
+// Adds the bias to the sums of FILTERS filters at PLACES_DOWN x PLACES_RIGHT places of one image, cuts off below 0 where
+// asked, and writes them. POOLED: only the largest of these places, and which of them it was (0 for the first).
+__device__ inline void write_places(
+    const REAL (&sums)[PLACES_DOWN][PLACES_RIGHT][FILTERS], const Correlation &of, int group, int first_filter,
+    int first_row, int first_column, int image, const REAL *bias, REAL *y, unsigned char *winners)
+{
+    #pragma unroll
+    for (int f = 0; f < FILTERS; f++) {
+        const int filter = first_filter + f;
+        if (filter >= of.filters) break;
+        const size_t channel = group * of.filters + filter;
+        const REAL shift = bias ? bias[channel] : REAL(0);
+        if (POOLED) {
+            const int row = first_row / PLACES_DOWN, column = first_column / PLACES_RIGHT;
+            if (row >= of.pooled_rows || column >= of.pooled_columns) break;  // a ragged edge is left out
+            REAL best = sums[0][0][f];
+            int winner = 0;
+            #pragma unroll
+            for (int other = 1; other < PLACES_DOWN * PLACES_RIGHT; other++) {
+                const REAL value = sums[other / PLACES_RIGHT][other % PLACES_RIGHT][f];
+                if (value > best || value != value) { best = value; winner = other; }
+            }
+            best += shift;
+            const size_t cell = ((channel * of.pooled_rows + row) * of.pooled_columns + column) * of.n + image;
+            y[cell] = of.relu && best < 0 ? REAL(0) : best;
+            if (winners) winners[cell] = winner;
+        } else {
+            #pragma unroll
+            for (int p = 0; p < PLACES_DOWN; p++)
+                #pragma unroll
+                for (int q = 0; q < PLACES_RIGHT; q++) {
+                    const int row = first_row + p, column = first_column + q;
+                    if (row >= of.rows || column >= of.columns) continue;
+                    const REAL value = sums[p][q][f] + shift;
+                    y[((channel * of.rows + row) * of.columns + column) * of.n + image] =
+                        of.relu && value < 0 ? REAL(0) : value;
+                }
+        }
+    }
+}

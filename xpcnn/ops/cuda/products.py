@@ -1,0 +1,46 @@
+"""Products of matrices with bias and ReLU, which cuBLAS is not asked for: it adds in no order that is promised."""
+
+from __future__ import annotations
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.cuda.compiler import ceil_divide, check_size, kernel, many_blocks, multiprocessors, structure
+
+#: As in product.cu.
+THREADS, DEPTH = 256, 32
+
+
+def product(
+    xp: ArrayModule,
+    a: Array,
+    b: Array,
+    y: Array,
+    *,
+    bias: Array | None = None,
+    relu: bool = False,
+    row_sums: Array | None = None,
+) -> None:
+    """Write a b into ``y``, plus a bias for each row, cut off below 0; and the sums of a's rows into ``row_sums``.
+
+    a: (rows, depth), b: (depth, columns), either of them transposed in memory or not; y: (rows, columns), contiguous.
+    """
+    check_size(a, b, y)
+    (rows, depth), columns, ones = a.shape, b.shape[1], row_sums is not None
+    a_row, a_depth = (step // a.itemsize for step in a.strides)
+    b_depth, b_column = (step // b.itemsize for step in b.strides)
+    large = ceil_divide(rows, 64) * ceil_divide(columns, 64) * ceil_divide(depth, 4 * DEPTH) >= multiprocessors(xp)
+    each = 4 if large else 2
+    tiles = ceil_divide(rows, 16 * each), ceil_divide(columns + ones, 16 * each)
+    parts = max(1, min(many_blocks(xp) // 2 // (tiles[0] * tiles[1]), ceil_divide(depth, DEPTH)))
+    sums = xp.empty((parts, rows * (columns + ones)), y.dtype) if parts > 1 else None
+    of = structure(
+        rows=rows, columns=columns, depth=depth, a_row=a_row, a_depth=a_depth, b_depth=b_depth, b_column=b_column,
+        ones=ones, relu=relu,
+    )  # fmt: skip
+    deep = {"A_DEEP": int(a_depth == 1), "B_DEEP": int(b_depth == 1)}
+    kernel(xp, "product", "product", y.dtype, EACH=each, **deep)(
+        (tiles[1] * parts, tiles[0]), (THREADS,), a, b, bias, y, row_sums, sums, of, parts
+    )
+    if sums is not None:
+        kernel(xp, "product", "finish_product", y.dtype, EACH=each, **deep).for_each(
+            sums[0].size, sums, bias, y, row_sums, of, parts
+        )

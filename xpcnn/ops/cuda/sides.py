@@ -1,0 +1,47 @@
+"""What a correlation reads and writes, and how its kernels are told."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from xpcnn.backend import Array
+from xpcnn.ops.cuda.compiler import structure
+from xpcnn.ops.window import Pair, Window
+
+
+class Sides(NamedTuple):
+    """What a correlation reads, where the numbers of its filters lie, and the size of what it writes."""
+
+    n: int
+    groups: int
+    channels: int
+    size: Pair
+    filters: int
+    rows_and_columns: Pair
+    #: From one group, filter, channel, row and column of a filter to the next, in elements.
+    steps: tuple[int, int, int, int, int]
+
+    def structure(
+        self, window: Window, spread: Pair = (1, 1), *, relu: bool = False, pooled: Pair | None = None
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.void]]:
+        """Return the structure of correlation.cuh. spread: how far the cells that are read lie apart."""
+        (top, _), (left, _) = window.padding
+        group, filter_, channel, row, column = self.steps
+        return structure(
+            n=self.n, channels=self.channels, height=self.size[0], width=self.size[1],
+            filters=self.filters, rows=self.rows_and_columns[0], columns=self.rows_and_columns[1],
+            kernel_height=window.kernel[0], kernel_width=window.kernel[1],
+            stride_down=window.strides[0], stride_right=window.strides[1],
+            dilation_down=window.dilation[0], dilation_right=window.dilation[1], top=top, left=left,
+            spread_down=spread[0], spread_right=spread[1],
+            group_step=group, filter_step=filter_, channel_step=channel, row_step=row, column_step=column,
+            relu=relu, pooled_rows=pooled[0] if pooled else 0, pooled_columns=pooled[1] if pooled else 0,
+        )  # fmt: skip
+
+
+def steps_of(weight: Array, groups: int) -> tuple[int, int, int, int, int]:
+    """Return from one group, filter, channel, row and column of filters to the next, in elements."""
+    filters, channels, rows, columns = weight.shape
+    return filters // groups * channels * rows * columns, channels * rows * columns, rows * columns, columns, 1
