@@ -127,15 +127,14 @@ def _prepare(
 
     if options_.start:
         model, preprocessing, classes = load_for_images(options_.start, xp)
-        images = datasets.load_data(
-            options_.data, preprocessing.decoding, options_.strict, options_.threads, options_.cache, communicator
-        )
-        images = datasets.match_classes(images, classes)
+        decoding = preprocessing.decoding
     else:
         decoding = datasets.decoding_for(options_.data, options_.image_size, options_.color)
-        images = datasets.load_data(
-            options_.data, decoding, options_.strict, options_.threads, options_.cache, communicator
-        )
+    images = datasets.load_data(
+        options_.data, decoding, options_.strict, options_.threads, options_.cache, communicator
+    )
+    if options_.start:
+        images = datasets.match_classes(images, classes)
     split = datasets.split_data(images, options_.test_fraction, options_.validation_fraction, options_.seed)
     if options_.patience and len(split.validation) == 0:
         raise ValueError(

@@ -62,11 +62,13 @@ CONSTANTS = {
     f"batches of {source}": ("batches", {"SOURCE": c_name(source)}) for source in ("uint8", "float32")
 } | {
     name: (name, {})
-    for name in ("activations", "adam", "counts", "cross_entropy", "dropout", "normalization", "parts")
+    for name in (
+        "activations", "adam", "counts", "cross_entropy", "dropout", "finish_product", "normalization", "parts"
+    )
 }  # fmt: skip
 #: Variants that differ in more than numbers are compiled for every card, all of them for the newest.
 EVERYWHERE = [
-    name for name in CONSTANTS if "16 filters" in name or not name.startswith(("correlate", "weight_gradient 4"))
+    name for name in CONSTANTS if "16 filters" in name or not name.startswith(("correlate ", "weight_gradient 4"))
 ]
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests import kernels
 from xpcnn.ops.cuda.products import product
 
 WITH_KERNELS = pytest.mark.parametrize("device", ["kernels", "cupy"], indirect=True)
@@ -36,3 +37,21 @@ def test_what_is_not_a_number_stays_so(device, host):
     y = device.empty((1, 1), dtype=np.float32)
     product(device, a, b, y, relu=True)
     assert np.isnan(host(y)).all()
+
+
+@pytest.mark.parametrize("column", ["kernels"])
+def test_a_product_may_have_more_rows_of_tiles_than_a_grid_has_rows(column):
+    """The gradient of a layer with 4,194,304 features: grids of 65,536 and more are for their first side alone."""
+    launched = []
+
+    class Kernel:
+        def __call__(self, grid, block, *arguments):
+            launched.append(grid)
+
+    a, b = np.empty((4_194_304, 1), np.float32), np.empty((1, 4), np.float32)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("xpcnn.ops.cuda.products.kernel", lambda *arguments, **constants: Kernel())
+        patched.setattr("xpcnn.ops.cuda.compiler._multiprocessors", lambda xp, device: 132)
+        product(kernels.xp, a, b, np.empty((4_194_304, 4), np.float32))
+    ((tiles,),) = launched
+    assert tiles >= 2**16

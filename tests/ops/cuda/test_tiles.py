@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from tests import kernels
 from xpcnn.ops import convolution as generic
 from xpcnn.ops.cuda import tiles
+from xpcnn.ops.cuda.compiler import SHARED_BYTES
 from xpcnn.ops.cuda.convolution import convolution
 from xpcnn.ops.cuda.sides import Sides
 from xpcnn.ops.window import Window
@@ -18,7 +20,7 @@ SQUARES = Window((2, 2), (2, 2))
 
 @pytest.fixture
 def launched(monkeypatch):
-    """The names of the kernels of tiles.py that were launched; a card is taken to be filled by any number of tiles."""
+    """The names of the kernels of tiles.py that were launched, on a card so small that any tiles fill it."""
     names, kernel = [], tiles._kernel
 
     def noted(xp, name, *arguments):
@@ -26,7 +28,7 @@ def launched(monkeypatch):
         return kernel(xp, name, *arguments)
 
     monkeypatch.setattr(tiles, "_kernel", noted)
-    monkeypatch.setattr(tiles, "fill", lambda *arguments: True)
+    monkeypatch.setattr("xpcnn.ops.cuda.compiler._multiprocessors", lambda xp, device: 1)
     return names
 
 
@@ -78,15 +80,27 @@ def sides(n=32, channels=4, size=(8, 8), filters=8, places=(6, 6)):
 
 
 def test_windows_must_lie_side_by_side_and_batches_fill_warps():
-    assert tiles.suits(sides(), window(3, 0), (1, 1), np.float32)
-    assert tiles.suits(sides(n=60), window(5, 2), (1, 1), np.float32)
-    assert not tiles.suits(sides(n=20), window(3, 0), (1, 1), np.float32), "warps with few images"
-    assert not tiles.suits(sides(n=33), window(3, 0), (1, 1), np.float32), "images that cannot be read four at a time"
-    assert not tiles.suits(sides(), window(3, 0), (1, 1), np.float64)
-    assert not tiles.suits(sides(), window(7, 3), (1, 1), np.float32)
-    assert not tiles.suits(sides(), Window((3, 3), (2, 2)), (1, 1), np.float32)
-    assert not tiles.suits(sides(), Window((3, 3), dilation=(2, 2)), (1, 1), np.float32)
-    assert not tiles.suits(sides(), window(3, 0), (2, 2), np.float32), "the input's gradient of a stride"
+    assert tiles.suit_gradient(sides(), window(3, 0), np.float32)
+    assert tiles.suit_gradient(sides(n=60), window(5, 2), np.float32)
+    assert not tiles.suit_gradient(sides(n=20), window(3, 0), np.float32), "warps with few images"
+    assert not tiles.suit_gradient(sides(n=33), window(3, 0), np.float32), "images that cannot be read four at a time"
+    assert not tiles.suit_gradient(sides(channels=1), window(3, 0), np.float32)
+    assert not tiles.suit_gradient(sides(), window(3, 0), np.float64)
+    assert not tiles.suit_gradient(sides(), window(7, 3), np.float32)
+    assert not tiles.suit_gradient(sides(), Window((3, 3), (2, 2)), np.float32)
+    assert not tiles.suit_gradient(sides(), Window((3, 3), dilation=(2, 2)), np.float32)
+
+
+def test_a_convolution_must_fill_most_of_the_card(monkeypatch):
+    monkeypatch.setattr("xpcnn.ops.cuda.compiler._multiprocessors", lambda xp, device: 132)
+
+    def suits(n, pooled=None, spread=(1, 1)):
+        of = sides(n=n, size=(32, 32), filters=32, places=(32, 32))  # 64 tiles of 4 x 4 places
+        return tiles.suit(kernels.xp, of, window(3, 1), spread, pooled, np.float32)
+
+    assert [suits(n) for n in (32, 64)] == [False, True]
+    assert [suits(n, pooled=(16, 16)) for n in (32, 36)] == [False, True]
+    assert not suits(64, spread=(2, 2)), "the input's gradient of a stride"
 
 
 @pytest.mark.parametrize("filters", [1, 4, 10, 16, 17, 32, 48, 64, 100, 500])
@@ -99,11 +113,11 @@ def test_every_cut_fits_a_block(filters, channels, size):
         rows = cut["PLACES_DOWN"] * cut["STRIPS_DOWN"] + size - 1
         columns = cut["PLACES_RIGHT"] * cut["STRIPS_RIGHT"] + size - 1
         filters_at_once = cut["FILTERS"] * cut["FILTER_WARPS"]
-        assert 4 * cut["CHANNELS"] * (rows * columns * 32 + size * size * filters_at_once) <= tiles.MOST_BYTES
+        assert 4 * cut["CHANNELS"] * (rows * columns * 32 + size * size * filters_at_once) <= SHARED_BYTES
         assert cut["STRIPS_DOWN"] * cut["STRIPS_RIGHT"] * cut["FILTER_WARPS"] == tiles.WARPS
         assert filters_at_once * math.ceil(filters / filters_at_once) < filters + 16
     cut = tiles.gradient_cut(of, window(size, 0))
     lanes = cut["FILTER_LANES"] * cut["CHANNEL_LANES"]
-    assert tiles.THREADS % lanes == 0
-    assert tiles.THREADS // lanes <= 32, "as many as there are images to share"
+    assert 32 * tiles.WARPS % lanes == 0
+    assert 32 * tiles.WARPS // lanes <= 32, "as many as there are images to share"
     assert cut["FILTERS"] * cut["FILTER_LANES"] % 16 == 0

@@ -1,5 +1,8 @@
 // What the kernels share. REAL, the type of the numbers, is given to the compiler.
 
+// Four numbers beside each other, read or written at once.
+struct alignas(4 * sizeof(REAL)) Four { REAL of[4]; };
+
 // The sum over the threads of a block, in an order that is always the same; every thread gets it.
 __device__ inline REAL block_sum(REAL value) {
     __shared__ REAL warps[32];

@@ -16,6 +16,10 @@ from xpcnn.backend import Array, ArrayModule
 THREADS = 256
 #: Blocks of work for each multiprocessor of a card, and threads, that keep it busy.
 BLOCKS_EACH, THREADS_EACH = 4, 512
+#: Blocks of 256 threads with 128 registers each that a multiprocessor holds at once.
+FITTING_BLOCKS = 2
+#: Bytes of shared memory that every card has for a block.
+SHARED_BYTES = 48 * 1024
 #: Elements that a kernel can number with an int.
 MOST_ELEMENTS = 2**31 - 1
 

@@ -43,13 +43,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK) correlate(
     for (int first = 0; first < of.channels; first += at_once) {
         const int last = min(first + at_once, of.channels);
         __syncthreads();
-        for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < (last - first) * taps * FILTERS;
-             i += blockDim.x * blockDim.y) {
-            const int filter = first_filter + i % FILTERS, tap = i / FILTERS % taps, channel = first + i / FILTERS / taps;
-            memory[i] = filter >= of.filters ? REAL(0) :
-                weight[filter * of.filter_step + channel * of.channel_step
-                       + tap / KERNEL_WIDTH * of.row_step + tap % KERNEL_WIDTH * of.column_step];
-        }
+        read_filters(memory, weight, of, first_filter, FILTERS, first, last - first, KERNEL_HEIGHT, KERNEL_WIDTH,
+                     threadIdx.y * blockDim.x + threadIdx.x);
         __syncthreads();
         if (!inside) continue;
         for (int channel = first + threadIdx.y; channel < last; channel += blockDim.y) {

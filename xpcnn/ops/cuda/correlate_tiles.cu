@@ -1,6 +1,7 @@
-// Convolution of windows that lie side by side, for batches of a warp and more: a block keeps the cells that its places
-// see in shared memory, so that most of what it does is multiplying. Images lie with the batch last, as in correlate.cu.
+// Convolution of windows that lie side by side, for batches that fill most of a warp: a block keeps the cells that its
+// places see in shared memory, so that most of what it does is multiplying. Images lie as in correlate.cu.
 
+#include "common.cuh"
 #include "correlation.cuh"
 #include "places.cuh"
 
@@ -10,8 +11,6 @@
 // What the places of a block see.
 #define ROWS (PLACES_DOWN * STRIPS_DOWN + KERNEL_HEIGHT - 1)
 #define COLUMNS (PLACES_RIGHT * STRIPS_RIGHT + KERNEL_WIDTH - 1)
-
-struct alignas(4 * sizeof(REAL)) Four { REAL of[4]; };
 
 // Each thread sums FILTERS filters at PLACES_DOWN x PLACES_RIGHT places of one image, CHANNELS channels at a time.
 // Grid: (tiles and images, filters, groups). Block: (32 images, STRIPS of places x FILTER_WARPS). n is a multiple of 4.
@@ -41,13 +40,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK) correlate_tiles(
             const int channel = first + cell / (ROWS * COLUMNS);
             cells[i] = in ? *(const Four *)(x + ((size_t)(channel * of.height + row) * of.width + column) * of.n + image) : Four{};
         }
-        for (int i = thread; i < channels * TAPS * FILTERS * FILTER_WARPS; i += BLOCK) {
-            const int filter = block_filter + i % (FILTERS * FILTER_WARPS), number = i / (FILTERS * FILTER_WARPS);
-            const int channel = first + number / TAPS, tap = number % TAPS;
-            ((REAL *)numbers)[i] = filter >= of.filters ? REAL(0) :
-                weight[filter * of.filter_step + channel * of.channel_step
-                       + tap / KERNEL_WIDTH * of.row_step + tap % KERNEL_WIDTH * of.column_step];
-        }
+        read_filters((REAL *)numbers, weight, of, block_filter, FILTERS * FILTER_WARPS, first, channels, KERNEL_HEIGHT,
+                     KERNEL_WIDTH, thread);
         __syncthreads();
         for (int channel = 0; channel < channels; channel++) {
             const REAL *own = (const REAL *)cells + (channel * ROWS * COLUMNS + down * COLUMNS + right) * 32 + threadIdx.x;

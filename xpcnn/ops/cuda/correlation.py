@@ -7,7 +7,15 @@ from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.cuda import tiles
-from xpcnn.ops.cuda.compiler import ceil_divide, check_size, kernel, many_blocks, many_threads, multiprocessors
+from xpcnn.ops.cuda.compiler import (
+    SHARED_BYTES,
+    ceil_divide,
+    check_size,
+    kernel,
+    many_blocks,
+    many_threads,
+    multiprocessors,
+)
 from xpcnn.ops.cuda.parts import add_parts
 from xpcnn.ops.cuda.sides import Sides, steps_of
 from xpcnn.ops.window import Pair, Window
@@ -19,8 +27,6 @@ UNROLLED = ((1, 1), (3, 3), (5, 5))
 MOST_SUMS = 48
 #: Threads that share the channels of a place at most.
 MOST_PARTS = 8
-#: Bytes of shared memory that every card has for a block.
-SHARED_BYTES = 48 * 1024
 #: The widest kernel whose gradient fits the shared memory.
 WIDEST = 128
 
@@ -83,7 +89,7 @@ def weight_gradient(
         steps_of(dweight, groups),
     )  # fmt: skip
     check_size(x, dy)
-    in_tiles = of.channels > 1 and tiles.suits(of, window, (1, 1), x.dtype)  # a lone channel leaves lanes idle
+    in_tiles = tiles.suit_gradient(of, window, x.dtype)
     parts, launch = tiles.weight_gradient(xp, of, window) if in_tiles else _strips(xp, of, window, x.dtype)
     if parts == 1:
         launch(x, dy, dweight, dbias, step=0)
@@ -128,13 +134,13 @@ def _launch(
     relu: bool,
     pooled: Pair | None,
 ) -> None:
-    """Launch ``correlate`` for the sums of y."""
+    """Launch the kernel for the sums of y: ``correlate_tiles`` where that is faster, else ``correlate``."""
     check_size(x, y)
-    if tiles.suits(of, window, spread, x.dtype) and tiles.fill(xp, of, window, pooled):
+    if tiles.suit(xp, of, window, spread, pooled, x.dtype):
         tiles.correlate(xp, of, window, relu, pooled, x, weight, bias, y, winners)
         return
     taps, item_bytes = math.prod(window.kernel), x.dtype.itemsize
-    filters = _filters(of.filters)
+    filters = of.filters_at_once
     while filters > 4 and filters * taps * item_bytes > SHARED_BYTES:
         filters -= 4
     rows, columns = of.rows_and_columns
@@ -165,9 +171,3 @@ def _launch(
         x, weight, bias, y, winners, of.structure(window, spread, relu=relu, pooled=pooled), at_once,
         shared=max(at_once * taps * filters, exchanged if parts > 1 else 0),
     )  # fmt: skip
-
-
-def _filters(filters: int) -> int:
-    """How many filters a thread sums: 4, 8, 12 or 16, so that few are summed in vain."""
-    each = ceil_divide(filters, ceil_divide(filters, 16))
-    return 4 * ceil_divide(each, 4)

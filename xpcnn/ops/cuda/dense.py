@@ -1,4 +1,4 @@
-"""The product of a fully connected layer: one kernel for each direction, or two where few threads would have work."""
+"""The products of a fully connected layer, forward and backward."""
 
 from __future__ import annotations
 

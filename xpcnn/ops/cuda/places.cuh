@@ -1,3 +1,17 @@
+// Reads the numbers of filters for some channels into shared memory: [channel][tap][filter], zeros for filters beyond the
+// last. All threads of a block take part; `thread` is the number of this one.
+__device__ inline void read_filters(
+    REAL *numbers, const REAL *weight, const Correlation &of, int first_filter, int filters, int first_channel, int channels,
+    int height, int width, int thread)
+{
+    for (int i = thread; i < channels * height * width * filters; i += blockDim.x * blockDim.y) {
+        const int filter = first_filter + i % filters, tap = i / filters % (height * width);
+        const int channel = first_channel + i / filters / (height * width);
+        numbers[i] = filter >= of.filters ? REAL(0) :
+            weight[filter * of.filter_step + channel * of.channel_step + tap / width * of.row_step + tap % width * of.column_step];
+    }
+}
+
 // Adds the bias to the sums of FILTERS filters at PLACES_DOWN x PLACES_RIGHT places of one image, cuts off below 0 where
 // asked, and writes them. POOLED: only the largest of these places, and which of them it was (0 for the first).
 __device__ inline void write_places(

@@ -7,7 +7,7 @@ struct Pooling {
     int largest, relu;
 };
 
-// What the compiler knows beforehand, if it is told, it need not divide by.
+// Dividing by what the compiler knows beforehand, if it is told, is cheap.
 #ifndef POOL
 #define POOL_HEIGHT of.pool_height
 #define POOL_WIDTH of.pool_width

@@ -1,9 +1,9 @@
-"""Products of matrices with bias and ReLU, which cuBLAS is not asked for: it adds in no order that is promised."""
+"""Products of matrices with bias and ReLU, by kernels that a CUDA graph can hold: CuPy lets no graph hold cuBLAS."""
 
 from __future__ import annotations
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.cuda.compiler import ceil_divide, check_size, kernel, many_blocks, multiprocessors, structure
+from xpcnn.ops.cuda.compiler import FITTING_BLOCKS, ceil_divide, check_size, kernel, multiprocessors, structure
 
 #: As in product.cu.
 THREADS, DEPTH = 256, 32
@@ -19,28 +19,29 @@ def product(
     relu: bool = False,
     row_sums: Array | None = None,
 ) -> None:
-    """Write a b into ``y``, plus a bias for each row, cut off below 0; and the sums of a's rows into ``row_sums``.
+    """Write a b into ``y``, plus a bias for each row, cut off below 0 if asked; the sums of a's rows into ``row_sums``.
 
     a: (rows, depth), b: (depth, columns), either of them transposed in memory or not; y: (rows, columns), contiguous.
     """
     check_size(a, b, y)
-    (rows, depth), columns, ones = a.shape, b.shape[1], row_sums is not None
+    (rows, depth), columns = a.shape, b.shape[1]
+    all_columns = columns + (row_sums is not None)
     a_row, a_depth = (step // a.itemsize for step in a.strides)
     b_depth, b_column = (step // b.itemsize for step in b.strides)
     large = ceil_divide(rows, 64) * ceil_divide(columns, 64) * ceil_divide(depth, 4 * DEPTH) >= multiprocessors(xp)
     each = 4 if large else 2
-    tiles = ceil_divide(rows, 16 * each), ceil_divide(columns + ones, 16 * each)
-    parts = max(1, min(many_blocks(xp) // 2 // (tiles[0] * tiles[1]), ceil_divide(depth, DEPTH)))
-    sums = xp.empty((parts, rows * (columns + ones)), y.dtype) if parts > 1 else None
+    tiles = ceil_divide(rows, 16 * each) * ceil_divide(all_columns, 16 * each)
+    parts = max(1, min(FITTING_BLOCKS * multiprocessors(xp) // tiles, ceil_divide(depth, DEPTH)))
+    sums = xp.empty((parts, rows * all_columns), y.dtype) if parts > 1 else None
     of = structure(
         rows=rows, columns=columns, depth=depth, a_row=a_row, a_depth=a_depth, b_depth=b_depth, b_column=b_column,
-        ones=ones, relu=relu,
+        relu=relu,
     )  # fmt: skip
     deep = {"A_DEEP": int(a_depth == 1), "B_DEEP": int(b_depth == 1)}
     kernel(xp, "product", "product", y.dtype, EACH=each, **deep)(
-        (tiles[1] * parts, tiles[0]), (THREADS,), a, b, bias, y, row_sums, sums, of, parts
+        (tiles * parts,), (THREADS,), a, b, bias, y, row_sums, sums, of, parts
     )
     if sums is not None:
-        kernel(xp, "product", "finish_product", y.dtype, EACH=each, **deep).for_each(
+        kernel(xp, "finish_product", "finish_product", y.dtype).for_each(
             sums[0].size, sums, bias, y, row_sums, of, parts
         )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xpcnn.backend import Array
-from xpcnn.ops.cuda.compiler import structure
+from xpcnn.ops.cuda.compiler import ceil_divide, structure
 from xpcnn.ops.window import Pair, Window
 
 
@@ -22,6 +22,11 @@ class Sides(NamedTuple):
     rows_and_columns: Pair
     #: From one group, filter, channel, row and column of a filter to the next, in elements.
     steps: tuple[int, int, int, int, int]
+
+    @property
+    def filters_at_once(self) -> int:
+        """How many filters a thread sums: 4, 8, 12 or 16, so that few are summed in vain."""
+        return 4 * ceil_divide(ceil_divide(self.filters, ceil_divide(self.filters, 16)), 4)
 
     def structure(
         self, window: Window, spread: Pair = (1, 1), *, relu: bool = False, pooled: Pair | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.cuda.compiler import ceil_divide, kernel, multiprocessors
+from xpcnn.ops.cuda.compiler import FITTING_BLOCKS, SHARED_BYTES, ceil_divide, kernel, multiprocessors
 from xpcnn.ops.cuda.sides import Sides
 from xpcnn.ops.window import Pair, Window
 
@@ -16,24 +16,30 @@ from xpcnn.ops.window import Pair, Window
 KERNELS = ((3, 3), (5, 5))
 #: Images that fill a warp well enough.
 FEWEST_IMAGES = 24
-#: Warps of a block that convolves, and bytes of shared memory that it takes, so that several fit a multiprocessor.
+#: Warps of a block; and bytes of shared memory that one takes that convolves, so that several fit a multiprocessor.
 WARPS, BYTES = 8, 36 * 1024
-#: Threads of a block that sums gradients, and blocks of a multiprocessor.
-THREADS, BLOCKS_EACH = 256, 2
-#: Bytes of shared memory that every card has for a block.
-MOST_BYTES = 48 * 1024
 
 
-def suits(of: Sides, window: Window, spread: Pair, dtype: Any) -> bool:
+def suit(xp: ArrayModule, of: Sides, window: Window, spread: Pair, pooled: Pair | None, dtype: Any) -> bool:
+    """Whether a convolution can be done in tiles, and has enough of them for a card.
+
+    With fewer it is faster where threads share the channels.
+    """
+    share = 0.5 if pooled else 0.75  # as measured on an H100
+    return _can(of, window, spread, dtype) and bool(
+        math.prod(_grid(of, correlation_cut(of, window, pooled))) >= share * multiprocessors(xp)
+    )
+
+
+def suit_gradient(of: Sides, window: Window, dtype: Any) -> bool:
+    """Whether the filters' gradient can be summed in tiles, and has more than one channel, which leaves lanes idle."""
+    return of.channels > 1 and _can(of, window, (1, 1), dtype)
+
+
+def _can(of: Sides, window: Window, spread: Pair, dtype: Any) -> bool:
     """Whether windows lie side by side, and a batch fills warps and can be read four images at a time."""
     in_step = window.strides == window.dilation == spread == (1, 1)
     return in_step and window.kernel in KERNELS and of.n % 4 == 0 and of.n >= FEWEST_IMAGES and dtype == np.float32
-
-
-def fill(xp: ArrayModule, of: Sides, window: Window, pooled: Pair | None) -> bool:
-    """Whether there are tiles for enough of the card; with fewer it is faster where threads share the channels."""
-    share = 0.5 if pooled else 0.75  # as measured on an H100
-    return bool(math.prod(_grid(of, correlation_cut(of, window, pooled))) >= share * multiprocessors(xp))
 
 
 def correlate(
@@ -41,9 +47,8 @@ def correlate(
 ) -> None:
     """Launch ``correlate_tiles`` with x, weight, bias, y and winners."""
     cut = correlation_cut(of, window, pooled)
-    warps = cut["STRIPS_DOWN"] * cut["STRIPS_RIGHT"] * cut["FILTER_WARPS"]
     _kernel(xp, "correlate_tiles", window, cut)(
-        _grid(of, cut), (32, warps), *arrays, of.structure(window, relu=relu, pooled=pooled)
+        _grid(of, cut), (32, WARPS), *arrays, of.structure(window, relu=relu, pooled=pooled)
     )
 
 
@@ -58,7 +63,7 @@ def _grid(of: Sides, cut: dict[str, int]) -> tuple[int, int, int]:
 def correlation_cut(of: Sides, window: Window, pooled: Pair | None) -> dict[str, int]:
     """Return how a block is cut: what a thread sums, the warps beside it, and how many channels are read at once."""
     places = (2, 2) if pooled else (1, 4)
-    each = 4 * ceil_divide(ceil_divide(of.filters, ceil_divide(of.filters, 16)), 4)
+    each = of.filters_at_once
     filter_warps = next(warps for warps in (4, 2, 1) if ceil_divide(of.filters, each) % warps == 0)
     strips = WARPS // filter_warps
     strips_right = 2 if strips == 8 or (strips == 4 and places == (2, 2)) else 1
@@ -78,11 +83,11 @@ def weight_gradient(xp: ArrayModule, of: Sides, window: Window) -> tuple[int, An
     rounds = of.rows_and_columns[0] * ceil_divide(of.rows_and_columns[1], cut["COLUMNS"]) * ceil_divide(of.n, 32)
     blocks = ceil_divide(of.filters, cut["FILTERS"] * cut["FILTER_LANES"])
     blocks *= ceil_divide(of.channels, cut["CHANNEL_LANES"])
-    parts = max(1, min(BLOCKS_EACH * multiprocessors(xp) // (blocks * of.groups), rounds))
+    parts = max(1, min(FITTING_BLOCKS * multiprocessors(xp) // (blocks * of.groups), rounds))
 
     def launch(*arrays: Array | None, step: int) -> None:
         _kernel(xp, "weight_gradient_tiles", window, cut)(
-            (parts * blocks, 1, of.groups), (THREADS,), *arrays, of.structure(window), parts, step
+            (parts * blocks, 1, of.groups), (32 * WARPS,), *arrays, of.structure(window), parts, step
         )
 
     return parts, launch
@@ -97,7 +102,7 @@ def gradient_cut(of: Sides, window: Window) -> dict[str, int]:
 
     def fits(columns: int) -> bool:
         cells = channel_lanes * (height * (columns + width - 1) * 32 + 4)
-        return bool(4 * (cells + columns * 32 * (each * filter_lanes + 4)) <= MOST_BYTES)
+        return bool(4 * (cells + columns * 32 * (each * filter_lanes + 4)) <= SHARED_BYTES)
 
     columns = next(columns for columns in (8, 4, 2) if fits(columns))
     return {"FILTERS": each, "FILTER_LANES": filter_lanes, "CHANNEL_LANES": channel_lanes, "COLUMNS": columns}

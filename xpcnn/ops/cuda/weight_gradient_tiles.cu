@@ -1,6 +1,7 @@
-// The gradient of filters whose windows lie side by side, for batches of a warp and more: a block keeps what COLUMNS
+// The gradient of filters whose windows lie side by side, for batches that fill most of a warp: a block keeps what COLUMNS
 // places of 32 images saw, and their dy, in shared memory. A thread sums all numbers of FILTERS filters for one channel.
 
+#include "common.cuh"
 #include "correlation.cuh"
 
 #define TAPS (KERNEL_HEIGHT * KERNEL_WIDTH)
@@ -15,8 +16,6 @@
 // Threads with the same filters and channel, which share the images.
 #define LANES (FILTER_LANES * CHANNEL_LANES)
 #define SHARERS (BLOCK / LANES)
-
-struct alignas(4 * sizeof(REAL)) Four { REAL of[4]; };
 
 // Grid: (parts x blocks of filters and channels, 1, groups). Block: BLOCK threads. n is a multiple of 4, ALL_FILTERS of 16.
 // dweight and dbias of a part lie `step` after those of the part before it; dbias may be null.
