@@ -124,15 +124,14 @@ def save_tensors(path: PathLike, tensors: Mapping[str, HostArray], description: 
         file.write(content[start:])
 
 
-def load_tensors(path: PathLike) -> tuple[dict[str, HostArray], Any]:
+def load_tensors(path: PathLike, advice: str = "Give a file that xpcnn wrote.") -> tuple[dict[str, HostArray], Any]:
     """Return the named arrays and the description of a file that :func:`save_tensors` wrote.
 
-    Raises FileNotFoundError, or ValueError where the file is none of ours, cut off or damaged.
+    Raises FileNotFoundError, or ValueError, ending with the advice, where the file is none of ours, cut off or damaged.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    advice = "Give a file that xpcnn wrote."
     try:
         content = read_bounded(path)
         length = int.from_bytes(content[:8], "little")

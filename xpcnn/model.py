@@ -195,6 +195,7 @@ class Sequential:
             raise TypeError(f"callbacks is a list of callbacks. Received: {reprlib.repr(callbacks)}.")
         verbose = whole("verbose", int(verbose) if isinstance(verbose, bool) else verbose)
         epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
+        seed = draws.check_seed(seed)
         communicator = communicator or ALONE
         saved = None if resume is None or communicator.rank else checkpoints.read(resume)
         saved = communicator.hand_down(saved)
@@ -216,14 +217,13 @@ class Sequential:
                 x[held], y[held], held_weights, max(batch_size, 256), threads, communicator=communicator
             )
         self._targets(y[rows], None if weights is None else weights[rows])
-        seed = draws.check_seed(seed)
         own_augment = getattr(augment, "__qualname__", type(augment).__name__)
         arguments = {
             "epochs": epochs,
             "batch_size": batch_size,
             "validation_split": validation_split,
             "shuffle": bool(shuffle),
-            "seed": draws.check_seed(seed),
+            "seed": seed,
             "shards": shards,
             "augment": augment if isinstance(augment, str | None) else own_augment,
         }

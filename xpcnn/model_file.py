@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +53,18 @@ def save(model: Sequential, path: files.PathLike) -> None:
     files.save_tensors(path, values, description)
 
 
+def _refuse_no_file(path: Path) -> None:
+    """Raise OSError, saying what to give, for a folder and where there is nothing."""
+    if path.is_dir():
+        inside = path / "best.safetensors"
+        advice = f"Give {str(inside)!r}." if inside.exists() else "Give a file, such as runs/train/best.safetensors."
+        raise IsADirectoryError(f"{str(path)!r} is a folder, not a model file. {advice}")
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There is no model file {str(path)!r}. Give one that xpcnn wrote, such as runs/train/best.safetensors."
+        )
+
+
 def load(
     path: files.PathLike,
     custom_layers: Mapping[str, type[Layer]] | None,
@@ -59,6 +72,7 @@ def load(
 ) -> Sequential:
     """Return the model of a file; ``new(input_shape, seed)`` makes the empty one. See :func:`xpcnn.load`."""
     known = kinds(custom_layers)
+    _refuse_no_file(Path(path))
     tensors, description = files.load_tensors(path)
     try:
         if isinstance(description, dict) and "checkpoint" in description:

@@ -308,6 +308,12 @@ class TestOutputFile:
         assert (here / "link").is_symlink()
         assert (here / "target").read_text() == run("predict", model, *images).out
 
+    @pytest.mark.parametrize("name", ["1.png", "other.JPG", "best.safetensors"])
+    def test_an_image_or_a_model_is_not_written_over(self, refuses, here, model, images, name):
+        (here / name).write_bytes(b"as it was")
+        refuses("predict", model, "-o", name, *images, words=["-o names the file for the answers", name], code=2)
+        assert (here / name).read_bytes() == b"as it was"
+
 
 class TestModels:
     def test_what_is_no_model_is_refused(self, refuses, here, images, trained):

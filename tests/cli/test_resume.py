@@ -13,6 +13,7 @@ import pytest
 import xpcnn
 from tests.cli.conftest import FILES, fill, in_every_step, names, picture, rows, save
 from xpcnn import files
+from xpcnn.cli import main
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there")
 
@@ -62,10 +63,16 @@ def cells(here, photos):
     return here / "cells"
 
 
-def same_run(one, other):
+def same_run(one, other, moved=False):
+    """Assert that two runs wrote the same. moved: their images lie at other places, seen from where they ended."""
     assert names(one) == names(other) == FILES
-    for name in FILES - {"args.json", "history.csv", "checkpoint.safetensors", "report.html"}:
+    lists = {"parts.csv", "skipped.csv"} if moved else set()
+    for name in FILES - {"args.json", "history.csv", "checkpoint.safetensors", "report.html"} - lists:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    for name in lists:
+        for row, expected in zip(rows(one / name), rows(other / name), strict=True):
+            found = [os.path.basename(value) for value in row.values()]
+            assert found == [os.path.basename(value) for value in expected.values()]
     for row, expected in zip(rows(one / "history.csv"), rows(other / "history.csv"), strict=True):
         assert {**row, "seconds": None} == {**expected, "seconds": None}
     tensors = [files.load_tensors(run / "checkpoint.safetensors")[0] for run in (one, other)]
@@ -125,10 +132,13 @@ class TestTheSameEnd:
         monkeypatch.chdir(here / "away")
         shutil.copytree(here / "run", here / "copy")
         assert run("train", "--resume", "../run").code == 0
-        same_run(here / "run", here / "whole")
+        same_run(here / "run", here / "whole", moved=True)
         shutil.move(here / "cells", here / "away" / "moved")
         assert run("train", "moved", "--resume", "../copy").code == 0
-        same_run(here / "copy", here / "whole")
+        same_run(here / "copy", here / "whole", moved=True)
+        monkeypatch.chdir(here)
+        assert run("report", "copy").code == 0
+        assert "no longer where they were" not in (here / "copy" / "report.html").read_text(encoding="utf-8")
 
     def test_the_bundled_digits(self, run, here, broken_off):
         options = ["--epochs", "1"]
@@ -225,7 +235,7 @@ class TestWhereThingsAre:
         with interrupted(after=9):
             assert run("train", "moved", "--resume", "run").code == 130
         assert run("train", "--resume", "run").code == 0
-        same_run(here / "run", here / "whole")
+        same_run(here / "run", here / "whole", moved=True)
 
     def test_a_project_may_move_as_a_whole(self, run, here, cells, broken_off, monkeypatch):
         assert run("train", "cells", *QUICK, "--out", "whole").code == 0
@@ -324,7 +334,9 @@ class TestWhatIsNoRun:
         run = broken_off(photos, *QUICK)
         whole = (run / "checkpoint.safetensors").read_bytes()
         (run / "checkpoint.safetensors").write_bytes(content and whole[: len(whole) // 2])
-        refuses("train", "--resume", "run", words=["checkpoint.safetensors' is no", "damaged"])
+        refuses("train", "--resume", "run", words=["checkpoint.safetensors' is no", "damaged", "Remove it"])
+        (run / "checkpoint.safetensors").unlink()
+        assert main(["train", "--resume", "run"]) == 0
 
     def test_a_model_in_its_place(self, refuses, here, photos, broken_off):
         run = broken_off(photos, *QUICK)

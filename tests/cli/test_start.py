@@ -1,5 +1,6 @@
 """Starting the command: help, version, wrong usage, and how an error is told."""
 
+import shlex
 import subprocess
 import sys
 import threading
@@ -153,3 +154,13 @@ class TestOutput:
         thread.start()
         thread.join()
         assert codes == [0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell closes the stream")
+def test_a_command_runs_without_a_stderr(here):
+    line, environment = from_here(["train", "digits", "--epochs", "1"])
+    done = subprocess.run(
+        ["sh", "-c", f"{shlex.join(map(str, line))} 2>&-"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "test accuracy" in done.stdout

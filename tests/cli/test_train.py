@@ -224,10 +224,18 @@ class TestOptions:
 
     def test_patience_ends_a_run_that_gains_nothing(self, run, here, photos):
         options = [*STANDSTILL, "--epochs", "60", "--patience", "3"]
-        assert run("train", photos, *options, "--out", "run").code == 0
+        done = run("train", photos, *options, "--out", "run")
+        assert done.code == 0
+        assert "\nstopped early: no better val_loss for 3 epochs\n" in done.out
         assert len(rows(here / "run" / "history.csv")) == 1 + 3
         assert read_json(here / "run" / "metrics.json")["epochs"] == 1 + 3
         assert xpcnn.load("run/best.safetensors").epochs == 1
+
+    def test_a_run_whose_model_gives_no_numbers_has_failed(self, run, here, photos):
+        done = run("train", photos, "--epochs", "1", "--image-size", "16", "--lr", "1e30", "--out", "run")
+        assert (done.code, done.err.count("\n")) == (1, 1)
+        assert "not finite" in done.err
+        assert not (here / "run" / "metrics.json").exists()
 
     def test_from_goes_on_with_the_network_and_the_weights(self, run, here, photos, model):
         before = xpcnn.load(model)

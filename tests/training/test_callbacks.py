@@ -48,6 +48,7 @@ def test_a_fit_stops_when_patience_ends_and_takes_back_the_best_weights(xp):
     model, figures = mixed(xp), Figures(loss=[5, 3, 4, 3, 3.5, 1])
     history = fit(model, figures, EarlyStopping(patience=3), epochs=6)
     assert history.epochs == 5
+    assert history.stop_reason == "no better loss for 3 epochs"
     assert bits(model) == figures.weights[1]
     assert bits(model) != figures.weights[4]
 
@@ -66,8 +67,10 @@ def test_the_best_weights_are_taken_back_even_if_the_epochs_end_first():
 
 def test_the_last_weights_stay_where_that_is_wanted():
     model, figures = plain(), Figures(loss=[1, 2, 3])
-    fit(model, figures, EarlyStopping(patience=50, restore_best=False))
+    stopping = EarlyStopping(patience=50, restore_best=False)
+    fit(model, figures, stopping)
     assert bits(model) == figures.weights[2]
+    assert not any(isinstance(value, np.ndarray) for value in stopping.state().values()), "nor are the best ones kept"
 
 
 @pytest.mark.parametrize(

@@ -381,6 +381,19 @@ def test_every_nth_epoch_is_printed(capsys, verbose, printed):
         assert "confusion" not in line
 
 
+def test_an_epoch_is_printed_after_callbacks_have_saved_it(capsys):
+    printed = []
+
+    class Seen(Callback):
+        def on_epoch_end(self, fit):
+            printed.append(capsys.readouterr().out)
+
+    model = plain()
+    model.fit(*samples(), epochs=2, callbacks=[Seen()])
+    assert printed[0] == ""
+    assert printed[1].startswith("epoch 1/2")
+
+
 # Callbacks.
 
 

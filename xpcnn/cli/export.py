@@ -18,11 +18,10 @@ def run(options: argparse.Namespace) -> int:
     """Write the file and say what it takes and gives."""
     if Path(options.file).suffix.lower() != ".onnx":  # a model file given twice would be replaced by its export
         raise argparse.ArgumentError(None, f"the file to write ends in .onnx, received {options.file!r}")
-    from xpcnn.backend import choose
-    from xpcnn.cli.models import load_model
+    from xpcnn import load
     from xpcnn.formats import onnx
 
-    model = load_model(options.model, choose("numpy").xp)
+    model = load(options.model, xp="numpy")
     onnx.export(model, options.file)
     size, count = ("x".join(map(str, shape)) for shape in (model.network.input_shape, model.network.output_shape))
     values = "normalised as in training" if model.preprocessing is None else "values from 0 to 255"

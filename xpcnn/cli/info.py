@@ -67,11 +67,10 @@ def _opencv() -> str:
 
 
 def _card(path: str) -> list[tuple[str, str]]:
-    from xpcnn.backend import choose
-    from xpcnn.cli.models import load_model
+    from xpcnn import load
     from xpcnn.summary import summary_table
 
-    model = load_model(path, choose("numpy").xp)
+    model = load(path, xp="numpy")
     lines = [("model", printable(path)), ("bytes", f"{os.path.getsize(path):,}"), ("epochs", str(model.epochs))]
     if model.class_names is not None:
         lines.append(("classes", printable(", ".join(model.class_names))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,24 +13,11 @@ if TYPE_CHECKING:
     from xpcnn.model import Sequential
 
 
-def load_model(path: str, xp: ArrayModule) -> Sequential:
-    """Return the model of a file; OSError or ValueError, saying what to give, where there is none."""
-    from xpcnn import load
-
-    if Path(path).is_dir():
-        inside = Path(path, "best.safetensors")
-        advice = f"Give {str(inside)!r}." if inside.exists() else "Give a file, such as runs/train/best.safetensors."
-        raise IsADirectoryError(f"{path!r} is a folder, not a model file. {advice}")
-    if not Path(path).exists():
-        raise FileNotFoundError(
-            f"There is no model file {path!r}. Give one that xpcnn wrote, such as runs/train/best.safetensors."
-        )
-    return load(path, xp=xp)
-
-
 def load_for_images(path: str, xp: ArrayModule) -> tuple[Sequential, Preprocessing, tuple[str, ...]]:
     """Return a model with its preprocessing and class names; ValueError for one that cannot tell classes of images."""
-    model = load_model(path, xp)
+    from xpcnn import load
+
+    model = load(path, xp=xp)
     flat = len(model.network.output_shape) == 1
     if model.preprocessing is None or model.class_names is None or model.loss is None or not flat:
         raise ValueError(

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli import options
@@ -38,7 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options_: argparse.Namespace) -> int:
     """Predict every image and print one row for each, in the order given."""
     from xpcnn.cli.models import load_for_images
+    from xpcnn.data.listing import EXTENSIONS
 
+    if options_.output is not None and Path(options_.output).suffix.lower() in (*EXTENSIONS, ".safetensors"):
+        # as where a name was forgotten, and the first image was taken for the file of answers
+        raise argparse.ArgumentError(
+            None, f"-o names the file for the answers, and {options_.output!r} is an image or a model"
+        )
     model, preprocessing, class_names = load_for_images(options_.model, options.chosen_backend(options_))
     with _output(options_.output) as write:
         rows = _rows(model, preprocessing, class_names, options_)
@@ -101,23 +108,14 @@ def _probabilities(model: Sequential, x: Any, options_: argparse.Namespace) -> A
 
 def _decode(paths: Sequence[str], decoding: Decoding, threads: int | None) -> tuple[Any, list[str | None]]:
     """Return the images that could be read, or None where there are none, and for each path None or what is wrong."""
-    from concurrent.futures import ThreadPoolExecutor
-
     import numpy as np
 
-    from xpcnn.data import UndecodableImage, read_image
-    from xpcnn.training.threads import available_threads
+    from xpcnn.data import UndecodableImage
+    from xpcnn.data.reading import read_images
 
-    def read(path: str) -> Any:
-        try:
-            return read_image(path, decoding)
-        except UndecodableImage as error:
-            return error.reason
-
-    with ThreadPoolExecutor(threads or available_threads()) as pool:
-        read_or_reason = list(pool.map(read, paths))
-    images = [one for one in read_or_reason if not isinstance(one, str)]
-    errors = [one if isinstance(one, str) else None for one in read_or_reason]
+    read = list(read_images([Path(path) for path in paths], decoding, threads=threads))
+    images = [one for one in read if not isinstance(one, UndecodableImage)]
+    errors = [one.reason if isinstance(one, UndecodableImage) else None for one in read]
     return np.stack(images) if images else None, errors
 
 

@@ -43,7 +43,7 @@ def recall(folder: Path) -> tuple[dict[str, Any], SavedFit | None]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{str(path)!r} cannot be read ({error}). Train anew, without --resume.") from error
         return _checked(path, recorded), None
-    saved = checkpoints.read(folder)
+    saved = checkpoints.read(folder, "Remove it to begin this run again, or train anew, without --resume.")
     record = saved.record
     return _checked(saved.path, record["arguments"] if isinstance(record, dict) else record), saved
 

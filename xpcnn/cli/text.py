@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 
 
@@ -17,8 +18,13 @@ def printable(text: str) -> str:
 
 
 def accept_any_text() -> None:
-    """Let stdout take every text: a file name that is no text as the bytes it has, what it cannot write as escapes."""
+    """Let stdout take every text: a file name that is no text as the bytes it has, what it cannot write as escapes.
+
+    A stderr that is not there takes all and leads nowhere.
+    """
     codecs.register_error("xpcnn", _bytes_or_escapes)
+    if sys.stderr is None:  # closed, as for a daemon; progress bars write there
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it stays open to the end
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="xpcnn")
 

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli import datasets, options, ranks, report, resume
 from xpcnn.cli.train_arguments import DEFAULTS, NOT_OF_THE_RUN
@@ -19,24 +19,27 @@ if TYPE_CHECKING:
     from xpcnn.cli.run_directory import RunDirectory
     from xpcnn.data import LabelledImages, Split
     from xpcnn.model import Sequential
+    from xpcnn.report import Report
     from xpcnn.training.checkpoints import SavedFit
     from xpcnn.training.communicator import Communicator
+    from xpcnn.training.history import History
 
 
 def run(options_: argparse.Namespace) -> int:
     """Train, write the run's directory and print the test accuracy."""
-    return ranks.run_together(options_, lambda communicator: _run_new_or_resumed(options_, communicator))
+    begun: list[str] = []  # the run's directory, once it is claimed: a job that has lost a process goes on there
+    return ranks.run_together(options_, lambda communicator: _run_new_or_resumed(options_, communicator, begun))
 
 
-def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator) -> int:
+def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator, begun: list[str]) -> int:
     from xpcnn.cli.run_directory import NewRun, ResumedRun
 
     given = {key: value for key, value in vars(options_).items() if value is not None and key not in NOT_OF_THE_RUN}
-    begun = getattr(options_, "begun", None)  # by a job that has lost a process since
-    resumed = options_.resume or (begun if begun and Path(begun, "args.json").exists() else None)
+    out = begun[0] if begun else options_.out
+    resumed = options_.resume or (out if begun and Path(out, "args.json").exists() else None)
     if resumed is None:
         _refuse_among_images(options_.out, given.get("data", "digits"))
-        return _run(options_, NewRun(begun or options_.out), lambda directory: (_completed(given), None), communicator)
+        return _run(options_, NewRun(out), lambda directory: (_completed(given), None), communicator, begun)
     if options_.resume and options_.out is not None:
         raise argparse.ArgumentError(None, "--resume writes into the run's own directory, so --out has no meaning")
 
@@ -45,7 +48,7 @@ def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator
         resume.refuse_other_arguments(directory.path, recorded, given)
         return _completed(recorded) | given, saved
 
-    return _run(options_, ResumedRun(resumed), recalled, communicator)
+    return _run(options_, ResumedRun(resumed), recalled, communicator, begun)
 
 
 def _refuse_among_images(out: str | None, data: str) -> None:
@@ -65,6 +68,7 @@ def _run(
     claimed: RunDirectory,
     recall: Callable[[RunDirectory], tuple[dict[str, Any], SavedFit | None]],
     communicator: Communicator,
+    begun: list[str],
 ) -> int:
     """Make the run of a directory, from its beginning or from where it was broken off."""
     from xpcnn.cli.run_directory import OtherRank, about
@@ -75,10 +79,11 @@ def _run(
     with claimed as directory:
         if communicator.rank == 0:
             communicator.hand_down(str(directory.path))
-        options_.begun = str(directory.path)
-        known = (*recall(directory), directory.metrics.exists()) if communicator.rank == 0 else None
-        arguments, saved, measured = cast(Any, communicator.hand_down(known))
-        if measured and (saved is None or saved.finished):
+        begun[:] = [str(directory.path)]
+        arguments, saved = recall(directory) if communicator.rank == 0 else ({}, None)
+        finished = directory.metrics.exists() and (saved is None or saved.finished)
+        arguments, resumed, finished = communicator.hand_down((arguments, saved is not None, finished))
+        if finished:
             print(f"the run is finished; its figures: {directory.metrics}")
             if options_.open and communicator.rank == 0:
                 report.open_in_browser(directory.report)
@@ -91,7 +96,7 @@ def _run(
         if options_.cache and options_.data in datasets.NAMED:
             raise argparse.ArgumentError(None, f"--cache is for a folder of images, and {options_.data} is none")
         xp = options.chosen_backend(options_)
-        if saved is not None and options_.start and (directory.path / "last.safetensors").exists():
+        if resumed and options_.start and (directory.path / "last.safetensors").exists():
             options_.start = str(directory.path / "last.safetensors")  # the model it began with may be gone
         distributed.use_own_device(xp, communicator)
         model, images, split = _prepare(options_, xp, communicator)
@@ -103,8 +108,7 @@ def _run(
             resume.refuse_other_images(directory.path, saved, record["images"])
             print(f"going on with {directory.path} after step {saved.step}")
         directory.write_arguments(record["arguments"])  # first of all: a run that has them can be resumed
-        if saved is None:
-            directory.write_lists(images, split)
+        directory.write_lists(images, split)  # again where it is resumed: paths are relative to where it now stands
         skipped = f", {len(images.skipped)} skipped ({directory.path / 'skipped.csv'})" if images.skipped else ""
         print(
             f"{len(images.y)} images in {len(images.classes)} classes{skipped}: {len(split.train)} to train, "
@@ -115,7 +119,7 @@ def _run(
             _say(f"the classes {name!r} and {other!r} differ in writing alone; if they are one, put them in one folder")
         if images.cache is not None:
             print(datasets.describe_cache(images.cache), flush=True)
-        return _train(options_, directory, model, images, split, record, saved, communicator)
+        return _train(options_, directory, model, images, split, record, resumed, communicator)
 
 
 def _prepare(
@@ -165,10 +169,11 @@ def _train(
     images: LabelledImages,
     split: Split,
     record: dict[str, Any],
-    saved: SavedFit | None,
+    resumed: bool,
     communicator: Communicator,
 ) -> int:
-    from xpcnn import load, metrics, recipe
+    """Fit the model, then measure it, unless a signal ends the fit."""
+    from xpcnn import recipe
     from xpcnn.cli.signals import StopOnSignal
     from xpcnn.data import Normalized
     from xpcnn.training import callbacks
@@ -212,7 +217,7 @@ def _train(
             threads=options_.threads,
             augment=options_.augment,
             class_weight=recipe.balanced(images.y[split.train], len(images.classes)) if options_.balance else None,
-            resume=None if saved is None else saved.path,
+            resume=directory.checkpoint if resumed else None,
             communicator=communicator,
         )
     directory.finish_models(model, chosen=validated)
@@ -220,23 +225,48 @@ def _train(
         page.break_off()
         print(f"stopped by {signals.name}; to go on: xpcnn train --resume {shlex.quote(str(directory.path))}")
         return signals.exit_code
-    if communicator.rank:
-        return 0
+    if history.stop_reason is not None:
+        print(f"stopped early: {history.stop_reason}")
+    if communicator.rank == 0:
+        _measure(options_, directory, model, images, split, history, page)
+    return 0
+
+
+def _measure(
+    options_: argparse.Namespace,
+    directory: RunDirectory,
+    model: Sequential,
+    images: LabelledImages,
+    split: Split,
+    history: History,
+    page: Report,
+) -> None:
+    """Calibrate the best model, measure it on the images kept aside, and write and print what was found."""
+    from xpcnn import load, metrics
+    from xpcnn.cli.models import finite
+    from xpcnn.data import Normalized
+
     results: dict[str, Any] = {
         "epochs": history.epochs,
         "train": {name: history.history[name][-1] for name in ("loss", "accuracy")},
     }
-    best = load(directory.path / "best.safetensors", xp=model.xp)
-    if validated:
-        results["temperature"] = best.calibrate(
-            part(split.validation), images.y[split.validation], threads=options_.threads
-        )
-        best.save(directory.path / "best.safetensors")
-    best.metrics = [*model.metrics, metrics.CalibrationError()]
+    best_file = directory.path / "best.safetensors"
+    best, preprocessing = load(best_file, xp=model.xp), model.preprocessing
+    assert preprocessing is not None
+    kept_aside = {
+        name: (Normalized(images.x, rows, preprocessing), images.y[rows])
+        for name, rows in (("validation", split.validation), ("test", split.test))
+        if len(rows)
+    }
     ways = options_.augment if options_.test_augment else "none"
-    for name, rows in (("validation", split.validation), ("test", split.test)):
-        if len(rows):
-            results[name] = best.evaluate(part(rows), images.y[rows], threads=options_.threads, augment=ways)
+    with finite(str(best_file)) as checked:
+        if "validation" in kept_aside:
+            results["temperature"] = best.calibrate(*kept_aside["validation"], threads=options_.threads)
+            best.save(best_file)
+        best.metrics = [*model.metrics, metrics.CalibrationError()]
+        for name, samples in kept_aside.items():
+            results[name] = best.evaluate(*samples, threads=options_.threads, augment=ways)
+            checked(results[name]["loss"])
     page.finish(results, best)
     directory.write_metrics(results)
     if "test" in results:
@@ -244,10 +274,9 @@ def _train(
         print(f"test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f} ({len(split.test)} images)")
     else:
         print("no image is in the test part, so the model was not measured")
-    print(f"model: {directory.path / 'best.safetensors'}")
+    print(f"model: {best_file}")
     if options_.open:
         report.open_in_browser(page.path)
-    return 0
 
 
 def _say(message: object, *_: Any, **__: Any) -> None:

@@ -25,7 +25,7 @@ DEFAULTS = {
     "validation_fraction": 0.1,
 }
 #: Arguments of the command, and of where a run is written, not of the run.
-NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open", "distributed", "fast_sums", "elastic", "begun")
+NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open", "distributed", "fast_sums", "elastic")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,34 +56,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     options.add_flag(network, "--test-augment", "measure by the mean over the ways in which --augment lays an image")
     learning = parser.add_argument_group("learning")
-    learning.add_argument("--epochs", type=options.positive, metavar="N", help="default: 40")
-    learning.add_argument("--batch-size", type=options.positive, metavar="N", help="default: 64")
+    learning.add_argument("--epochs", type=options.positive, metavar="N", help=f"default: {DEFAULTS['epochs']}")
+    learning.add_argument("--batch-size", type=options.positive, metavar="N", help=f"default: {DEFAULTS['batch_size']}")
     learning.add_argument(
         "--lr", type=options.rate, metavar="X",
-        help="AdamW's highest rate, reached after 3 tenths of the steps and falling to 0 (default: 0.004)",
+        help=f"AdamW's highest rate, reached after 3 tenths of the steps and falling to 0 (default: {DEFAULTS['lr']})",
     )  # fmt: skip
     learning.add_argument(
         "--weight-decay", type=options.fraction, metavar="X",
-        help="of all weights but those of biases and normalisation (default: 0.05)",
+        help=f"of all weights but those of biases and normalisation (default: {DEFAULTS['weight_decay']})",
     )  # fmt: skip
     learning.add_argument(
         "--label-smoothing", type=options.fraction, metavar="X",
-        help="part of each target that is spread over all classes (default: 0.05)",
+        help=f"part of each target that is spread over all classes (default: {DEFAULTS['label_smoothing']})",
     )  # fmt: skip
     options.add_flag(learning, "--balance", "let all classes count alike, however many images they have")
     options.add_flag(learning, "--average", "keep averages of the weights over the latest steps")
     learning.add_argument(
         "--patience", type=options.positive, metavar="N", help="stop after N epochs without a better one"
     )
-    learning.add_argument("--seed", type=options.whole, metavar="N", help="default: 0")
+    learning.add_argument("--seed", type=options.whole, metavar="N", help=f"default: {DEFAULTS['seed']}")
+    learning.add_argument("--shards", type=options.positive, metavar="N", help="pieces a batch is cut into")
     parts = parser.add_argument_group("parts")
     parts.add_argument(
         "--test-fraction", type=options.fraction, metavar="X",
-        help="of all images, to measure the best epoch with (default: 0.2; sets with parts have their own)",
+        help=f"of all images, to measure the best epoch with (default: {DEFAULTS['test_fraction']}; sets with parts "
+        "have their own)",
     )  # fmt: skip
     parts.add_argument(
         "--validation-fraction", type=options.fraction, metavar="X",
-        help="of the rest, to choose the best epoch by (default: 0.1; 0: none, the last epoch is the best)",
+        help=f"of the rest, to choose the best epoch by (default: {DEFAULTS['validation_fraction']}; 0: none, the last "
+        "epoch is the best)",
     )  # fmt: skip
     options.add_flag(parts, "--strict", "stop at the first image that cannot be read")
     options.add_flag(parser, "--no-plots", "write no pictures into the report")
@@ -108,4 +111,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         together, "--elastic", "with --distributed: go on from the last checkpoint without a process that is lost, on "
         "an MPI that lives on (mpiexec --with-ft ulfm)"
     )  # fmt: skip
-    parser.add_argument("--shards", type=options.positive, metavar="N", help="pieces a batch is cut into")

@@ -87,10 +87,10 @@ def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
     files.save_tensors(path, tensors, description)
 
 
-def read(path: files.PathLike) -> SavedFit:
+def read(path: files.PathLike, advice: str = "Give a checkpoint that xpcnn wrote.") -> SavedFit:
     """Return what a checkpoint file holds, or that in a run's directory.
 
-    Raises FileNotFoundError where there is none, ValueError for another file, or a damaged one.
+    Raises FileNotFoundError where there is none, ValueError for another file, or, with this advice, for a damaged one.
     """
     file = Path(path, NAME) if Path(path).is_dir() else Path(path)
     if not file.exists():
@@ -98,7 +98,7 @@ def read(path: files.PathLike) -> SavedFit:
             f"There is no checkpoint {str(file)!r}. Give one that callbacks.Checkpoint wrote; "
             "without resume a fit begins anew."
         )
-    tensors, description = files.load_tensors(file)
+    tensors, description = files.load_tensors(file, advice)
     version = description.get("checkpoint") if isinstance(description, dict) else None
     if version != FORMAT:
         what = "a model, not a checkpoint" if version is None else f"a checkpoint of format {reprlib.repr(version)}"

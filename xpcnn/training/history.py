@@ -17,6 +17,8 @@ class History:
     def __init__(self) -> None:
         self.history: dict[str, list[Any]] = {}
         self.steps: list[float] = []
+        #: Why the fit ended before its last epoch, None where it did not.
+        self.stop_reason: str | None = None
 
     @property
     def epochs(self) -> int:

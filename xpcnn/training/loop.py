@@ -164,6 +164,7 @@ class Fit:
                 for callback in callbacks:
                     callback.on_stop(self)
             self.history.steps.extend(self.position().figures.losses.tolist())  # of an epoch that was not finished
+        self.history.stop_reason = self.stop_reason
         return self.history
 
     def _compare_ranks(self, resumed: bool) -> None:
@@ -269,10 +270,10 @@ class Fit:
         self.logs["lr"] = steps.rate
         self.logs["seconds"] = time.perf_counter() - self._started
         self.history.append(self.logs)
-        if verbose and self.epoch % verbose == 0:
-            print(self._line(), flush=True)
         for callback in callbacks:
             callback.on_epoch_end(self)
+        if verbose and self.epoch % verbose == 0:
+            print(self._line(), flush=True)  # at last: an epoch that is printed is saved
         self._agree()
 
     def _line(self) -> str:

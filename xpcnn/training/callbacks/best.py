@@ -71,9 +71,10 @@ class EarlyStopping(_Best):
         self._kept = {}
 
     def on_epoch_end(self, fit: Fit) -> None:
-        """Keep the weights of the best epoch, or stop."""
+        """Keep the weights of the best epoch, if they are to be taken back, or stop."""
         if self.improved(fit):
-            self._kept = {name: np.array(value) for name, value in fit.network.host_values().items()}
+            if self.restore_best:
+                self._kept = {name: np.array(value) for name, value in fit.network.host_values().items()}
         elif fit.epoch - self.best_epoch >= self.patience:
             fit.stop(f"no better {self.monitored(fit)} for {self.patience} epochs")
 
@@ -84,7 +85,7 @@ class EarlyStopping(_Best):
             self._kept = {}
 
     def state(self) -> dict[str, Any]:
-        """Return the best figure so far, its epoch and its weights."""
+        """Return the best figure so far, its epoch and, if they are kept, its weights."""
         return super().state() | self._kept
 
     def load_state(self, state: dict[str, Any]) -> None:
