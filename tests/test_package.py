@@ -109,6 +109,7 @@ FLOORS = {
     "xpcnn.draws": 1,
     "xpcnn.files": 1,
     "xpcnn.graphs": 1,
+    "xpcnn.processors": 1,
     "xpcnn.recording": 1,
     "xpcnn.registry": 1,
     "xpcnn.ops": 2,

@@ -106,7 +106,7 @@ def _decode(paths: Sequence[str], decoding: Decoding, threads: int | None) -> tu
     import numpy as np
 
     from xpcnn.data import UndecodableImage, read_image
-    from xpcnn.training.threads import available_threads
+    from xpcnn.processors import available_threads
 
     def read(path: str) -> Any:
         try:
