@@ -16,7 +16,7 @@ import numpy as np
 
 from xpcnn import __version__, files
 from xpcnn.backend import to_host
-from xpcnn.network import check_values
+from xpcnn.parameters import check_values
 from xpcnn.registry import Number, number, whole
 from xpcnn.training.steps import Figures
 from xpcnn.training.task import changes, differences, to_json
