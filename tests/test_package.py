@@ -1,7 +1,9 @@
 """The package as a whole: what loads when, who may import whom, and the names that others rely on."""
 
 import ast
+import doctest
 import graphlib
+import importlib
 import importlib.metadata
 import inspect
 import os
@@ -101,6 +103,22 @@ def test_an_unknown_name_is_an_attribute_error():
     assert dir(xpcnn) == sorted({*xpcnn.__all__, "XPCNNClassifier"})
 
 
+# What docstrings show
+
+
+@pytest.mark.parametrize("module", sorted(set(SOURCES) - {"xpcnn.__main__"}))
+def test_what_docstrings_show_is_what_comes(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XPCNN_BACKEND", "numpy")
+    if module == "xpcnn.plots":
+        pytest.importorskip("matplotlib")
+    try:
+        loaded = importlib.import_module(module)
+    except ImportError as error:  # of what is optional
+        pytest.skip(str(error))
+    assert doctest.testmod(loaded).failed == 0
+
+
 # Who may import whom
 
 #: The floor of each room, from the table of the house; a module not named has that of the package it is in.
@@ -109,6 +127,7 @@ FLOORS = {
     "xpcnn.draws": 1,
     "xpcnn.files": 1,
     "xpcnn.graphs": 1,
+    "xpcnn.processors": 1,
     "xpcnn.recording": 1,
     "xpcnn.registry": 1,
     "xpcnn.ops": 2,

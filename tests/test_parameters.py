@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xpcnn import initializers
-from xpcnn.parameters import ALIGNMENT, Declaration, Layout
+from xpcnn.parameters import ALIGNMENT, Declaration, Layout, check_values
 
 SHAPES = st.lists(st.integers(1, 9), max_size=4).map(tuple)
 
@@ -113,3 +113,20 @@ def test_a_declarations_size_and_name(shape):
     declaration = declare("conv2d_1.weight", *shape)
     assert declaration.size == np.prod(shape)
     assert declaration.full_name == "conv2d_1.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"a.bias": np.zeros(6)}, r"'a.bias': expected shape \(5,\). Received: shape \(6,\)"),
+        ({"c.bias": np.zeros(5)}, r"'c.bias': expected no such array. Received: shape \(5,\)"),
+        ({"n.bias": None}, r"'n.bias': expected shape \(5,\). Received: nothing"),
+    ],
+)
+def test_values_are_exactly_the_arrays_that_are_declared(change, message):
+    declarations = a_layout().declarations
+    values = {declaration.full_name: np.zeros(declaration.shape) for declaration in declarations}
+    check_values(values, declarations)
+    others = {name: value for name, value in {**values, **change}.items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        check_values(others, declarations)

@@ -21,7 +21,7 @@ from xpcnn.layers.activation import applies
 from xpcnn.layers.residual import Add, Save
 from xpcnn.losses import Loss
 from xpcnn.ops.workspace import to_batch_last
-from xpcnn.parameters import Declaration, Layout, Shape
+from xpcnn.parameters import Layout, Shape, check_values
 from xpcnn.plan import join
 from xpcnn.recording import watched
 
@@ -319,19 +319,6 @@ def _refuse_others(layers: Sequence[Layer], owner: object) -> None:
             raise ValueError(
                 f"The layer {layer.name or layer!r} belongs to another model, and building it here would change it "
                 "there. Make a new layer, and copy weights with get_weights and set_weights."
-            )
-
-
-def check_values(values: Mapping[str, np.ndarray[Any, Any]], declarations: Iterable[Declaration]) -> None:
-    """Raise ValueError unless ``values`` hold exactly the declared arrays, in their shapes."""
-    expected = {d.full_name: d.shape for d in declarations}
-    received = {name: np.shape(value) for name, value in values.items()}
-    for name in {**expected, **received}:
-        if expected.get(name) != received.get(name):
-            raise ValueError(
-                f"The arrays do not fit the network. {name!r}: expected "
-                f"{f'shape {expected[name]}' if name in expected else 'no such array'}. Received: "
-                f"{f'shape {received[name]}' if name in received else 'nothing'}."
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -90,3 +90,16 @@ class Layout:
                 segments.append((span, d.decays))
             touching = True
         return segments
+
+
+def check_values(values: Mapping[str, np.ndarray[Any, Any]], declarations: Iterable[Declaration]) -> None:
+    """Raise ValueError unless ``values`` hold exactly the declared arrays, in their shapes."""
+    expected = {d.full_name: d.shape for d in declarations}
+    received = {name: np.shape(value) for name, value in values.items()}
+    for name in {**expected, **received}:
+        if expected.get(name) != received.get(name):
+            raise ValueError(
+                f"The arrays do not fit the network. {name!r}: expected "
+                f"{f'shape {expected[name]}' if name in expected else 'no such array'}. Received: "
+                f"{f'shape {received[name]}' if name in received else 'nothing'}."
+            )

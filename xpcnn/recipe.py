@@ -50,7 +50,7 @@ def balanced(labels: Any, classes: int) -> dict[int, float]:
     {0: 0.6666666666666666, 1: 2.0}
     """
     counts = np.bincount(np.asarray(labels), minlength=classes)
-    present = np.count_nonzero(counts)
+    present = int(np.count_nonzero(counts))
     return {label: len(labels) / (present * count) if count else 1.0 for label, count in enumerate(counts.tolist())}
 
 

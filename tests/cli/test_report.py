@@ -50,6 +50,16 @@ class TestReport:
             (finished / name).unlink()
         refuses("report", "run", words=["There is no model file"])
 
+    @pytest.mark.parametrize("content", [None, "image,class,part\n"], ids=["gone", "empty"])
+    def test_a_run_of_bundled_images_whose_list_is_lost(self, run, here, content):
+        assert run("train", "--epochs", "1", "--out", "run").code == 0
+        (here / "run" / "parts.csv").unlink()
+        if content is not None:
+            (here / "run" / "parts.csv").write_text(content)
+        done = run("report", "run")
+        assert (done.code, done.err) == (0, "")
+        assert "The images are no longer where they were" in (here / "run" / "report.html").read_text(encoding="utf-8")
+
     def test_one_that_another_process_writes_into(self, refuses, finished):
         fcntl = pytest.importorskip("fcntl")
         descriptor = os.open(finished, os.O_RDONLY)

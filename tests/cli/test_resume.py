@@ -13,7 +13,8 @@ import pytest
 import xpcnn
 from tests.cli.conftest import FILES, fill, in_every_step, names, picture, rows, save
 from xpcnn import files
-from xpcnn.cli import main
+from xpcnn.cli import main, resume
+from xpcnn.cli.run_directory import about
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there")
 
@@ -356,3 +357,7 @@ def test_an_interrupted_run_has_models_all_the_same(photos, broken_off):
     run = broken_off(photos, *QUICK, after=3)
     assert xpcnn.load(run / "last.safetensors").epochs == xpcnn.load(run / "best.safetensors").epochs == 0
     assert names(run) == FILES - {"metrics.json", "history.csv", "report.html"}
+
+
+def test_what_args_json_says_beside_the_arguments_is_no_option_of_a_run_that_is_resumed(model):
+    assert about(xpcnn.load(model)).keys() == resume.ABOUT

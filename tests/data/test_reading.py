@@ -1,6 +1,5 @@
 """Many files are decoded at once, in their order."""
 
-import os
 import threading
 
 import numpy as np
@@ -56,8 +55,3 @@ def test_its_threads_end_when_it_is_left_early(class_folders):
     assert threading.active_count() > before
     results.close()
     assert threading.active_count() == before
-
-
-def test_without_a_way_to_ask_for_the_usable_cores_all_are_counted(monkeypatch):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert reading._usable_cores() == os.cpu_count()

@@ -29,13 +29,45 @@ def mpiexec():
     return [MPIEXEC, *(["--allow-run-as-root", "--oversubscribe"] if open_mpi else [])]
 
 
+def start(line, cwd):
+    """Start a command, with one thread for each process."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XPCNN_BACKEND": "numpy", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*map(str, line)], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
 def run_line(line, cwd, seconds=90):
     """Run a command to its end: code, out, err, and when it ended."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XPCNN_BACKEND": "numpy", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*map(str, line)], capture_output=True, text=True, timeout=seconds, cwd=cwd, env=environment, check=False
-    )
-    return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr, ended=time.time())
+    with start(line, cwd) as child:
+        try:
+            out, err = child.communicate(timeout=seconds)
+        except BaseException:
+            child.kill()
+            raise
+    return SimpleNamespace(code=child.returncode, out=out, err=err, ended=time.time())
+
+
+def read_until(child, beginning):
+    """Read what a process prints up to a line that begins so."""
+    while not (line := child.stdout.readline()).startswith(beginning):
+        assert line, child.communicate()
+
+
+def words(pid):
+    """The command line of a process, nothing where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    except OSError:
+        return []
+
+
+def children(pid):
+    """The processes below one that train, in the order of their ranks."""
+    done = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    lines = {one: words(one) for one in sorted(map(int, done.stdout.split()))}
+    ranks = [one for one, line in lines.items() if b"xpcnn" in line and b"mpiexec" not in line[0]]
+    return ranks or [rank for one in lines for rank in children(one)]
 
 
 @pytest.fixture

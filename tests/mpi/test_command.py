@@ -2,15 +2,15 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
 from tests.cli.conftest import fill
 from tests.faults.conftest import outcome
-from tests.mpi.conftest import ROOT, run_line
+from tests.mpi.conftest import AT_MOST, children, read_until, run_line, start, words
 
 DIGITS = ["train", "digits", "--epochs", "3"]
 
@@ -42,21 +42,18 @@ def test_a_folder_too(xpcnn, tmp_path, tally, options, monkeypatch):
 def test_a_killed_run_goes_on_with_any_number_of_ranks(mpiexec, xpcnn, tmp_path, tally, before, after):
     line, run = ["train", "digits", "--epochs", "12", "--checkpoint-every", "7"], str(tmp_path / "run")
     with tally.case("resumes"):
-        words = [*mpiexec, "-n", str(before), sys.executable, "-m", "xpcnn", *line, "--out", run, "--distributed"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "XPCNN_BACKEND": "numpy"}
-        child = subprocess.Popen(
-            words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-        while not child.stdout.readline().startswith("epoch 3/"):
-            assert child.poll() is None
-        os.killpg(child.pid, signal.SIGKILL)  # and the ranks, which Open MPI starts in sessions of their own
-        subprocess.run(["pkill", "-KILL", "-f", f"xpcnn train .*{run}"], check=False)
-        child.wait()
-        ended = time.monotonic()
-        while subprocess.run(["pgrep", "-f", f"xpcnn train .*{run}"], capture_output=True, check=False).returncode == 0:
-            assert time.monotonic() - ended < 10
-            time.sleep(0.1)
+        command = [*mpiexec, "-n", before, sys.executable, "-m", "xpcnn", *line, "--out", run, "--distributed"]
+        with start(command, tmp_path) as child:
+            read_until(child, "epoch 3/")
+            ranks = children(child.pid)
+            assert len(ranks) == before
+            for pid in (*ranks, child.pid):
+                with suppress(ProcessLookupError):  # mpiexec ends the others once one has ended
+                    os.kill(pid, signal.SIGKILL)
+            killed = time.monotonic()
+            while any(map(words, ranks)):
+                assert time.monotonic() - killed < AT_MOST
+                time.sleep(0.01)
         done = xpcnn(after, "train", "--resume", run)
         assert done.code == 0, done.err
         assert f"going on with {run} after step" in done.out

@@ -122,7 +122,7 @@ class TestWhileItRuns:
         written = []
         monkeypatch.setattr(report.Report, "_write", lambda self, state, *_: written.append(state))
         ticks = iter(np.arange(0, 1e6, 10.0).tolist())  # writing takes 10 s, and so long there is nothing for 333 s
-        clock = SimpleNamespace(monotonic=lambda: next(ticks), strftime=report.time.strftime)
+        clock = SimpleNamespace(monotonic=lambda: next(ticks))
         monkeypatch.setattr(report, "time", clock)
         assert main(["train", "--epochs", "30", "--out", str(tmp_path / "run")]) == 0
         assert written == ["running", "finished"]

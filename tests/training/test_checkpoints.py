@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from contextlib import suppress
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests import strict
 from tests.models import CLASSES, SHAPE, bits, mixed, plain, samples, without_seconds
 from xpcnn import callbacks, files, layers, metrics, optimizers, schedules
 from xpcnn.training import checkpoints
+from xpcnn.training.communicator import Communicator
 
 #: 40 images, 16 a batch: 3 steps an epoch, 9 in all.
 ARGUMENTS = {"epochs": 3, "batch_size": 16, "seed": 5, "verbose": 0}
@@ -458,6 +460,19 @@ def test_other_versions_are_told_of_and_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "__version__", "9.9")
     with pytest.warns(UserWarning, match=r"xpcnn was '.*', is '9.9'. The last bits may differ"):
         fit(plain(), resume=tmp_path / "a")
+
+
+def test_of_other_versions_the_first_rank_alone_tells(tmp_path, monkeypatch):
+    class Second(Communicator):
+        rank = 1
+
+        def hand_down(self, value):
+            return checkpoints.read(tmp_path / "a")  # as the first rank has read it
+
+    fit(plain(), callbacks.Checkpoint(tmp_path / "a"))
+    monkeypatch.setattr(checkpoints, "__version__", "9.9")
+    with warnings.catch_warnings(action="error"):
+        fit(plain(), resume=tmp_path / "a", communicator=Second())
 
 
 # What is no checkpoint

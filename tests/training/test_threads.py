@@ -1,4 +1,3 @@
-import os
 import threading
 
 import numpy as np
@@ -8,6 +7,7 @@ import threadpoolctl
 from tests.models import SHAPE, samples
 from xpcnn import layers
 from xpcnn.network import Network
+from xpcnn.processors import available_threads
 from xpcnn.training import threads
 from xpcnn.training.shards import Runner
 
@@ -109,7 +109,7 @@ def test_every_thread_that_works_holds_its_own_blas(monkeypatch):
 
 
 def test_every_processor_works_by_default():
-    assert threads.check_threads(None) == min(threads.available_threads(), threads.MOST_THREADS)
+    assert threads.check_threads(None) == min(available_threads(), threads.MOST_THREADS)
     assert threads.check_threads(None, threads.WORTH_A_THREAD - 1) == 1
     assert threads.check_threads(None, threads.WORTH_A_THREAD) == threads.check_threads(None)
     assert threads.check_threads(3, 0) == 3
@@ -118,13 +118,6 @@ def test_every_processor_works_by_default():
 def test_more_threads_than_the_memory_for_columns_allows_are_not_used():
     assert threads.check_threads(10_000) == threads.MOST_THREADS
     assert threads.check_threads(3) == 3
-
-
-@pytest.mark.parametrize(("processors", "expected"), [(6, 6), (None, 1)])
-def test_systems_that_cannot_say_which_processors_a_process_may_use(monkeypatch, processors, expected):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: processors)
-    assert threads.available_threads() == expected
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,8 @@ def _find_images(run: Run, best: Sequential, measured: bool) -> Shown | None:
             part: [int(image) for image, _, one in listed if one == part and re.fullmatch(r"\d{1,9}", image)]
             for part in PARTS
         }
-        if any(row >= len(loaded.y) for part in rows.values() for row in part):
+        listed_rows = [row for part in rows.values() for row in part]
+        if not listed_rows or max(listed_rows) >= len(loaded.y):
             return None
         return Shown(loaded, Split(*(np.array(rows[part], dtype=np.int64) for part in PARTS)))
     wanted = _needed(listed, len(run.classes), measured)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from xpcnn.data.decode import Decoding, UndecodableImage, read_image
+from xpcnn.processors import available_threads
 
 _WINDOW = 512
 _WINDOW_BYTES = 2**26
@@ -35,7 +34,7 @@ def read_images(
         except UndecodableImage as error:
             return error
 
-    threads = threads or _usable_cores()
+    threads = threads or available_threads()
     # A window at a time: decoded images wait in memory for their turn, and a folder can hold millions.
     few = _WINDOW_BYTES // (decoding.channels * decoding.height * decoding.width)
     window = min(_WINDOW, max(few, threads))
@@ -53,9 +52,3 @@ def read_images(
             for result in pool.map(attempt, paths[start : start + window]):
                 bar.update()
                 yield result
-
-
-def _usable_cores() -> int:
-    """How many cores this process may use, which in a container can be fewer than there are."""
-    affinity: Callable[[int], Any] | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

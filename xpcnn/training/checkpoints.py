@@ -16,7 +16,7 @@ import numpy as np
 
 from xpcnn import __version__, files
 from xpcnn.backend import to_host
-from xpcnn.network import check_values
+from xpcnn.parameters import check_values
 from xpcnn.registry import Number, number, whole
 from xpcnn.training.steps import Figures
 from xpcnn.training.task import changes, differences, to_json
@@ -138,7 +138,7 @@ class SavedFit:
         """Bring a fit to where this one was, weights, moments, counts and history.
 
         Raises ValueError, with nothing changed, where this belongs to another fit, saying what differs, or is damaged.
-        Warns where the versions differ, since the bits may then, too.
+        The first rank warns where the versions differ, since the bits may then, too.
         """
         digests = fit.task.digests
         with _damage_told(self.path):
@@ -170,7 +170,8 @@ class SavedFit:
             history = {str(name): list(column) for name, column in self._parsed("history").items()}
             logs = {name: column[-1] for name, column in history.items()}
             steps, stop_reason = tensors["steps"].tolist(), description["stop_reason"]
-        self._tell_of_versions()
+        if fit.communicator.rank == 0:
+            self._tell_of_versions()
         fit.network.set_values(values)
         fit.optimizer.build(fit.network.xp, fit.network.parameters)
         fit.optimizer.load_state({"step": np.array(step), **moments})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from xpcnn.ops.workspace import CACHE_BYTES, COLUMN_BUDGET
+from xpcnn.processors import available_threads
 from xpcnn.registry import whole
 
 #: More threads than this would together need more than the byte budget for columns.
@@ -25,14 +25,6 @@ MOST_SHARDS = 64
 _lock = threading.Lock()
 _holders = 0
 _found: list[int] = []
-
-
-def available_threads() -> int:
-    """Return the number of processors that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        return os.cpu_count() or 1
 
 
 def check_threads(threads: int | None, multiplications: float = float("inf")) -> int:

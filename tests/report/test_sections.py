@@ -1,0 +1,63 @@
+"""The small sections of the page, from runs of all kinds and sizes."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from xpcnn.report import sections
+from xpcnn.report.run import Epochs, Run
+
+
+def a_run(counts=None, skipped=0, listed=0, **arguments):
+    """A run of two classes, of whose skipped files some are listed."""
+    files = [(f"{number}.png", "no image") for number in range(listed)]
+    return Run(Path("run"), arguments, ["cat", "dog"], Counter(counts or {}), files, skipped)
+
+
+def test_the_accuracy_at_the_top_is_that_of_metrics_or_of_the_last_epoch_before_there_are_any():
+    counts = {("cat", "train"): 3, ("dog", "test"): 1}
+    epochs = Epochs({"loss": [1.0, 0.5], "val_accuracy": [0.5, 0.6]})
+    measured, running = (sections.tiles(a_run(counts), epochs, of) for of in ({"test": {"accuracy": 0.9}}, {}))
+    assert re.findall(r"\d+\.\d(?=&nbsp;%)", measured) == ["90.0", "75.0"]
+    assert re.findall(r"\d+\.\d(?=&nbsp;%)", running) == ["60.0", "75.0"]
+
+
+def test_of_no_images_at_all_no_class_is_the_largest():
+    assert "largest class" not in sections.tiles(a_run(), Epochs(), {})
+
+
+def test_of_very_many_epochs_the_last_stand_in_the_table():
+    section = sections.curves_section(Epochs({"loss": [1.0] * (sections.MOST_EPOCHS + 5)}), None)
+    numbers = re.findall(r'<tr><th scope="row"[^>]*>(\d+)</th>', section)
+    assert numbers == [str(number) for number in range(6, sections.MOST_EPOCHS + 6)]
+
+
+def test_what_was_asked_for_is_told_without_what_stands_elsewhere():
+    section = sections.task_section(a_run(lr=0.1, model=None, version="1.2.3"), ["xpcnn", "train", "a b"], "")
+    assert "0.1" in section
+    assert "model" not in section
+    assert "1.2.3" not in section
+    assert "<span>&#x27;a b&#x27;</span>" in section
+
+
+@pytest.mark.parametrize(("skipped", "listed", "folded", "left"), [(3, 3, False, ""), (70, 50, True, "20 more")])
+def test_many_skipped_files_are_folded_away_and_the_others_counted(skipped, listed, folded, left):
+    section = sections.skipped_section(a_run(skipped=skipped, listed=listed), 0)
+    assert f"{skipped} files that could not be read" in section
+    assert ("<details" in section) == folded
+    assert left in section
+
+
+def test_images_that_could_not_be_read_again_are_counted_with_and_without_skipped_files():
+    for run in (a_run(), a_run(skipped=1, listed=1)):
+        assert "2 images of the run could not be read again" in sections.skipped_section(run, 2)
+
+
+def test_speed_is_that_of_the_median_epoch_and_an_odd_environment_is_left_out():
+    run = a_run({("cat", "train"): 50}, environment="none")
+    section = sections.machine_section(run, Epochs({"loss": [1.0] * 3, "seconds": [2.0, 100.0, 1.0]}))
+    assert "2 s (median)" in section
+    assert "25 training images a second" in section
+    assert "1 min 43 s" in section

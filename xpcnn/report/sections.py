@@ -1,0 +1,150 @@
+"""The small sections of a report: the figures at its top, the curves, the data, the task, the machine."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpcnn import __version__
+from xpcnn.report import curves, page, results
+from xpcnn.report.results import percent
+from xpcnn.report.run import PARTS, Epochs, Run, number
+
+#: Epochs in the table at most, the last ones.
+MOST_EPOCHS = 200
+#: Columns of it at most, and arguments that are told.
+MOST_COLUMNS, MOST_TOLD = 20, 100
+#: More skipped files are folded away.
+FEW_SKIPPED = 10
+#: What args.json says beside the arguments, and the page in another place.
+_NO_ARGUMENTS = ("version", "computed_by", "classes", "environment")
+
+
+def tiles(run: Run, epochs: Epochs, metrics: Mapping[str, Any]) -> str:
+    """Return the figures at the top of the page; ``metrics`` are those of metrics.json, as far as there are any."""
+    told = []
+    for part in ("test", "validation"):
+        accuracy = measured(metrics, part, "accuracy")
+        if accuracy is not None:
+            told.append((f"{part} accuracy", percent(accuracy)))
+    if not told and epochs.columns.get("val_accuracy"):
+        told.append(("validation accuracy", percent(epochs.columns["val_accuracy"][-1])))
+    total = sum(run.counts.values())
+    by_class = [sum(run.counts[name, part] for part in PARTS) for name in run.classes]
+    told.append((f"images in {page.counted(len(run.classes), 'class', 'classes')}", f"{total:,}"))
+    if total:
+        told.append(("by naming the largest class always", percent(max(by_class) / total)))
+    return page.tiles(told)
+
+
+def curves_section(epochs: Epochs, best: int | None) -> str:
+    """Return the section of loss and accuracy; where the ``best`` epoch is not known, it is that of the least loss."""
+    columns = epochs.columns
+    if best is None and columns.get("val_loss"):
+        best = epochs.numbers[int(np.argmin(np.nan_to_num(columns["val_loss"], nan=np.inf)))]
+    drawn = []
+    for name in ("loss", "accuracy"):
+        of_parts = {"training": name, "validation": f"val_{name}"}
+        lines = {part: columns[column] for part, column in of_parts.items() if column in columns}
+        if lines:
+            drawn.append(page.figure(curves.curve(name, epochs.numbers, lines, best)))
+    note = (
+        "Loss measures how wrong the probabilities are, accuracy is the share of right answers. Training should "
+        "fall (loss) and rise (accuracy); where validation, which the network does not learn from, gets worse "
+        "while training still gets better, it learns its images by heart. Training is measured as it learns, on "
+        "varied images, smoothed targets and with dropout, so that its loss may stay above that of validation."
+    )
+    names = [*columns][:MOST_COLUMNS]
+    rows = [
+        (str(epochs.numbers[place]), *(f"{columns[name][place]:.4g}" for name in names))
+        for place in range(len(epochs))[-MOST_EPOCHS:]
+    ]
+    table = page.table("Every epoch", ("epoch", *map(page.name, names)), rows)
+    return page.section(
+        "How it learned", f'<div class="pair">{"".join(drawn)}</div>', page.folded("The numbers", table), note=note
+    )
+
+
+def data_section(run: Run) -> str:
+    """Return the section of how many images of each class are in which part."""
+    rows = [
+        (page.name(name), *(f"{run.counts[name, part]:,}" for part in PARTS))
+        for name in run.classes[: results.MOST_LINES]
+    ]
+    note = (
+        "The network learns from the training part; the epoch is chosen by the validation part, and the test part "
+        "is measured once, at the end. Look for classes with far fewer images than others."
+    )
+    return page.section("The images", page.table("Images of each class", ("class", *PARTS), rows), note=note)
+
+
+def task_section(run: Run, command: Sequence[str], network: str) -> str:
+    """Return the section of what was asked for; ``network`` is the list of its layers, where there is one."""
+    asked = [
+        (page.name(key.replace("_", " ")), page.name(value, 80))
+        for key, value in run.arguments.items()
+        if key not in _NO_ARGUMENTS and value is not None
+    ][:MOST_TOLD]
+    note = "What was asked for, and the command that does it again: the same seed gives the same weights."
+    words = (f"<span>{page.text(shlex.quote(word))}</span>" for word in command)
+    again = f"<pre>{' '.join(words)}</pre>"
+    return page.section("What was trained", page.facts(asked), again, network, note=note)
+
+
+def skipped_section(run: Run, missing: int) -> str:
+    """Return the section of the files that took no part; ``missing`` images could not be read again for the report."""
+    lost = ""
+    if missing:
+        count = page.counted(missing, "image")
+        lost = f"<p>{count} of the run could not be read again for this report.</p>"
+    if not run.skipped_count:
+        return page.section("Skipped files", "<p>None: every image could be read.</p>", lost)
+    rows = [(page.name(path, 60), page.text(reason[:300])) for path, reason in run.skipped]
+    left = run.skipped_count - len(rows)
+    more = f'<p class="soft">… and {left:,} more, all in skipped.csv.</p>' if left else ""
+    caption = f"{page.counted(run.skipped_count, 'file')} that could not be read"
+    note = "These files took no part. A few do no harm; many from one class or one device should be looked into."
+    table = page.table(caption, ("file", "reason"), rows, texts=2)
+    shown = table if len(rows) <= FEW_SKIPPED else page.folded(f"The first {len(rows)} of {caption}", table)
+    return page.section("Skipped files", shown, more, lost, note=note)
+
+
+def machine_section(run: Run, epochs: Epochs) -> str:
+    """Return the section of how long epochs took, and where."""
+    arguments = run.arguments
+    told = []
+    seconds = [value for value in epochs.columns.get("seconds", []) if value > 0]
+    if seconds:
+        middle = float(np.median(seconds))
+        told.append(("an epoch", f"{_seconds(middle)} (median)"))
+        told.append(("speed", f"{run.part('train') / middle:,.0f} training images a second"))
+        told.append(("all epochs", _seconds(sum(seconds))))
+    environment = arguments.get("environment")
+    environment = environment if isinstance(environment, dict) else {}
+    told.append(("computed by", page.name(arguments.get("computed_by"))))
+    told.append(("trained with", f"xpcnn {page.name(arguments.get('version'))}"))
+    told += [(page.name(key), page.name(value, 80)) for key, value in [*environment.items()][:MOST_TOLD]]
+    told.append(("this report", f"{time.strftime('%Y-%m-%d %H:%M')}, xpcnn {page.text(__version__)}"))
+    return page.section("Speed and environment", page.facts(told))
+
+
+def measured(metrics: Mapping[str, Any], part: str, name: str) -> float | None:
+    """Return a figure of a part that metrics.json holds, None where it holds none, or no number."""
+    figures = metrics.get(part)
+    return number(figures.get(name)) if isinstance(figures, dict) else None
+
+
+def _seconds(value: float) -> str:
+    """Return a time as people say it.
+
+    >>> _seconds(0.25), _seconds(75.0), _seconds(7300.0)
+    ('0.25 s', '1 min 15 s', '2 h 1 min')
+    """
+    if value < 60:
+        return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
+    minutes, seconds = divmod(round(value), 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
