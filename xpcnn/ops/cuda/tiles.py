@@ -16,7 +16,8 @@ from xpcnn.ops.window import Pair, Window
 KERNELS = ((3, 3), (5, 5))
 #: Images that fill a warp well enough.
 FEWEST_IMAGES = 24
-#: Warps of a block; and bytes of shared memory that one takes that convolves, so that several fit a multiprocessor.
+#: Warps of a block, as many as BLOCK in weight_gradient_tiles.cu says; and bytes of shared memory that one takes that
+#: convolves, so that several fit a multiprocessor.
 WARPS, BYTES = 8, 36 * 1024
 
 
