@@ -1,0 +1,62 @@
+"""What version 0.1.0 wrote is read, resumed and answered as it was."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import xpcnn
+from tests import cases
+from xpcnn.cli import main
+from xpcnn.data import Decoding, Preprocessing, read_image
+
+FOLDER = cases.FOLDER / "v0_1"
+
+
+@pytest.fixture(scope="module")
+def expected():
+    with np.load(FOLDER / "expected.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """The pictures and the run that was broken off, in a directory to stand in."""
+    shutil.copytree(FOLDER, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def first_generation(channels):
+    """The decoding that a file of version 0.1.0 holds."""
+    return Decoding.from_json({"height": 12, "width": 12, "channels": channels, "resizing": "stretch"})
+
+
+@pytest.mark.parametrize(("name", "channels"), [("colour", 3), ("grey", 1)])
+def test_pictures_are_decoded_as_they_were(expected, name, channels):
+    for path, image in zip(expected["paths"], expected[name], strict=True):
+        np.testing.assert_array_equal(read_image(FOLDER / str(path), first_generation(channels)), image, str(path))
+
+
+def test_a_model_answers_as_it_did(expected):
+    model = xpcnn.load(FOLDER / "model.safetensors")
+    assert isinstance(model.preprocessing, Preprocessing)
+    images = np.stack([read_image(FOLDER / str(path), model.preprocessing.decoding) for path in expected["paths"]])
+    outputs = model.predict(model.preprocessing.normalize(images))
+    np.testing.assert_allclose(outputs, expected["probabilities"], rtol=1e-3, atol=1e-5)
+
+
+def test_a_model_saved_again_holds_the_same_description(tmp_path):
+    model = xpcnn.load(FOLDER / "model.safetensors")
+    model.save(tmp_path / "again.safetensors")
+    assert xpcnn.load(tmp_path / "again.safetensors").preprocessing == model.preprocessing
+
+
+@pytest.mark.parametrize("checkpoint", [True, False], ids=["from its checkpoint", "from its arguments alone"])
+def test_a_run_goes_on_to_the_same_weights(copied, expected, checkpoint):
+    if not checkpoint:
+        (copied / "broken-off" / "checkpoint.safetensors").unlink()
+    assert main(["train", "pictures", "--resume", "broken-off"]) == 0
+    weights = xpcnn.load("broken-off/last.safetensors").get_weights()
+    for name, value in weights.items():  # another processor rounds otherwise
+        np.testing.assert_allclose(value, expected[f"last/{name}"], rtol=0.02, atol=0.02, err_msg=name)
