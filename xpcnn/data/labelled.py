@@ -22,7 +22,8 @@ class LabelledImages:
     x: uint8 (n, channels, height, width). y: int64 (n,), indices into ``classes``. paths: the file of every
     image, or None. skipped: the files that could not be read, each with the reason. parts: "train",
     "validation" or "test" for every image, or None where the set has no parts of its own. cache: what the cache was
-    good for, or None where none was asked for.
+    good for, or None where none was asked for. digests: uint8 (n, 8), of the bytes of each file, or of each image where
+    there are no files; None where they are not known.
     """
 
     x: NDArray[np.uint8]
@@ -32,6 +33,7 @@ class LabelledImages:
     skipped: list[tuple[Path, str]] = field(default_factory=list)
     parts: NDArray[np.str_] | None = None
     cache: CacheUse | None = None
+    digests: NDArray[np.uint8] | None = None
 
     def take(self, rows: NDArray[np.integer[Any]]) -> LabelledImages:
         """Return the images of ``rows``, integers (k,), in that order; classes and skipped stay."""
@@ -41,6 +43,7 @@ class LabelledImages:
             y=self.y[rows],
             paths=None if self.paths is None else [self.paths[row] for row in rows.tolist()],
             parts=None if self.parts is None else self.parts[rows],
+            digests=None if self.digests is None else self.digests[rows],
         )
 
 
