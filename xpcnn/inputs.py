@@ -78,8 +78,8 @@ def refuse_raw(x: Any) -> None:
 
 #: What is said of images that look raw.
 RAW = (
-    "The images do not look normalised as the model's preprocessing does it: give raw pixels to model.predict_images(…), "
-    "or arrays of its size to model.preprocessing.normalize(x) first."
+    "The images do not look normalised as the model's preprocessing does it. Give raw pixels to "
+    "model.predict_images(…), or arrays of its size to model.preprocessing.normalize(x) first."
 )
 
 

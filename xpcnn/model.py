@@ -272,7 +272,7 @@ class Sequential:
         augment: average the outputs over the ways in which an augmentation lays an image, as :meth:`predict` does.
         """
         x, y = self._samples(x, y, data_format)
-        x = self._images(x)
+        self._refuse_raw(x)
         return self._validator(x, y, sample_weight, batch_size, threads, self._ways(augment), self.temperature)()
 
     def predict(
@@ -290,7 +290,8 @@ class Sequential:
         go to :meth:`predict_images`: of a model with ``preprocessing``, arrays are taken as normalised by it, and those
         of integers are refused.
         """
-        x = self._images(x, data_format)
+        x = inputs.images(x, self.network.input_shape, data_format)
+        self._refuse_raw(x)
         return evaluation.predict(
             self.network, x, batch_size, threads, self._ways(augment), self.temperature, self.loss
         )
@@ -300,8 +301,8 @@ class Sequential:
     ) -> Predictions:
         """Return labels and probabilities for pictures, decoded and normalised as those that the model learned from.
 
-        images: paths; the bytes of files; file objects; raw pixels, as an array (n, channels, height, width) or a list of
-        arrays (height, width) or (height, width, channels), colours in the order red, green, blue, values as a file
+        images: paths; the bytes of files; file objects; raw pixels, as an array (n, channels, height, width) or a list
+        of arrays (height, width) or (height, width, channels), colours in the order red, green, blue, values as a file
         would hold them; or a :class:`~xpcnn.data.Folder`. One that cannot be read has no label, and an error that says
         why. threads: how many decode and predict. augment: as in :meth:`predict`. progress: a bar on stderr, where that
         is a terminal. The command ``xpcnn predict`` gives the same bits.
@@ -327,6 +328,7 @@ class Sequential:
         """
         _, loss = self._compiled()
         x, y = self._samples(x, y)
+        self._refuse_raw(x)
         labels = self._targets(y, None).labels
         apart = loss.activation == "sigmoid" and self._width() > 1
         if loss.activation is None or labels is None or apart:
@@ -422,15 +424,13 @@ class Sequential:
         x = inputs.images(x, self.network.input_shape, data_format)
         return x, inputs.labels(y, len(x))
 
-    def _images(self, x: Any, data_format: str = "channels_first") -> Any:
-        """Check images that are to be predicted, and that they are normalised where the model says how."""
-        x = inputs.images(x, self.network.input_shape, data_format)
+    def _refuse_raw(self, x: Any) -> None:
+        """Check that images that were taken are normalised, where the model says how; warn once of what looks raw."""
         if self.preprocessing is not None and not isinstance(x, Normalized):
             inputs.refuse_raw(x)
             if not self._warned and inputs.look_raw(x, self.preprocessing):
                 self._warned = True
                 warnings.warn(inputs.RAW, stacklevel=3)
-        return x
 
     def _targets(self, y: HostArray, weights: Any) -> Targets:
         """Check all targets at once, before anything is computed."""

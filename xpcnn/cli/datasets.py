@@ -93,11 +93,12 @@ def with_measured_range(images: LabelledImages, split: Split, decoding: Decoding
     from xpcnn.data.ranges import range_of, scaled
 
     assert images.facts is not None
-    decoding = replace(decoding, range=range_of(images.facts, split.train, decoding))
+    ranges = range_of(images.facts, split.train, decoding)
+    decoding = replace(decoding, range=ranges)
     if isinstance(images.x, data.Folder):
         images.x.decoding = decoding
         return images, decoding
-    return replace(images, x=scaled(images.x, decoding.range)), decoding
+    return replace(images, x=scaled(images.x, ranges)), decoding
 
 
 def refuse_mixed_depths(images: LabelledImages, decoding: Decoding) -> None:

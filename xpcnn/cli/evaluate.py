@@ -61,7 +61,8 @@ def _are_seen(model: Sequential, images: LabelledImages, rows: NDArray[Any]) -> 
     """Return for each of some images whether the model was made with it."""
     from xpcnn.data.digests import are_known
 
-    assert model.digests is not None and images.digests is not None
+    assert model.digests is not None
+    assert images.digests is not None
     return are_known(images.digests[rows], model.digests)
 
 

@@ -1,8 +1,9 @@
-"""How a folder's pictures are decoded: what was asked for, the rest chosen from the pictures; and what is said of it."""
+"""How a folder's pictures are decoded: as asked for, else as they are; and what is said of it."""
 
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ def add_arguments(group: argparse._ActionsContainer) -> None:
         "--resize", choices=("stretch", "crop", "pad"), metavar="WAY",
         help="what becomes of pictures that are not square: stretch (default), crop, pad",
     )  # fmt: skip
-    channels = group.add_mutually_exclusive_group()  # type: ignore[attr-defined]
+    channels = group.add_mutually_exclusive_group()
     channels.add_argument("--gray", dest="color", action="store_false", default=None, help="one grey channel")
     channels.add_argument("--color", dest="color", action="store_true", help="three channels (default for photographs)")
     channels.add_argument(
@@ -44,6 +45,8 @@ def add_arguments(group: argparse._ActionsContainer) -> None:
     )  # fmt: skip
 
 
+#: A range so many times as wide as what most images use leaves them 16 of 256 levels.
+_WIDE = 16
 #: The arguments that a model given by --from has itself.
 OF_A_MODEL = ("image_size", "resize", "color", "channels", "page", "range")
 
@@ -103,6 +106,13 @@ def told(facts: Sequence[Facts], decoding: Decoding, measured: bool) -> list[str
     if decoding.range is not None:
         source = "as measured on the training images" if measured else "as given"
         lines.append(f"values from {told_range(decoding)} become 0 to 255, {source}")
+        spans = [max(one.high) - min(one.low) for one in facts if one.is_deep]
+        low, high = min(low for low, _ in decoding.ranges or ()), max(high for _, high in decoding.ranges or ())
+        if spans and statistics.median(spans) * _WIDE < high - low:
+            lines.append(
+                f"half of the images use less than a {_WIDE}th of that range, so that little is left of them: "
+                "give the range that counts (--range LOW HIGH)"
+            )
     lines += _left_out(facts, decoding)
     return lines
 
@@ -152,9 +162,8 @@ def _left_out(facts: Sequence[Facts], decoding: Decoding) -> list[str]:
     if decoding.as_channels:
         more = [one.samples for one in facts if one.samples > decoding.channels]
         if more:
-            lines.append(
-                f"left out: channels beyond the first {decoding.channels} of {_images(len(more))} with up to {max(more)}"
-            )
+            kept = decoding.channels
+            lines.append(f"left out: channels beyond the first {kept} of {_images(len(more))} with up to {max(more)}")
     return lines
 
 

@@ -86,7 +86,7 @@ def as_options(recorded: Mapping[str, Any]) -> list[str]:
         if value is False:
             continue
         option = "--" + key.replace("_", "-") if key not in OPTIONS else OPTIONS[key]
-        if isinstance(value, list):
+        if key == "range":
             line += [option, *map(_plain, value)]
         else:
             line += [option] if value is True else [f"{option}={value}"]

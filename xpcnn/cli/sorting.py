@@ -32,8 +32,8 @@ def folder_names(labels: Sequence[str]) -> dict[str, str]:
         other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), label)
         if other != label:
             raise ValueError(
-                f"The labels {other!r} and {label!r} would share the folder {name!r}. Predict without --copy-to, and copy "
-                "by the table that is printed."
+                f"The labels {other!r} and {label!r} would share the folder {name!r}. Leave --copy-to out, and copy by "
+                "the table that is printed."
             )
     return names
 

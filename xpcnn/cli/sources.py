@@ -24,7 +24,7 @@ def find(words: Sequence[str], recursive: bool) -> list[str]:
     Raises ValueError where lists hold no name, OSError for one that cannot be read.
     """
     passed_over: Counter[str] = Counter()
-    paths = []
+    paths: list[str] = []
     for word in words:
         paths += _meant(word, recursive, passed_over)
     if passed_over:

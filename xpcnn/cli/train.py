@@ -159,8 +159,8 @@ def _prepare(
     elif decoding is None and options_.data in datasets.NAMED:
         decoding = datasets.decoding_of_named(options_.data, options_.image_size, options_.color)
     elif decoding is None:
-        paths = data.scan(options_.data).paths if communicator.rank == 0 else []
-        decoding, measures = communicator.hand_down(pictures.choose(paths, options_) if paths else None)
+        chosen: Any = pictures.choose(data.scan(options_.data).paths, options_) if communicator.rank == 0 else None
+        decoding, measures = communicator.hand_down(chosen)
     images = datasets.load_data(
         options_.data, decoding, options_.strict, options_.threads, options_.cache, communicator, measures
     )

@@ -40,8 +40,8 @@ _OPENCV_OUT_OF_MEMORY = -4
 class CacheUse:
     """What a cache was good for.
 
-    path, bytes: its file and the size of that. reused: images that were in it. read: files that were read anew. is_anew:
-    whether one was there that nothing could be taken from, of an older version, other readers or another mapping.
+    path, bytes: its file and the size of that. reused: images that were in it. read: files that were read anew.
+    is_anew: whether one was there that nothing could be taken from, of another version, other readers or another scale.
     """
 
     path: Path
@@ -123,8 +123,13 @@ def load_cached(
 
 def _name(root: Path, decoding: Decoding, raw: bool) -> str:
     """Return the name of a cache: that of one which an older version wrote for the same, so that it is replaced."""
-    place = {"folder": os.path.realpath(root), "decoding": _kept(decoding)}
-    more = {"page": decoding.page, "as_channels": decoding.as_channels, "range": decoding.range, "raw": raw}
+    place: dict[str, Any] = {"folder": os.path.realpath(root), "decoding": _kept(decoding)}
+    more: dict[str, Any] = {
+        "page": decoding.page,
+        "as_channels": decoding.as_channels,
+        "range": decoding.range,
+        "raw": raw,
+    }
     if more != {"page": 0, "as_channels": False, "range": None, "raw": False}:
         place |= more
     return hashlib.sha256(json.dumps(place).encode()).hexdigest()[:32]

@@ -1,8 +1,8 @@
 """The file of a cache: decoded images, and of which files they are, as safetensors that are written in one pass.
 
-A header of fixed room, which is written last; ``images``, uint8 or float32 (n, channels, height, width); ``index``, JSON
-in ASCII: the origin of the whole, and for every file its name, its status, and why it could not be read, or what was
-found in it, where its image is the next in ``images``.
+A header of fixed room, which is written last; ``images``, uint8 or float32 (n, channels, height, width); ``index``,
+JSON in ASCII: the origin of the whole, and for every file its name, its status, and why it could not be read, or what
+was found in it, where its image is the next in ``images``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_INDEX_BYTES = 2**30
 
 
 class Entry(NamedTuple):
-    """One image file: its name, its status (None: not known for sure), and why it could not be read, or what was found."""
+    """One image file: its name, its status (None: not known for sure), why it could not be read, or what it holds."""
 
     name: str
     status: Status | None
@@ -69,8 +69,8 @@ def write(file: BinaryIO, origin: Any, layout: Layout, contents: Iterable[tuple[
 class Stored:
     """What a cache file holds, open for reading.
 
-    entries: empty where there is no such file, or it is damaged, or of another origin or layout. is_other: whether there
-    is a file of which nothing can be used.
+    entries: empty where there is no such file, or it is damaged, or of another origin or layout. is_other: whether
+    there is a file of which nothing can be used.
     """
 
     def __init__(self, path: Path, origin: Any, layout: Layout) -> None:

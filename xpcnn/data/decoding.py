@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from xpcnn.data.opencv import MAX_PIXELS
 from xpcnn.data.pixels import Page
@@ -83,6 +83,11 @@ class Decoding:
                 "Version 0.1.0 decoded by stretching, the first page, to grey or colour of 8 bits. Received: "
                 f"{str(asdict(self))[:200]}."
             )
+
+    @property
+    def ranges(self) -> tuple[Range, ...] | None:
+        """The range of each channel, or None."""
+        return cast("tuple[Range, ...] | None", self.range)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -35,7 +35,8 @@ def read(content: NDArray[np.uint8], decoding: Decoding, digest: bytes) -> Pictu
     image = pixels[:, :, ::-1] if decoding.channels == 3 else pixels[:, :, np.newaxis]
     sized = resized(image, decoding.height, decoding.width).transpose(2, 0, 1)
     kind = "rgb" if decoding.channels == 3 else "grey"
-    facts = Facts(*image.shape, kind, dtype, 1, (), (), digest.hex())
+    height, width, samples = image.shape
+    facts = Facts(height, width, samples, kind, dtype, 1, (), (), digest.hex())
     return Picture(np.ascontiguousarray(sized), facts)
 
 

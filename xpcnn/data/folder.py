@@ -28,8 +28,9 @@ class Folder:
     Indexed by a slice or by integers (k,) it decodes uint8 (k, channels, height, width), by one integer one image. All
     files are decoded once at the beginning, so that those that cannot be are known: ``skipped`` holds them, each with
     the reason. y: int64 (n,), indices into ``classes``; paths: the file of every image; parts: "train", "validation" or
-    "test" for every image, or None; facts, digests: as in :class:`xpcnn.data.LabelledImages`. spread(function, n): what makes [function(0), …, function(n - 1)] of that first
-    look. raw: as in :func:`xpcnn.data.load`, for that look alone; ``decoding`` is then to be given a range.
+    "test" for every image, or None; facts, digests: as in :class:`xpcnn.data.LabelledImages`. spread(function, n): what
+    makes [function(0), …, function(n - 1)] of that first look. raw: as in :func:`xpcnn.data.load`, for that look alone;
+    ``decoding`` is then to be given a range.
     ``load_folder(..., cache=True)`` decodes once and for all, at the price of a file as large as the images.
 
     Raises what :func:`xpcnn.data.scan` raises, ValueError where no image can be read, and :class:`UndecodableImage` for

@@ -40,7 +40,8 @@ class Facts(NamedTuple):
     @classmethod
     def from_json(cls, values: list[Any]) -> Facts:
         """Return the facts that JSON made a list of; raise TypeError for anything else."""
-        fields = cls(*(tuple(value) if isinstance(value, list) else value for value in values))
+        plain: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
+        fields = cls(*plain)
         numbers = (*fields.low, *fields.high, fields.clipped)
         whole = all(type(value) is int for value in (fields.height, fields.width, fields.samples, fields.pages))
         texts = all(isinstance(value, str) for value in (fields.kind, fields.dtype, fields.digest))
@@ -75,10 +76,11 @@ def make(pixels: Pixels, decoding: Decoding, digest: bytes, raw: bool = False) -
     sized = resized(chosen, decoding.height, decoding.width, decoding.resizing)
     low, high = ((), ()) if sized.dtype == np.uint8 else _extremes(sized)
     clipped = 0.0
+    image: NDArray[Any]
     if raw:
         image = sized.astype(np.float32)
-    elif decoding.range is not None:
-        image, clipped = map_to_bytes(sized, decoding.range), _clipped(sized, decoding.range)
+    elif decoding.ranges is not None:
+        image, clipped = map_to_bytes(sized, decoding.ranges), _clipped(sized, decoding.ranges)
     else:
         image = _bytes(sized, pixels.values.dtype)
     colours = samples - 1 if pixels.alpha and not decoding.as_channels else samples
@@ -90,7 +92,8 @@ def map_to_bytes(values: NDArray[Any], ranges: tuple[Range, ...]) -> NDArray[np.
     """Spread values (…, channels) from each channel's (low, high) over 0 to 255, rounded; those outside are clipped."""
     low, high = np.array(ranges, dtype=np.float64).T
     scaled = (values.astype(np.float32) - low.astype(np.float32)) * (255 / (high - low)).astype(np.float32)
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return levels
 
 
 def _channels(pixels: Pixels, decoding: Decoding) -> NDArray[Any]:

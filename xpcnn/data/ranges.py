@@ -71,7 +71,7 @@ class Scaled:
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, raw: NDArray[np.float32], ranges: tuple[Range, ...]) -> None:
+    def __init__(self, raw: NDArray[Any], ranges: tuple[Range, ...]) -> None:
         self._raw = raw
         self._ranges = ranges
 
@@ -88,7 +88,7 @@ class Scaled:
         return np.ascontiguousarray(np.moveaxis(map_to_bytes(np.moveaxis(values, -3, -1), self._ranges), -1, -3))
 
 
-def scaled(raw: NDArray[np.float32], ranges: tuple[Range, ...]) -> Any:
+def scaled(raw: NDArray[Any], ranges: tuple[Range, ...]) -> Any:
     """Return raw pictures as bytes: those in memory at once, those mapped from the disk when they are taken."""
     lazy = Scaled(raw, ranges)
     if isinstance(raw.base, np.memmap) or isinstance(raw, np.memmap):
@@ -125,9 +125,9 @@ def refuse_mixed(facts: Sequence[Facts], all_deep: bool = False) -> None:
         return
     low, high = min(min(one.low) for one in deep), max(max(one.high) for one in deep)
     raise ValueError(
-        f"{len(facts) - len(deep)} pictures are of 8 bits and {len(deep)} of {', '.join(sorted(kinds))}, with values from "
-        f"{low:g} to {high:g}. Give the values that are black and white in all of them (--range LOW HIGH), or convert "
-        "them to one depth."
+        f"{len(facts) - len(deep)} pictures are of 8 bits and {len(deep)} of {', '.join(sorted(kinds))}, with values "
+        f"from {low:g} to {high:g}. Give the values that are black and white in all of them (--range LOW HIGH), or "
+        "convert them to one depth."
     )
 
 
@@ -145,12 +145,12 @@ def warn_of_lost_values(facts: Sequence[Facts], decoding: Decoding) -> None:
     elif clipped:
         _warn(
             f"{_pictures(len(clipped))} hold many values outside the range that becomes 0 to 255, "
-            f"{_told(decoding.range)}: {max(clipped):.0%} of one. Other settings of the camera than in training?"
+            f"{_told(decoding.ranges)}: {max(clipped):.0%} of one. Other settings of the camera than in training?"
         )
-    elif len(deep) < len(facts) and max(high - low for low, high in decoding.range) > 4 * 255:
+    elif len(deep) < len(facts) and max(high - low for low, high in decoding.ranges or ()) > 4 * 255:
         _warn(
-            f"{_pictures(len(facts) - len(deep))} are of 8 bits, and {_told(decoding.range)} becomes 0 to 255: they are "
-            "almost black. Give them as the microscope wrote them."
+            f"{_pictures(len(facts) - len(deep))} of 8 bits among values of which {_told(decoding.ranges)} become 0 to "
+            "255 are almost black. Give them as the microscope wrote them."
         )
 
 
@@ -162,12 +162,13 @@ def _pictures(count: int) -> str:
     return "1 picture" if count == 1 else f"{count} pictures"
 
 
-def _told(ranges: Sequence[Range] | Any) -> str:
+def _told(ranges: Sequence[Range] | None) -> str:
     """Return a range in words, of several channels the widest.
 
     >>> _told([(0.0, 4095.0), (10.0, 200.0)])
     '0 to 4095'
     """
+    ranges = ranges or ()
     return f"{min(low for low, _ in ranges):g} to {max(high for _, high in ranges):g}"
 
 

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from xpcnn.data.decoding import Resizing
 from xpcnn.data.opencv import load_opencv
 
+#: Channels that OpenCV resizes together.
+_TOGETHER = 4
+
 
 def resized(image: NDArray[Any], height: int, width: int, resizing: Resizing = "stretch") -> NDArray[Any]:
     """Return (h, w, channels) of uint8, uint16 or floats as (height, width, channels) of the same dtype.
@@ -38,8 +41,11 @@ def _stretched(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     if image.shape[:2] == (height, width):
         return image
     cv2 = load_opencv()
-    image = np.ascontiguousarray(image)
     h, w, channels = image.shape
+    if channels > _TOGETHER:
+        parts = (image[:, :, start : start + _TOGETHER] for start in range(0, channels, _TOGETHER))
+        return np.concatenate([_stretched(part, height, width) for part in parts], axis=2)
+    image = np.ascontiguousarray(image)
     shrunk = cv2.resize(image, (min(w, width), min(h, height)), interpolation=cv2.INTER_AREA)
     stretched = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(stretched, dtype=image.dtype).reshape(height, width, channels)
