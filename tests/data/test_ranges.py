@@ -65,7 +65,7 @@ class TestMixed:
         "deep", [facts((0.0,), (4095.0,)), facts((0.0,), (1.0,), "float32")], ids=["12 bit", "float"]
     )
     def test_8_bits_and_others_without_a_common_scale_are_refused(self, deep):
-        with pytest.raises(ValueError, match="1 pictures are of 8 bits and 1 of .*--range LOW HIGH"):
+        with pytest.raises(ValueError, match=r"1 pictures are of 8 bits and 1 of .*--range LOW HIGH"):
             with_range(GREY, [BYTES, deep])
 
 

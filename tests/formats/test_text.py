@@ -81,7 +81,10 @@ def test_how_images_are_normalised_is_part_of_the_first_filters(tmp_path):
     again = text.load(tmp_path, (1, SIDE, SIDE), "numpy")
     pixels = np.random.default_rng(1).integers(0, 256, (3, 1, SIDE, SIDE), dtype=np.uint8)
     np.testing.assert_allclose(
-        again.predict(pixels), model.predict(model.preprocessing.normalize(pixels)), rtol=1e-4, atol=1e-6
+        again.predict(again.preprocessing.normalize(pixels)),
+        model.predict(model.preprocessing.normalize(pixels)),
+        rtol=1e-4,
+        atol=1e-6,
     )
 
 

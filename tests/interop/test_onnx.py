@@ -313,6 +313,21 @@ COLOUR = Preprocessing(Decoding(7, 6, 3), (120.5, 90.0, 30.25), (50.5, 60.0, 1.5
 GREY = Preprocessing(Decoding(7, 6, 1), (17.0,), (33.0,))
 
 
+def test_values_of_more_than_8_bits_are_mapped_in_the_graph(tmp_path):
+    decoding = Decoding(7, 6, 2, as_channels=True, range=((0, 4095), (-0.5, 2.5)))
+    preprocessing = Preprocessing(decoding, (120.0, 90.0), (40.0, 60.0))
+    model = classifier(shape=(2, 7, 6), preprocessing=preprocessing)
+    onnx_format.export(model, tmp_path / "model.onnx")
+    rng = np.random.default_rng(0)
+    pixels = [
+        np.dstack([rng.uniform(-9, 5000, (7, 6)), rng.uniform(-1, 3, (7, 6))]).astype(np.float32) for _ in range(5)
+    ]
+    x = np.stack([image.transpose(2, 0, 1) for image in pixels])
+    y = answers(runtime(tmp_path / "model.onnx"), x)
+    model.class_names = None
+    np.testing.assert_allclose(y, model.predict_images(pixels).probabilities, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("preprocessing", [COLOUR, GREY], ids=["colour", "grey"])
 def test_pixels_are_normalised_in_the_graph(tmp_path, preprocessing):
     shape = (preprocessing.decoding.channels, 7, 6)

@@ -64,7 +64,9 @@ def _shared(
     from typing import cast
 
     from xpcnn import data
+    from xpcnn.data.decoding import LATEST
     from xpcnn.data.folders import check_every_class
+    from xpcnn.data.ranges import refuse_mixed
 
     files = [file.relative_to(path).as_posix() for file in data.scan(path).paths]
     communicator.same("files", {"count": len(files), "checksum": zlib.crc32("\0".join(files).encode(errors="replace"))})
@@ -82,6 +84,8 @@ def _shared(
         facts=folder.facts,
     )
     check_every_class(images)
+    if not raw and decoding.range is None and decoding.generation == LATEST:
+        refuse_mixed(folder.facts)
     return images
 
 
@@ -99,15 +103,6 @@ def with_measured_range(images: LabelledImages, split: Split, decoding: Decoding
         images.x.decoding = decoding
         return images, decoding
     return replace(images, x=scaled(images.x, ranges)), decoding
-
-
-def refuse_mixed_depths(images: LabelledImages, decoding: Decoding) -> None:
-    """Raise ValueError where images of 8 bits and of more tell no common scale, and none is given."""
-    from xpcnn.data.decoding import LATEST
-    from xpcnn.data.ranges import refuse_mixed
-
-    if images.facts is not None and decoding.range is None and decoding.generation == LATEST:
-        refuse_mixed(images.facts)
 
 
 def describe_cache(cache: CacheUse) -> str:

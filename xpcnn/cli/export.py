@@ -24,7 +24,10 @@ def run(options: argparse.Namespace) -> int:
     model = load(options.model, xp="numpy")
     onnx.export(model, options.file)
     size, count = ("x".join(map(str, shape)) for shape in (model.network.input_shape, model.network.output_shape))
-    values = "normalised as in training" if model.preprocessing is None else "values from 0 to 255"
+    values = "normalised as in training"
+    if model.preprocessing is not None:
+        deep = model.preprocessing.decoding.range is not None
+        values = "values as files hold them" if deep else "values from 0 to 255"
     probabilities = "probability" if count == "1" else "probabilities"
     print(f"{printable(options.file)}: takes images of {size}, {values}, gives {count} {probabilities}")
     return 0

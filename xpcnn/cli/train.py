@@ -169,8 +169,6 @@ def _prepare(
     split = datasets.split_data(images, options_.test_fraction, options_.validation_fraction, options_.seed)
     if measures:
         images, decoding = datasets.with_measured_range(images, split, decoding)
-    elif not options_.start:
-        datasets.refuse_mixed_depths(images, decoding)
     lines = [] if images.facts is None else pictures.told(images.facts, decoding, measures)
     if options_.patience and len(split.validation) == 0:
         raise ValueError(

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from xpcnn.data.cache import CacheUse, default_folder, load_cached
 from xpcnn.data.decode import UndecodableImage
-from xpcnn.data.decoding import Decoding
+from xpcnn.data.decoding import LATEST, Decoding
 from xpcnn.data.digests import as_array
 from xpcnn.data.labelled import LabelledImages
 from xpcnn.data.listing import image_files, subfolders
 from xpcnn.data.picture import Facts
-from xpcnn.data.ranges import warn_of_lost_values
+from xpcnn.data.ranges import refuse_mixed, warn_of_lost_values
 from xpcnn.data.reading import read_images
 
 _PART_OF_FOLDER = {
@@ -115,8 +115,9 @@ def load(
     disk: ``x`` is mapped from there, read-only, and memory does not grow with their number. raw: give values as they
     are in the files, float32, for :func:`xpcnn.data.ranges.scaled` to bring to bytes.
 
-    Raises :class:`UndecodableImage` if ``strict``, ValueError if a class lost all its (training) images, and OSError
-    where the cache cannot be written.
+    Raises :class:`UndecodableImage` if ``strict``, ValueError if a class lost all its (training) images or images of 8
+    bits and of more tell no common scale, and OSError where the cache cannot be written. Warns where the decoding's
+    range clips many values, or leaves few of 256 levels.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"One thread or more decode images. Received: threads={threads!r}.")
@@ -144,6 +145,8 @@ def load(
     )
     check_every_class(labelled)
     if not raw:
+        if decoding.range is None and decoding.generation == LATEST:
+            refuse_mixed(facts)
         warn_of_lost_values(facts, decoding)
     return labelled
 

@@ -7,13 +7,13 @@ onnx comes with ``pip install "xpcnn[onnx]"``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpcnn import __version__, calibration, files, model_file
-from xpcnn.data import Preprocessing
+from xpcnn.data import Decoding, Preprocessing
 from xpcnn.formats.onnx_graph import Graph
 from xpcnn.formats.onnx_layers import add_layer
 from xpcnn.layers import Layer
@@ -118,6 +118,8 @@ def _add_nodes(graph: Graph, model: Sequential, values: Mapping[str, HostArray])
 def _normalized(graph: Graph, x: str, preprocessing: Preprocessing) -> str:
     """Add what :meth:`xpcnn.data.Preprocessing.normalize` does to the images."""
     graph.layer = "preprocessing"
+    if preprocessing.decoding.ranges is not None:
+        x = _mapped_to_bytes(graph, x, preprocessing.decoding.ranges)
     if preprocessing.per_image:
         return _standardized_each(graph, x)
     mean, deviation = (
@@ -125,6 +127,18 @@ def _normalized(graph: Graph, x: str, preprocessing: Preprocessing) -> str:
         for name, numbers in (("mean", preprocessing.mean), ("deviation", preprocessing.deviation))
     )
     return graph.add("Div", graph.add("Sub", x, mean), deviation)
+
+
+def _mapped_to_bytes(graph: Graph, x: str, ranges: Sequence[tuple[float, float]]) -> str:
+    """Add what :func:`xpcnn.data.picture.map_to_bytes` does to values of more than 8 bits."""
+    low, high = np.array(ranges, dtype=np.float64).T
+    names = ("low", "levels", "black", "white")
+    numbers = (np.reshape(low, (-1, 1, 1)), np.reshape(255 / (high - low), (-1, 1, 1)), 0, 255)
+    least, levels, black, white = (
+        graph.constant(f"preprocessing/{name}", value) for name, value in zip(names, numbers, strict=True)
+    )
+    scaled = graph.add("Round", graph.add("Mul", graph.add("Sub", x, least), levels))
+    return graph.add("Clip", scaled, black, white)
 
 
 def _standardized_each(graph: Graph, x: str) -> str:
@@ -190,8 +204,8 @@ def _metadata(model: Sequential) -> dict[str, str]:
             **decoding.to_json(),
             "shrinking": "area",
             "enlarging": "linear",
-            "colours": "RGB" if decoding.channels == 3 else "grey",
-            "values": [0, 255],
+            "colours": _colours(decoding),
+            "values": [0, 255] if decoding.ranges is None else [list(pair) for pair in decoding.ranges],
             "normalization": "in the graph",
         }
         metadata["images"] = json.dumps(about)
@@ -202,8 +216,17 @@ def _about_images(preprocessing: Preprocessing | None) -> str:
     """Return what is said of the input beside its shape."""
     if preprocessing is None:
         return "Images (n, channels, height, width), as the model was trained with."
-    colours = "red, green, blue" if preprocessing.decoding.channels == 3 else "grey"
-    return f"Images (n, channels, height, width), {colours}, values from 0 to 255, stretched to this size."
+    decoding = preprocessing.decoding
+    colours = {"RGB": "red, green, blue"}.get(_colours(decoding), _colours(decoding))
+    values = "from 0 to 255" if decoding.ranges is None else "as files hold them"
+    shaped = {"stretch": "stretched", "crop": "cropped and brought", "pad": "padded and brought"}[decoding.resizing]
+    return f"Images (n, channels, height, width), {colours}, values {values}, {shaped} to this size."
+
+
+def _colours(decoding: Decoding) -> str:
+    if decoding.as_channels:
+        return "channels as they are"
+    return "RGB" if decoding.channels == 3 else "grey"
 
 
 def _about_outputs(model: Sequential) -> str:

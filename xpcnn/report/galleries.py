@@ -50,7 +50,8 @@ def samples_section(images: LabelledImages, rows: Array, classes: Sequence[str])
     if left > 0:
         lines.append(f'<p class="soft">… and {page.counted(left, "more class", "more classes")}.</p>')
     note = (
-        "Some training images of each class, in the size and the colours in which the network gets them. Look for "
+        "Some training images of each class, in the size and the colours in which the network gets them; of more than "
+        "three channels the first three, as red, green and blue. Look for "
         "images in the wrong folder, and whether you could tell the classes apart yourself at this size."
     )
     return page.section("A sample of the data", *lines, note=note)

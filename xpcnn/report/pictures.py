@@ -39,7 +39,8 @@ def png(image: Array) -> bytes:
 
 
 def img(image: Array, alt: str) -> str:
-    """Return an image, uint8 (1 or 3, height, width), as an element; ``alt`` is HTML and says what it shows."""
+    """Return an image, uint8 (channels, height, width), as an element; ``alt`` is HTML and says what it shows."""
+    image = shown(image)
     _, height, width = image.shape
     longest = max(height, width)
     if longest > MOST_PIXELS:
@@ -48,6 +49,14 @@ def img(image: Array, alt: str) -> str:
     source = base64.b64encode(png(image)).decode("ascii")
     enlarged = ' class="pixels"' if longest < _FEW_PIXELS else ""
     return f'<img{enlarged} src="data:image/png;base64,{source}" width="{width}" height="{height}" alt="{alt}">'
+
+
+def shown(image: Array) -> Array:
+    """Return an image of any number of channels as grey or colour: of others the first three, red, green and blue."""
+    channels, height, width = image.shape
+    if channels in (1, 3):
+        return image
+    return np.concatenate((image[:3], np.zeros((max(0, 3 - channels), height, width), image.dtype)))
 
 
 def heat(values: Array, most: float | None = None) -> Array:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpcnn import __version__
+from xpcnn.data import Decoding
 from xpcnn.report import curves, page, results
 from xpcnn.report.results import percent
 from xpcnn.report.run import PARTS, Epochs, Run, number
@@ -21,7 +22,7 @@ MOST_COLUMNS, MOST_TOLD = 20, 100
 #: More skipped files are folded away.
 FEW_SKIPPED = 10
 #: What args.json says beside the arguments, and the page in another place.
-_NO_ARGUMENTS = ("version", "computed_by", "classes", "environment")
+_NO_ARGUMENTS = ("version", "computed_by", "classes", "environment", "decoding")
 
 
 def tiles(run: Run, epochs: Epochs, metrics: Mapping[str, Any]) -> str:
@@ -89,10 +90,23 @@ def task_section(run: Run, command: Sequence[str], network: str) -> str:
         for key, value in run.arguments.items()
         if key not in _NO_ARGUMENTS and value is not None
     ][:MOST_TOLD]
+    asked += _values(run.arguments.get("decoding"))
     note = "What was asked for, and the command that does it again: the same seed gives the same weights."
     words = (f"<span>{page.text(shlex.quote(word))}</span>" for word in command)
     again = f"<pre>{' '.join(words)}</pre>"
     return page.section("What was trained", page.facts(asked), again, network, note=note)
+
+
+def _values(decoding: Any) -> list[tuple[str, str]]:
+    """Return what values of more than 8 bits became, where args.json says so."""
+    try:
+        ranges = Decoding.from_json(decoding).ranges
+    except ValueError:
+        return []
+    if ranges is None:
+        return []
+    told = dict.fromkeys(f"{low:g} to {high:g}" for low, high in ranges)
+    return [("values as 0 to 255", page.text(", ".join(told)))]
 
 
 def skipped_section(run: Run, missing: int) -> str:
