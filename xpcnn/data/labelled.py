@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,8 @@ class LabelledImages:
     image, or None. skipped: the files that could not be read, each with the reason. parts: "train",
     "validation" or "test" for every image, or None where the set has no parts of its own. cache: what the cache was
     good for, or None where none was asked for. digests: uint8 (n, 8), of the bytes of each file, or of each image where
-    there are no files; None where they are not known.
+    there are no files; None where they are not known. groups: the name of the group of every image, such as its
+    patient, or None. passed_over: how many files were no images, by their ending.
     """
 
     x: NDArray[np.uint8]
@@ -34,6 +36,8 @@ class LabelledImages:
     parts: NDArray[np.str_] | None = None
     cache: CacheUse | None = None
     digests: NDArray[np.uint8] | None = None
+    groups: list[str] | None = None
+    passed_over: Counter[str] = field(default_factory=Counter)
 
     def take(self, rows: NDArray[np.integer[Any]]) -> LabelledImages:
         """Return the images of ``rows``, integers (k,), in that order; classes and skipped stay."""
@@ -44,6 +48,7 @@ class LabelledImages:
             paths=None if self.paths is None else [self.paths[row] for row in rows.tolist()],
             parts=None if self.parts is None else self.parts[rows],
             digests=None if self.digests is None else self.digests[rows],
+            groups=None if self.groups is None else [self.groups[row] for row in rows.tolist()],
         )
 
 
