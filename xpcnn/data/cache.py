@@ -21,6 +21,7 @@ from xpcnn import files
 from xpcnn.data import cache_file
 from xpcnn.data.cache_file import Entry, Status, Stored
 from xpcnn.data.decode import Decoding, UndecodableImage
+from xpcnn.data.names import below
 from xpcnn.data.opencv import load_opencv
 from xpcnn.data.reading import read_images
 
@@ -120,7 +121,7 @@ def _sources(root: Path, paths: Sequence[Path]) -> list[_Source]:
     for path in paths:
         status = _status(path)
         settled = not any(0 <= now - changed < _CLOCK_STEP for changed in status[1:])
-        sources.append(_Source(path, path.relative_to(root).as_posix(), status, settled))
+        sources.append(_Source(path, below(path, root), status, settled))
     return sources
 
 

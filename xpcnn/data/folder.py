@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcnn.data.decode import Decoding, UndecodableImage
-from xpcnn.data.folders import scan
+from xpcnn.data.folders import ImageFolder, scan
 from xpcnn.data.reading import read_images
 from xpcnn.data.spread import Spread, one_after_another
 
@@ -22,11 +22,13 @@ _TOGETHER = 256
 class Folder:
     """The images of a folder as an array that is never in memory as a whole, and their labels.
 
-    Indexed by a slice or by integers (k,) it decodes uint8 (k, channels, height, width), by one integer one image. All
-    files are decoded once at the beginning, so that those that cannot be are known: ``skipped`` holds them, each with
-    the reason. y: int64 (n,), indices into ``classes``; paths: the file of every image; parts: "train", "validation" or
-    "test" for every image, or None. spread(function, n): what makes [function(0), …, function(n - 1)] of that first
-    look. ``load_folder(..., cache=True)`` decodes once and for all, at the price of a file as large as the images.
+    path: a folder, or the files that :func:`xpcnn.data.scan` or :func:`xpcnn.data.from_table` has listed. Indexed by a
+    slice or by integers (k,) it decodes uint8 (k, channels, height, width), by one integer one image. All files are
+    decoded once at the beginning, so that those that cannot be are known: ``skipped`` holds them, each with the reason.
+    y: int64 (n,), indices into ``classes``; paths: the file of every image; parts: "train", "validation" or "test" for
+    every image, or None; groups: the name of the group of every image, or None. spread(function, n): what makes
+    [function(0), …, function(n - 1)] of that first look. ``load_folder(..., cache=True)`` decodes once and for all, at
+    the price of a file as large as the images.
 
     Raises what :func:`xpcnn.data.scan` raises, ValueError where no image can be read, and :class:`UndecodableImage` for
     one that cannot be read any longer when it is taken.
@@ -37,12 +39,12 @@ class Folder:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | ImageFolder,
         decoding: Decoding,
         threads: int | None = None,
         spread: Spread = one_after_another,
     ) -> None:
-        found = scan(path)
+        found = path if isinstance(path, ImageFolder) else scan(path)
         self.decoding = decoding
         self.classes = found.classes
         self._threads = threads
@@ -57,11 +59,12 @@ class Folder:
         self.skipped = [(path, why) for path, why in zip(found.paths, reasons, strict=True) if why is not None]
         kept = [row for row, why in enumerate(reasons) if why is None]
         if not kept:
-            raise ValueError(f"None of the {len(found.paths)} image files of {path} could be read.")
+            raise ValueError(f"None of the {len(found.paths)} image files of {found.root} could be read.")
         rows = np.array(kept, dtype=np.int64)
         self.paths = [found.paths[row] for row in kept]
         self.y: NDArray[np.int64] = found.labels[rows]
         self.parts = None if found.parts is None else found.parts[rows]
+        self.groups = None if found.groups is None else [found.groups[row] for row in kept]
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -19,7 +19,8 @@ from xpcnn.data.listing import class_files, count_endings, subfolders
 from xpcnn.data.names import nfc
 from xpcnn.data.reading import read_images
 
-_PART_OF_FOLDER = {
+#: What the parts are called, in folders and tables.
+PART_NAMES = {
     "train": "train",
     "val": "validation",
     "valid": "validation",
@@ -65,11 +66,7 @@ def scan(folder: str | os.PathLike[str]) -> ImageFolder:
     Raises FileNotFoundError or NotADirectoryError for a folder that is none, and ValueError for one without
     two class folders, a class without images, or a class of the other parts that ``train`` does not have.
     """
-    root = Path(folder)
-    if not root.exists():
-        raise FileNotFoundError(f"There is no folder {root}. Give a folder that holds one folder for each class.")
-    if not root.is_dir():
-        raise NotADirectoryError(f"{root} is not a folder. Give a folder that holds one folder for each class.")
+    root = check_folder(folder, "Give a folder that holds one folder for each class.")
     part_folders = _part_folders(root)
     classes = tuple(_class_folders(part_folders.get("train", root)))
     if len(classes) < 2:
@@ -100,6 +97,16 @@ def scan(folder: str | os.PathLike[str]) -> ImageFolder:
             passed_over += sum((others for _, others in listed), Counter())
     part_of = np.array(parts) if part_folders else None
     return ImageFolder(classes, paths, np.array(labels, dtype=np.int64), part_of, root, passed_over=passed_over)
+
+
+def check_folder(folder: str | os.PathLike[str], advice: str = "Give the folder of the images.") -> Path:
+    """Return the path of a folder; FileNotFoundError or NotADirectoryError where there is none."""
+    root = Path(folder)
+    if not root.exists():
+        raise FileNotFoundError(f"There is no folder {root}. {advice}")
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} is not a folder. {advice}")
+    return root
 
 
 def load(
@@ -176,8 +183,8 @@ def _part_folders(root: Path) -> dict[str, Path]:
     """Return the folders of the parts, "train" first, or nothing if ``root`` has no parts."""
     found: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
     for path in subfolders(root):
-        if path.name.casefold() in _PART_OF_FOLDER:
-            found[_PART_OF_FOLDER[path.name.casefold()]].append(path)
+        if path.name.casefold() in PART_NAMES:
+            found[PART_NAMES[path.name.casefold()]].append(path)
     if not found["train"] or not (found["validation"] or found["test"]):
         return {}
     for part, places in found.items():
