@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xpcnn import files
 from xpcnn.data.cache import CacheUse
+from xpcnn.data.picture import Facts
 
 
 @dataclass(eq=False)
@@ -24,8 +25,8 @@ class LabelledImages:
     image, or None. skipped: the files that could not be read, each with the reason. parts: "train",
     "validation" or "test" for every image, or None where the set has no parts of its own. cache: what the cache was
     good for, or None where none was asked for. digests: uint8 (n, 8), of the bytes of each file, or of each image where
-    there are no files; None where they are not known. groups: the name of the group of every image, such as its
-    patient, or None. passed_over: how many files were no images, by their ending.
+    there are no files; None where they are not known. facts: what was found in each file, or None. groups: the name of
+    the group of every image, such as its patient, or None. passed_over: how many files were no images, by their ending.
     """
 
     x: NDArray[np.uint8]
@@ -36,6 +37,7 @@ class LabelledImages:
     parts: NDArray[np.str_] | None = None
     cache: CacheUse | None = None
     digests: NDArray[np.uint8] | None = None
+    facts: list[Facts] | None = None
     groups: list[str] | None = None
     passed_over: Counter[str] = field(default_factory=Counter)
 
@@ -48,6 +50,7 @@ class LabelledImages:
             paths=None if self.paths is None else [self.paths[row] for row in rows.tolist()],
             parts=None if self.parts is None else self.parts[rows],
             digests=None if self.digests is None else self.digests[rows],
+            facts=None if self.facts is None else [self.facts[row] for row in rows.tolist()],
             groups=None if self.groups is None else [self.groups[row] for row in rows.tolist()],
         )
 
