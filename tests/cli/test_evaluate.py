@@ -48,6 +48,16 @@ class TestFigures:
         assert [row["count"] for row in part["classes"]] == [0, 10, 10]
         assert [row["recall"] for row in part["classes"]] == [None, *(row["recall"] for row in whole["classes"][1:])]
 
+    def test_classes_may_be_written_in_another_unicode_form(self, run, here, model, photos):
+        made = xpcnn.load(model)
+        made.class_names = ("centre", "de\u0301ja\u0300", "right")
+        made.save(here / "made.safetensors")
+        (here / "set").mkdir()
+        for name, called in (("centre", "centre"), ("left", "d\u00e9j\u00e0")):
+            (here / "set" / called).symlink_to(photos / name, target_is_directory=True)
+        results = measured(run("evaluate", "made.safetensors", "set", "--format", "json"))
+        assert [row["count"] for row in results["classes"]] == [10, 10, 0]
+
     def test_with_augment_they_are_those_of_the_mean_over_flips(self, run, model, photos):
         done = run("evaluate", model, photos, "--augment", "light", "--format", "json")
         loaded = xpcnn.load(model)

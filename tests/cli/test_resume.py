@@ -15,9 +15,11 @@ from tests.cli.conftest import FILES, fill, in_every_step, names, picture, rows,
 from xpcnn import files
 from xpcnn.cli import main, resume
 from xpcnn.cli.run_directory import about
+from xpcnn.data import folders
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there")
 
+ANY_BYTES = pytest.mark.skipif(sys.platform != "linux", reason="names that look alike are one there")
 QUICK = ["--epochs", "3", "--batch-size", "4", "--image-size", "16", "--model", "blood"]
 #: 21 images to train on: 6 steps an epoch.
 STEPS = 18
@@ -156,6 +158,31 @@ class TestTheSameEnd:
         assert run("train", "--resume", "run").code == 0
         assert run("train", "set", *QUICK, "--out", "whole").code == 0
         same_run(here / "run", here / "whole")
+
+    @ANY_BYTES
+    def test_names_of_macos_on_another_system(self, run, here, cells, broken_off):
+        composed, decomposed = "\u00e9.png", "e\u0301.png"
+        (cells / "left").rename(cells / f"left {composed}")
+        (cells / "right" / "right 0.png").rename(cells / "right" / f"right 0 {composed}")
+        broken_off("cells", *QUICK)
+        (cells / f"left {composed}").rename(cells / f"left {decomposed}")
+        (cells / "right" / f"right 0 {composed}").rename(cells / "right" / f"right 0 {decomposed}")
+        done = run("train", "--resume", "run")
+        assert (done.code, done.err) == (0, "")
+
+    @ANY_BYTES
+    def test_one_that_was_begun_when_classes_were_called_as_their_folders(
+        self, run, here, cells, broken_off, monkeypatch
+    ):
+        (cells / "left").rename(cells / "de\u0301ja\u0300")
+        with monkeypatch.context() as before:
+            before.setattr(folders, "nfc", lambda name: name)
+            broken_off("cells", *QUICK)
+        done = run("train", "--resume", "run")
+        assert (done.code, done.err) == (0, "")
+        assert run("report", "run").code == 0
+        report = (here / "run" / "report.html").read_text(encoding="utf-8")
+        assert "no longer where they were" not in report
 
 
 class TestWhenItIsWritten:

@@ -30,6 +30,12 @@ def test_parts_are_kept(class_folders):
     assert data.Folder(root, TINY).parts.tolist() == ["train", "train", "test", "test"]
 
 
+def test_files_may_be_listed_before(root):
+    lazy = data.Folder(data.grouped(data.scan(root), r"(\d)\.png"), TINY)
+    np.testing.assert_array_equal(lazy[:], data.load_folder(root, TINY).x)
+    assert lazy.groups == [*"012345"] * 2
+
+
 def test_files_that_cannot_be_read_are_left_out_and_listed(root):
     (root / "a" / "1.png").write_bytes(b"")
     lazy = data.Folder(root, TINY)

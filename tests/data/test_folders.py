@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,10 @@ import pytest
 
 from tests.data.conftest import picture, save
 from xpcnn.data import Decoding, UndecodableImage, folders, load, load_folder, scan
+
+#: "été" as most systems write it, and as macOS does.
+NFC, NFD = "\u00e9t\u00e9", "e\u0301te\u0301"
+ANY_BYTES = pytest.mark.skipif(sys.platform != "linux", reason="names that look alike are one there")
 
 TINY = Decoding(height=6, width=6, channels=1)
 
@@ -41,7 +46,34 @@ class TestScan:
         for name in (".DS_Store", "Thumbs.db", "notes.txt", "1.json", "noextension", ".png"):
             (root / "a" / name).touch()
         (root / "readme.txt").touch()
-        assert names(scan(root), root) == ["a/1.png", "b/1.PNG"]
+        found = scan(root)
+        assert names(found, root) == ["a/1.png", "b/1.PNG"]
+        assert found.passed_over == {".txt": 2, ".json": 1, "": 1}
+
+    def test_files_below_a_class_folder_are_passed_over_by_their_ending_in_lower_case(self, class_folders):
+        root = class_folders({"a/1.png": 0, "b/1.png": 0, ".hidden/1.png": 0, "__MACOSX/1.png": 0})
+        (root / "a" / "slides").mkdir()
+        for name in ("a/1.XCF", "a/slides/2.xcf", "a/slides/._2.xcf", "b/desktop.ini", ".hidden/x.md", "__MACOSX/x.md"):
+            (root / name).touch()
+        assert scan(root).passed_over == {".xcf": 2}
+
+    def test_images_beside_the_class_folders_are_passed_over_too(self, class_folders):
+        parts = ["train/a/1.png", "train/b/1.png", "train/left.png", "test/b/1.png", "test/left.jpg"]
+        assert scan(class_folders(dict.fromkeys(parts, 0))).passed_over == {".png": 1, ".jpg": 1}
+
+    @ANY_BYTES
+    def test_folders_that_differ_in_unicode_form_alone_are_one_class(self, class_folders):
+        root = class_folders({f"{NFD}/1.png": 0, f"{NFC}/2.png": 0, "fin/1.png": 0})
+        found = scan(root)
+        assert found.classes == (NFC, "fin")
+        assert names(found, root) == [f"{NFD}/1.png", f"{NFC}/2.png", "fin/1.png"]
+        assert found.labels.tolist() == [0, 0, 1]
+
+    @ANY_BYTES
+    def test_parts_may_write_a_class_in_different_unicode_forms(self, class_folders):
+        root = class_folders({f"train/{NFC}/1.png": 0, "train/a/1.png": 0, f"test/{NFD}/2.png": 0})
+        found = scan(root)
+        assert (found.classes, found.labels.tolist()) == (("a", NFC), [0, 1, 1])
 
     def test_a_hidden_file_named_like_an_image_is_one(self, class_folders):
         root = class_folders({"a/1.png": 0, "b/1.png": 0})
@@ -165,7 +197,7 @@ class TestImpossibleFolders:
         root = class_folders({"a/1.png": 0, "b/1.png": 0})
         monkeypatch.setattr(os, "scandir", refuse)
         with pytest.raises(PermissionError, match="Permission denied"):
-            folders.image_files(root / "a")
+            folders.class_files(root / "a")
 
 
 class TestLoad:
@@ -181,6 +213,7 @@ class TestLoad:
         assert [path.name for path in images.paths] == ["2.png", "10.png", "1.png"]
         assert images.skipped == []
         assert images.parts is None
+        assert images.groups is None
 
     def test_sizes_and_channels_may_be_mixed(self, tmp_path):
         save(tmp_path / "a/1.png", picture(20, 30))
@@ -206,6 +239,14 @@ class TestLoad:
         break_file(root / "train/a/1.png")
         images = load_folder(root, TINY)
         assert images.parts.tolist() == ["train", "train", "test"]
+
+    def test_groups_lose_the_bad_images_and_what_was_passed_over_is_kept(self, class_folders):
+        root = class_folders({"a/1.png": 1, "a/2.png": 2, "b/1.png": 3})
+        break_file(root / "a/1.png")
+        (root / "a" / "notes.txt").touch()
+        images = load(replace(scan(root), groups=["x", "y", "z"]), TINY)
+        assert images.groups == ["y", "z"]
+        assert images.passed_over == {".txt": 1}
 
     def test_strict_stops_at_the_first_bad_image(self, class_folders):
         root = class_folders({"a/1.png": 1, "a/2.png": 2, "b/1.png": 4})

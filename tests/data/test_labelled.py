@@ -20,12 +20,16 @@ def test_taking_rows_keeps_everything_of_an_image_together():
         paths=paths,
         skipped=[(Path("bad.png"), "it is empty")],
         parts=np.array(["train", "test", "train"]),
+        digests=np.arange(24, dtype=np.uint8).reshape(3, 8),
+        groups=["x", "y", "z"],
     )
     taken = images.take(np.array([2, 1]))
     assert taken.x.ravel().tolist() == [2, 1]
     assert taken.y.tolist() == [0, 1]
     assert taken.paths == [paths[2], paths[1]]
     assert taken.parts.tolist() == ["train", "test"]
+    assert taken.digests[:, 0].tolist() == [16, 8]
+    assert taken.groups == ["z", "y"]
     assert taken.classes == images.classes
     assert taken.skipped == images.skipped
 
@@ -34,6 +38,7 @@ def test_what_an_array_does_not_have_stays_away():
     taken = LabelledImages(np.zeros((2, 1, 1, 1), np.uint8), np.array([0, 1]), ("a", "b")).take(np.array([1]))
     assert taken.paths is None
     assert taken.parts is None
+    assert taken.groups is None
     assert taken.skipped == []
 
 

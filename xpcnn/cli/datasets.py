@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli.text import printable
+from xpcnn.data.names import nfc
 
 if TYPE_CHECKING:
     from xpcnn.data import Decoding, LabelledImages, Split
@@ -180,7 +181,7 @@ def refuse_one_colour(images: LabelledImages, split: Split) -> None:
 
 
 def match_classes(images: LabelledImages, class_names: tuple[str, ...]) -> LabelledImages:
-    """Return the images with labels that count as the model's classes do, matched by name.
+    """Return the images with labels that count as the model's classes do, matched by name in Unicode's composed form.
 
     Raises ValueError for a class that the model does not know.
     """
@@ -188,12 +189,13 @@ def match_classes(images: LabelledImages, class_names: tuple[str, ...]) -> Label
 
     import numpy as np
 
-    unknown = [name for name in images.classes if name not in class_names]
+    known = [nfc(name) for name in class_names]
+    unknown = [name for name in images.classes if nfc(name) not in known]
     if unknown:
-        close = [f" Is it {known!r}?" for known, name in alike([*class_names, unknown[0]]) if name == unknown[0]]
+        close = [f" Is it {like!r}?" for like, name in alike([*class_names, unknown[0]]) if name == unknown[0]]
         raise ValueError(
             f"The model does not know the class {unknown[0]!r}. It knows: {', '.join(class_names)}.{''.join(close)} "
             "Rename the class folder, or train a model on this data."
         )
-    numbers = np.array([class_names.index(name) for name in images.classes], dtype=np.int64)
+    numbers = np.array([known.index(nfc(name)) for name in images.classes], dtype=np.int64)
     return replace(images, y=numbers[images.y], classes=class_names)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli import datasets, resume
+from xpcnn.data.names import nfc
 
 if TYPE_CHECKING:
     from xpcnn.cli.run_directory import RunDirectory
@@ -43,7 +44,8 @@ def run(options_: argparse.Namespace) -> int:
             )
         models = [directory.path / name for name in ("best.safetensors", "last.safetensors")]
         best, _, classes = load_for_images(str(next(filter(Path.exists, models), models[0])), choose().xp)
-        found.classes = list(classes)
+        if list(map(nfc, found.classes)) != list(map(nfc, classes)):
+            found.classes = list(classes)
         report = Report(found, _find_images(found, best, metrics is not None), repeat(found.arguments), epochs)
         if metrics is None:
             report.break_off()
@@ -95,8 +97,8 @@ def _find_images(run: Run, best: Sequential, measured: bool) -> Shown | None:
 
     assert best.preprocessing is not None
     decoding, data = best.preprocessing.decoding, str(run.arguments.get("data", "digits"))
-    number = {name: place for place, name in enumerate(run.classes)}
-    listed = [(image, number[name], part) for image, name, part in images(run.folder) if name in number]
+    number = {nfc(name): place for place, name in enumerate(run.classes)}
+    listed = [(image, number[nfc(name)], part) for image, name, part in images(run.folder) if nfc(name) in number]
     if data in datasets.NAMED:
         try:
             loaded = datasets.load_data(data, decoding, strict=False, threads=None)

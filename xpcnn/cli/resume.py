@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from decimal import Decimal
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from xpcnn.cli.datasets import NAMED
 from xpcnn.cli.text import printable
 from xpcnn.cli.train_arguments import add_arguments
+from xpcnn.data.names import below, nfc
 
 if TYPE_CHECKING:
     from xpcnn.data import Decoding, LabelledImages, Split
@@ -148,24 +148,28 @@ def list_images(images: LabelledImages, split: Split, data: str, communicator: C
     sums = [one for some in communicator.spread(checksums, -(-count // _TOGETHER)) for one in some]
     for part, numbers in (("train", split.train), ("validation", split.validation), ("test", split.test)):
         for number in numbers.tolist():
-            name = Path(os.path.relpath(images.paths[number], data)).as_posix() if images.paths else str(number)
+            name = below(images.paths[number], data) if images.paths else str(number)
             rows.append([name, images.classes[images.y[number]], part, sums[number]])
     return rows
 
 
 def refuse_other_images(run: Path, saved: SavedFit, now: list[list[Any]]) -> None:
-    """Raise ValueError, naming the first image of each kind, where images are not those of the run."""
+    """Raise ValueError, naming the first image of each kind, where images are not those of the run.
+
+    Names may be encoded otherwise than they were, as after a move between macOS and Linux.
+    """
     try:
         before = {str(name): tuple(rest) for name, *rest in saved.record["images"]}
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"{str(saved.path)!r} lists no images ({error}). Train anew, without --resume.") from error
-    after = {name: tuple(rest) for name, *rest in now}
+    recorded = {nfc(name): name for name in before}
+    after = {name if name in before else recorded.get(nfc(name), name): tuple(rest) for name, *rest in now}
     both = [name for name in before if name in after]
     found = {
         "missing": [name for name in before if name not in after],
         "new": [name for name in after if name not in before],
         "changed": [name for name in both if before[name][2:] != after[name][2:]],
-        "of another class": [name for name in both if before[name][:1] != after[name][:1]],
+        "of another class": [name for name in both if _class(before[name]) != _class(after[name])],
         "in another part": [name for name in both if before[name][1:2] != after[name][1:2]],
     }
     if found["missing"] or found["new"]:
@@ -176,3 +180,8 @@ def refuse_other_images(run: Path, saved: SavedFit, now: list[list[Any]]) -> Non
             f"The images are not those of the run {str(run)!r}: {'; '.join(told)}. "
             "Put them back to resume it, or train anew, without --resume."
         )
+
+
+def _class(rest: tuple[Any, ...]) -> str:
+    """Return the class of an image by what is listed beside its name."""
+    return nfc(str(rest[0])) if rest else ""

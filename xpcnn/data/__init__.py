@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from xpcnn.data.digits import load_digits
     from xpcnn.data.folder import Folder
     from xpcnn.data.folders import ImageFolder, load, load_folder, scan
+    from xpcnn.data.groups import grouped
     from xpcnn.data.labelled import LabelledImages, write_skipped_csv
+    from xpcnn.data.listed import from_table
     from xpcnn.data.mnist import load_mnist, read_idx
     from xpcnn.data.preprocessing import Normalized, Preprocessing
     from xpcnn.data.ranges import measure_range
@@ -35,6 +37,8 @@ _HOMES = {
     "Split": "splits",
     "UndecodableImage": "decode",
     "augment": "augmentation",
+    "from_table": "listed",
+    "grouped": "groups",
     "load": "folders",
     "load_digits": "digits",
     "load_folder": "folders",
@@ -62,6 +66,8 @@ __all__ = [
     "augment",
     "augmentation",
     "batches",
+    "from_table",
+    "grouped",
     "load",
     "load_digits",
     "load_folder",

@@ -22,6 +22,7 @@ from xpcnn.data import cache_file
 from xpcnn.data.cache_file import Entry, Layout, Status, Stored
 from xpcnn.data.decode import UndecodableImage
 from xpcnn.data.decoding import Decoding
+from xpcnn.data.names import below
 from xpcnn.data.picture import Facts, Picture
 from xpcnn.data.readers import versions
 from xpcnn.data.reading import read_images
@@ -145,16 +146,8 @@ def _sources(root: Path, paths: Sequence[Path]) -> list[_Source]:
     for path in paths:
         status = _status(path)
         settled = not any(0 <= now - changed < _CLOCK_STEP for changed in status[1:])
-        sources.append(_Source(path, relative_name(path, root), status, settled))
+        sources.append(_Source(path, below(path, root), status, settled))
     return sources
-
-
-def relative_name(path: Path, root: Path) -> str:
-    """Return the name of a file below a folder, or how it is reached from there, with slashes."""
-    try:
-        return path.relative_to(root).as_posix()
-    except ValueError:
-        return Path(os.path.relpath(path, root)).as_posix()
 
 
 def _status(path: Path) -> Status:

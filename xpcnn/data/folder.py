@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xpcnn.data.decode import UndecodableImage
 from xpcnn.data.decoding import Decoding
 from xpcnn.data.digests import as_array
-from xpcnn.data.folders import scan
+from xpcnn.data.folders import ImageFolder, scan
 from xpcnn.data.picture import Facts
 from xpcnn.data.reading import read_images
 from xpcnn.data.spread import Spread, one_after_another
@@ -25,12 +25,13 @@ _TOGETHER = 256
 class Folder:
     """The images of a folder as an array that is never in memory as a whole, and their labels.
 
-    Indexed by a slice or by integers (k,) it decodes uint8 (k, channels, height, width), by one integer one image. All
-    files are decoded once at the beginning, so that those that cannot be are known: ``skipped`` holds them, each with
-    the reason. y: int64 (n,), indices into ``classes``; paths: the file of every image; parts: "train", "validation" or
-    "test" for every image, or None; facts, digests: as in :class:`xpcnn.data.LabelledImages`. spread(function, n): what
-    makes [function(0), …, function(n - 1)] of that first look. raw: as in :func:`xpcnn.data.load`, for that look alone;
-    ``decoding`` is then to be given a range.
+    path: a folder, or the files that :func:`xpcnn.data.scan` or :func:`xpcnn.data.from_table` has listed. Indexed by a
+    slice or by integers (k,) it decodes uint8 (k, channels, height, width), by one integer one image. All files are
+    decoded once at the beginning, so that those that cannot be are known: ``skipped`` holds them, each with the reason.
+    y: int64 (n,), indices into ``classes``; paths: the file of every image; parts: "train", "validation" or "test" for
+    every image, or None; groups: the name of the group of every image, or None; facts, digests: as in
+    :class:`xpcnn.data.LabelledImages`. spread(function, n): what makes [function(0), …, function(n - 1)] of that first
+    look. raw: as in :func:`xpcnn.data.load`, for that look alone; ``decoding`` is then to be given a range.
     ``load_folder(..., cache=True)`` decodes once and for all, at the price of a file as large as the images.
 
     Raises what :func:`xpcnn.data.scan` raises, ValueError where no image can be read, and :class:`UndecodableImage` for
@@ -42,13 +43,13 @@ class Folder:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | ImageFolder,
         decoding: Decoding,
         threads: int | None = None,
         spread: Spread = one_after_another,
         raw: bool = False,
     ) -> None:
-        found = scan(path)
+        found = path if isinstance(path, ImageFolder) else scan(path)
         self.decoding = decoding
         self.classes = found.classes
         self._threads = threads
@@ -63,13 +64,14 @@ class Folder:
         self.skipped = [(path, one) for path, one in zip(found.paths, seen, strict=True) if isinstance(one, str)]
         kept = [row for row, one in enumerate(seen) if not isinstance(one, str)]
         if not kept:
-            raise ValueError(f"None of the {len(found.paths)} image files of {path} could be read.")
+            raise ValueError(f"None of the {len(found.paths)} image files of {found.root} could be read.")
         rows = np.array(kept, dtype=np.int64)
         self.paths = [found.paths[row] for row in kept]
         self.facts = [one for one in seen if not isinstance(one, str)]
         self.digests = as_array(one.digest for one in self.facts)
         self.y: NDArray[np.int64] = found.labels[rows]
         self.parts = None if found.parts is None else found.parts[rows]
+        self.groups = None if found.groups is None else [found.groups[row] for row in kept]
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from xpcnn.data.decode import UndecodableImage
 from xpcnn.data.decoding import LATEST, Decoding
 from xpcnn.data.digests import as_array
 from xpcnn.data.labelled import LabelledImages
-from xpcnn.data.listing import image_files, subfolders
+from xpcnn.data.listing import class_files, count_endings, subfolders
+from xpcnn.data.names import nfc
 from xpcnn.data.picture import Facts
 from xpcnn.data.ranges import refuse_mixed, warn_of_lost_values
 from xpcnn.data.reading import read_images
 
-_PART_OF_FOLDER = {
+#: What the parts are called, in folders and tables.
+PART_NAMES = {
     "train": "train",
     "val": "validation",
     "valid": "validation",
@@ -38,6 +41,8 @@ class ImageFolder:
     classes: the names of the class folders in natural order ("cell2" before "cell10"). paths: n files, by
     part and class, each in natural order. labels: int64 (n,), indices into ``classes``. parts: "train",
     "validation" or "test" for every file, or None where the folder has no such subfolders. root: the folder.
+    groups: the name of the group of every file, such as its patient, or None. passed_over: how many files that are no
+    images lie in class folders or beside them, by their ending in lower case, "" for none.
     """
 
     classes: tuple[str, ...]
@@ -45,6 +50,8 @@ class ImageFolder:
     labels: NDArray[np.int64]
     parts: NDArray[np.str_] | None
     root: Path
+    groups: list[str] | None = None
+    passed_over: Counter[str] = field(default_factory=Counter)
 
 
 def scan(folder: str | os.PathLike[str]) -> ImageFolder:
@@ -55,19 +62,18 @@ def scan(folder: str | os.PathLike[str]) -> ImageFolder:
     ``train``, and other folders beside the parts are passed over.
 
     Images are the files with the extension of an image, hidden ones too, at any depth below their class
-    folder; hidden folders are passed over and links to folders are not followed below a class folder.
+    folder; hidden folders are passed over and links to folders are not followed below a class folder. Other files are
+    counted, but for those of the system, such as ``.DS_Store``.
+
+    Names of classes are in Unicode's composed form (NFC): folders of one place that differ in that form alone, as
+    between macOS and Linux, are one class.
 
     Raises FileNotFoundError or NotADirectoryError for a folder that is none, and ValueError for one without
     two class folders, a class without images, or a class of the other parts that ``train`` does not have.
     """
-    root = Path(folder)
-    if not root.exists():
-        raise FileNotFoundError(f"There is no folder {root}. Give a folder that holds one folder for each class.")
-    if not root.is_dir():
-        raise NotADirectoryError(f"{root} is not a folder. Give a folder that holds one folder for each class.")
+    root = check_folder(folder, "Give a folder that holds one folder for each class.")
     part_folders = _part_folders(root)
-    class_folders = {path.name: path for path in subfolders(part_folders.get("train", root))}
-    classes = tuple(class_folders)
+    classes = tuple(_class_folders(part_folders.get("train", root)))
     if len(classes) < 2:
         found = f"only one class folder, {classes[0]!r}" if classes else "no class folder"
         raise ValueError(
@@ -77,21 +83,35 @@ def scan(folder: str | os.PathLike[str]) -> ImageFolder:
     paths: list[Path] = []
     labels: list[int] = []
     parts: list[str] = []
+    passed_over: Counter[str] = Counter()
     for part, place in (part_folders or {"train": root}).items():
-        for path in subfolders(place):
-            if path.name not in class_folders:
+        passed_over += count_endings(path.name for path in place.iterdir() if path.is_file())
+        for name, folders in _class_folders(place).items():
+            if name not in classes:
                 raise ValueError(
-                    f"The class folder {path} has no counterpart in {part_folders['train']}. Received "
+                    f"The class folder {folders[0]} has no counterpart in {part_folders['train']}. Received "
                     f"there: {', '.join(classes)}. Rename or remove the folder."
                 )
-            images = image_files(path)
+            listed = [class_files(folder) for folder in folders]
+            images = [image for found, _ in listed for image in found]
             if not images and part == "train":
-                raise ValueError(f"The class folder {path} holds no image. Put images into it or remove it.")
+                raise ValueError(f"The class folder {folders[0]} holds no image. Put images into it or remove it.")
             paths += images
-            labels += [classes.index(path.name)] * len(images)
+            labels += [classes.index(name)] * len(images)
             parts += [part] * len(images)
+            passed_over += sum((others for _, others in listed), Counter())
     part_of = np.array(parts) if part_folders else None
-    return ImageFolder(classes, paths, np.array(labels, dtype=np.int64), part_of, root)
+    return ImageFolder(classes, paths, np.array(labels, dtype=np.int64), part_of, root, passed_over=passed_over)
+
+
+def check_folder(folder: str | os.PathLike[str], advice: str = "Give the folder of the images.") -> Path:
+    """Return the path of a folder; FileNotFoundError or NotADirectoryError where there is none."""
+    root = Path(folder)
+    if not root.exists():
+        raise FileNotFoundError(f"There is no folder {root}. {advice}")
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} is not a folder. {advice}")
+    return root
 
 
 def load(
@@ -121,7 +141,7 @@ def load(
     """
     if threads is not None and threads < 1:
         raise ValueError(f"One thread or more decode images. Received: threads={threads!r}.")
-    paths, parts = image_folder.paths, image_folder.parts
+    paths, parts, groups = image_folder.paths, image_folder.parts, image_folder.groups
     use: CacheUse | None = None
     if cache is None or cache is False:
         x, found = _load_held(paths, decoding, strict=strict, threads=threads, progress=progress, raw=raw)
@@ -142,6 +162,8 @@ def load(
         cache=use,
         digests=as_array(one.digest for one in facts),
         facts=facts,
+        groups=None if groups is None else [groups[row] for row in rows.tolist()],
+        passed_over=image_folder.passed_over,
     )
     check_every_class(labelled)
     if not raw:
@@ -164,12 +186,20 @@ def load_folder(
     return load(scan(path), decoding, strict=strict, threads=threads, progress=progress, cache=cache)
 
 
+def _class_folders(place: Path) -> dict[str, list[Path]]:
+    """Return the folders of each class, in the order in which they lie there: one, or those that are called alike."""
+    found: dict[str, list[Path]] = {}
+    for path in subfolders(place):
+        found.setdefault(nfc(path.name), []).append(path)
+    return found
+
+
 def _part_folders(root: Path) -> dict[str, Path]:
     """Return the folders of the parts, "train" first, or nothing if ``root`` has no parts."""
     found: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
     for path in subfolders(root):
-        if path.name.casefold() in _PART_OF_FOLDER:
-            found[_PART_OF_FOLDER[path.name.casefold()]].append(path)
+        if path.name.casefold() in PART_NAMES:
+            found[PART_NAMES[path.name.casefold()]].append(path)
     if not found["train"] or not (found["validation"] or found["test"]):
         return {}
     for part, places in found.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +25,8 @@ class LabelledImages:
     image, or None. skipped: the files that could not be read, each with the reason. parts: "train",
     "validation" or "test" for every image, or None where the set has no parts of its own. cache: what the cache was
     good for, or None where none was asked for. digests: uint8 (n, 8), of the bytes of each file, or of each image where
-    there are no files; None where they are not known. facts: what was found in each file, or None.
+    there are no files; None where they are not known. facts: what was found in each file, or None. groups: the name of
+    the group of every image, such as its patient, or None. passed_over: how many files were no images, by their ending.
     """
 
     x: NDArray[np.uint8]
@@ -36,6 +38,8 @@ class LabelledImages:
     cache: CacheUse | None = None
     digests: NDArray[np.uint8] | None = None
     facts: list[Facts] | None = None
+    groups: list[str] | None = None
+    passed_over: Counter[str] = field(default_factory=Counter)
 
     def take(self, rows: NDArray[np.integer[Any]]) -> LabelledImages:
         """Return the images of ``rows``, integers (k,), in that order; classes and skipped stay."""
@@ -47,6 +51,7 @@ class LabelledImages:
             parts=None if self.parts is None else self.parts[rows],
             digests=None if self.digests is None else self.digests[rows],
             facts=None if self.facts is None else [self.facts[row] for row in rows.tolist()],
+            groups=None if self.groups is None else [self.groups[row] for row in rows.tolist()],
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +16,9 @@ EXTENSIONS = frozenset(
         *(".png", ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp"),
     ]
 )
+
+#: Files that Windows and macOS put into folders, beside hidden ones.
+_OF_THE_SYSTEM = frozenset(["desktop.ini", "icon\r", "thumbs.db"])
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
@@ -40,14 +45,29 @@ def subfolders(folder: Path) -> list[Path]:
     return sorted(inside, key=lambda path: natural_key(path.name))
 
 
-def image_files(class_folder: Path) -> list[Path]:
-    """Return the image files at any depth, in natural order."""
+def class_files(class_folder: Path) -> tuple[list[Path], Counter[str]]:
+    """Return the image files at any depth, in natural order, and how many others there are of each ending."""
 
     def refuse(error: OSError) -> NoReturn:
         raise error
 
     found: list[Path] = []
+    others: list[str] = []
     for place, folders, files in os.walk(class_folder, onerror=refuse):
         folders[:] = [name for name in folders if not _is_foreign(name)]
-        found += [Path(place, name) for name in files if Path(name).suffix.lower() in EXTENSIONS]
-    return sorted(found, key=lambda path: natural_key(path.as_posix()))
+        for name in files:
+            if Path(name).suffix.lower() in EXTENSIONS:
+                found.append(Path(place, name))
+            else:
+                others.append(name)
+    return sorted(found, key=lambda path: natural_key(path.as_posix())), count_endings(others)
+
+
+def count_endings(names: Iterable[str]) -> Counter[str]:
+    """Return how many files have each ending, in lower case, but for those that belong to the system.
+
+    >>> count_endings(["a.HEIC", "b.heic", "README", ".DS_Store"])
+    Counter({'.heic': 2, '': 1})
+    """
+    own = (name for name in names if not name.startswith(".") and name.lower() not in _OF_THE_SYSTEM)
+    return Counter(Path(name).suffix.lower() for name in own)

@@ -1,0 +1,198 @@
+"""Images may be listed in a table instead of lying in class folders."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpcnn.data import Decoding, from_table, load, scan
+
+TINY = Decoding(height=6, width=6, channels=1)
+ROWS = [("1.png", "cat"), ("2.png", "dog")]
+
+
+class Frame:
+    """What pandas and polars have in common: names of columns, and columns by name."""
+
+    def __init__(self, **columns):
+        self.columns = list(columns)
+        self._values = columns
+
+    def __getitem__(self, name):
+        return np.array(self._values[name], dtype=object)
+
+
+@pytest.fixture
+def root(class_folders):
+    """A folder of three pictures."""
+    return class_folders({"1.png": 10, "2.png": 20, "10.png": 30})
+
+
+def listed(found):
+    return [(path.name, found.classes[label]) for path, label in zip(found.paths, found.labels, strict=True)]
+
+
+class TestRows:
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            ROWS,
+            [list(row) for row in ROWS],
+            iter([{"path": path, "label": label, "note": 1} for path, label in ROWS]),
+            [(Path(path), label) for path, label in ROWS],
+            {"path": ["1.png", "2.png"], "label": ["cat", "dog"]},
+            Frame(label=["cat", "dog"], path=["1.png", "2.png"], age=[1, 2]),
+        ],
+        ids=["pairs", "lists", "mappings", "paths", "columns", "frame"],
+    )
+    def test_they_come_in_many_forms(self, root, rows):
+        found = from_table(rows, root)
+        assert listed(found) == ROWS
+        assert (found.root, found.parts, found.groups) == (root, None, None)
+
+    def test_a_data_frame(self, root):
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame({"path": ["1.png", "2.png"], "label": [3, 10], "group": ["x", None]})
+        assert listed(from_table(frame[["path", "label"]], root)) == [("1.png", "3"), ("2.png", "10")]
+        with pytest.raises(ValueError, match="1 of the 2 rows name no group and others do, the first: Row 1"):
+            from_table(frame, root)
+        frame["label"] = pandas.array([3, pandas.NA], dtype="Int64")
+        with pytest.raises(ValueError, match=r"Row 1, gives '2\.png' no label\. Received: <NA>"):
+            from_table(frame, root)
+
+    def test_a_csv_file(self, root):
+        (root / "labels.csv").write_text(
+            "path;label;part;group\n2.png;dog;train;x\n1.png;cat;train;y\n10.png;cat;Val;x\n"
+        )
+        found = from_table(root / "labels.csv", root)
+        assert listed(found) == [*ROWS, ("10.png", "cat")]
+        assert found.parts.tolist() == ["train", "train", "validation"]
+        assert found.groups == ["y", "x", "x"]
+
+    @pytest.mark.parametrize("row", ["ab", 3, ("1.png", "cat", "train"), None])
+    def test_others_are_refused(self, root, row):
+        with pytest.raises(ValueError, match="Row 1 is neither a mapping nor a pair of path and label"):
+            from_table([ROWS[0], row], root)
+
+    def test_a_missing_column_is_refused_with_those_that_are_there(self, root):
+        with pytest.raises(ValueError, match=r"The table has the columns file, label\. Expected: path and label"):
+            from_table(Frame(file=["1.png"], label=["cat"]), root)
+        with pytest.raises(ValueError, match=r"Row 0 has the columns file, label\."):
+            from_table([{"file": "1.png", "label": "cat"}], root)
+
+
+class TestOrder:
+    def test_classes_and_files_are_in_natural_order_whatever_that_of_the_rows(self, root):
+        found = from_table([("10.png", 10), ("2.png", 9), ("1.png", 10)], root)
+        assert found.classes == ("9", "10")
+        assert listed(found) == [("2.png", "9"), ("1.png", "10"), ("10.png", "10")]
+
+    def test_a_table_of_class_folders_is_what_a_scan_finds(self, class_folders):
+        names = [f"{part}/{kind}/{i}.png" for part in ("train", "test") for kind in ("c10", "C2") for i in (10, 9)]
+        root = class_folders(dict.fromkeys(names, 0))
+        scanned = scan(root)
+        rows = [{"path": name, "label": name.split("/")[1], "part": name.split("/")[0]} for name in names]
+        found = from_table(rows, root)
+        assert (found.classes, found.paths) == (scanned.classes, scanned.paths)
+        assert found.labels.tolist() == scanned.labels.tolist()
+        assert found.parts.tolist() == scanned.parts.tolist()
+
+
+class TestPaths:
+    def test_they_count_from_the_root_or_from_nowhere(self, root, monkeypatch):
+        monkeypatch.chdir(root)
+        assert from_table(ROWS).paths == [Path("1.png"), Path("2.png")]
+        monkeypatch.chdir(root.parent)
+        rows = [(str(root / "1.png"), "cat"), ("2.png", "dog")]
+        for cache in (None, root.parent / "cache"):
+            images = load(from_table(rows, root.name), TINY, cache=cache)
+            assert images.x[:, 0, 0, 0].tolist() == [10, 20]
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="names that look alike are one there")
+    @pytest.mark.parametrize(("written", "called"), [("\u00e9", "e\u0301"), ("e\u0301", "\u00e9")])
+    def test_they_are_found_however_their_letters_are_encoded(self, class_folders, written, called):
+        root = class_folders({f"{called}/{called}.png": 0, f"{called}/1.png": 0})
+        found = from_table([(f"{written}/{written}.png", "cat"), (f"{called}/1.png", "dog")], root)
+        assert found.paths == [root / called / f"{called}.png", root / called / "1.png"]
+
+    @pytest.mark.skipif(os.sep != "/", reason="that is how they are written there")
+    def test_those_of_windows_are_found(self, class_folders):
+        root = class_folders({"a/1.png": 0, "a/2.png": 0})
+        assert from_table([("a\\1.png", "cat"), ("a/2.png", "dog")], root).paths == [root / "a/1.png", root / "a/2.png"]
+
+    def test_files_that_do_not_exist_are_skipped_as_those_that_cannot_be_read(self, root):
+        images = load(from_table([*ROWS, ("gone.png", "dog")], root), TINY)
+        assert [path.name for path in images.paths] == ["1.png", "2.png"]
+        assert [(path.name, reason) for path, reason in images.skipped] == [("gone.png", "No such file or directory")]
+
+    def test_unless_none_exists(self, root):
+        with pytest.raises(FileNotFoundError, match=r"None of the 2 files .*: .*1\.png\. Relative paths count"):
+            from_table(ROWS, root.parent)
+
+    def test_a_root_that_is_no_folder_is_refused(self, root):
+        with pytest.raises(FileNotFoundError, match="There is no folder nowhere"):
+            from_table(ROWS, "nowhere")
+        with pytest.raises(NotADirectoryError, match=r"1\.png is not a folder"):
+            from_table(ROWS, root / "1.png")
+
+    @pytest.mark.parametrize("path", ["", None, 3, float("nan"), "a\0.png"])
+    def test_what_is_none_is_refused(self, root, path):
+        with pytest.raises(ValueError, match="Row 2, names no path"):
+            from_table([*ROWS, (path, "dog")], root)
+
+
+class TestAgain:
+    def test_a_path_listed_twice_is_taken_once_and_that_is_said(self, root):
+        with pytest.warns(UserWarning, match=r"1 of the rows list a file once more, the first '\./1\.png' \(Row 2\)"):
+            found = from_table([*ROWS, ("./1.png", "cat")], root)
+        assert listed(found) == ROWS
+
+    def test_with_two_labels_it_is_refused(self, root):
+        told = r"Row 2, gives '\./1\.png' the label 'dog', and Row 0 the label 'cat'"
+        with pytest.raises(ValueError, match=told):
+            from_table([*ROWS, ("./1.png", "dog")], root)
+
+    def test_so_are_two_parts_and_two_groups(self, root):
+        for what in ("part", "group"):
+            rows = [{"path": path, "label": label, what: "train"} for path, label in ROWS]
+            with pytest.raises(ValueError, match=f"the {what} 'test', and Row 0 the {what} 'train'"):
+                from_table([*rows, {**rows[0], what: "test"}], root)
+
+
+class TestValues:
+    @pytest.mark.parametrize(("label", "name"), [(3, "3"), (True, "True"), (np.int64(7), "7"), (" e\u0301 ", "\u00e9")])
+    def test_labels_become_text(self, root, label, name):
+        assert name in from_table([("1.png", label), ("2.png", "dog")], root).classes
+
+    @pytest.mark.parametrize("label", [None, float("nan"), np.float32("nan"), "", "  "])
+    def test_a_missing_label_is_refused_with_its_row(self, root, label):
+        with pytest.raises(ValueError, match=r"Row 1, gives '2\.png' no label"):
+            from_table([ROWS[0], ("2.png", label)], root)
+
+    def test_an_unknown_part_is_refused(self, root):
+        with pytest.raises(ValueError, match=r"Row 0, names the part 'dev'\. Expected one of: train, val,"):
+            from_table([{"path": "1.png", "label": "cat", "part": "dev"}], root)
+
+    def test_a_class_without_images_to_train_on_is_refused(self, root):
+        rows = {"path": ["1.png", "2.png"], "label": ["cat", "dog"], "part": ["train", "test"]}
+        with pytest.raises(ValueError, match=r"class 'dog' in the part test \(Row 1\) and none to train on"):
+            from_table(rows, root)
+
+    def test_columns_may_be_there_and_empty(self, root):
+        found = from_table({"path": ["1.png", "2.png"], "label": ["cat", "dog"], "part": ["", None]}, root)
+        assert found.parts is None
+
+    def test_two_classes_are_needed(self, root):
+        with pytest.raises(ValueError, match="lists only one class, 'cat'"):
+            from_table(ROWS[:1], root)
+        with pytest.raises(ValueError, match="lists no image"):
+            from_table([], root)
+
+
+def test_a_good_table_gives_no_warning(root):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_table(ROWS, root)
