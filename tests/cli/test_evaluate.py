@@ -24,7 +24,7 @@ class TestFigures:
         images = data.load_folder(photos, loaded.preprocessing.decoding)
         probabilities = loaded.predict(loaded.preprocessing.normalize(images.x))
         hits = probabilities.argmax(axis=1) == images.y
-        assert set(results) == {"accuracy", "loss", "calibration_error", "classes", "count", "skipped"}
+        assert set(results) == {"accuracy", "loss", "calibration_error", "classes", "count", "skipped", "passed_over"}
         assert results["accuracy"] == pytest.approx(hits.mean())
         assert results["loss"] == pytest.approx(-np.log(probabilities[np.arange(30), images.y]).mean(), rel=1e-4)
         assert (results["count"], results["skipped"]) == (30, 1)
@@ -113,7 +113,7 @@ class TestFigures:
 class TestText:
     def test_a_table_of_the_classes_and_a_line_of_the_whole(self, run, model, photos):
         results = measured(run("evaluate", model, photos, "--format", "json"))
-        *table, last = run("evaluate", model, photos).out.splitlines()
+        *table, last, passed_over = run("evaluate", model, photos).out.splitlines()
         assert table[0].split() == ["class", "images", "precision", "recall", "f1"]
         for line, row in zip(table[1:], results["classes"], strict=True):
             figures = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
@@ -122,6 +122,8 @@ class TestText:
         assert last == (
             f"accuracy {accuracy:.4f}, loss {loss:.4f}, calibration error {error:.4f} (30 images, 1 skipped)"
         )
+        assert passed_over == "passed over: 2 .txt"
+        assert results["passed_over"] == {".txt": 2}
 
     @pytest.mark.parametrize("long", ["b", "b" * 30], ids=["short", "long"])
     def test_the_columns_stand_under_their_heads(self, run, here, long):

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from xpcnn.cli import datasets, options
-from xpcnn.cli.text import printable
+from xpcnn.cli.text import printable, warnings_in_one_line
 
 #: Images that are predicted together.
 BATCH = 256
@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``xpcnn evaluate``."""
     parser.add_argument("model", metavar="MODEL", help="a model file, such as runs/train/best.safetensors")
     parser.add_argument("data", metavar="DATA", help=f"{datasets.HELP}; of a set with parts, its test part")
+    datasets.add_labels(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     options.add_augment(parser)
     parser.add_argument("--strict", action="store_true", help="stop at the first image that cannot be read")
@@ -32,7 +33,11 @@ def run(options_: argparse.Namespace) -> int:
     from xpcnn.metrics import CalibrationError, ConfusionMatrix, per_class
 
     model, preprocessing, class_names = load_for_images(options_.model, options.chosen_backend(options_))
-    images = datasets.load_data(options_.data, preprocessing.decoding, options_.strict, options_.threads)
+    datasets.check_options(options_.data, labels=options_.labels)
+    with warnings_in_one_line("evaluate"):
+        images = datasets.load_data(
+            options_.data, preprocessing.decoding, options_.strict, options_.threads, labels=options_.labels
+        )
     images = datasets.match_classes(images, class_names)
     rows = np.arange(len(images.y)) if images.parts is None else np.flatnonzero(images.parts == "test")
     if len(rows) == 0:
@@ -55,6 +60,7 @@ def run(options_: argparse.Namespace) -> int:
         ],
         "count": len(y),
         "skipped": len(images.skipped),
+        "passed_over": images.passed_over,
     }
     print(json.dumps(results) if options_.format == "json" else _text(results))
     return 0
@@ -73,4 +79,6 @@ def _text(results: dict[str, Any]) -> str:
         f"accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f}, calibration error "
         f"{results['calibration_error']:.4f} ({results['count']} images{skipped})"
     )
+    if results["passed_over"]:
+        lines.append(datasets.describe_passed_over(results["passed_over"]))
     return "\n".join(lines)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpcnn.cli import datasets, options, ranks, report, resume
+from xpcnn.cli import datasets, options, parts, ranks, report, resume
+from xpcnn.cli.text import printable, warnings_in_one_line
 from xpcnn.cli.train_arguments import DEFAULTS, NOT_OF_THE_RUN
 from xpcnn.cli.train_arguments import add_arguments as add_arguments  # as every command has them
 
@@ -93,13 +94,13 @@ def _run(
             raise argparse.ArgumentError(None, "--from takes the model's image size and channels, not those given")
         if not options_.start and options_.freeze is not None:
             raise argparse.ArgumentError(None, "--freeze keeps layers of the model that --from gives")
-        if options_.cache and options_.data in datasets.NAMED:
-            raise argparse.ArgumentError(None, f"--cache is for a folder of images, and {options_.data} is none")
+        datasets.check_options(options_.data, options_.cache, options_.labels, options_.group_by)
         xp = options.chosen_backend(options_)
         if resumed and options_.start and (directory.path / "last.safetensors").exists():
             options_.start = str(directory.path / "last.safetensors")  # the model it began with may be gone
         distributed.use_own_device(xp, communicator)
-        model, images, split = _prepare(options_, xp, communicator)
+        with warnings_in_one_line("train", quiet=communicator.rank > 0):
+            model, images, split, notes = _prepare(options_, xp, communicator)
         record: dict[str, Any] = {
             "arguments": arguments | about(model),
             "images": resume.list_images(images, split, options_.data, communicator),
@@ -115,8 +116,14 @@ def _run(
             f"{len(split.validation)} to validate, {len(split.test)} to test; seed {options_.seed}",
             flush=True,
         )
-        for name, other in datasets.alike(images.classes) if communicator.rank == 0 else []:
-            _say(f"the classes {name!r} and {other!r} differ in writing alone; if they are one, put them in one folder")
+        if images.passed_over:
+            print(datasets.describe_passed_over(images.passed_over), flush=True)
+        notes += [
+            f"the classes {name!r} and {other!r} differ in writing alone; if they are one, put them in one folder"
+            for name, other in datasets.alike(images.classes)
+        ]
+        for note in notes if communicator.rank == 0 else []:
+            _say(printable(note))
         if images.cache is not None:
             print(datasets.describe_cache(images.cache), flush=True)
         return _train(options_, directory, model, images, split, record, resumed, communicator)
@@ -124,8 +131,8 @@ def _run(
 
 def _prepare(
     options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator
-) -> tuple[Sequential, LabelledImages, Split]:
-    """Load the images, cut them into parts and build the model."""
+) -> tuple[Sequential, LabelledImages, Split, list[str]]:
+    """Load the images, cut them into parts and build the model; say what is to be said of the parts."""
     from xpcnn import Sequential, data, losses, presets, recipe
     from xpcnn.cli.models import load_for_images
 
@@ -135,11 +142,15 @@ def _prepare(
     else:
         decoding = datasets.decoding_for(options_.data, options_.image_size, options_.color)
     images = datasets.load_data(
-        options_.data, decoding, options_.strict, options_.threads, options_.cache, communicator
-    )
+        options_.data, decoding, options_.strict, options_.threads, options_.cache, communicator, options_.labels,
+        options_.group_by,
+    )  # fmt: skip
     if options_.start:
         images = datasets.match_classes(images, classes)
-    split = datasets.split_data(images, options_.test_fraction, options_.validation_fraction, options_.seed)
+    split, notes = parts.split_data(
+        images, options_.test_fraction, options_.validation_fraction, options_.seed, strict=bool(options_.strict),
+        copies=options_.copies,
+    )  # fmt: skip
     if options_.patience and len(split.validation) == 0:
         raise ValueError(
             f"--patience {options_.patience} waits for a better validation part, and no image is in it. "
@@ -159,7 +170,7 @@ def _prepare(
     smoothed = None if options_.label_smoothing is None else losses.CrossEntropy(options_.label_smoothing)
     steps = options_.epochs * -(-len(split.train) // options_.batch_size)
     recipe.compile(model, steps, options_.lr, options_.weight_decay, loss=smoothed or model.loss)
-    return model, images, split
+    return model, images, split, notes
 
 
 def _train(
