@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 #: The purposes a draw can have; the position in this list is part of the key, so new ones go to the end.
-PURPOSES = ("weights", "shuffle", "split", "augmentation", "dropout", "sample")
+PURPOSES = ("weights", "shuffle", "split", "augmentation", "dropout", "sample", "groups")
 
 
 def check_seed(seed: int) -> int:

@@ -29,7 +29,7 @@ class TestFigures:
         probabilities = loaded.predict(loaded.preprocessing.normalize(images.x))
         hits = probabilities.argmax(axis=1) == images.y
         assert set(results) == {
-            "accuracy", "loss", "calibration_error", "classes", "count", "skipped", "seen", "unseen",
+            "accuracy", "loss", "calibration_error", "classes", "count", "skipped", "passed_over", "seen", "unseen",
         }  # fmt: skip
         assert results["accuracy"] == pytest.approx(hits.mean())
         assert results["loss"] == pytest.approx(-np.log(probabilities[np.arange(30), images.y]).mean(), rel=1e-4)
@@ -158,7 +158,7 @@ class TestSeen:
 class TestText:
     def test_a_table_of_the_classes_and_a_line_of_the_whole(self, run, model, photos):
         results = measured(run("evaluate", model, photos, "--format", "json"))
-        *table, last, unseen = run("evaluate", model, photos).out.splitlines()
+        *table, last, unseen, passed_over = run("evaluate", model, photos).out.splitlines()
         assert unseen.startswith("not seen: accuracy ")
         assert unseen.endswith("(6 images)")
         assert table[0].split() == ["class", "images", "precision", "recall", "f1"]
@@ -169,6 +169,8 @@ class TestText:
         assert last == (
             f"accuracy {accuracy:.4f}, loss {loss:.4f}, calibration error {error:.4f} (30 images, 1 skipped)"
         )
+        assert passed_over == "passed over: 2 .txt"
+        assert results["passed_over"] == {".txt": 2}
 
     def test_a_class_that_is_absent_has_dashes(self, run, here, model):
         fill(here / "set", classes=("left", "right"), each=2, first_seed=50)

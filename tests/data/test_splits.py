@@ -88,7 +88,83 @@ class TestStratifiedSplit:
             stratified_split(LABELS, validation_fraction=fraction)
 
 
+class TestGroups:
+    @given(
+        labels=st.lists(st.integers(0, 3), min_size=10, max_size=60),
+        count=st.integers(1, 25),
+        test=st.sampled_from([0, 0.1, 0.2, 0.5, 0.9]),
+        validation=st.sampled_from([0, 0.1, 0.5]),
+        seed=st.integers(0, 2**32),
+    )
+    def test_a_group_is_in_one_part_and_every_class_is_trained(self, labels, count, test, validation, seed):
+        labels = np.array([*labels, *labels])
+        groups = np.random.default_rng(seed).integers(0, count, len(labels))
+        split = stratified_split(labels, test, validation, seed, groups=groups)
+        parts = (split.train, split.validation, split.test)
+        assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
+        assert sum(len(set(groups[part].tolist())) for part in parts) == len(set(groups.tolist()))
+        assert set(labels[split.train].tolist()) == set(labels.tolist())
+        if not test:
+            assert len(split.test) == 0
+        if not validation:
+            assert len(split.validation) == 0
+
+    def test_parts_come_near_to_the_fractions_of_every_class(self):
+        draws = np.random.default_rng(0)
+        groups = draws.integers(0, 60, 2000)
+        labels = (draws.random(2000) < 0.1 + 0.4 * (groups % 2)).astype(int)
+        split = stratified_split(labels, 0.2, 0.1, groups=groups)
+        totals = np.bincount(labels)
+        np.testing.assert_allclose(counts(labels, split.test, 2) / totals, 0.2, atol=0.03)
+        np.testing.assert_allclose(counts(labels, split.validation, 2) / totals, 0.08, atol=0.03)
+
+    def test_groups_that_hold_one_class_each_are_split_class_by_class(self):
+        labels, groups = np.repeat([0, 1], [50, 20]), np.repeat(np.arange(7), 10)
+        split = stratified_split(labels, 0.2, 0, groups=groups)
+        assert counts(labels, split.test, 2) == [10, 10]
+
+    def test_a_class_of_one_group_is_trained_and_not_tested(self):
+        labels, groups = np.repeat([0, 1], [40, 10]), np.repeat(np.arange(5), 10)
+        split = stratified_split(labels, 0.3, 0.2, groups=groups)
+        assert counts(labels, split.train, 2)[1] == 10
+        assert counts(labels, split.test, 2)[0] >= 10
+
+    def test_few_groups_still_validate(self):
+        labels, groups = np.tile([0, 1], 25), np.repeat(np.arange(5), 10)
+        split = stratified_split(labels, groups=groups)
+        assert [len(split.train), len(split.validation), len(split.test)] == [30, 10, 10]
+
+    def test_names_are_groups_and_the_seed_decides_between_those_of_one_size(self):
+        labels, groups = np.tile([0, 1], 50), [f"patient {i // 5}" for i in range(100)]
+        assert same(stratified_split(labels, seed=3, groups=groups), stratified_split(labels, seed=3, groups=groups))
+        assert not same(
+            stratified_split(labels, seed=3, groups=groups), stratified_split(labels, seed=4, groups=groups)
+        )
+
+    def test_images_that_are_alone_in_their_group_are_split_as_those_without(self):
+        assert same(stratified_split(LABELS, groups=np.arange(160)), stratified_split(LABELS))
+
+    def test_without_groups_the_split_is_that_of_version_0_1(self):
+        split = stratified_split(np.repeat([0, 1, 2], [8, 5, 3]), seed=7)
+        assert split.train.tolist() == [0, 2, 3, 6, 7, 9, 10, 12, 15]
+        assert split.validation.tolist() == [5, 11, 13]
+        assert split.test.tolist() == [1, 4, 8, 14]
+
+    def test_a_group_for_every_image_is_expected(self):
+        with pytest.raises(ValueError, match=r"Every image has one group\. Received: 160 labels and 2 groups"):
+            stratified_split(LABELS, groups=["a", "b"])
+
+    def test_no_images_are_no_groups(self):
+        assert len(stratified_split(np.array([], int), groups=[]).train) == 0
+
+
 class TestSplitFromParts:
+    def test_a_validation_part_is_drawn_by_groups(self):
+        groups = [f"{i // 4}" for i in range(48)]
+        split = split_from_parts(np.array(["test"] * 8 + ["train"] * 40), np.array([0, 1] * 24), 0.2, 0, groups=groups)
+        assert len(split.validation) == 8
+        assert {groups[row] for row in split.train}.isdisjoint(groups[row] for row in split.validation)
+
     def test_the_parts_are_those_of_the_folders(self):
         parts = np.array(["train", "validation", "train", "test", "validation"])
         split = split_from_parts(parts, np.array([0, 0, 1, 1, 1]))

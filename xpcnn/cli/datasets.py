@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli.text import printable
-from xpcnn.data.names import nfc
+from xpcnn.data.names import below, nfc
 
 if TYPE_CHECKING:
-    from xpcnn.data import Decoding, LabelledImages, Split
+    from xpcnn.data import Decoding, ImageFolder, LabelledImages, Split
     from xpcnn.data.cache import CacheUse
     from xpcnn.training.communicator import Communicator
 
@@ -20,6 +21,8 @@ HELP = "a folder of class folders (or of train, val and test), `mnist` ($XPCNN_D
 
 #: The side of the images of the sets that go by a name, in pixels; they are grey.
 NAMED = {"mnist": 28, "digits": 8}
+#: Endings of files that were passed over that are told; the others are counted together.
+MOST_ENDINGS = 8
 
 
 def decoding_of_named(name: str, size: int | None, color: bool | None) -> Decoding:
@@ -30,6 +33,32 @@ def decoding_of_named(name: str, size: int | None, color: bool | None) -> Decodi
     return Decoding(side, side, 3 if color else 1)
 
 
+def add_labels(parser: argparse._ActionsContainer) -> None:
+    """Add --labels."""
+    parser.add_argument(
+        "--labels",
+        metavar="CSV",
+        help="a table instead of class folders: the columns path, counting from DATA, and label, and if you like part "
+        "and group",
+    )
+
+
+def check_options(options_: argparse.Namespace) -> None:
+    """Raise a usage error for options that are for a folder where DATA is none, and a pattern that is none."""
+    for name in ("cache", "channels", "range", "labels", "group_by"):
+        if getattr(options_, name, None) and options_.data in NAMED:
+            option = "--" + name.replace("_", "-")
+            raise argparse.ArgumentError(None, f"{option} is for a folder of images, and {options_.data} is none")
+    group_by = getattr(options_, "group_by", None)
+    if group_by:
+        from xpcnn.data import groups
+
+        try:
+            groups.is_table(group_by) or groups.pattern(group_by)
+        except ValueError as error:
+            raise argparse.ArgumentError(None, f"--group-by {error}") from error
+
+
 def load_data(
     name: str,
     decoding: Decoding,
@@ -37,29 +66,45 @@ def load_data(
     threads: int | None,
     cache: bool = False,
     communicator: Communicator | None = None,
+    labels: str | None = None,
+    group_by: str | None = None,
     raw: bool = False,
 ) -> LabelledImages:
     """Load what ``name`` stands for, as a decoding says.
 
-    cache: keep the decoded images of a folder. communicator: of the processes that share the work; each of them
-    decodes the images that it needs when it needs them, or takes them from the cache of its machine. raw: give values
-    as files hold them, for :func:`with_measured_range`.
+    cache: keep the decoded images of a folder. labels, group_by: as :func:`find_images` takes them. communicator: of
+    the processes that share the work; each of them decodes the images that it needs when it needs them, or takes them
+    from the cache of its machine. raw: give values as files hold them, for :func:`with_measured_range`.
     """
     from xpcnn import data
 
-    if name not in NAMED and communicator is not None and communicator.size > 1:
-        if not cache:
-            return _shared(Path(name), decoding, strict, threads, communicator, raw)
-        return communicator.one_first(
-            lambda: data.load(data.scan(name), decoding, strict=strict, threads=threads, cache=cache, raw=raw)
-        )
-    if name not in NAMED:
-        return data.load(data.scan(name), decoding, strict=strict, threads=threads, progress=True, cache=cache, raw=raw)
-    return _fit_to(_mnist() if name == "mnist" else data.load_digits(), decoding)
+    if name in NAMED:
+        return _fit_to(_mnist() if name == "mnist" else data.load_digits(), decoding)
+    found = find_images(name, labels, group_by)
+
+    def load(progress: bool) -> LabelledImages:
+        return data.load(found, decoding, strict=strict, threads=threads, progress=progress, cache=cache, raw=raw)
+
+    if communicator is None or communicator.size == 1:
+        return load(progress=True)
+    if not cache:
+        return _shared(found, decoding, strict, threads, communicator, raw)
+    return communicator.one_first(lambda: load(progress=False))
+
+
+def find_images(folder: str, labels: str | None = None, group_by: str | None = None) -> ImageFolder:
+    """List the images of a folder by its class folders, or by a table of ``labels`` whose paths count from it.
+
+    group_by: a pattern or a table that names the group of each image, whatever the table of labels says.
+    """
+    from xpcnn import data
+
+    found = data.from_table(labels, folder) if labels else data.scan(folder)
+    return data.grouped(found, group_by) if group_by else found
 
 
 def _shared(
-    path: Path, decoding: Decoding, strict: bool, threads: int | None, communicator: Communicator, raw: bool
+    found: ImageFolder, decoding: Decoding, strict: bool, threads: int | None, communicator: Communicator, raw: bool
 ) -> LabelledImages:
     """Return a folder whose images are decoded when they are taken, after a first look that all processes share."""
     from typing import cast
@@ -69,9 +114,9 @@ def _shared(
     from xpcnn.data.folders import check_every_class
     from xpcnn.data.ranges import refuse_mixed
 
-    files = [file.relative_to(path).as_posix() for file in data.scan(path).paths]
+    files = [below(file, found.root) for file in found.paths]
     communicator.same("files", {"count": len(files), "checksum": zlib.crc32("\0".join(files).encode(errors="replace"))})
-    folder = data.Folder(path, decoding, threads, communicator.spread, raw)
+    folder = data.Folder(found, decoding, threads, communicator.spread, raw)
     if strict and folder.skipped:
         raise data.UndecodableImage(*folder.skipped[0])
     images = data.LabelledImages(
@@ -81,6 +126,8 @@ def _shared(
         folder.paths,
         folder.skipped,
         folder.parts,
+        groups=folder.groups,
+        passed_over=found.passed_over,
         digests=folder.digests,
         facts=folder.facts,
     )
@@ -111,6 +158,18 @@ def describe_cache(cache: CacheUse) -> str:
     path = printable(str(cache.path))
     why = " (those in it were of other readers, another version or scale)" if cache.is_anew else ""
     return f"{cache.reused} images from the cache ({cache.bytes / 1e6:.1f} MB, {path}), {cache.read} read anew{why}"
+
+
+def describe_passed_over(endings: Counter[str]) -> str:
+    """Return in one line how many files were no images, by their ending, the most frequent first.
+
+    >>> describe_passed_over(Counter({".txt": 3, ".heic": 12, "": 2}))
+    'passed over: 12 .heic, 3 .txt, 2 without ending'
+    """
+    ranked = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
+    told = [f"{count} {printable(ending) or 'without ending'}" for ending, count in ranked[:MOST_ENDINGS]]
+    others = sum(count for _, count in ranked[MOST_ENDINGS:])
+    return f"passed over: {', '.join([*told, *([f'{others} others'] if others else [])])}"
 
 
 def _fit_to(images: LabelledImages, decoding: Decoding) -> LabelledImages:
@@ -144,15 +203,6 @@ def _mnist() -> LabelledImages:
         train.classes,
         parts=np.array(["train"] * len(train.y) + ["test"] * len(test.y)),
     )
-
-
-def split_data(images: LabelledImages, test: float, validation: float, seed: int) -> Split:
-    """Return the parts to train on, to choose by and to measure on: the set's own, or drawn class by class."""
-    from xpcnn import data
-
-    if images.parts is not None:
-        return data.split_from_parts(images.parts, images.y, validation, seed, classes=images.classes)
-    return data.stratified_split(images.y, test, validation, seed, classes=images.classes)
 
 
 def alike(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``xpcnn evaluate``."""
     parser.add_argument("model", metavar="MODEL", help="a model file, such as runs/train/best.safetensors")
     parser.add_argument("data", metavar="DATA", help=f"{datasets.HELP}; of a set with parts, its test part")
+    datasets.add_labels(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     options.add_augment(parser)
     parser.add_argument("--strict", action="store_true", help="stop at the first image that cannot be read")
@@ -35,7 +36,10 @@ def run(options_: argparse.Namespace) -> int:
     from xpcnn.cli.models import load_for_images
 
     model, preprocessing, class_names = load_for_images(options_.model, options.chosen_backend(options_))
-    images = datasets.load_data(options_.data, preprocessing.decoding, options_.strict, options_.threads)
+    datasets.check_options(options_)
+    images = datasets.load_data(
+        options_.data, preprocessing.decoding, options_.strict, options_.threads, labels=options_.labels
+    )
     images = datasets.match_classes(images, class_names)
     rows = np.arange(len(images.y)) if images.parts is None else np.flatnonzero(images.parts == "test")
     if len(rows) == 0:
@@ -43,6 +47,7 @@ def run(options_: argparse.Namespace) -> int:
     results: dict[str, Any] = {
         **_figures(model, images, rows, class_names, options_),
         "skipped": len(images.skipped),
+        "passed_over": images.passed_over,
         "seen": None,
         "unseen": None,
     }
@@ -127,6 +132,8 @@ def _text(results: dict[str, Any]) -> str:
     lines.append(_line("", results, skipped))
     if results["unseen"]:
         lines.append(_line("not seen: ", results["unseen"], ""))
+    if results["passed_over"]:
+        lines.append(datasets.describe_passed_over(results["passed_over"]))
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from decimal import Decimal
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from xpcnn.training.communicator import Communicator
 
 #: What may be given anew, since the weights do not depend on it; the images are compared themselves.
-FREE = frozenset(["data", "backend", "threads", "verbose", "no_plots", "checkpoint_every", "strict", "cache"])
+FREE = frozenset(
+    ["data", "labels", "group_by", "backend", "threads", "verbose", "no_plots", "checkpoint_every", "strict", "cache"]
+)
 #: What args.json says beside the arguments.
 ABOUT = frozenset(["version", "computed_by", "classes", "working_directory", "environment", "decoding"])
 #: Images whose checksums one process finds at a time.
@@ -57,6 +60,8 @@ def recall(folder: Path) -> tuple[dict[str, Any], SavedFit | None, Decoding | No
 def _checked(path: Path, recorded: Any) -> tuple[dict[str, Any], Decoding | None]:
     """Return recorded arguments as the command line takes them, which refuses what nobody could have given, and the
     decoding."""
+    from xpcnn.data.groups import is_table
+
     parser = argparse.ArgumentParser(exit_on_error=False, add_help=False)
     add_arguments(parser)
     try:
@@ -70,9 +75,14 @@ def _checked(path: Path, recorded: Any) -> tuple[dict[str, Any], Decoding | None
             f"{str(path)!r} holds no arguments of a run ({error}). Train anew, without --resume."
         ) from error
     given = {key: value for key, value in vars(options).items() if value is not None}
-    for key in ("data", "start"):
+    given.setdefault("copies", "anywhere")  # as in a run that was begun before they were looked for
+    for key in ("data", "start", "labels", "group_by"):
         named = key not in given or (key == "data" and given[key] in NAMED)
-        if not named and where != Path.cwd() and (where / given[key]).exists():
+        if (
+            not named
+            and where != Path.cwd()
+            and (is_table if key == "group_by" else os.path.exists)(where / given[key])
+        ):
             given[key] = str(where / given[key])
     return given, decoding
 

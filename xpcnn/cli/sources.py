@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from xpcnn.cli import datasets
 from xpcnn.cli.text import printable
 
 #: Of a list of names that anyone may have written.
@@ -28,19 +29,10 @@ def find(words: Sequence[str], recursive: bool) -> list[str]:
     for word in words:
         paths += _meant(word, recursive, passed_over)
     if passed_over:
-        print(f"xpcnn predict: passed over: {told(passed_over)}", file=sys.stderr)
+        print(f"xpcnn predict: {datasets.describe_passed_over(passed_over)}", file=sys.stderr)
     if not paths:
         raise ValueError(f"There is no name in {', '.join(map(printable, words))}. Give one of an image a line.")
     return paths
-
-
-def told(passed_over: Counter[str]) -> str:
-    """Return counts of files by their ending in words.
-
-    >>> told(Counter({".txt": 3, "": 1}))
-    '3 .txt, 1 without ending'
-    """
-    return ", ".join(f"{count} {printable(ending) or 'without ending'}" for ending, count in passed_over.most_common())
 
 
 def _meant(word: str, recursive: bool, passed_over: Counter[str]) -> Iterator[str]:
@@ -63,7 +55,8 @@ def _names(content: bytes, source: str) -> list[str]:
 
 
 def _images_of(folder: Path, recursive: bool, passed_over: Counter[str]) -> list[str]:
-    from xpcnn.data.listing import image_files
+    from xpcnn.data.listing import class_files
 
-    found = image_files(folder) if recursive else [path for path in image_files(folder) if path.parent == folder]
+    found, others = class_files(folder, recursive)
+    passed_over += others
     return [str(path) for path in found] or [str(folder)]

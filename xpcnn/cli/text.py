@@ -6,6 +6,9 @@ import codecs
 import io
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def printable(text: str) -> str:
@@ -34,6 +37,19 @@ def _bytes_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:
         return codecs.backslashreplace_errors(error)
+
+
+@contextmanager
+def warnings_in_one_line(command: str, quiet: bool = False) -> Iterator[None]:
+    """Say warnings in one line, and not where in the sources they arose; quiet: say none."""
+
+    def say(message: object, *_: object, **__: object) -> None:
+        if not quiet:
+            print(f"xpcnn {command}: {printable(str(message))}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = say
+        yield
 
 
 def one_line(error: Exception) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpcnn.cli import datasets, options, pictures, ranks, report, resume
+from xpcnn.cli import datasets, options, parts, pictures, ranks, report, resume
+from xpcnn.cli.text import printable, warnings_in_one_line
 from xpcnn.cli.train_arguments import DEFAULTS, NOT_OF_THE_RUN
 from xpcnn.cli.train_arguments import add_arguments as add_arguments  # as every command has them
 
@@ -99,7 +100,8 @@ def _run(
         if resumed and options_.start and (directory.path / "last.safetensors").exists():
             options_.start = str(directory.path / "last.safetensors")  # the model it began with may be gone
         distributed.use_own_device(xp, communicator)
-        model, images, split, lines = _prepare(options_, xp, communicator, decoding)
+        with warnings_in_one_line("train", quiet=communicator.rank > 0):
+            model, images, split, lines, notes = _prepare(options_, xp, communicator, decoding)
         assert model.preprocessing is not None
         chosen = {} if options_.start else pictures.arguments_of(model.preprocessing.decoding)
         arguments |= {key: value for key, value in chosen.items() if decoding is None}
@@ -120,8 +122,14 @@ def _run(
         )
         for line in lines:
             print(line, flush=True)
-        for name, other in datasets.alike(images.classes) if communicator.rank == 0 else []:
-            _say(f"the classes {name!r} and {other!r} differ in writing alone; if they are one, put them in one folder")
+        if images.passed_over:
+            print(datasets.describe_passed_over(images.passed_over), flush=True)
+        notes += [
+            f"the classes {name!r} and {other!r} differ in writing alone; if they are one, put them in one folder"
+            for name, other in datasets.alike(images.classes)
+        ]
+        for note in notes if communicator.rank == 0 else []:
+            _say(printable(note))
         if images.cache is not None:
             print(datasets.describe_cache(images.cache), flush=True)
         return _train(options_, directory, model, images, split, record, resumed, communicator)
@@ -133,16 +141,13 @@ def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
         raise argparse.ArgumentError(None, "--from takes the model's image size and channels, not those given")
     if not options_.start and options_.freeze is not None:
         raise argparse.ArgumentError(None, "--freeze keeps layers of the model that --from gives")
-    if options_.data in datasets.NAMED:
-        for name in ("cache", "channels", "range"):
-            if getattr(options_, name) is not None:
-                raise argparse.ArgumentError(None, f"--{name} is for a folder of images, and {options_.data} is none")
+    datasets.check_options(options_)
 
 
 def _prepare(
     options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator, decoding: Decoding | None
-) -> tuple[Sequential, LabelledImages, Split, list[str]]:
-    """Load the images, cut them into parts and build the model; and say how images are decoded.
+) -> tuple[Sequential, LabelledImages, Split, list[str], list[str]]:
+    """Load the images, cut them into parts and build the model; say how images are decoded, and what of the parts.
 
     decoding: that of a run that is resumed, else None.
     """
@@ -159,14 +164,21 @@ def _prepare(
     elif decoding is None and options_.data in datasets.NAMED:
         decoding = datasets.decoding_of_named(options_.data, options_.image_size, options_.color)
     elif decoding is None:
-        chosen: Any = pictures.choose(data.scan(options_.data).paths, options_) if communicator.rank == 0 else None
+        chosen: Any = None
+        if communicator.rank == 0:
+            found = datasets.find_images(options_.data, options_.labels)
+            chosen = pictures.choose(found.paths, options_)
         decoding, measures = communicator.hand_down(chosen)
     images = datasets.load_data(
-        options_.data, decoding, options_.strict, options_.threads, options_.cache, communicator, measures
-    )
+        options_.data, decoding, options_.strict, options_.threads, options_.cache, communicator, options_.labels,
+        options_.group_by, measures,
+    )  # fmt: skip
     if options_.start:
         images = datasets.match_classes(images, classes)
-    split = datasets.split_data(images, options_.test_fraction, options_.validation_fraction, options_.seed)
+    split, notes = parts.split_data(
+        images, options_.test_fraction, options_.validation_fraction, options_.seed, strict=bool(options_.strict),
+        copies=options_.copies,
+    )  # fmt: skip
     if measures:
         images, decoding = datasets.with_measured_range(images, split, decoding)
     lines = [] if images.facts is None else pictures.told(images.facts, decoding, measures)
@@ -193,7 +205,7 @@ def _prepare(
         model.digests = None
     else:
         model.digests = with_digests(model.digests, images.digests[np.concatenate((split.train, split.validation))])
-    return model, images, split, lines
+    return model, images, split, lines, notes
 
 
 def _train(

@@ -25,6 +25,7 @@ DEFAULTS = {
     "page": "0",
     "test_fraction": 0.2,
     "validation_fraction": 0.1,
+    "copies": "one-part",
 }
 #: Arguments of the command, and of where a run is written, not of the run.
 NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open", "distributed", "fast_sums", "elastic")
@@ -33,6 +34,7 @@ NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open", "distributed", "f
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``xpcnn train``."""
     parser.add_argument("data", nargs="?", metavar="DATA", help=f"{datasets.HELP}; default: digits")
+    datasets.add_labels(parser)
     parser.add_argument("--out", metavar="DIR", help="the run's directory (default: runs/train, runs/train-2, …)")
     options.add_flag(parser, "--cache", "keep a folder's decoded images on disk, so that the next run starts at once")
     network = parser.add_argument_group("network and images")
@@ -87,7 +89,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of the rest, to choose the best epoch by (default: {DEFAULTS['validation_fraction']}; 0: none, the last "
         "epoch is the best)",
     )  # fmt: skip
-    options.add_flag(parts, "--strict", "stop at the first image that cannot be read")
+    parts.add_argument(
+        "--group-by", metavar="PATTERN|CSV",
+        help="keep what belongs together, such as a patient, in one part: a regular expression whose parentheses name "
+        "the group in a path below DATA, or a table with the columns path and group",
+    )  # fmt: skip
+    # Copies were anywhere when version 0.1.0 began a run, and stay there when it is resumed.
+    parts.add_argument("--copies", choices=("one-part", "anywhere"), help=argparse.SUPPRESS)
+    options.add_flag(
+        parts,
+        "--strict",
+        "stop at an image that cannot be read, and at a picture or group in two parts or classes",
+    )
     options.add_flag(parser, "--no-digests", "keep no digests of the images in the model, by which evaluate knows them")
     options.add_flag(parser, "--no-plots", "write no pictures into the report")
     options.add_flag(parser, "--open", "show the report in the browser at the end")

@@ -45,8 +45,9 @@ def subfolders(folder: Path) -> list[Path]:
     return sorted(inside, key=lambda path: natural_key(path.name))
 
 
-def class_files(class_folder: Path) -> tuple[list[Path], Counter[str]]:
-    """Return the image files at any depth, in natural order, and how many others there are of each ending."""
+def class_files(class_folder: Path, recursive: bool = True) -> tuple[list[Path], Counter[str]]:
+    """Return the image files of a folder, and of the folders in it if ``recursive``, in natural order, and how many
+    others there are of each ending."""
 
     def refuse(error: OSError) -> NoReturn:
         raise error
@@ -54,7 +55,7 @@ def class_files(class_folder: Path) -> tuple[list[Path], Counter[str]]:
     found: list[Path] = []
     others: list[str] = []
     for place, folders, files in os.walk(class_folder, onerror=refuse):
-        folders[:] = [name for name in folders if not _is_foreign(name)]
+        folders[:] = [name for name in folders if recursive and not _is_foreign(name)]
         for name in files:
             if Path(name).suffix.lower() in EXTENSIONS:
                 found.append(Path(place, name))

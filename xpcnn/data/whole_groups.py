@@ -1,0 +1,63 @@
+"""Groups of images that go to one part as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpcnn import draws
+
+#: The parts by their number, and what an image has that is in none yet.
+TRAIN, VALIDATION, TEST, NONE = 0, 1, 2, -1
+
+
+def place_groups(
+    labels: NDArray[np.integer[Any]],
+    groups: Sequence[str] | NDArray[Any],
+    test_fraction: float,
+    validation_fraction: float,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Return the part of every image of a group of two or more, ``NONE`` for images that are alone.
+
+    The largest group goes first, groups of one size in an order that is drawn, each to the part that lacks most of what
+    the group holds; of every class the same fraction counts alike. The last group of a class that is not trained, else
+    of one that is not tested, goes where it is needed.
+    """
+    group = np.unique(np.asarray(groups), return_inverse=True)[1]
+    label = np.unique(labels, return_inverse=True)[1]
+    alone = np.bincount(group)[group] == 1
+    number = np.unique(group[~alone], return_inverse=True)[1]
+    classes = int(label.max(initial=-1)) + 1
+    counts = np.zeros((int(number.max(initial=-1)) + 1, classes), np.int32)
+    np.add.at(counts, (number, label[~alone]), 1)
+    totals = np.bincount(label, minlength=classes)
+    rest = 1 - test_fraction
+    lacking = np.outer([rest * (1 - validation_fraction), rest * validation_fraction, test_fraction], np.ones(classes))
+    wanted = lacking.max(axis=1, initial=0) > 0
+    held = np.zeros((3, classes), bool)  # which part has images of which class
+    to_come = (counts > 0).sum(axis=0) + np.bincount(label[alone], minlength=classes)
+    part_of = np.full(len(counts), NONE, np.int64)
+    drawn = draws.generator(seed, "groups").permutation(len(counts))
+    for turn, one in enumerate(drawn[np.argsort(-counts[drawn].sum(axis=1), kind="stable")].tolist(), start=1):
+        share = counts[one] / totals
+        last = to_come[share > 0] == 1
+        untrained, untested = ~held[TRAIN, share > 0], ~held[TEST, share > 0]
+        if (last & untrained).any():
+            part = TRAIN
+        elif wanted[TEST] and (last & untested).any():
+            part = TEST
+        elif wanted[VALIDATION] and not held[VALIDATION].any() and turn == len(counts) > 2 and not alone.any():
+            part = VALIDATION
+        else:
+            part = int(np.argmax(np.where(wanted, (lacking * share).sum(axis=1), -np.inf)))
+        part_of[one] = part
+        lacking[part] -= share
+        held[part] |= share > 0
+        to_come -= share > 0
+    placed = np.full(len(labels), NONE, np.int64)
+    placed[~alone] = part_of[number]
+    return placed
