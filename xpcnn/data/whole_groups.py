@@ -23,9 +23,10 @@ def place_groups(
 ) -> NDArray[np.int64]:
     """Return the part of every image of a group of two or more, ``NONE`` for images that are alone.
 
-    The largest group goes first, groups of one size in an order that is drawn, each to the part that lacks most of what
-    the group holds; of every class the same fraction counts alike. The last group of a class that is not trained, else
-    of one that is not tested, goes where it is needed.
+    The largest group goes first, groups of one size in an order that is drawn, each to the part that has least of its
+    fraction of what the group holds, among those that lack so much, else to the one that lacks most; so parts have
+    large and small groups alike, and every class counts alike. The last group of a class that is not trained, else of
+    one that is not tested, goes where it is needed.
     """
     group = np.unique(np.asarray(groups), return_inverse=True)[1]
     label = np.unique(labels, return_inverse=True)[1]
@@ -36,8 +37,8 @@ def place_groups(
     np.add.at(counts, (number, label[~alone]), 1)
     totals = np.bincount(label, minlength=classes)
     rest = 1 - test_fraction
-    lacking = np.outer([rest * (1 - validation_fraction), rest * validation_fraction, test_fraction], np.ones(classes))
-    wanted = lacking.max(axis=1, initial=0) > 0
+    fractions = np.array([rest * (1 - validation_fraction), rest * validation_fraction, test_fraction])
+    lacking = np.outer(fractions, np.ones(classes))
     held = np.zeros((3, classes), bool)  # which part has images of which class
     to_come = (counts > 0).sum(axis=0) + np.bincount(label[alone], minlength=classes)
     part_of = np.full(len(counts), NONE, np.int64)
@@ -48,12 +49,12 @@ def place_groups(
         untrained, untested = ~held[TRAIN, share > 0], ~held[TEST, share > 0]
         if (last & untrained).any():
             part = TRAIN
-        elif wanted[TEST] and (last & untested).any():
+        elif test_fraction and (last & untested).any():
             part = TEST
-        elif wanted[VALIDATION] and not held[VALIDATION].any() and turn == len(counts) > 2 and not alone.any():
+        elif validation_fraction and not held[VALIDATION].any() and turn == len(counts) > 2 and not alone.any():
             part = VALIDATION
         else:
-            part = int(np.argmax(np.where(wanted, (lacking * share).sum(axis=1), -np.inf)))
+            part = _neediest((lacking * share).sum(axis=1), fractions, (share * share).sum())
         part_of[one] = part
         lacking[part] -= share
         held[part] |= share > 0
@@ -61,3 +62,12 @@ def place_groups(
     placed = np.full(len(labels), NONE, np.int64)
     placed[~alone] = part_of[number]
     return placed
+
+
+def _neediest(lacks: NDArray[np.float64], fractions: NDArray[np.float64], size: float) -> int:
+    """Return the part that has least of its fraction among those in which a group has room, else that lacks most."""
+    wanted = fractions > 0
+    fits = wanted & (lacks >= size * (1 - 1e-9))  # what is lacking has been rounded
+    if fits.any():
+        return int(np.argmax(np.where(fits, lacks / np.where(wanted, fractions, 1), -np.inf)))
+    return int(np.argmax(np.where(wanted, lacks, -np.inf)))
