@@ -200,7 +200,7 @@ class TestOptions:
     def test_images_of_one_colour_each_are_told_apart_by_it(self, run, here):
         for name, colour in (("blue", (200, 60, 60)), ("red", (60, 60, 200))):
             for i in range(10):
-                save(here / "set" / name / f"{i}.png", np.full((9, 9, 3), colour, np.uint8))
+                save(here / "set" / name / f"{i}.png", np.full((9, 9 + i, 3), colour, np.uint8))  # copies share a part
         options = ["--image-size", "8", "--epochs", "10", "--batch-size", "4", "--out", "run"]
         assert run("train", "set", *options).code == 0
         assert read_json(here / "run" / "metrics.json")["test"]["accuracy"] == 1
@@ -287,8 +287,8 @@ class TestOptions:
             assert same != other
 
     def test_the_seed_orders_the_images_too(self, run, here, model):
-        for part in ("train", "val", "test"):
-            fill(here / "set" / part, each=4)
+        for number, part in enumerate(("train", "val", "test")):
+            fill(here / "set" / part, each=4, first_seed=100 * number)
         for name, seed in (("a", 1), ("b", 2)):  # the same weights to start with, the same parts
             options = ["--from", model, "--epochs", "1", "--batch-size", "4", "--seed", seed]
             assert run("train", "set", *options, "--out", name).code == 0

@@ -92,8 +92,8 @@ class TestRefusals:
         refuses("train", "set", words=["'lonely'", "Received: 1"])
 
     def test_images_of_one_and_the_same_colour(self, refuses, here):
-        for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
-            save(here / "set" / name, np.full((9, 9, 3), (10, 120, 200), np.uint8))
+        for width, name in enumerate(("a/1.png", "a/2.png", "b/1.png", "b/2.png"), start=9):
+            save(here / "set" / name, np.full((9, width, 3), (10, 120, 200), np.uint8))
         refuses("train", "set", words=["All 2 images to train on are of one and the same colour"])
 
     def test_a_class_written_otherwise_than_the_model_to_go_on_from_has_it(self, refuses, here, model):
