@@ -119,12 +119,14 @@ class TestGroups:
         np.testing.assert_allclose(counts(labels, split.validation, 2) / totals, 0.08, atol=0.03)
 
     def test_large_groups_are_tested_as_well_as_small_ones(self):
-        groups = np.repeat(np.arange(60), [20] * 30 + [2] * 30)
+        groups = np.repeat(np.arange(110), [20] * 10 + [2] * 100)
         split = stratified_split(np.arange(len(groups)) % 2, groups=groups)
-        sizes = np.bincount(groups)
-        for part, expected in ((split.train, 0.72), (split.validation, 0.08), (split.test, 0.2)):
-            large = [group for group in set(groups[part].tolist()) if sizes[group] == 20]
-            assert abs(len(large) / 30 - expected) < 0.05
+        large = [{group for group in groups[part].tolist() if group < 10} for part in (split.train, split.test)]
+        assert [*map(len, large)] == [7, 2]
+
+    def test_images_that_are_alone_leave_one_to_train_on(self):
+        split = stratified_split(np.zeros(10, int), 0.48, 0.99, groups=[0] * 5 + [1, 2, 3, 4, 5])
+        assert len(split.train) == 1
 
     def test_groups_that_hold_one_class_each_are_split_class_by_class(self):
         labels, groups = np.repeat([0, 1], [50, 20]), np.repeat(np.arange(7), 10)
