@@ -34,7 +34,7 @@ def require_readable(content: Content) -> int:
     bits = (depth & 0x7F) + 1
     if depth & 0x80 or not 8 <= bits <= 16:
         sign = "signed" if depth & 0x80 else "unsigned"
-        raise Refusal(f"it is a JPEG 2000 of {bits} bits, {sign}; 8 to 16 bits, unsigned, are read here")
+        raise Refusal(f"it is a JPEG 2000 of depth {bits}, {sign}; depths from 8 to 16, unsigned, are read here")
     return int(components)
 
 

@@ -11,22 +11,8 @@ from typing import NoReturn
 EXTENSIONS = frozenset(
     [
         *(".avif", ".bmp", ".btf", ".dib", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"),
-        *(
-            ".jpg",
-            ".pam",
-            ".pbm",
-            ".pfm",
-            ".pgm",
-            ".png",
-            ".pnm",
-            ".ppm",
-            ".ras",
-            ".sr",
-            ".tf8",
-            ".tif",
-            ".tiff",
-            ".webp",
-        ),
+        *(".jpg", ".pam", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".sr", ".tf8", ".tif", ".tiff"),
+        ".webp",
     ]
 )
 
