@@ -12,8 +12,9 @@ from typing import NoReturn
 #: Files with another extension are not images and not errors.
 EXTENSIONS = frozenset(
     [
-        *(".avif", ".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"),
-        *(".png", ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp"),
+        *(".avif", ".bmp", ".btf", ".dib", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"),
+        *(".jpg", ".pam", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".sr", ".tf8", ".tif", ".tiff"),
+        ".webp",
     ]
 )
 
