@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from xpcnn.backend import host_array
 from xpcnn.parameters import Shape
 from xpcnn.registry import number
 from xpcnn.targets import check_weights
+
+if TYPE_CHECKING:
+    from xpcnn.data import Preprocessing
 
 HostArray = np.ndarray[Any, Any]
 
@@ -62,6 +65,35 @@ def images(x: Any, input_shape: Shape, data_format: str = "channels_first") -> A
                     f"Images must be finite in float32. Received NaN, infinite or larger values, first in image {bad}."
                 )
     return x
+
+
+def refuse_raw(x: Any) -> None:
+    """Raise ValueError for integers where a model takes what its preprocessing has normalised."""
+    if x.dtype.kind in "biu":
+        raise ValueError(
+            f"The model takes normalised images, and these are raw pixels ({x.dtype}). Give pictures to "
+            "model.predict_images(…), or arrays of its size to model.predict(model.preprocessing.normalize(x))."
+        )
+
+
+#: What is said of images that look raw.
+RAW = (
+    "The images do not look normalised as the model's preprocessing does it: give raw pixels to model.predict_images(…), "
+    "or arrays of its size to model.preprocessing.normalize(x) first."
+)
+
+
+def look_raw(x: Any, preprocessing: Preprocessing) -> bool:
+    """Whether the values of images are none that normalised bytes have, or all from 0 to 1."""
+    if not isinstance(x, np.ndarray) or preprocessing.per_image:
+        return False
+    some = x[:_ROWS]
+    least, greatest = float(some.min()), float(some.max())
+    means, deviations = np.array(preprocessing.mean), np.array(preprocessing.deviation)
+    low, high = float((-means / deviations).min()), float(((255 - means) / deviations).max())
+    slack = 0.01 * (high - low)
+    scaled = 0 <= least < greatest <= 1 and low < -0.25
+    return scaled or least < low - slack or greatest > high + slack
 
 
 def pairs(batches: Any, rank: int) -> tuple[HostArray, HostArray]:

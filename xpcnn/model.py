@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import reprlib
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpcnn import calibration, draws, files, inputs, losses, model_file, model_state, optimizers
 from xpcnn import metrics as metrics_
 from xpcnn.backend import Array, ArrayModule, host_array, resolve, to_host
-from xpcnn.data import Preprocessing
+from xpcnn.data import Normalized, Preprocessing
 from xpcnn.data.augmentation import Augmentation, Way, ways
 from xpcnn.data.augmentation import augment as augmentation_of
 from xpcnn.data.splits import stratified_split
@@ -36,6 +37,9 @@ from xpcnn.training.shards import Runner
 from xpcnn.training.steps import Samples
 from xpcnn.training.task import Task
 
+if TYPE_CHECKING:
+    from xpcnn.prediction import Predictions
+
 HostArray = np.ndarray[Any, Any]
 
 
@@ -44,8 +48,8 @@ class Sequential:
 
     layers: in order; :meth:`add` appends more. input_shape: (channels, height, width) of one image. xp: an array
     module, "numpy", "cupy", "auto" or None (what ``XPCNN_BACKEND`` says). seed: keys the initial weights. Arrays are
-    (batch, channels, height, width), float32 inside. ``class_names``, ``preprocessing`` and ``temperature``, which
-    :meth:`calibrate` finds, are kept in the model file.
+    (batch, channels, height, width), float32 inside. ``class_names``, ``preprocessing``, ``temperature``, which
+    :meth:`calibrate` finds, and ``digests``, uint8 (n, 8) of the pictures it was made with, are kept in the model file.
 
     Raises ValueError for a stack that cannot be built, naming the layer, BackendError for a backend that is not there.
 
@@ -70,6 +74,8 @@ class Sequential:
         self.class_names: tuple[str, ...] | None = None
         self.preprocessing: Preprocessing | None = None
         self.temperature = 1.0
+        self.digests: HostArray | None = None
+        self._warned = False
         self.optimizer: Optimizer | None = None
         self.loss: Loss | None = None
         self.metrics: list[Metric] = []
@@ -266,6 +272,7 @@ class Sequential:
         augment: average the outputs over the ways in which an augmentation lays an image, as :meth:`predict` does.
         """
         x, y = self._samples(x, y, data_format)
+        x = self._images(x)
         return self._validator(x, y, sample_weight, batch_size, threads, self._ways(augment), self.temperature)()
 
     def predict(
@@ -279,12 +286,34 @@ class Sequential:
         """Return the outputs (n, classes) for images (n, channels, height, width) or for one image, as NumPy array.
 
         augment: average over the ways in which an augmentation lays an image, itself among them: 2 for "light", 8 for
-        "microscopy" (4 where images are not square), which takes as many times as long.
+        "microscopy" (4 where images are not square), which takes as many times as long. Pictures as files or raw pixels
+        go to :meth:`predict_images`: of a model with ``preprocessing``, arrays are taken as normalised by it, and those
+        of integers are refused.
         """
-        x = inputs.images(x, self.network.input_shape, data_format)
+        x = self._images(x, data_format)
         return evaluation.predict(
             self.network, x, batch_size, threads, self._ways(augment), self.temperature, self.loss
         )
+
+    def predict_images(
+        self, images: Any, threads: int | None = None, augment: str = "none", progress: bool = False
+    ) -> Predictions:
+        """Return labels and probabilities for pictures, decoded and normalised as those that the model learned from.
+
+        images: paths; the bytes of files; file objects; raw pixels, as an array (n, channels, height, width) or a list of
+        arrays (height, width) or (height, width, channels), colours in the order red, green, blue, values as a file
+        would hold them; or a :class:`~xpcnn.data.Folder`. One that cannot be read has no label, and an error that says
+        why. threads: how many decode and predict. augment: as in :meth:`predict`. progress: a bar on stderr, where that
+        is a terminal. The command ``xpcnn predict`` gives the same bits.
+
+        Raises ValueError for a model without ``preprocessing``, and for arrays of another shape. Warns where pictures
+        lie outside the range of values that the model maps.
+        """
+        from xpcnn.prediction import (
+            predict_images,  # it decodes files, and who predicts arrays needs no library for that
+        )
+
+        return predict_images(self, images, model_file.images_at_once(self.network), threads, augment, progress)
 
     def calibrate(self, x: Any, y: Any, batch_size: int = 256, threads: int | None = None) -> float:
         """Find by images and labels that were kept out of training how sure the model may be; returns the temperature.
@@ -392,6 +421,16 @@ class Sequential:
             x, y = inputs.pairs(x, len(self.network.input_shape))
         x = inputs.images(x, self.network.input_shape, data_format)
         return x, inputs.labels(y, len(x))
+
+    def _images(self, x: Any, data_format: str = "channels_first") -> Any:
+        """Check images that are to be predicted, and that they are normalised where the model says how."""
+        x = inputs.images(x, self.network.input_shape, data_format)
+        if self.preprocessing is not None and not isinstance(x, Normalized):
+            inputs.refuse_raw(x)
+            if not self._warned and inputs.look_raw(x, self.preprocessing):
+                self._warned = True
+                warnings.warn(inputs.RAW, stacklevel=3)
+        return x
 
     def _targets(self, y: HostArray, weights: Any) -> Targets:
         """Check all targets at once, before anything is computed."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from xpcnn import __version__, calibration, files, losses, metrics, optimizers
 from xpcnn.data import Preprocessing
+from xpcnn.data.digests import SIZE, with_digests
 from xpcnn.layers import Layer, Upsample2D
 from xpcnn.layers.configs import from_plain, kinds, to_plain
 from xpcnn.network import Network
@@ -22,6 +23,8 @@ from xpcnn.registry import number, whole
 if TYPE_CHECKING:
     from xpcnn.model import Sequential
 
+#: The name of the tensor that holds the digests of the pictures a model was made with; layers' have a dot.
+DIGESTS = "digests"
 #: The version of the description; a newer one is refused.
 FORMAT = 1
 #: The most layers of a model that is loaded, those inside others counted.
@@ -50,6 +53,8 @@ def save(model: Sequential, path: files.PathLike) -> None:
     }
     values = model.network.host_values()
     check_finite(values)
+    if model.digests is not None:
+        values = values | {DIGESTS: model.digests}
     files.save_tensors(path, values, description)
 
 
@@ -87,6 +92,7 @@ def load(
         model = new(description["input_shape"], description["seed"])
         for layer in layers:
             model.add(layer)
+        digests = tensors.pop(DIGESTS, None)
         check_finite(tensors)
         # The arrays are compared with what the layers declare before memory is taken for them.
         network = model.build(tensors)
@@ -95,6 +101,7 @@ def load(
         names, preprocessing, compiled = (description[key] for key in ("class_names", "preprocessing", "compiled"))
         model.class_names = None if names is None else tuple(checked_names(names, shape))
         model.preprocessing = None if preprocessing is None else Preprocessing.from_json(preprocessing)
+        model.digests = None if digests is None else checked_digests(digests)
         model.epochs = whole("epochs", description["epochs"])
         temperature = description.get("temperature", 1)  # the first files had none
         model.temperature = number("temperature", temperature, f"[{calibration.LEAST}, {calibration.MOST}]")
@@ -175,6 +182,20 @@ def checked_names(names: Any, output_shape: Shape) -> Any:
     if not isinstance(names, tuple | list) or len(names) != count or not all(isinstance(n, str) for n in names):
         raise ValueError(f"class_names is one text for each of the {count} classes. Received: {reprlib.repr(names)}.")
     return list(names)
+
+
+def checked_digests(digests: Any) -> np.ndarray[Any, Any]:
+    """Return the digests of pictures, sorted and each once; ValueError where they are not uint8 (n, 8)."""
+    array = np.asarray(digests)
+    if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != SIZE:
+        raise ValueError(f"digests are uint8 (n, {SIZE}). Received: {array.dtype} {array.shape}.")
+    return with_digests(None, array)
+
+
+def images_at_once(network: Network, most: int = 256) -> int:
+    """Return how many images are predicted together: those that take no more memory than one may, ``most`` at most."""
+    numbers, _ = demand(network)
+    return max(1, min(most, MOST_NUMBERS // numbers))
 
 
 def _compiled(model: Sequential) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from xpcnn.model import Sequential
 
 #: What a model keeps beside its layers and arrays, as it is.
-_KEPT = ("class_names", "preprocessing", "temperature", "epochs")
+_KEPT = ("class_names", "preprocessing", "temperature", "epochs", "digests")
 
 
 def state_of(model: Sequential) -> dict[str, Any]:

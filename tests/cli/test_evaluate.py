@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 
 import xpcnn
-from tests.cli.conftest import CLASSES, fill, save, truncated_jpeg
+from tests.cli.conftest import CLASSES, fill, rows, save, truncated_jpeg
 from xpcnn import data, layers, model_file
 from xpcnn.losses import CrossEntropy
 
 
 def measured(done):
-    assert (done.code, done.err) == (0, "")
-    return json.loads(done.out)
+    assert done.code == 0, done
+    results = json.loads(done.out)
+    told = "xpcnn evaluate: the model was made with" if results["seen"] else ""
+    assert done.err.startswith(told)
+    assert done.err.count("\n") == (1 if told else 0)
+    return results
 
 
 class TestFigures:
@@ -24,7 +28,9 @@ class TestFigures:
         images = data.load_folder(photos, loaded.preprocessing.decoding)
         probabilities = loaded.predict(loaded.preprocessing.normalize(images.x))
         hits = probabilities.argmax(axis=1) == images.y
-        assert set(results) == {"accuracy", "loss", "calibration_error", "classes", "count", "skipped"}
+        assert set(results) == {
+            "accuracy", "loss", "calibration_error", "classes", "count", "skipped", "seen", "unseen",
+        }  # fmt: skip
         assert results["accuracy"] == pytest.approx(hits.mean())
         assert results["loss"] == pytest.approx(-np.log(probabilities[np.arange(30), images.y]).mean(), rel=1e-4)
         assert (results["count"], results["skipped"]) == (30, 1)
@@ -40,7 +46,7 @@ class TestFigures:
             (here / "set" / name).symlink_to(photos / name, target_is_directory=True)
         whole, part = (measured(run("evaluate", model, name, "--format", "json")) for name in (photos, "set"))
         assert [row["count"] for row in part["classes"]] == [0, 10, 10]
-        assert [row["recall"] for row in part["classes"]] == [0, *(row["recall"] for row in whole["classes"][1:])]
+        assert [row["recall"] for row in part["classes"]] == [None, *(row["recall"] for row in whole["classes"][1:])]
 
     def test_with_augment_they_are_those_of_the_mean_over_flips(self, run, model, photos):
         done = run("evaluate", model, photos, "--augment", "light", "--format", "json")
@@ -78,7 +84,7 @@ class TestFigures:
     def test_the_bundled_digits(self, run, here):
         assert run("train", "--epochs", "1", "--out", "run").code == 0
         results = measured(run("evaluate", os.path.join("run", "best.safetensors"), "digits", "--format", "json"))
-        assert results["count"] == 1797
+        assert (results["count"], results["seen"], results["unseen"]["count"]) == (1797, 1438, 359)
         assert results["accuracy"] > 0.5
 
     def test_outputs_that_are_not_finite_are_refused(self, refuses, here, overflowing):
@@ -93,17 +99,58 @@ class TestFigures:
         numbers, _ = model_file.demand(xpcnn.load(model).network)
         monkeypatch.setattr(model_file, "MOST_NUMBERS", 13 * numbers + 1)
         few = measured(run("evaluate", model, photos, "--format", "json"))
-        assert lengths == [13, 13, 4]
+        assert lengths == [13, 13, 4, 6]  # and those alone that it has not seen
         assert (few["classes"], few["loss"]) == (whole["classes"], pytest.approx(whole["loss"], rel=1e-4))
 
     def test_strict_stops_at_the_first_file_that_cannot_be_read(self, refuses, model, photos):
         refuses("evaluate", model, photos, "--strict", words=["half.jpg", "truncated"])
 
 
+class TestSeen:
+    def test_of_the_folder_it_was_trained_on_the_unseen_are_the_test_part(self, run, trained, model, photos):
+        results = measured(run("evaluate", model, photos, "--format", "json"))
+        test = json.loads((trained / "metrics.json").read_text())["test"]
+        assert (results["seen"], results["count"], results["unseen"]["count"]) == (24, 30, 6)
+        assert results["unseen"]["accuracy"] == test["accuracy"]
+        assert results["unseen"]["loss"] == pytest.approx(test["loss"], rel=1e-4)
+
+    def test_copies_under_other_names_are_known(self, run, here, model, photos):
+        for path in photos.glob("*/*0.*"):
+            (here / "set" / path.parent.name).mkdir(parents=True, exist_ok=True)
+            (here / "set" / path.parent.name / f"copy{path.suffix}").write_bytes(path.read_bytes())
+        whole = measured(run("evaluate", model, photos, "--format", "json"))
+        results = measured(run("evaluate", model, "set", "--format", "json"))
+        assert 0 < results["seen"] <= results["count"] < whole["seen"]
+
+    def test_images_that_it_has_not_seen_are_not_spoken_of(self, run, here, model):
+        fill(here / "set", each=2, first_seed=77)
+        done = run("evaluate", model, "set", "--format", "json")
+        assert (done.err, measured(done)["seen"], measured(done)["unseen"]) == ("", 0, None)
+
+    def test_where_all_were_seen_there_is_no_other_figure(self, run, here, trained, model):
+        for row in rows(trained / "parts.csv"):
+            if row["part"] == "train":
+                (here / "set" / row["class"]).mkdir(parents=True, exist_ok=True)
+                (here / "set" / row["class"] / os.path.basename(row["image"])).symlink_to(row["image"])
+        done = run("evaluate", model, "set", "--format", "json")
+        results = measured(done)
+        assert (results["seen"], results["unseen"]) == (results["count"], None)
+        assert "say nothing of other images" in done.err
+
+    def test_a_model_without_digests_cannot_tell(self, run, here, photos):
+        options = ["--epochs", "1", "--image-size", "8", "--no-digests", "--out", "run"]
+        assert run("train", photos, *options).code == 0
+        done = run("evaluate", "run/best.safetensors", photos, "--format", "json")
+        assert (done.err, measured(done)["seen"], measured(done)["unseen"]) == ("", None, None)
+        assert xpcnn.load("run/best.safetensors").digests is None
+
+
 class TestText:
     def test_a_table_of_the_classes_and_a_line_of_the_whole(self, run, model, photos):
         results = measured(run("evaluate", model, photos, "--format", "json"))
-        *table, last = run("evaluate", model, photos).out.splitlines()
+        *table, last, unseen = run("evaluate", model, photos).out.splitlines()
+        assert unseen.startswith("not seen: accuracy ")
+        assert unseen.endswith("(6 images)")
         assert table[0].split() == ["class", "images", "precision", "recall", "f1"]
         for line, row in zip(table[1:], results["classes"], strict=True):
             figures = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
@@ -113,6 +160,11 @@ class TestText:
             f"accuracy {accuracy:.4f}, loss {loss:.4f}, calibration error {error:.4f} (30 images, 1 skipped)"
         )
 
+    def test_a_class_that_is_absent_has_dashes(self, run, here, model):
+        fill(here / "set", classes=("left", "right"), each=2, first_seed=50)
+        _, absent, *_ = run("evaluate", model, "set").out.splitlines()
+        assert absent.split() == ["centre", "0", "—", "—", "—"]
+
     @pytest.mark.parametrize("long", ["b", "b" * 30], ids=["short", "long"])
     def test_the_columns_stand_under_their_heads(self, run, here, long):
         for number, name in enumerate(("a", long)):
@@ -120,7 +172,7 @@ class TestText:
                 save(here / "set" / name / f"{i}.png", np.full((8, 8), 200 * number + i, np.uint8))
         options = ["--epochs", "1", "--image-size", "8", "--validation-fraction", "0"]
         assert run("train", "set", *options, "--out", "run").code == 0
-        head, *lines, _ = run("evaluate", "run/best.safetensors", "set").out.splitlines()
+        head, *lines, _, _ = run("evaluate", "run/best.safetensors", "set").out.splitlines()
         assert {len(line) for line in lines} == {len(head)}
         assert all(line[head.index("images") + 5] == "4" for line in lines)
 

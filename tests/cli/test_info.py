@@ -23,7 +23,8 @@ class TestMachine:
         assert (done.code, done.err) == (0, "")
         shown = lines(done.out)
         assert list(shown) == [
-            "xpcnn", "python", "numpy", "opencv", "cupy", "XPCNN_BACKEND", "backend", "blas", "threads",
+            "xpcnn", "python", "numpy", "opencv", "tifffile", "imagecodecs", "pillow-heif", "cupy", "XPCNN_BACKEND",
+            "backend", "blas", "threads",
         ]  # fmt: skip
         assert shown["numpy"].split()[1] == np.__version__
         assert shown["backend"].endswith("numpy: numpy was asked for")
@@ -62,7 +63,8 @@ class TestCard:
         assert shown["bytes"].endswith(f" {os.path.getsize(model):,}")
         assert int(shown["epochs"].split()[1]) == xpcnn.load(model).epochs
         assert shown["classes"].endswith("  centre, left, right")
-        assert shown["images"].endswith("  16x16, colour")
+        assert shown["images"].endswith("  16x16, in colour, stretch")
+        assert shown["made with"].endswith("  24 images, of which it holds digests of 8 bytes")
         assert len(shown["mean"].split(",")) == 3
         assert "Adam" in shown["trained with"]
         assert "conv2d_1" in done.out
@@ -85,7 +87,7 @@ class TestCard:
         made.save(here / "made.safetensors")
         shown = lines(run("info", "made.safetensors").out)
         assert list(shown) == ["model", "bytes", "epochs", "classes", "images", *names, "layers"]
-        assert shown["images"].endswith("  6x4, grey")
+        assert shown["images"].endswith("  6x4, in grey, stretch")
         assert shown["classes"].endswith(r"  tab\there, b")
 
     def test_names_of_layers_move_no_cursor(self, run, here):

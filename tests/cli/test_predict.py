@@ -13,7 +13,7 @@ import pytest
 
 import xpcnn
 from tests.cli.conftest import CLASSES, picture, save, truncated_jpeg
-from xpcnn import data, layers, model_file
+from xpcnn import data, layers, model_file, prediction
 from xpcnn.cli import predict
 
 FORMATS = ["table", "csv", "json", "jsonl"]
@@ -30,8 +30,7 @@ def broken(here):
     """Files that cannot be read, with a word of the reason of each."""
     (here / "empty.png").touch()
     (here / "text.jpg").write_text("no image")
-    (here / "folder").mkdir()
-    reasons = {"empty.png": "empty", "text.jpg": "damaged", "folder": "not a regular file", "nowhere.png": "No such"}
+    reasons = {"empty.png": "empty", "text.jpg": "no format", "nowhere.png": "No such"}
     return {"half.jpg": "truncated", **reasons} if truncated_jpeg(here / "half.jpg") else {}
 
 
@@ -48,12 +47,13 @@ class TestAnswers:
         for path, row in zip(images, answers(done), strict=True):
             x = loaded.preprocessing.normalize(data.read_image(path, loaded.preprocessing.decoding)[None])
             expected = dict(zip(CLASSES, loaded.predict(x)[0].tolist(), strict=True))
-            assert list(row) == ["path", "label", "probability", "top", "error"]
+            assert list(row) == ["path", "label", "probability", "top", "error", "guess"]
             assert (row["path"], row["error"]) == (path, None)
             assert {one["label"]: one["probability"] for one in row["top"]} == pytest.approx(expected, rel=1e-4)
             probabilities = [one["probability"] for one in row["top"]]
             assert probabilities == sorted(probabilities, reverse=True)
             assert (row["label"], row["probability"]) == tuple(row["top"][0].values())
+            assert row["guess"] == row["label"]
 
     def test_they_are_right_for_images_like_those_learned(self, run, here, model):
         new = [save(here / f"{kind}.png", picture(kind, 40, 33, True, seed=99)) for kind in CLASSES]
@@ -70,7 +70,7 @@ class TestAnswers:
     def test_many_are_answered_as_few_are(self, run, model, images, broken, monkeypatch, chunk):
         given = [*images[:3], *broken, *images[3:]]
         whole = answers(run("predict", model, *given, "--format", "json"))
-        monkeypatch.setattr(predict, "CHUNK", chunk)
+        monkeypatch.setattr(prediction, "TOGETHER", chunk)
         pieces = answers(run("predict", model, *given, "--format", "json"))
         assert [row["path"] for row in pieces] == given
         for row, other in zip(pieces, whole, strict=True):
@@ -85,9 +85,9 @@ class TestAnswers:
 
     def test_those_of_a_large_network_are_taken_a_few_at_a_time(self, run, model, images, monkeypatch):
         lengths = []
-        decode = predict._decode
+        read = prediction.read_images
         monkeypatch.setattr(
-            predict, "_decode", lambda paths, *others: lengths.append(len(paths)) or decode(paths, *others)
+            prediction, "read_images", lambda paths, *o, **k: lengths.append(len(paths)) or read(paths, *o, **k)
         )
         numbers, _ = model_file.demand(xpcnn.load(model).network)
         monkeypatch.setattr(model_file, "MOST_NUMBERS", 4 * numbers + 1)
@@ -107,7 +107,7 @@ class TestAnswers:
         strict = answers(run("predict", "unsure.safetensors", *images, *options))
         for row, other in zip(rows, strict, strict=True):
             assert other["label"] == (row["label"] if row["probability"] >= middle else "uncertain")
-            assert other["top"] == row["top"]
+            assert (other["guess"], other["top"]) == (row["label"], row["top"])
         assert "uncertain" in {row["label"] for row in strict} != {"uncertain"}
 
     def test_they_are_calibrated(self, run, here, model, images):
@@ -175,13 +175,16 @@ class TestFormats:
         given = [*images, *broken]
         rows = answers(run("predict", model, *given, "--format", "json"))
         table = list(csv.DictReader(io.StringIO(run("predict", model, *given, "--format", "csv").out)))
-        assert list(table[0]) == ["path", "label", "probability", "top", "error"]
+        classes = [f"p:{name}" for name in xpcnn.load(model).class_names]
+        assert list(table[0]) == ["path", "label", "probability", "top", "error", "guess", *classes]
         for line, row in zip(table, rows, strict=True):
             assert line["path"] == row["path"]
-            assert line["label"] == (row["label"] or "")
+            assert line["label"] == line["guess"] == (row["label"] or "")
             assert line["error"] == (row["error"] or "")
             assert line["probability"] == (f"{row['probability']:.6f}" if row["label"] else "")
             assert line["top"] == ";".join(f"{one['label']}={one['probability']:.6f}" for one in row["top"])
+            for one in row["top"]:
+                assert line[f"p:{one['label']}"] == f"{one['probability']:.6f}"
 
     def test_json_lines(self, run, model, images, broken):
         given = [*images, *broken]
@@ -197,7 +200,7 @@ class TestUnreadable:
             assert (row["path"], row["label"], row["probability"], row["top"]) == (path, None, None, [])
             assert word in row["error"]
         assert last["error"] is None
-        assert done.err.startswith("5 of 6 images could not be read, the first: 'half.jpg' (it is truncated")
+        assert done.err.startswith("4 of 5 images could not be read, the first: 'half.jpg' (it is truncated")
         assert done.err.count("\n") == 1
 
     @pytest.mark.parametrize("form", FORMATS)
@@ -206,7 +209,7 @@ class TestUnreadable:
         assert done.code == 1
         for path in broken:
             assert path in done.out
-        assert done.err.startswith("5 of 5 images could not be read")
+        assert done.err.startswith("4 of 4 images could not be read")
 
     def test_strict_makes_the_exit_1_at_any(self, run, model, images, broken):
         assert run("predict", model, *images, "--strict").code == 0
@@ -277,7 +280,7 @@ class TestOutputFile:
     ):
         (here / "file").write_text("a file")
         (here / "folder").mkdir()
-        monkeypatch.setattr(predict, "_decode", None)
+        monkeypatch.setattr(prediction, "read_images", None)
         refuses("predict", model, *images, "-o", name, words=[repr(name)])
 
     def test_an_earlier_one_is_replaced_whole_or_not_at_all(self, run, here, model, images, monkeypatch):

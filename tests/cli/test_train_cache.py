@@ -28,13 +28,13 @@ def never_decoded(monkeypatch):
     def fail(path, decoding):
         raise AssertionError(f"{path} was decoded")
 
-    return lambda: monkeypatch.setattr(reading, "read_image", fail)
+    return lambda: monkeypatch.setattr(reading, "read_picture", fail)
 
 
 def told(done):
     """What a run says of the cache: images reused, megabytes, the file, files read anew."""
     assert (done.code, done.err) == (0, "")
-    (line,) = re.findall(r"^(\d+) images from the cache \((.*) MB, (.*)\), (\d+) read anew$", done.out, re.MULTILINE)
+    (line,) = re.findall(r"^(\d+) images from the cache \((.*) MB, (.*)\), (\d+) read anew.*$", done.out, re.MULTILINE)
     return line
 
 

@@ -19,6 +19,8 @@ import xpcnn
 from tests.data.conftest import picture, save
 from xpcnn import data
 from xpcnn.data import Decoding, UndecodableImage, cache, cache_file, load_folder, reading
+from xpcnn.data.decode import read_picture
+from xpcnn.data.picture import Facts
 
 TINY = Decoding(height=6, width=6, channels=1)
 
@@ -40,11 +42,11 @@ def decoded(monkeypatch):
     """The names of the files that are read, as they are."""
     names = []
 
-    def read(path, decoding):
+    def read(path, decoding, raw=False):
         names.append(path.name)
-        return data.read_image(path, decoding)
+        return read_picture(path, decoding, raw)
 
-    monkeypatch.setattr(reading, "read_image", read)
+    monkeypatch.setattr(reading, "read_picture", read)
     return names
 
 
@@ -268,16 +270,16 @@ class TestChanges:
         assert values(load_folder(small, TINY, cache=kept)) == [1, 2, 3, 4, 5]
 
     def test_a_file_that_changes_while_it_is_read_is_read_again(self, small, kept, monkeypatch):
-        read = data.read_image
+        read = read_picture
 
-        def read_and_change(path, decoding):
-            image = read(path, decoding)
+        def read_and_change(path, decoding, raw=False):
+            image = read(path, decoding, raw)
             if path.name == "2.png":
                 rewrite(path, 20)
             return image
 
         with monkeypatch.context() as patched:
-            patched.setattr(reading, "read_image", read_and_change)
+            patched.setattr(reading, "read_picture", read_and_change)
             assert values(load_folder(small, TINY, cache=kept)) == [1, 2, 3, 4, 5]
         images = load_folder(small, TINY, cache=kept)
         assert counts(images) == (4, 1)
@@ -331,7 +333,9 @@ class TestTheFile:
         assert index["origin"]["folder"] == os.path.realpath(small)
         assert index["origin"]["decoding"] == TINY.to_json()
         status = (small / "a/1.png").stat()
-        assert index["files"][0] == ["a/1.png", [status.st_size, status.st_mtime_ns, status.st_ctime_ns], None]
+        name, seen, reason, facts = index["files"][0]
+        assert (name, seen) == ("a/1.png", [status.st_size, status.st_mtime_ns, status.st_ctime_ns])
+        assert (reason, Facts.from_json(facts)) == (None, images.facts[0])
         assert images.cache.path == the_file(kept)
         assert images.cache.bytes == the_file(kept).stat().st_size
 

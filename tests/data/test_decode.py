@@ -153,7 +153,7 @@ class TestUndecodable:
 
     def test_a_directory_is_refused(self, tmp_path):
         (tmp_path / "a.jpg").mkdir()
-        self.refuse(tmp_path / "a.jpg", "not a regular file")
+        self.refuse(tmp_path / "a.jpg", "a folder")
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
     def test_a_pipe_is_refused_without_waiting_for_it(self, tmp_path):
@@ -188,8 +188,8 @@ class TestDecoding:
             Decoding(height, width, channels)
 
     @pytest.mark.parametrize("channels", [0, 2, 4])
-    def test_another_number_of_channels_is_refused(self, channels):
-        with pytest.raises(ValueError, match=rf"1 channel \(grey\) or 3 \(colour\). Received: {channels}"):
+    def test_another_number_of_colours_is_refused(self, channels):
+        with pytest.raises(ValueError, match=rf"1 channel \(grey\) or 3 \(colour\).* Received: {channels}"):
             Decoding(8, 8, channels)
 
     @pytest.mark.parametrize(
@@ -199,7 +199,12 @@ class TestDecoding:
             [],
             {},
             {"height": 8, "width": 8, "channels": 1},
-            {"height": 8, "width": 8, "channels": 1, "resizing": "crop"},
+            {
+                "height": 8,
+                "width": 8,
+                "channels": 1,
+                "resizing": "crop",
+            },  # version 0.1.0 knew no other way than to stretch
             {"height": 8, "width": 8, "channels": 1, "resizing": "stretch", "more": 1},
             {"height": None, "width": 8, "channels": 1, "resizing": "stretch"},
             {"height": [8], "width": 8, "channels": 1, "resizing": "stretch"},

@@ -242,7 +242,7 @@ class TestLoad:
 
     def test_images_that_do_not_fit_the_memory_are_one_error(self):
         huge = folders.ImageFolder(("a", "b"), [Path("x.png")] * 2**20, np.zeros(2**20, np.int64), None, Path("."))
-        with pytest.raises(MemoryError, match="Received: 1048576 images of 3 x 8192 x 16384 bytes"):
+        with pytest.raises(MemoryError, match="Received: 1048576 images of 3 x 8192 x 16384 values"):
             load(huge, Decoding(2**13, 2**14, 3))
 
 

@@ -16,7 +16,7 @@ def test_the_order_holds_on_any_number_of_threads(class_folders, monkeypatch, th
     monkeypatch.setattr(reading, "_WINDOW", window)
     root = class_folders({f"a/{value}.png": value for value in range(20)})
     paths = [root / f"a/{value}.png" for value in range(20)]
-    images = [*reading.read_images(paths, TINY, threads=threads)]
+    images = [read.image for read in reading.read_images(paths, TINY, threads=threads)]
     assert [image[0, 0, 0] for image in images] == [*range(20)]
     assert {(image.shape, image.dtype) for image in images} == {((1, 6, 6), np.dtype(np.uint8))}
 
@@ -24,7 +24,7 @@ def test_the_order_holds_on_any_number_of_threads(class_folders, monkeypatch, th
 def test_a_bad_image_stands_in_its_place_with_the_reason(class_folders):
     root = class_folders({"a/1.png": 1, "a/3.png": 3})
     first, bad, last = reading.read_images([root / "a/1.png", root / "a/2.png", root / "a/3.png"], TINY)
-    assert (first[0, 0, 0], last[0, 0, 0]) == (1, 3)
+    assert (first.image[0, 0, 0], last.image[0, 0, 0]) == (1, 3)
     assert isinstance(bad, UndecodableImage)
     assert bad.path == root / "a/2.png"
 

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text.accept_any_text()
     options = parser().parse_args(arguments)
     try:
-        with _sigterm_raises():
+        with _sigterm_raises(), _warnings_in_one_line(options.command):
             code = int(COMMANDS[options.command].run(options))
             _flush()
         return code
@@ -122,6 +123,14 @@ def _drop_what_cannot_be_written() -> None:
 
 def _say(command: str, message: str) -> None:
     print(f"xpcnn {command}: {message}", file=sys.stderr)
+
+
+@contextmanager
+def _warnings_in_one_line(command: str) -> Iterator[None]:
+    """Say a warning in one line, and not where in the sources it arose."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: _say(command, str(message))
+        yield
 
 
 @contextmanager

@@ -19,17 +19,14 @@ HELP = "a folder of class folders (or of train, val and test), `mnist` ($XPCNN_D
 
 #: The side of the images of the sets that go by a name, in pixels; they are grey.
 NAMED = {"mnist": 28, "digits": 8}
-#: The side to which the images of a folder are brought, where --image-size does not say.
-FOLDER_SIDE = 64
 
 
-def decoding_for(name: str, size: int | None, color: bool | None) -> Decoding:
-    """Return how the images of a set are decoded: square, of ``size`` pixels, where None takes what the set has."""
+def decoding_of_named(name: str, size: int | None, color: bool | None) -> Decoding:
+    """Return how the images of a set that goes by a name become: square, of ``size`` pixels or their own."""
     from xpcnn.data import Decoding
 
-    side = size or NAMED.get(name, FOLDER_SIDE)
-    in_color = name not in NAMED if color is None else color
-    return Decoding(side, side, 3 if in_color else 1)
+    side = size or NAMED[name]
+    return Decoding(side, side, 3 if color else 1)
 
 
 def load_data(
@@ -39,27 +36,29 @@ def load_data(
     threads: int | None,
     cache: bool = False,
     communicator: Communicator | None = None,
+    raw: bool = False,
 ) -> LabelledImages:
     """Load what ``name`` stands for, as a decoding says.
 
     cache: keep the decoded images of a folder. communicator: of the processes that share the work; each of them
-    decodes the images that it needs when it needs them, or takes them from the cache of its machine.
+    decodes the images that it needs when it needs them, or takes them from the cache of its machine. raw: give values
+    as files hold them, for :func:`with_measured_range`.
     """
     from xpcnn import data
 
     if name not in NAMED and communicator is not None and communicator.size > 1:
         if not cache:
-            return _shared(Path(name), decoding, strict, threads, communicator)
+            return _shared(Path(name), decoding, strict, threads, communicator, raw)
         return communicator.one_first(
-            lambda: data.load_folder(Path(name), decoding, strict=strict, threads=threads, cache=cache)
+            lambda: data.load(data.scan(name), decoding, strict=strict, threads=threads, cache=cache, raw=raw)
         )
     if name not in NAMED:
-        return data.load_folder(Path(name), decoding, strict=strict, threads=threads, progress=True, cache=cache)
+        return data.load(data.scan(name), decoding, strict=strict, threads=threads, progress=True, cache=cache, raw=raw)
     return _fit_to(_mnist() if name == "mnist" else data.load_digits(), decoding)
 
 
 def _shared(
-    path: Path, decoding: Decoding, strict: bool, threads: int | None, communicator: Communicator
+    path: Path, decoding: Decoding, strict: bool, threads: int | None, communicator: Communicator, raw: bool
 ) -> LabelledImages:
     """Return a folder whose images are decoded when they are taken, after a first look that all processes share."""
     from typing import cast
@@ -69,34 +68,70 @@ def _shared(
 
     files = [file.relative_to(path).as_posix() for file in data.scan(path).paths]
     communicator.same("files", {"count": len(files), "checksum": zlib.crc32("\0".join(files).encode(errors="replace"))})
-    folder = data.Folder(path, decoding, threads, spread=communicator.spread)
+    folder = data.Folder(path, decoding, threads, communicator.spread, raw)
     if strict and folder.skipped:
         raise data.UndecodableImage(*folder.skipped[0])
     images = data.LabelledImages(
-        cast(Any, folder), folder.y, folder.classes, folder.paths, folder.skipped, folder.parts
+        cast(Any, folder),
+        folder.y,
+        folder.classes,
+        folder.paths,
+        folder.skipped,
+        folder.parts,
+        digests=folder.digests,
+        facts=folder.facts,
     )
     check_every_class(images)
     return images
 
 
+def with_measured_range(images: LabelledImages, split: Split, decoding: Decoding) -> tuple[LabelledImages, Decoding]:
+    """Return raw images as bytes, and their decoding with the range of values that those to train on have."""
+    from dataclasses import replace
+
+    from xpcnn import data
+    from xpcnn.data.ranges import range_of, scaled
+
+    assert images.facts is not None
+    decoding = replace(decoding, range=range_of(images.facts, split.train, decoding))
+    if isinstance(images.x, data.Folder):
+        images.x.decoding = decoding
+        return images, decoding
+    return replace(images, x=scaled(images.x, decoding.range)), decoding
+
+
+def refuse_mixed_depths(images: LabelledImages, decoding: Decoding) -> None:
+    """Raise ValueError where images of 8 bits and of more tell no common scale, and none is given."""
+    from xpcnn.data.decoding import LATEST
+    from xpcnn.data.ranges import refuse_mixed
+
+    if images.facts is not None and decoding.range is None and decoding.generation == LATEST:
+        refuse_mixed(images.facts)
+
+
 def describe_cache(cache: CacheUse) -> str:
     """Return in one line what a cache was good for."""
     path = printable(str(cache.path))
-    return f"{cache.reused} images from the cache ({cache.bytes / 1e6:.1f} MB, {path}), {cache.read} read anew"
+    why = " (those in it were of other readers, another version or scale)" if cache.is_anew else ""
+    return f"{cache.reused} images from the cache ({cache.bytes / 1e6:.1f} MB, {path}), {cache.read} read anew{why}"
 
 
 def _fit_to(images: LabelledImages, decoding: Decoding) -> LabelledImages:
     """Return grey images in another size, or as three equal channels, where a decoding asks for it."""
     from dataclasses import replace
 
+    import numpy as np
+
     from xpcnn import data
+    from xpcnn.data.digests import digest
 
     x = images.x
+    digests = np.array([[*digest(row)] for row in x], dtype=np.uint8)
     if x.shape[2:] != (decoding.height, decoding.width):
         x = data.resize(x, decoding.height, decoding.width)
     if x.shape[1] != decoding.channels:
         x = x.repeat(decoding.channels, axis=1)
-    return replace(images, x=x)
+    return replace(images, x=x, digests=digests)
 
 
 def _mnist() -> LabelledImages:

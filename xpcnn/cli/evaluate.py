@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli import datasets, options
 from xpcnn.cli.text import printable
 
-#: Images that are predicted together.
-BATCH = 256
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from xpcnn.data import LabelledImages
+    from xpcnn.model import Sequential
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +32,7 @@ def run(options_: argparse.Namespace) -> int:
     """Measure and print."""
     import numpy as np
 
-    from xpcnn.cli.models import finite, images_at_once, load_for_images
-    from xpcnn.data import Normalized
-    from xpcnn.metrics import CalibrationError, ConfusionMatrix, per_class
+    from xpcnn.cli.models import load_for_images
 
     model, preprocessing, class_names = load_for_images(options_.model, options.chosen_backend(options_))
     images = datasets.load_data(options_.data, preprocessing.decoding, options_.strict, options_.threads)
@@ -37,27 +40,76 @@ def run(options_: argparse.Namespace) -> int:
     rows = np.arange(len(images.y)) if images.parts is None else np.flatnonzero(images.parts == "test")
     if len(rows) == 0:
         raise ValueError(f"{options_.data!r} has parts, but no test part. Give one folder of class folders.")
-    x, y = Normalized(images.x, rows, preprocessing), images.y[rows]
+    results: dict[str, Any] = {
+        **_figures(model, images, rows, class_names, options_),
+        "skipped": len(images.skipped),
+        "seen": None,
+        "unseen": None,
+    }
+    if model.digests is not None and images.digests is not None:
+        seen = _are_seen(model, images, rows)
+        results["seen"] = int(seen.sum())
+        if seen.any() and not seen.all():
+            results["unseen"] = _figures(model, images, rows[~seen], class_names, options_)
+        if seen.any():
+            print(_warning(results), file=sys.stderr)
+    print(json.dumps(results) if options_.format == "json" else _text(results))
+    return 0
+
+
+def _are_seen(model: Sequential, images: LabelledImages, rows: NDArray[Any]) -> NDArray[Any]:
+    """Return for each of some images whether the model was made with it."""
+    from xpcnn.data.digests import are_known
+
+    assert model.digests is not None and images.digests is not None
+    return are_known(images.digests[rows], model.digests)
+
+
+def _figures(
+    model: Sequential,
+    images: LabelledImages,
+    rows: NDArray[Any],
+    class_names: Sequence[str],
+    options_: argparse.Namespace,
+) -> dict[str, Any]:
+    """Return what is measured on some images; None for figures of a class that is not among them."""
+    import numpy as np
+
+    from xpcnn.cli.models import finite
+    from xpcnn.data import Normalized
+    from xpcnn.metrics import CalibrationError, ConfusionMatrix, per_class
+    from xpcnn.model_file import images_at_once
+
+    assert model.preprocessing is not None
+    x, y = Normalized(images.x, rows, model.preprocessing), images.y[rows]
     model.metrics = [ConfusionMatrix(), CalibrationError()]
     with finite(options_.model) as checked:
         measured = model.evaluate(
-            x, y, images_at_once(model, BATCH), threads=options_.threads, augment=options_.augment
+            x, y, images_at_once(model.network), threads=options_.threads, augment=options_.augment
         )
         checked(measured["loss"])
     figures = per_class(measured["confusion_matrix"])
-    results = {
+    return {
         "accuracy": float(np.trace(measured["confusion_matrix"]) / len(y)),
         "loss": measured["loss"],
         "calibration_error": measured["calibration_error"],
         "classes": [
-            {"class": name, "count": int(n), "precision": float(p), "recall": float(r), "f1": float(f)}
+            {"class": name, "count": int(n)}
+            | {key: float(value) if n else None for key, value in (("precision", p), ("recall", r), ("f1", f))}
             for name, p, r, f, n in zip(class_names, *figures, strict=True)
         ],
         "count": len(y),
-        "skipped": len(images.skipped),
     }
-    print(json.dumps(results) if options_.format == "json" else _text(results))
-    return 0
+
+
+def _warning(results: dict[str, Any]) -> str:
+    seen, count = results["seen"], results["count"]
+    rest = (
+        "below also without them"
+        if results["unseen"]
+        else "so its figures say nothing of other images. Give images that it has not seen"
+    )
+    return f"xpcnn evaluate: the model was made with {seen} of these {count} images, {rest}"
 
 
 def _text(results: dict[str, Any]) -> str:
@@ -66,11 +118,19 @@ def _text(results: dict[str, Any]) -> str:
     width = max(len("class"), *map(len, names))
     lines = [f"{'class':{width}}  images  precision  recall      f1"]
     for name, row in zip(names, results["classes"], strict=True):
-        figures = f"{row['count']:6}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}"
-        lines.append(f"{name:{width}}  {figures}")
+        precision, recall, f1 = (
+            "—" if row[key] is None else f"{row[key]:.4f}" for key in ("precision", "recall", "f1")
+        )
+        lines.append(f"{name:{width}}  {row['count']:6}  {precision:>9}  {recall:>6}  {f1:>6}")
     skipped = f", {results['skipped']} skipped" if results["skipped"] else ""
-    lines.append(
-        f"accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f}, calibration error "
-        f"{results['calibration_error']:.4f} ({results['count']} images{skipped})"
-    )
+    lines.append(_line("", results, skipped))
+    if results["unseen"]:
+        lines.append(_line("not seen: ", results["unseen"], ""))
     return "\n".join(lines)
+
+
+def _line(whose: str, figures: dict[str, Any], skipped: str) -> str:
+    return (
+        f"{whose}accuracy {figures['accuracy']:.4f}, loss {figures['loss']:.4f}, calibration error "
+        f"{figures['calibration_error']:.4f} ({figures['count']} images{skipped})"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from xpcnn.cli import pictures
 from xpcnn.cli.text import printable
 
 
@@ -33,6 +34,7 @@ def _machine() -> list[tuple[str, str]]:
 
     from xpcnn import __version__
     from xpcnn.backend import BackendError, choose, probe_cupy
+    from xpcnn.data.readers import extra_readers
     from xpcnn.processors import available_threads
 
     blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
@@ -46,6 +48,7 @@ def _machine() -> list[tuple[str, str]]:
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("numpy", numpy.__version__),
         ("opencv", _opencv()),
+        *((name, version or "not installed") for name, version in extra_readers().items()),
         ("cupy", "\n".join(part for part in probe_cupy()[1:] if part)),
         ("XPCNN_BACKEND", os.environ.get("XPCNN_BACKEND", "not set, so auto")),
         ("backend", backend),
@@ -76,13 +79,20 @@ def _card(path: str) -> list[tuple[str, str]]:
         lines.append(("classes", printable(", ".join(model.class_names))))
     if model.preprocessing is not None:
         decoding = model.preprocessing.decoding
-        color = "colour" if decoding.channels == 3 else "grey"
-        lines.append(("images", f"{decoding.width}x{decoding.height}, {color}"))
+        lines.append(
+            ("images", f"{decoding.width}x{decoding.height}, {pictures.colours(decoding)}, {decoding.resizing}")
+        )
+        if decoding.range is not None:
+            lines.append(("values", f"{pictures.told_range(decoding)} become 0 to 255"))
+        if decoding.page != 0:
+            lines.append(("page", f"{decoding.page} of stacks"))
         if model.preprocessing.per_image:
             lines.append(("normalised", "each image by its own mean and deviation"))
         else:
             lines.append(("mean", ", ".join(f"{value:.2f}" for value in model.preprocessing.mean)))
             lines.append(("deviation", ", ".join(f"{value:.2f}" for value in model.preprocessing.deviation)))
+    if model.digests is not None:
+        lines.append(("made with", f"{len(model.digests):,} images, of which it holds digests of 8 bytes"))
     if model.temperature != 1:
         lines.append(("temperature", f"{model.temperature:g}"))
     if model.optimizer is not None and model.loss is not None:

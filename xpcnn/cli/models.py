@@ -34,14 +34,6 @@ def load_for_images(path: str, xp: ArrayModule) -> tuple[Sequential, Preprocessi
     return model, model.preprocessing, model.class_names
 
 
-def images_at_once(model: Sequential, most: int) -> int:
-    """Return how many images are predicted together: those that take no more memory than one may, ``most`` at most."""
-    from xpcnn import model_file
-
-    numbers, _ = model_file.demand(model.network)
-    return max(1, min(most, model_file.MOST_NUMBERS // numbers))
-
-
 @contextmanager
 def finite(path: str) -> Iterator[Any]:
     """Give a function that returns the outputs of a model if they are finite, and raises ValueError if not."""

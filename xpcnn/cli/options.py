@@ -48,6 +48,31 @@ def rate(text: str) -> float:
     return value
 
 
+def finite(text: str) -> float:
+    """Return a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number, received {text!r}")
+    return value
+
+
+def count_or_all(text: str) -> str:
+    """Return a number of channels, from 1 on, or "all", as it is."""
+    if text != "all":
+        positive(text)
+    return text
+
+
+def page(text: str) -> str:
+    """Return the number of a page, "max" or "mean", as it is."""
+    if text not in ("max", "mean") and not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected a page, counted from 0, max or mean, received {text!r}")
+    return text
+
+
 def interval(text: str) -> str:
     """Return a number of steps, "500", or of minutes, "10m", as it is."""
     if not re.fullmatch("0*[1-9][0-9]*m?", text, re.ASCII):

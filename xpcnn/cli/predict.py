@@ -8,17 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from xpcnn.cli import options
+from xpcnn.cli import options, sorting, sources
 from xpcnn.cli.text import printable
-
-if TYPE_CHECKING:
-    from xpcnn.data import Decoding, Preprocessing
-    from xpcnn.model import Sequential
-
-#: Images that are decoded before they are predicted together.
-CHUNK = 64
 
 UNCERTAIN = "uncertain"
 
@@ -26,19 +19,26 @@ UNCERTAIN = "uncertain"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``xpcnn predict``."""
     parser.add_argument("model", metavar="MODEL", help="a model file, such as runs/train/best.safetensors")
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files")
+    parser.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        help="image files, folders, @FILE with a name a line, - for names on stdin",
+    )
+    options.add_flag(parser, "--recursive", "of folders, the folders in them too")
     parser.add_argument("--format", choices=("table", "csv", "json", "jsonl"), default="table", help="default: table")
     parser.add_argument("--top-k", type=options.positive, default=3, metavar="N", help="classes to list (default: 3)")
     parser.add_argument("--threshold", type=options.fraction, metavar="P", help=f"below it the label is {UNCERTAIN!r}")
     options.add_augment(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="write there instead of printing")
+    parser.add_argument("--copy-to", metavar="DIR", help="copy each image into a folder of DIR named by its label")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if any image cannot be read")
     options.add_computing(parser)
 
 
 def run(options_: argparse.Namespace) -> int:
     """Predict every image and print one row for each, in the order given."""
-    from xpcnn.cli.models import load_for_images
+    from xpcnn.cli.models import finite, load_for_images
     from xpcnn.data.listing import EXTENSIONS
 
     if options_.output is not None and Path(options_.output).suffix.lower() in (*EXTENSIONS, ".safetensors"):
@@ -46,10 +46,25 @@ def run(options_: argparse.Namespace) -> int:
         raise argparse.ArgumentError(
             None, f"-o names the file for the answers, and {options_.output!r} is an image or a model"
         )
-    model, preprocessing, class_names = load_for_images(options_.model, options.chosen_backend(options_))
+    model, _, class_names = load_for_images(options_.model, options.chosen_backend(options_))
+    paths = sources.find(options_.images, bool(options_.recursive))
+    folders = sorting.folder_names([*class_names, UNCERTAIN]) if options_.copy_to else {}
     with _output(options_.output) as write:
-        rows = _rows(model, preprocessing, class_names, options_)
-        write(FORMATS[options_.format](rows))
+        with finite(options_.model) as checked:
+            found = model.predict_images(paths, options_.threads, options_.augment, progress=True)
+            readable = [row for row, error in enumerate(found.errors) if error is None]
+            checked(found.probabilities[readable])
+        rows = [
+            {"path": path, "label": None, "probability": None, "top": [], "error": error, "guess": None}
+            | ({} if error else _answer(probabilities, class_names, options_))
+            for path, error, probabilities in zip(paths, found.errors, found.probabilities, strict=True)
+        ]
+        write(FORMATS[options_.format](rows, class_names))
+    if options_.copy_to:
+        copied = sorting.copy(
+            [(row["path"], row["label"]) for row in rows if not row["error"]], options_.copy_to, folders
+        )
+        print(f"xpcnn predict: {copied} images copied to {printable(options_.copy_to)}", file=sys.stderr)
     failed = [row for row in rows if row["error"]]
     if failed:
         first = failed[0]
@@ -72,92 +87,63 @@ def _output(name: str | None) -> Iterator[Callable[[str], object]]:
         yield lambda text: file.write(text.encode("utf-8", errors="surrogateescape"))
 
 
-def _rows(
-    model: Sequential, preprocessing: Preprocessing, class_names: Sequence[str], options_: argparse.Namespace
-) -> list[dict[str, Any]]:
-    """Return a row for each image, in the order given; they are decoded and predicted a chunk at a time."""
-    from tqdm import tqdm
-
-    from xpcnn.cli.models import finite, images_at_once
-
-    rows: list[dict[str, Any]] = []
-    chunk = images_at_once(model, CHUNK)
-    with (
-        tqdm(total=len(options_.images), desc="Predicting", unit="image", disable=None, leave=False) as bar,
-        finite(options_.model) as checked,
-    ):
-        for start in range(0, len(options_.images), chunk):
-            paths = options_.images[start : start + chunk]
-            images, errors = _decode(paths, preprocessing.decoding, options_.threads)
-            x = None if images is None else preprocessing.normalize(images)
-            probabilities = iter(() if x is None else checked(_probabilities(model, x, options_)))
-            for path, error in zip(paths, errors, strict=True):
-                row = {"path": path, "label": None, "probability": None, "top": [], "error": error}
-                rows.append(row if error else row | _answer(next(probabilities), class_names, options_))
-            bar.update(len(paths))
-    return rows
-
-
-def _probabilities(model: Sequential, x: Any, options_: argparse.Namespace) -> Any:
-    """Return a column for each class; one output, p, tells two classes apart: 1 - p and p."""
-    import numpy as np
-
-    outputs = model.predict(x, threads=options_.threads, augment=options_.augment)
-    return np.concatenate((1 - outputs, outputs), axis=1) if outputs.shape[1] == 1 else outputs
-
-
-def _decode(paths: Sequence[str], decoding: Decoding, threads: int | None) -> tuple[Any, list[str | None]]:
-    """Return the images that could be read, or None where there are none, and for each path None or what is wrong."""
-    import numpy as np
-
-    from xpcnn.data import UndecodableImage
-    from xpcnn.data.reading import read_images
-
-    read = list(read_images([Path(path) for path in paths], decoding, threads=threads))
-    images = [one for one in read if not isinstance(one, UndecodableImage)]
-    errors = [one.reason if isinstance(one, UndecodableImage) else None for one in read]
-    return np.stack(images) if images else None, errors
-
-
 def _answer(probabilities: Any, class_names: Sequence[str], options_: argparse.Namespace) -> dict[str, Any]:
-    order = probabilities.argsort(kind="stable")[::-1][: options_.top_k]
-    top = [{"label": class_names[index], "probability": float(probabilities[index])} for index in order]
-    certain = options_.threshold is None or top[0]["probability"] >= options_.threshold
+    order = (-probabilities).argsort(kind="stable")
+    top = [
+        {"label": class_names[index], "probability": float(probabilities[index])} for index in order[: options_.top_k]
+    ]
+    guess, probability = top[0]["label"], top[0]["probability"]
+    certain = options_.threshold is None or probability >= options_.threshold
     return {
-        "label": top[0]["label"] if certain else UNCERTAIN,
-        "probability": top[0]["probability"],
+        "label": guess if certain else UNCERTAIN,
+        "guess": guess,
+        "probability": probability,
         "top": top,
+        "probabilities": probabilities.tolist(),
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _table(rows: list[dict[str, Any]], class_names: Sequence[str]) -> str:
     paths = [printable(row["path"]) for row in rows]
     width = max(map(len, paths))
     lines = []
     for path, row in zip(paths, rows, strict=True):
-        answer = f"cannot be read: {row['error']}" if row["error"] else f"{row['label']} {row['probability']:.3f}"
-        others = ", ".join(f"{one['label']} {one['probability']:.3f}" for one in row["top"][1:])
-        lines.append(f"{path:{width}}  {printable(answer)}{printable(f'  ({others})') if others else ''}\n")
+        if row["error"]:
+            answer, others = f"cannot be read: {row['error']}", []
+        elif row["label"] == row["guess"]:
+            answer, others = f"{row['label']} {row['probability']:.3f}", row["top"][1:]
+        else:
+            answer, others = row["label"], row["top"]
+        told = ", ".join(f"{one['label']} {one['probability']:.3f}" for one in others)
+        lines.append(f"{path:{width}}  {printable(answer)}{printable(f'  ({told})') if told else ''}\n")
     return "".join(lines)
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
+def _csv(rows: list[dict[str, Any]], class_names: Sequence[str]) -> str:
     from xpcnn.files import csv_text
 
-    table: list[Sequence[str]] = [("path", "label", "probability", "top", "error")]
+    classes = [f"p:{name}" for name in class_names]
+    table: list[Sequence[str]] = [("path", "label", "probability", "top", "error", "guess", *classes)]
     for row in rows:
+        if row["error"]:
+            table.append((row["path"], "", "", "", row["error"], "", *([""] * len(classes))))
+            continue
         top = ";".join(f"{one['label']}={one['probability']:.6f}" for one in row["top"])
-        probability = "" if row["error"] else f"{row['probability']:.6f}"
-        table.append((row["path"], row["label"] or "", probability, top, row["error"] or ""))
+        each = (f"{probability:.6f}" for probability in row["probabilities"])
+        table.append((row["path"], row["label"], f"{row['probability']:.6f}", top, "", row["guess"], *each))
     return csv_text(table)
 
 
-def _json(rows: list[dict[str, Any]]) -> str:
-    return json.dumps(rows, indent=2) + "\n"
+def _json(rows: list[dict[str, Any]], class_names: Sequence[str]) -> str:
+    return json.dumps([_plain(row) for row in rows], indent=2) + "\n"
 
 
-def _jsonl(rows: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
+def _jsonl(rows: list[dict[str, Any]], class_names: Sequence[str]) -> str:
+    return "".join(json.dumps(_plain(row)) + "\n" for row in rows)
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != "probabilities"}
 
 
 FORMATS = {"table": _table, "csv": _csv, "json": _json, "jsonl": _jsonl}

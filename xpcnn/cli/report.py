@@ -148,8 +148,8 @@ def _read(paths: list[Path], decoding: Any) -> tuple[Any, list[int]]:
     from xpcnn.data.reading import read_images
 
     read = {
-        place: image
-        for place, image in enumerate(read_images(paths, decoding, progress=True))
-        if not isinstance(image, UndecodableImage)
+        place: picture.image
+        for place, picture in enumerate(read_images(paths, decoding, progress=True))
+        if not isinstance(picture, UndecodableImage)
     }
     return (np.stack([*read.values()]) if read else None), [*read]

@@ -7,6 +7,7 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +16,25 @@ from xpcnn.cli.text import printable
 from xpcnn.cli.train_arguments import add_arguments
 
 if TYPE_CHECKING:
-    from xpcnn.data import LabelledImages, Split
+    from xpcnn.data import Decoding, LabelledImages, Split
     from xpcnn.training.checkpoints import SavedFit
     from xpcnn.training.communicator import Communicator
 
 #: What may be given anew, since the weights do not depend on it; the images are compared themselves.
 FREE = frozenset(["data", "backend", "threads", "verbose", "no_plots", "checkpoint_every", "strict", "cache"])
 #: What args.json says beside the arguments.
-ABOUT = frozenset(["version", "computed_by", "classes", "working_directory", "environment"])
+ABOUT = frozenset(["version", "computed_by", "classes", "working_directory", "environment", "decoding"])
 #: Images whose checksums one process finds at a time.
 _TOGETHER = 1024
+#: The side to which version 0.1.0 brought the images of folders.
+_FIRST_SIDE = 64
 #: Arguments whose option is not called as they are.
 OPTIONS = {"start": "--from"}
 
 
-def recall(folder: Path) -> tuple[dict[str, Any], SavedFit | None]:
-    """Return the arguments of a run, those that were given or had a default, and its checkpoint, None before the first.
+def recall(folder: Path) -> tuple[dict[str, Any], SavedFit | None, Decoding | None]:
+    """Return the arguments of a run, those that were given or had a default, its checkpoint, None before the first, and
+    its :func:`decoding_of`.
 
     Raises ValueError where they cannot be read, OSError.
     """
@@ -42,14 +46,17 @@ def recall(folder: Path) -> tuple[dict[str, Any], SavedFit | None]:
             recorded = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{str(path)!r} cannot be read ({error}). Train anew, without --resume.") from error
-        return _checked(path, recorded), None
+        arguments, decoding = _checked(path, recorded)
+        return arguments, None, decoding
     saved = checkpoints.read(folder, "Remove it to begin this run again, or train anew, without --resume.")
     record = saved.record
-    return _checked(saved.path, record["arguments"] if isinstance(record, dict) else record), saved
+    arguments, decoding = _checked(saved.path, record["arguments"] if isinstance(record, dict) else record)
+    return arguments, saved, decoding
 
 
-def _checked(path: Path, recorded: Any) -> dict[str, Any]:
-    """Return recorded arguments as the command line takes them, which refuses what nobody could have given."""
+def _checked(path: Path, recorded: Any) -> tuple[dict[str, Any], Decoding | None]:
+    """Return recorded arguments as the command line takes them, which refuses what nobody could have given, and the
+    decoding."""
     parser = argparse.ArgumentParser(exit_on_error=False, add_help=False)
     add_arguments(parser)
     try:
@@ -57,6 +64,7 @@ def _checked(path: Path, recorded: Any) -> dict[str, Any]:
         options, unknown = parser.parse_known_args(as_options(recorded))
         if unknown:
             raise ValueError(f"unknown: {', '.join(unknown)}")
+        decoding = decoding_of(recorded)
     except (ValueError, TypeError, KeyError, AttributeError, argparse.ArgumentError) as error:
         raise ValueError(
             f"{str(path)!r} holds no arguments of a run ({error}). Train anew, without --resume."
@@ -66,7 +74,7 @@ def _checked(path: Path, recorded: Any) -> dict[str, Any]:
         named = key not in given or (key == "data" and given[key] in NAMED)
         if not named and where != Path.cwd() and (where / given[key]).exists():
             given[key] = str(where / given[key])
-    return given
+    return given, decoding
 
 
 def as_options(recorded: Mapping[str, Any]) -> list[str]:
@@ -78,10 +86,37 @@ def as_options(recorded: Mapping[str, Any]) -> list[str]:
         if value is False:
             continue
         option = "--" + key.replace("_", "-") if key not in OPTIONS else OPTIONS[key]
-        line += [option] if value is True else [f"{option}={value}"]
+        if isinstance(value, list):
+            line += [option, *map(_plain, value)]
+        else:
+            line += [option] if value is True else [f"{option}={value}"]
     if recorded.get("color") is False:
         line.append("--gray")
     return [*line, "--", data]
+
+
+def _plain(value: float) -> str:
+    """Return a number without an exponent, which argparse would take for an option where it is negative."""
+    return format(Decimal(repr(value)), "f")
+
+
+def decoding_of(recorded: Mapping[str, Any]) -> Decoding | None:
+    """Return how the images of a run are decoded, None for one that goes on from a model's.
+
+    Version 0.1.0 wrote none: it brought the images of folders to 64 pixels where nothing was said.
+    """
+    from xpcnn.data import Decoding
+    from xpcnn.data.decoding import FIRST
+
+    if recorded.get("decoding") is not None:
+        return Decoding.from_json(recorded["decoding"])
+    if recorded.get("start"):
+        return None
+    named = recorded.get("data", "digits") in NAMED
+    side = recorded.get("image_size") or NAMED.get(str(recorded.get("data", "digits")), _FIRST_SIDE)
+    color = recorded.get("color")
+    channels = 3 if (not named if color is None else color) else 1
+    return Decoding(side, side, channels, generation=FIRST)
 
 
 def refuse_other_arguments(run: Path, recorded: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -214,6 +214,7 @@ def about(model: Sequential) -> dict[str, Any]:
         "computed_by": model.backend,
         "classes": list(model.class_names or ()),
         "working_directory": os.getcwd(),
+        "decoding": None if model.preprocessing is None else model.preprocessing.decoding.to_json(),
         "environment": {
             "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
             "numpy": np.__version__,

@@ -10,19 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpcnn.cli import datasets, options, ranks, report, resume
+from xpcnn.cli import datasets, options, pictures, ranks, report, resume
 from xpcnn.cli.train_arguments import DEFAULTS, NOT_OF_THE_RUN
 from xpcnn.cli.train_arguments import add_arguments as add_arguments  # as every command has them
 
 if TYPE_CHECKING:
     from xpcnn.backend import ArrayModule
     from xpcnn.cli.run_directory import RunDirectory
-    from xpcnn.data import LabelledImages, Split
+    from xpcnn.data import Decoding, LabelledImages, Split
     from xpcnn.model import Sequential
     from xpcnn.report import Report
     from xpcnn.training.checkpoints import SavedFit
     from xpcnn.training.communicator import Communicator
     from xpcnn.training.history import History
+
+    #: The arguments of a run, its checkpoint and its decoding, if there are any.
+    Recalled = tuple[dict[str, Any], SavedFit | None, Decoding | None]
 
 
 def run(options_: argparse.Namespace) -> int:
@@ -39,14 +42,14 @@ def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator
     resumed = options_.resume or (out if begun and Path(out, "args.json").exists() else None)
     if resumed is None:
         _refuse_among_images(options_.out, given.get("data", "digits"))
-        return _run(options_, NewRun(out), lambda directory: (_completed(given), None), communicator, begun)
+        return _run(options_, NewRun(out), lambda directory: (_completed(given), None, None), communicator, begun)
     if options_.resume and options_.out is not None:
         raise argparse.ArgumentError(None, "--resume writes into the run's own directory, so --out has no meaning")
 
-    def recalled(directory: RunDirectory) -> tuple[dict[str, Any], SavedFit | None]:
-        recorded, saved = resume.recall(directory.path)
+    def recalled(directory: RunDirectory) -> Recalled:
+        recorded, saved, decoding = resume.recall(directory.path)
         resume.refuse_other_arguments(directory.path, recorded, given)
-        return _completed(recorded) | given, saved
+        return _completed(recorded) | given, saved, decoding
 
     return _run(options_, ResumedRun(resumed), recalled, communicator, begun)
 
@@ -59,14 +62,14 @@ def _refuse_among_images(out: str | None, data: str) -> None:
 
 def _completed(given: dict[str, Any]) -> dict[str, Any]:
     """Return arguments with the defaults of those that are not given."""
-    left_out = ("model", "label_smoothing") if "start" in given else ()  # the model to start from has its own
+    left_out = ("model", "label_smoothing", *pictures.OF_A_MODEL) if "start" in given else ()  # that model has its own
     return {key: value for key, value in DEFAULTS.items() if key not in left_out} | given
 
 
 def _run(
     options_: argparse.Namespace,
     claimed: RunDirectory,
-    recall: Callable[[RunDirectory], tuple[dict[str, Any], SavedFit | None]],
+    recall: Callable[[RunDirectory], Recalled],
     communicator: Communicator,
     begun: list[str],
 ) -> int:
@@ -80,26 +83,26 @@ def _run(
         if communicator.rank == 0:
             communicator.hand_down(str(directory.path))
         begun[:] = [str(directory.path)]
-        arguments, saved = recall(directory) if communicator.rank == 0 else ({}, None)
+        arguments, saved, decoding = recall(directory) if communicator.rank == 0 else ({}, None, None)
         finished = directory.metrics.exists() and (saved is None or saved.finished)
-        arguments, resumed, finished = communicator.hand_down((arguments, saved is not None, finished))
+        arguments, resumed, finished, decoding = communicator.hand_down(
+            (arguments, saved is not None, finished, decoding)
+        )
         if finished:
             print(f"the run is finished; its figures: {directory.metrics}")
             if options_.open and communicator.rank == 0:
                 report.open_in_browser(directory.report)
             return 0
         options_ = argparse.Namespace(**{**vars(options_), **arguments})
-        if options_.start and (options_.image_size or options_.color is not None):
-            raise argparse.ArgumentError(None, "--from takes the model's image size and channels, not those given")
-        if not options_.start and options_.freeze is not None:
-            raise argparse.ArgumentError(None, "--freeze keeps layers of the model that --from gives")
-        if options_.cache and options_.data in datasets.NAMED:
-            raise argparse.ArgumentError(None, f"--cache is for a folder of images, and {options_.data} is none")
+        _refuse_what_means_nothing(options_)
         xp = options.chosen_backend(options_)
         if resumed and options_.start and (directory.path / "last.safetensors").exists():
             options_.start = str(directory.path / "last.safetensors")  # the model it began with may be gone
         distributed.use_own_device(xp, communicator)
-        model, images, split = _prepare(options_, xp, communicator)
+        model, images, split, lines = _prepare(options_, xp, communicator, decoding)
+        assert model.preprocessing is not None
+        chosen = {} if options_.start else pictures.arguments_of(model.preprocessing.decoding)
+        arguments |= {key: value for key, value in chosen.items() if decoding is None}
         record: dict[str, Any] = {
             "arguments": arguments | about(model),
             "images": resume.list_images(images, split, options_.data, communicator),
@@ -115,6 +118,8 @@ def _run(
             f"{len(split.validation)} to validate, {len(split.test)} to test; seed {options_.seed}",
             flush=True,
         )
+        for line in lines:
+            print(line, flush=True)
         for name, other in datasets.alike(images.classes) if communicator.rank == 0 else []:
             _say(f"the classes {name!r} and {other!r} differ in writing alone; if they are one, put them in one folder")
         if images.cache is not None:
@@ -122,24 +127,51 @@ def _run(
         return _train(options_, directory, model, images, split, record, resumed, communicator)
 
 
+def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
+    """Raise what is told as a usage error for arguments that contradict each other."""
+    if options_.start and any(getattr(options_, name) is not None for name in pictures.OF_A_MODEL):
+        raise argparse.ArgumentError(None, "--from takes the model's image size and channels, not those given")
+    if not options_.start and options_.freeze is not None:
+        raise argparse.ArgumentError(None, "--freeze keeps layers of the model that --from gives")
+    if options_.data in datasets.NAMED:
+        for name in ("cache", "channels", "range"):
+            if getattr(options_, name) is not None:
+                raise argparse.ArgumentError(None, f"--{name} is for a folder of images, and {options_.data} is none")
+
+
 def _prepare(
-    options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator
-) -> tuple[Sequential, LabelledImages, Split]:
-    """Load the images, cut them into parts and build the model."""
+    options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator, decoding: Decoding | None
+) -> tuple[Sequential, LabelledImages, Split, list[str]]:
+    """Load the images, cut them into parts and build the model; and say how images are decoded.
+
+    decoding: that of a run that is resumed, else None.
+    """
+    import numpy as np
+
     from xpcnn import Sequential, data, losses, presets, recipe
     from xpcnn.cli.models import load_for_images
+    from xpcnn.data.digests import with_digests
 
+    measures = False
     if options_.start:
         model, preprocessing, classes = load_for_images(options_.start, xp)
         decoding = preprocessing.decoding
-    else:
-        decoding = datasets.decoding_for(options_.data, options_.image_size, options_.color)
+    elif decoding is None and options_.data in datasets.NAMED:
+        decoding = datasets.decoding_of_named(options_.data, options_.image_size, options_.color)
+    elif decoding is None:
+        paths = data.scan(options_.data).paths if communicator.rank == 0 else []
+        decoding, measures = communicator.hand_down(pictures.choose(paths, options_) if paths else None)
     images = datasets.load_data(
-        options_.data, decoding, options_.strict, options_.threads, options_.cache, communicator
+        options_.data, decoding, options_.strict, options_.threads, options_.cache, communicator, measures
     )
     if options_.start:
         images = datasets.match_classes(images, classes)
     split = datasets.split_data(images, options_.test_fraction, options_.validation_fraction, options_.seed)
+    if measures:
+        images, decoding = datasets.with_measured_range(images, split, decoding)
+    elif not options_.start:
+        datasets.refuse_mixed_depths(images, decoding)
+    lines = [] if images.facts is None else pictures.told(images.facts, decoding, measures)
     if options_.patience and len(split.validation) == 0:
         raise ValueError(
             f"--patience {options_.patience} waits for a better validation part, and no image is in it. "
@@ -159,7 +191,11 @@ def _prepare(
     smoothed = None if options_.label_smoothing is None else losses.CrossEntropy(options_.label_smoothing)
     steps = options_.epochs * -(-len(split.train) // options_.batch_size)
     recipe.compile(model, steps, options_.lr, options_.weight_decay, loss=smoothed or model.loss)
-    return model, images, split
+    if options_.no_digests or images.digests is None:
+        model.digests = None
+    else:
+        model.digests = with_digests(model.digests, images.digests[np.concatenate((split.train, split.validation))])
+    return model, images, split, lines
 
 
 def _train(

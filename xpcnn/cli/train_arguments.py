@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from xpcnn.cli import datasets, options
+from xpcnn.cli import datasets, options, pictures
 
 PRESETS = (
     "small", "tiny", "lenet", "blood", "blood-unpooled", "zero-or-one", "four-small-1", "four-small-2", "four-small-3",
@@ -21,6 +21,8 @@ DEFAULTS = {
     "weight_decay": 0.05,
     "label_smoothing": 0.05,
     "seed": 0,
+    "resize": "stretch",
+    "page": "0",
     "test_fraction": 0.2,
     "validation_fraction": 0.1,
 }
@@ -45,10 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--freeze", type=options.whole, metavar="N", help="with --from: the first N layers that have weights stay"
     )
-    network.add_argument("--image-size", type=options.positive, metavar="N", help="side in pixels (folders: 64)")
-    color = network.add_mutually_exclusive_group()
-    color.add_argument("--gray", dest="color", action="store_false", default=None, help="one grey channel")
-    color.add_argument("--color", dest="color", action="store_true", help="three channels (default for folders)")
+    pictures.add_arguments(network)
     network.add_argument(
         "--augment", choices=("none", "shift", "light", "microscopy"),
         help="vary training images: shift (default), light (flips left-right, small shifts), microscopy (flips, "
@@ -89,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "epoch is the best)",
     )  # fmt: skip
     options.add_flag(parts, "--strict", "stop at the first image that cannot be read")
+    options.add_flag(parser, "--no-digests", "keep no digests of the images in the model, by which evaluate knows them")
     options.add_flag(parser, "--no-plots", "write no pictures into the report")
     options.add_flag(parser, "--open", "show the report in the browser at the end")
     safety = parser.add_argument_group("runs that are broken off")

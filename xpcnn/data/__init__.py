@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     from xpcnn.data import augmentation, batches
     from xpcnn.data.augmentation import augment
     from xpcnn.data.batches import shuffled
-    from xpcnn.data.decode import Decoding, UndecodableImage, read_image, resize
+    from xpcnn.data.decode import UndecodableImage, read_image
+    from xpcnn.data.decoding import Decoding
     from xpcnn.data.digits import load_digits
     from xpcnn.data.folder import Folder
     from xpcnn.data.folders import ImageFolder, load, load_folder, scan
     from xpcnn.data.labelled import LabelledImages, write_skipped_csv
     from xpcnn.data.mnist import load_mnist, read_idx
     from xpcnn.data.preprocessing import Normalized, Preprocessing
+    from xpcnn.data.ranges import measure_range
+    from xpcnn.data.resizing import resize
     from xpcnn.data.splits import Split, split_from_parts, stratified_split
 
 _HOMES = {
-    "Decoding": "decode",
+    "Decoding": "decoding",
     "Folder": "folder",
     "ImageFolder": "folders",
     "LabelledImages": "labelled",
@@ -36,9 +39,10 @@ _HOMES = {
     "load_digits": "digits",
     "load_folder": "folders",
     "load_mnist": "mnist",
+    "measure_range": "ranges",
     "read_idx": "mnist",
     "read_image": "decode",
-    "resize": "decode",
+    "resize": "resizing",
     "scan": "folders",
     "shuffled": "batches",
     "split_from_parts": "splits",
@@ -62,6 +66,7 @@ __all__ = [
     "load_digits",
     "load_folder",
     "load_mnist",
+    "measure_range",
     "read_idx",
     "read_image",
     "resize",

@@ -12,20 +12,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpcnn import files
 from xpcnn.data import cache_file
-from xpcnn.data.cache_file import Entry, Status, Stored
-from xpcnn.data.decode import Decoding, UndecodableImage
-from xpcnn.data.opencv import load_opencv
+from xpcnn.data.cache_file import Entry, Layout, Status, Stored
+from xpcnn.data.decode import UndecodableImage
+from xpcnn.data.decoding import Decoding
+from xpcnn.data.picture import Facts, Picture
+from xpcnn.data.readers import versions
 from xpcnn.data.reading import read_images
 
 #: To be raised whenever images are decoded, or cached, in another way.
-_FORMAT = 1
+_FORMAT = 2
 #: The coarsest clock of a file system (FAT) in nanoseconds: a younger file can change without its times telling.
 _CLOCK_STEP = 2 * 10**9
 #: Seconds after which nobody goes on with a file that was begun: its process was killed.
@@ -38,13 +40,15 @@ _OPENCV_OUT_OF_MEMORY = -4
 class CacheUse:
     """What a cache was good for.
 
-    path, bytes: its file and the size of that. reused: images that were in it. read: files that were read anew.
+    path, bytes: its file and the size of that. reused: images that were in it. read: files that were read anew. is_anew:
+    whether one was there that nothing could be taken from, of an older version, other readers or another mapping.
     """
 
     path: Path
     bytes: int
     reused: int
     read: int
+    is_anew: bool = False
 
 
 class _Source(NamedTuple):
@@ -77,21 +81,23 @@ def load_cached(
     strict: bool = False,
     threads: int | None = None,
     progress: bool = False,
-) -> tuple[NDArray[np.uint8], list[str | None], CacheUse]:
-    """Return the images of ``paths``, which lie below ``root``, from the cache in ``folder``, brought up to date.
+    raw: bool = False,
+) -> tuple[NDArray[Any], list[Facts | str], CacheUse]:
+    """Return the images of ``paths``, a set by the name of ``root``, from the cache in ``folder``, brought up to date.
 
-    Returns the images that could be read, uint8 (n, channels, height, width), mapped from the disk, read-only; for
-    each path the reason why it could not be read, or None; and what the cache was good for.
+    Returns the images that could be read, uint8 or if ``raw`` float32 (n, channels, height, width), mapped from the
+    disk, read-only; for each path what was found in it, or the reason why it could not be read; and what the cache was
+    good for.
 
     Raises :class:`UndecodableImage` for the first file that cannot be read if ``strict``, and OSError where the cache
     cannot be written.
     """
-    shape = (decoding.channels, decoding.height, decoding.width)
+    layout = Layout(np.dtype(np.float32 if raw else np.uint8), decoding.shape)
     place = {"folder": os.path.realpath(root), "decoding": decoding.to_json()}
-    origin = {"format": _FORMAT, "opencv": load_opencv().__version__, **place}
-    cache = folder / f"{hashlib.sha256(json.dumps(place).encode()).hexdigest()[:32]}.safetensors"
+    origin = {"format": _FORMAT, "readers": versions(), **place}
+    cache = folder / f"{_name(root, decoding, raw)}.safetensors"
     sources = _sources(root, paths)
-    with _in_one_line(cache), Stored(cache, origin, shape) as stored:
+    with _in_one_line(cache), Stored(cache, origin, layout) as stored:
         known = {(entry.name, entry.status): entry for entry in stored.entries}
         found = [known.get((source.name, source.status)) for source in sources]
         if found == stored.entries:
@@ -103,15 +109,29 @@ def load_cached(
             _make_room(cache)
             with (
                 files.atomic_write(cache) as file,
-                closing(read_images(fresh, decoding, threads=threads, progress=progress)) as results,
+                closing(read_images(fresh, decoding, threads=threads, progress=progress, raw=raw)) as results,
             ):
                 contents = _contents(sources, found, stored, results, strict)
-                entries = cache_file.write(file, origin, shape, contents)
+                entries = cache_file.write(file, origin, layout, contents)
                 stored.close()  # Windows does not replace a file that is open
-            images = _reopen(cache, origin, shape, entries)
+            images = _reopen(cache, origin, layout, entries)
         size = cache.stat().st_size
     reused = sum(entry is not None and entry.reason is None for entry in found)
-    return images, [entry.reason for entry in entries], CacheUse(cache, size, reused, found.count(None))
+    found_in = [entry.facts or entry.reason or "" for entry in entries]
+    return images, found_in, CacheUse(cache, size, reused, found.count(None), stored.is_other)
+
+
+def _name(root: Path, decoding: Decoding, raw: bool) -> str:
+    """Return the name of a cache: that of one which an older version wrote for the same, so that it is replaced."""
+    place = {"folder": os.path.realpath(root), "decoding": _kept(decoding)}
+    more = {"page": decoding.page, "as_channels": decoding.as_channels, "range": decoding.range, "raw": raw}
+    if more != {"page": 0, "as_channels": False, "range": None, "raw": False}:
+        place |= more
+    return hashlib.sha256(json.dumps(place).encode()).hexdigest()[:32]
+
+
+def _kept(decoding: Decoding) -> dict[str, object]:
+    return {name: getattr(decoding, name) for name in ("height", "width", "channels", "resizing")}
 
 
 def _sources(root: Path, paths: Sequence[Path]) -> list[_Source]:
@@ -120,8 +140,16 @@ def _sources(root: Path, paths: Sequence[Path]) -> list[_Source]:
     for path in paths:
         status = _status(path)
         settled = not any(0 <= now - changed < _CLOCK_STEP for changed in status[1:])
-        sources.append(_Source(path, path.relative_to(root).as_posix(), status, settled))
+        sources.append(_Source(path, relative_name(path, root), status, settled))
     return sources
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """Return the name of a file below a folder, or how it is reached from there, with slashes."""
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return Path(os.path.relpath(path, root)).as_posix()
 
 
 def _status(path: Path) -> Status:
@@ -140,7 +168,7 @@ def _contents(
     sources: Sequence[_Source],
     found: Sequence[Entry | None],
     stored: Stored,
-    results: Iterator[NDArray[np.uint8] | UndecodableImage],
+    results: Iterator[Picture | UndecodableImage],
     strict: bool,
 ) -> Iterator[tuple[Entry, bytes | None]]:
     """Yield the entry and the image of every source: what was found is copied, for the others there are results."""
@@ -151,9 +179,9 @@ def _contents(
             # What was seen before the reading: if the file has changed since, it is another one the next time.
             status = source.status if source.settled and _is_lasting(source, result) else None
             if isinstance(result, UndecodableImage):
-                entry = Entry(source.name, status, result.reason)
+                entry = Entry(source.name, status, result.reason, None)
             else:
-                entry, image = Entry(source.name, status, None), result.tobytes()
+                entry, image = Entry(source.name, status, None, result.facts), result.image.tobytes()
         elif entry.reason is None:
             image = stored.image(entry.name)
         if strict:
@@ -161,12 +189,13 @@ def _contents(
         yield entry, image
 
 
-def _is_lasting(source: _Source, result: NDArray[np.uint8] | UndecodableImage) -> bool:
+def _is_lasting(source: _Source, result: Picture | UndecodableImage) -> bool:
     """Whether it is the file that gives this result, and not a hindrance that may pass."""
     cause = result.__cause__ if isinstance(result, UndecodableImage) else None
     if isinstance(cause, OSError):  # of the reading itself: a disk that fails, too many files open
         return len(source.status) == 1 or isinstance(cause, PermissionError)
-    return getattr(cause, "code", None) != _OPENCV_OUT_OF_MEMORY
+    deepest = getattr(cause, "__cause__", None)
+    return getattr(deepest, "code", None) != _OPENCV_OUT_OF_MEMORY and not isinstance(deepest, MemoryError)
 
 
 def _refuse_bad(sources: Sequence[_Source], entries: Sequence[Entry]) -> None:
@@ -175,10 +204,12 @@ def _refuse_bad(sources: Sequence[_Source], entries: Sequence[Entry]) -> None:
             raise UndecodableImage(source.path, entry.reason)
 
 
-def _reopen(cache: Path, origin: object, shape: tuple[int, int, int], entries: Sequence[Entry]) -> NDArray[np.uint8]:
+def _reopen(cache: Path, origin: object, layout: Layout, entries: Sequence[Entry]) -> NDArray[Any]:
     """Return the images of a cache just written; of two processes that write at once, both get the later one's."""
-    with Stored(cache, origin, shape) as stored:
-        if [(entry.name, entry.reason) for entry in stored.entries] != [(name, reason) for name, _, reason in entries]:
+    with Stored(cache, origin, layout) as stored:
+        if [(entry.name, entry.reason) for entry in stored.entries] != [
+            (entry.name, entry.reason) for entry in entries
+        ]:
             raise OSError(errno.EBUSY, "another process has changed it meanwhile: run again")
         return stored.images()
 

@@ -1,8 +1,8 @@
 """The file of a cache: decoded images, and of which files they are, as safetensors that are written in one pass.
 
-A header of fixed room, which is written last; ``images``, uint8 (n, channels, height, width); ``index``, JSON in ASCII:
-the origin of the whole, and for every file its name, its status, and why it could not be read, or null where its image
-is the next in ``images``.
+A header of fixed room, which is written last; ``images``, uint8 or float32 (n, channels, height, width); ``index``, JSON
+in ASCII: the origin of the whole, and for every file its name, its status, and why it could not be read, or what was
+found in it, where its image is the next in ``images``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from xpcnn.data.picture import Facts
+
 Status: TypeAlias = tuple[int, ...]
 
 #: Where the images begin.
@@ -25,19 +27,30 @@ _MOST_INDEX_BYTES = 2**30
 
 
 class Entry(NamedTuple):
-    """One image file: its name, its status (None: not known for sure), and why it could not be read, if so."""
+    """One image file: its name, its status (None: not known for sure), and why it could not be read, or what was found."""
 
     name: str
     status: Status | None
     reason: str | None
+    facts: Facts | None
 
 
-def write(
-    file: BinaryIO, origin: Any, shape: tuple[int, int, int], contents: Iterable[tuple[Entry, bytes | None]]
-) -> list[Entry]:
+class Layout(NamedTuple):
+    """The dtype, uint8 or float32, and the shape (channels, height, width) of every image."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, int, int]
+
+    @property
+    def bytes(self) -> int:
+        """Of one image."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+def write(file: BinaryIO, origin: Any, layout: Layout, contents: Iterable[tuple[Entry, bytes | None]]) -> list[Entry]:
     """Write entries, each with the bytes of its image unless it has a reason, as they come; return the entries.
 
-    shape: (channels, height, width) of every image. origin: what :class:`Stored` must be asked for, as JSON can hold.
+    origin: what :class:`Stored` must be asked for, as JSON can hold.
     """
     file.seek(_START)
     entries, count = [], 0
@@ -49,36 +62,38 @@ def write(
     index = json.dumps({"origin": origin, "files": entries}).encode("ascii")
     file.write(index)
     file.seek(0)
-    file.write(_head(count, shape, len(index)))
+    file.write(_head(count, layout, len(index)))
     return entries
 
 
 class Stored:
     """What a cache file holds, open for reading.
 
-    entries: empty where there is no such file, or it is damaged, or of another origin or shape.
+    entries: empty where there is no such file, or it is damaged, or of another origin or layout. is_other: whether there
+    is a file of which nothing can be used.
     """
 
-    def __init__(self, path: Path, origin: Any, shape: tuple[int, int, int]) -> None:
+    def __init__(self, path: Path, origin: Any, layout: Layout) -> None:
         self._file = path.open("rb") if path.is_file() else None
-        self._shape = shape
-        self.entries = [] if self._file is None else _read_entries(self._file, origin, shape)
+        self._layout = layout
+        self.entries = [] if self._file is None else _read_entries(self._file, origin, layout)
+        self.is_other = self._file is not None and not self.entries
         readable = (entry for entry in self.entries if entry.reason is None)
         self._row_of = {entry.name: row for row, entry in enumerate(readable)}
 
     def image(self, name: str) -> bytes:
         """Return the bytes of the image of a file, read and not mapped: what is mapped counts as memory in use."""
         assert self._file is not None
-        size = math.prod(self._shape)
+        size = self._layout.bytes
         self._file.seek(_START + self._row_of[name] * size)
         return self._file.read(size)
 
-    def images(self) -> NDArray[np.uint8]:
-        """Return all images, uint8 (n, channels, height, width), mapped from the disk, read-only."""
-        shape = (len(self._row_of), *self._shape)
+    def images(self) -> NDArray[Any]:
+        """Return all images (n, channels, height, width), mapped from the disk, read-only."""
+        shape = (len(self._row_of), *self._layout.shape)
         if self._file is None or shape[0] == 0:  # older NumPy cannot map an empty array
-            return np.empty(shape, dtype=np.uint8)
-        return np.asarray(np.memmap(self._file, np.uint8, "r", _START, shape))
+            return np.empty(shape, dtype=self._layout.dtype)
+        return np.asarray(np.memmap(self._file, self._layout.dtype, "r", _START, shape))
 
     def close(self) -> None:
         """Close the file; what is mapped stays."""
@@ -92,19 +107,20 @@ class Stored:
         self.close()
 
 
-def _head(count: int, shape: tuple[int, int, int], index_bytes: int) -> bytes:
+def _head(count: int, layout: Layout, index_bytes: int) -> bytes:
     """Return what stands before the images."""
-    end = count * math.prod(shape)
+    end = count * layout.bytes
+    dtype = "U8" if layout.dtype == np.uint8 else "F32"
     tensors = {
-        "images": {"dtype": "U8", "shape": [count, *shape], "data_offsets": [0, end]},
+        "images": {"dtype": dtype, "shape": [count, *layout.shape], "data_offsets": [0, end]},
         "index": {"dtype": "U8", "shape": [index_bytes], "data_offsets": [end, end + index_bytes]},
     }
     room = _START - 8
     return room.to_bytes(8, "little") + json.dumps(tensors).encode("ascii").ljust(room)
 
 
-def _read_entries(file: BinaryIO, origin: Any, shape: tuple[int, int, int]) -> list[Entry]:
-    """Return the entries of a file that :func:`write` wrote with this origin and shape, of any other none."""
+def _read_entries(file: BinaryIO, origin: Any, layout: Layout) -> list[Entry]:
+    """Return the entries of a file that :func:`write` wrote with this origin and layout, of any other none."""
     size = file.seek(0, 2)
     file.seek(0)
     head = file.read(_START)
@@ -113,8 +129,8 @@ def _read_entries(file: BinaryIO, origin: Any, shape: tuple[int, int, int]) -> l
         count, length = header["images"]["shape"][0], header["index"]["shape"][0]
         if type(count) is not int or not 0 <= length <= _MOST_INDEX_BYTES:
             return []
-        end = _START + count * math.prod(shape)
-        if head != _head(count, shape, length) or size != end + length:
+        end = _START + count * layout.bytes
+        if head != _head(count, layout, length) or size != end + length:
             return []
         file.seek(end)
         index = json.loads(file.read(length))
@@ -128,10 +144,13 @@ def _read_entries(file: BinaryIO, origin: Any, shape: tuple[int, int, int]) -> l
     return entries if whole else []
 
 
-def _entry(name: object, status: object, reason: object) -> Entry:
+def _entry(name: object, status: object, reason: object, facts: object) -> Entry:
     """Return an entry of what stands in the index; raise TypeError for anything else."""
     if not isinstance(name, str) or not isinstance(reason, str | None) or not isinstance(status, list | None):
         raise TypeError
     if status is not None and not all(type(number) is int for number in status):
         raise TypeError
-    return Entry(name, None if status is None else tuple(status), reason)
+    if (reason is None) != isinstance(facts, list):
+        raise TypeError
+    known = Facts.from_json(facts) if isinstance(facts, list) else None
+    return Entry(name, None if status is None else tuple(status), reason, known)

@@ -1,102 +1,142 @@
-"""One image file to one array of bytes: decoding, bit depth, channel order, size."""
+"""One image file, or its bytes, to one array of bytes."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcnn.data.opencv import MAX_PIXELS, load_opencv
+from xpcnn.data import first_generation
+from xpcnn.data.containers import kind_of
+from xpcnn.data.decoding import FIRST, Decoding
+from xpcnn.data.digests import digest
+from xpcnn.data.opencv_reader import read_with_opencv
+from xpcnn.data.picture import Picture, make
+from xpcnn.data.pixels import Page, Pixels, Refusal
 
 MAX_FILE_BYTES = 2**30
 
+#: Where a picture is: a file's path, its bytes, or a file object opened for reading bytes.
+Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
 
 class UndecodableImage(ValueError):  # noqa: N818 (it names the file, not the failure)
-    """A file that cannot be read as an image; ``path`` says which and ``reason`` says why."""
+    """A file that cannot be read as an image; ``path`` says which, None for bytes, and ``reason`` says why."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path} cannot be read as an image: {reason}.")
+    def __init__(self, path: Path | None, reason: str) -> None:
+        super().__init__(f"{'The image' if path is None else path} cannot be read as an image: {reason}.")
         self.path = path
         self.reason = reason
 
 
-@dataclass(frozen=True)
-class Decoding:
-    """The size and the channels that every image of a set is decoded to.
+def read_image(source: Source, decoding: Decoding) -> NDArray[np.uint8]:
+    """Decode one image to uint8 (channels, height, width), colours in the order red, green, blue.
 
-    height, width: in pixels. channels: 1 (grey) or 3 (red, green, blue). An image of another size is
-    stretched to this one, its sides in whatever proportion, by pixel area where it shrinks and linearly where
-    it grows.
+    source: a path, the bytes of a file, or a file object. Which reader takes it is decided by its content: tifffile
+    for TIFF, pillow-heif (extra ``microscopy``) for HEIC, OpenCV for the others. The rotation that a camera notes is
+    applied, transparency dropped, a palette looked up; colours become grey by 0.299 R + 0.587 G + 0.114 B. Channels,
+    page, size and scale of values are those of the :class:`Decoding`.
 
-    Raises ValueError for sizes below 1, more than 2**27 pixels, or another number of channels.
+    Raises :class:`UndecodableImage` for what is missing, unreadable, empty, truncated, damaged or no image.
 
-    >>> Decoding.from_json(Decoding(height=64, width=64, channels=3).to_json())
-    Decoding(height=64, width=64, channels=3)
+    >>> import cv2
+    >>> _, png = cv2.imencode(".png", np.full((4, 4), 200, np.uint8))
+    >>> read_image(png.tobytes(), Decoding(height=1, width=2, channels=1)).tolist()
+    [[[200, 200]]]
     """
-
-    height: int
-    width: int
-    channels: int
-
-    def __post_init__(self) -> None:
-        whole = all(type(value) is int for value in (self.height, self.width, self.channels))
-        if not whole or min(self.height, self.width) < 1 or self.height * self.width > MAX_PIXELS:
-            raise ValueError(
-                "Images are decoded to a whole height and width from 1 on, of 2**27 pixels at most. "
-                f"Received: {self.height!r} x {self.width!r} with {self.channels!r} channels."
-            )
-        if self.channels not in (1, 3):
-            raise ValueError(f"Images are decoded to 1 channel (grey) or 3 (colour). Received: {self.channels!r}.")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as a dictionary that JSON can hold."""
-        return {**asdict(self), "resizing": "stretch"}
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Decoding:
-        """Return the decoding that :meth:`to_json` wrote; raise ValueError for anything else."""
-        expected = {"height", "width", "channels", "resizing"}
-        if not isinstance(fields, Mapping) or set(fields) != expected or fields["resizing"] != "stretch":
-            raise ValueError(
-                "A decoding holds height, width, channels and the resizing 'stretch', and nothing else. "
-                f"Received: {str(fields)[:200]}."
-            )
-        return cls(fields["height"], fields["width"], fields["channels"])
+    image: NDArray[np.uint8] = read_picture(source, decoding).image
+    return image
 
 
-def read_image(path: str | os.PathLike[str], decoding: Decoding) -> NDArray[np.uint8]:
-    """Decode one file to uint8 (channels, height, width), in the order red, green, blue.
+def read_picture(source: Source, decoding: Decoding, raw: bool = False) -> Picture:
+    """Decode one image as :func:`read_image` does, and say what was found; if ``raw``, to unscaled float32."""
+    path = Path(source) if isinstance(source, str | os.PathLike) else None
+    content = _content(source if path is None else path)
+    try:
+        if decoding.generation == FIRST:
+            return first_generation.read(content, decoding, digest(content))
+        pixels = _pixels(content, decoding.page, decoding.as_channels)
+        return make(pixels, decoding, digest(content), raw)
+    except Refusal as refusal:
+        raise UndecodableImage(path, str(refusal)) from refusal
 
-    The rotation that a camera notes (EXIF) is applied, transparency dropped, a palette looked up, 16 bits
-    scaled to 8 (65535 to 255), the size stretched as :class:`Decoding` says. Of several pages or frames the
-    first is read.
 
-    Raises :class:`UndecodableImage` for a file that is missing, unreadable, empty, truncated or no image.
+def open_picture(path: Path, page: Page = 0, as_channels: bool = False) -> Pixels:
+    """Return the picture of a file as the file holds it; raise :class:`UndecodableImage`."""
+    try:
+        return _pixels(_content(path), page, as_channels)
+    except Refusal as refusal:
+        raise UndecodableImage(path, str(refusal)) from refusal
+
+
+def from_array(values: NDArray[Any], decoding: Decoding) -> Picture:
+    """Bring raw pixels (height, width, channels) to the decoding of a model, as if they came from a file.
+
+    Raises :class:`UndecodableImage` as :func:`read_image` does, and where they are no numbers that a file could hold.
     """
-    path = Path(path)
-    return _channels_first(_stretch(_decode(path, _read_bytes(path), decoding), decoding.height, decoding.width))
+    try:
+        return make(_pixels_of(values), decoding, digest(np.ascontiguousarray(values)))
+    except Refusal as refusal:
+        raise UndecodableImage(None, str(refusal)) from refusal
 
 
-def resize(images: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Stretch uint8 images (n, channels, h, w) to (n, channels, height, width), as :func:`read_image`
-    does."""
-    resized = np.empty((*images.shape[:2], height, width), dtype=np.uint8)
-    for image, target in zip(images, resized, strict=True):
-        target[...] = _channels_first(_stretch(image.transpose(1, 2, 0), height, width))
-    return resized
+def _pixels(content: NDArray[np.uint8], page: Page, as_channels: bool) -> Pixels:
+    """Return the picture that a file's bytes hold, by the reader that its content asks for."""
+    kind = kind_of(content)
+    if kind == "tiff":
+        from xpcnn.data.tiff import read_tiff
+
+        return read_tiff(content, page, as_channels and page == 0)
+    if kind == "heif":
+        from xpcnn.data.heif import read_heif
+
+        return read_heif(content, page)
+    return read_with_opencv(content, kind, page, as_channels)
+
+
+def _pixels_of(values: NDArray[Any]) -> Pixels:
+    dtype, samples = values.dtype, values.shape[2]
+    if dtype.kind not in "uif" or dtype.itemsize > 4 or dtype == np.float16:
+        if dtype.kind != "f":
+            raise Refusal(f"raw pixels are uint8, uint16, int16, uint32, int32 or floats, received {dtype}")
+        values = values.astype(np.float32)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise Refusal("its values are not all finite")
+    if values.dtype == np.int8:
+        values = values.astype(np.int16)
+    if min(values.shape) < 1:
+        raise Refusal(f"it is an array without pixels, of shape {values.shape}")
+    kind = {1: "grey", 3: "rgb", 4: "rgb"}.get(samples, "channels")
+    return Pixels(values, kind, alpha=samples == 4)  # type: ignore[arg-type]
+
+
+def _content(source: Path | Any) -> NDArray[np.uint8]:
+    if isinstance(source, Path):
+        return _read_bytes(source)
+    if hasattr(source, "read"):
+        content = source.read(MAX_FILE_BYTES + 1)
+        if not isinstance(content, bytes | bytearray):
+            raise UndecodableImage(None, "the file object gives no bytes: open it in binary mode")
+    else:
+        content = source
+    encoded = np.frombuffer(content, dtype=np.uint8)
+    if encoded.size > MAX_FILE_BYTES:
+        raise UndecodableImage(None, "it is larger than 1 GiB")
+    if encoded.size == 0:
+        raise UndecodableImage(None, "it is empty")
+    return encoded
 
 
 def _read_bytes(path: Path) -> NDArray[np.uint8]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise UndecodableImage(path, "it is not a regular file")
+            kind = "a folder, without images in it" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise UndecodableImage(path, f"it is {kind}")
         if status.st_size > MAX_FILE_BYTES:
             raise UndecodableImage(path, f"it is larger than 1 GiB ({status.st_size} bytes)")
         encoded = np.fromfile(path, dtype=np.uint8)
@@ -105,37 +145,3 @@ def _read_bytes(path: Path) -> NDArray[np.uint8]:
     if encoded.size == 0:
         raise UndecodableImage(path, "it is empty")
     return encoded
-
-
-def _decode(path: Path, encoded: NDArray[np.uint8], decoding: Decoding) -> NDArray[np.uint8]:
-    cv2 = load_opencv()
-    colour = cv2.IMREAD_GRAYSCALE if decoding.channels == 1 else cv2.IMREAD_COLOR
-    try:
-        # From memory: imread accepts a truncated JPEG and fills the rest with grey.
-        pixels = cv2.imdecode(encoded, colour | cv2.IMREAD_ANYDEPTH)
-    except cv2.error as error:
-        raise UndecodableImage(path, f"OpenCV refuses it ({' '.join(error.err.split())})") from error
-    if pixels is None:
-        raise UndecodableImage(path, "it is truncated, damaged, or in no format that OpenCV knows")
-    if pixels.dtype == np.uint16:
-        pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)  # rounded; of an image of 2**27 pixels no second copy
-    if pixels.dtype != np.uint8:
-        raise UndecodableImage(path, f"its pixels are {pixels.dtype}, not of 8 or 16 bits")
-    rgb: NDArray[np.uint8] = pixels[:, :, ::-1] if decoding.channels == 3 else pixels[:, :, np.newaxis]
-    return rgb
-
-
-def _stretch(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Stretch (h, w, channels): first shrink what is too large, then enlarge what is too small."""
-    if image.shape[:2] == (height, width):
-        return image
-    cv2 = load_opencv()
-    image = np.ascontiguousarray(image)
-    h, w, channels = image.shape
-    shrunk = cv2.resize(image, (min(w, width), min(h, height)), interpolation=cv2.INTER_AREA)
-    stretched = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(stretched, dtype=np.uint8).reshape(height, width, channels)
-
-
-def _channels_first(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(image.transpose(2, 0, 1))

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcnn.data.decode import Decoding, UndecodableImage
+from xpcnn.data.decode import UndecodableImage
+from xpcnn.data.decoding import Decoding
+from xpcnn.data.digests import as_array
 from xpcnn.data.folders import scan
+from xpcnn.data.picture import Facts
 from xpcnn.data.reading import read_images
 from xpcnn.data.spread import Spread, one_after_another
 
@@ -25,8 +28,9 @@ class Folder:
     Indexed by a slice or by integers (k,) it decodes uint8 (k, channels, height, width), by one integer one image. All
     files are decoded once at the beginning, so that those that cannot be are known: ``skipped`` holds them, each with
     the reason. y: int64 (n,), indices into ``classes``; paths: the file of every image; parts: "train", "validation" or
-    "test" for every image, or None. spread(function, n): what makes [function(0), …, function(n - 1)] of that first
-    look. ``load_folder(..., cache=True)`` decodes once and for all, at the price of a file as large as the images.
+    "test" for every image, or None; facts, digests: as in :class:`xpcnn.data.LabelledImages`. spread(function, n): what makes [function(0), …, function(n - 1)] of that first
+    look. raw: as in :func:`xpcnn.data.load`, for that look alone; ``decoding`` is then to be given a range.
+    ``load_folder(..., cache=True)`` decodes once and for all, at the price of a file as large as the images.
 
     Raises what :func:`xpcnn.data.scan` raises, ValueError where no image can be read, and :class:`UndecodableImage` for
     one that cannot be read any longer when it is taken.
@@ -41,25 +45,28 @@ class Folder:
         decoding: Decoding,
         threads: int | None = None,
         spread: Spread = one_after_another,
+        raw: bool = False,
     ) -> None:
         found = scan(path)
         self.decoding = decoding
         self.classes = found.classes
         self._threads = threads
 
-        def look(number: int) -> list[str | None]:
+        def look(number: int) -> list[Facts | str]:
             paths = found.paths[number * _TOGETHER : (number + 1) * _TOGETHER]
-            with closing(read_images(paths, decoding, threads=threads)) as results:
-                return [result.reason if isinstance(result, UndecodableImage) else None for result in results]
+            with closing(read_images(paths, decoding, threads=threads, raw=raw)) as results:
+                return [result.reason if isinstance(result, UndecodableImage) else result.facts for result in results]
 
         looks = spread(look, -(-len(found.paths) // _TOGETHER))
-        reasons = [reason for some in looks for reason in some]
-        self.skipped = [(path, why) for path, why in zip(found.paths, reasons, strict=True) if why is not None]
-        kept = [row for row, why in enumerate(reasons) if why is None]
+        seen = [one for some in looks for one in some]
+        self.skipped = [(path, one) for path, one in zip(found.paths, seen, strict=True) if isinstance(one, str)]
+        kept = [row for row, one in enumerate(seen) if not isinstance(one, str)]
         if not kept:
             raise ValueError(f"None of the {len(found.paths)} image files of {path} could be read.")
         rows = np.array(kept, dtype=np.int64)
         self.paths = [found.paths[row] for row in kept]
+        self.facts = [one for one in seen if not isinstance(one, str)]
+        self.digests = as_array(one.digest for one in self.facts)
         self.y: NDArray[np.int64] = found.labels[rows]
         self.parts = None if found.parts is None else found.parts[rows]
 
@@ -81,5 +88,5 @@ class Folder:
             for row, result in enumerate(results):
                 if isinstance(result, UndecodableImage):
                     raise result
-                images[row] = result
+                images[row] = result.image
         return images

@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpcnn.data.cache import CacheUse, default_folder, load_cached
-from xpcnn.data.decode import Decoding, UndecodableImage
+from xpcnn.data.decode import UndecodableImage
+from xpcnn.data.decoding import Decoding
+from xpcnn.data.digests import as_array
 from xpcnn.data.labelled import LabelledImages
 from xpcnn.data.listing import image_files, subfolders
+from xpcnn.data.picture import Facts
+from xpcnn.data.ranges import warn_of_lost_values
 from xpcnn.data.reading import read_images
 
 _PART_OF_FOLDER = {
@@ -97,6 +102,7 @@ def load(
     threads: int | None = None,
     progress: bool = False,
     cache: bool | str | os.PathLike[str] | None = None,
+    raw: bool = False,
 ) -> LabelledImages:
     """Decode the images of a folder on several threads into one uint8 array, in the order of ``paths``.
 
@@ -106,7 +112,8 @@ def load(
 
     cache: the folder for a file that keeps the decoded images, so that the next time only files whose size or times
     have changed are decoded; True: the user's cache folder; None or False: no cache. With one the images stay on the
-    disk: ``x`` is mapped from there, read-only, and memory does not grow with their number.
+    disk: ``x`` is mapped from there, read-only, and memory does not grow with their number. raw: give values as they
+    are in the files, float32, for :func:`xpcnn.data.ranges.scaled` to bring to bytes.
 
     Raises :class:`UndecodableImage` if ``strict``, ValueError if a class lost all its (training) images, and OSError
     where the cache cannot be written.
@@ -116,23 +123,28 @@ def load(
     paths, parts = image_folder.paths, image_folder.parts
     use: CacheUse | None = None
     if cache is None or cache is False:
-        x, reasons = _load_held(paths, decoding, strict=strict, threads=threads, progress=progress)
+        x, found = _load_held(paths, decoding, strict=strict, threads=threads, progress=progress, raw=raw)
     else:
         place = default_folder() if cache is True else Path(cache)
-        x, reasons, use = load_cached(
-            place, image_folder.root, paths, decoding, strict=strict, threads=threads, progress=progress
+        x, found, use = load_cached(
+            place, image_folder.root, paths, decoding, strict=strict, threads=threads, progress=progress, raw=raw
         )
-    rows = np.array([row for row, reason in enumerate(reasons) if reason is None], dtype=np.int64)
+    rows = np.array([row for row, one in enumerate(found) if isinstance(one, Facts)], dtype=np.int64)
+    facts = [one for one in found if isinstance(one, Facts)]
     labelled = LabelledImages(
         x=x,
         y=image_folder.labels[rows],
         classes=image_folder.classes,
         paths=[paths[row] for row in rows.tolist()],
-        skipped=[(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason is not None],
+        skipped=[(path, one) for path, one in zip(paths, found, strict=True) if isinstance(one, str)],
         parts=None if parts is None else parts[rows],
         cache=use,
+        digests=as_array(one.digest for one in facts),
+        facts=facts,
     )
     check_every_class(labelled)
+    if not raw:
+        warn_of_lost_values(facts, decoding)
     return labelled
 
 
@@ -167,32 +179,32 @@ def _part_folders(root: Path) -> dict[str, Path]:
 
 
 def _load_held(
-    paths: Sequence[Path], decoding: Decoding, *, strict: bool, threads: int | None, progress: bool
-) -> tuple[NDArray[np.uint8], list[str | None]]:
-    """Return the images that can be read, in memory, and for each path the reason why it cannot, or None."""
-    x = _allocate((len(paths), decoding.channels, decoding.height, decoding.width))
-    reasons: list[str | None] = []
+    paths: Sequence[Path], decoding: Decoding, *, strict: bool, threads: int | None, progress: bool, raw: bool
+) -> tuple[NDArray[Any], list[Facts | str]]:
+    """Return the images that can be read, in memory, and for each path what was found, or why it cannot be read."""
+    x = _allocate((len(paths), *decoding.shape), np.float32 if raw else np.uint8)
+    found: list[Facts | str] = []
     count = 0
-    with closing(read_images(paths, decoding, threads=threads, progress=progress)) as results:
+    with closing(read_images(paths, decoding, threads=threads, progress=progress, raw=raw)) as results:
         for result in results:
             if isinstance(result, UndecodableImage):
                 if strict:
                     raise result
-                reasons.append(result.reason)
+                found.append(result.reason)
             else:
-                x[count] = result
-                reasons.append(None)
+                x[count] = result.image
+                found.append(result.facts)
                 count += 1
-    return x[:count], reasons
+    return x[:count], found
 
 
-def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _allocate(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     try:
-        return np.empty(shape, dtype=np.uint8)
+        return np.empty(shape, dtype=dtype)
     except (MemoryError, ValueError) as error:
         raise MemoryError(
             f"The images do not fit the memory. Received: {shape[0]} images of {shape[1]} x {shape[2]} x "
-            f"{shape[3]} bytes. Choose a smaller image size."
+            f"{shape[3]} values. Choose a smaller image size."
         ) from error
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xpcnn import files
 from xpcnn.data.cache import CacheUse
+from xpcnn.data.picture import Facts
 
 
 @dataclass(eq=False)
@@ -23,7 +24,7 @@ class LabelledImages:
     image, or None. skipped: the files that could not be read, each with the reason. parts: "train",
     "validation" or "test" for every image, or None where the set has no parts of its own. cache: what the cache was
     good for, or None where none was asked for. digests: uint8 (n, 8), of the bytes of each file, or of each image where
-    there are no files; None where they are not known.
+    there are no files; None where they are not known. facts: what was found in each file, or None.
     """
 
     x: NDArray[np.uint8]
@@ -34,6 +35,7 @@ class LabelledImages:
     parts: NDArray[np.str_] | None = None
     cache: CacheUse | None = None
     digests: NDArray[np.uint8] | None = None
+    facts: list[Facts] | None = None
 
     def take(self, rows: NDArray[np.integer[Any]]) -> LabelledImages:
         """Return the images of ``rows``, integers (k,), in that order; classes and skipped stay."""
@@ -44,6 +46,7 @@ class LabelledImages:
             paths=None if self.paths is None else [self.paths[row] for row in rows.tolist()],
             parts=None if self.parts is None else self.parts[rows],
             digests=None if self.digests is None else self.digests[rows],
+            facts=None if self.facts is None else [self.facts[row] for row in rows.tolist()],
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcnn.data.decode import Decoding
+from xpcnn.data.decoding import Decoding
 from xpcnn.data.spread import Spread, one_after_another
 
 _FLOAT32 = np.finfo(np.float32)

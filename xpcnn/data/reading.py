@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from xpcnn.data.decode import Decoding, UndecodableImage, read_image
+from xpcnn.data.decode import Source, UndecodableImage, read_picture
+from xpcnn.data.decoding import Decoding
+from xpcnn.data.picture import Picture
 from xpcnn.processors import available_threads
 
 _WINDOW = 512
@@ -19,18 +18,22 @@ _WINDOW_BYTES = 2**26
 
 
 def read_images(
-    paths: Sequence[Path], decoding: Decoding, *, threads: int | None = None, progress: bool = False
-) -> Generator[NDArray[np.uint8] | UndecodableImage, None, None]:
-    """Yield every image decoded, uint8 (channels, height, width), or the reason why it cannot be, in the order of
-    ``paths``.
+    sources: Sequence[Source],
+    decoding: Decoding,
+    *,
+    threads: int | None = None,
+    progress: bool = False,
+    raw: bool = False,
+) -> Generator[Picture | UndecodableImage, None, None]:
+    """Yield every image decoded, with what was found in its file, or the reason why it cannot be, in their order.
 
     threads: how many decode; None: as many as this process may use cores. progress: a bar on stderr, where that is
-    a terminal.
+    a terminal. raw: as :func:`xpcnn.data.decode.read_picture` does.
     """
 
-    def attempt(path: Path) -> NDArray[np.uint8] | UndecodableImage:
+    def attempt(source: Source) -> Picture | UndecodableImage:
         try:
-            return read_image(path, decoding)
+            return read_picture(source, decoding, raw)
         except UndecodableImage as error:
             return error
 
@@ -41,14 +44,14 @@ def read_images(
     with (
         ThreadPoolExecutor(threads) as pool,
         tqdm(
-            total=len(paths),
+            total=len(sources),
             desc="Reading images",
             unit="image",
             file=sys.stderr,
             disable=None if progress else True,
         ) as bar,
     ):
-        for start in range(0, len(paths), window):
-            for result in pool.map(attempt, paths[start : start + window]):
+        for start in range(0, len(sources), window):
+            for result in pool.map(attempt, sources[start : start + window]):
                 bar.update()
                 yield result

@@ -127,8 +127,7 @@ class Report(Callback):
         part, rows = ("test", split.test) if len(split.test) else ("validation", split.validation)
         if not len(rows):
             return None
-        numbers, _ = model_file.demand(best.network)
-        at_once = max(1, min(MOST_AT_ONCE, model_file.MOST_NUMBERS // numbers))
+        at_once = model_file.images_at_once(best.network, MOST_AT_ONCE)
         outputs = best.predict(Normalized(images.x, rows, best.preprocessing), at_once)
         if outputs.shape[1] == 1:
             outputs = np.concatenate((1 - outputs, outputs), axis=1)

@@ -1,0 +1,162 @@
+"""How a folder's pictures are decoded: what was asked for, the rest chosen from the pictures; and what is said of it."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from xpcnn.cli import options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from xpcnn.data import Decoding
+    from xpcnn.data.picture import Facts
+    from xpcnn.data.survey import Look
+
+
+def add_arguments(group: argparse._ActionsContainer) -> None:
+    """Add the arguments that say how pictures become arrays."""
+    group.add_argument(
+        "--image-size", type=options.positive, metavar="N",
+        help="side in pixels (default: that of the pictures, 64 at most)",
+    )  # fmt: skip
+    group.add_argument(
+        "--resize", choices=("stretch", "crop", "pad"), metavar="WAY",
+        help="what becomes of pictures that are not square: stretch (default), crop, pad",
+    )  # fmt: skip
+    channels = group.add_mutually_exclusive_group()  # type: ignore[attr-defined]
+    channels.add_argument("--gray", dest="color", action="store_false", default=None, help="one grey channel")
+    channels.add_argument("--color", dest="color", action="store_true", help="three channels (default for photographs)")
+    channels.add_argument(
+        "--channels", type=options.count_or_all, metavar="N|all",
+        help="the first N channels, or all, as they are (default where pictures have others than colours)",
+    )  # fmt: skip
+    group.add_argument(
+        "--page", type=options.page, metavar="N|max|mean",
+        help="of stacks: the page, counted from 0 (default), or the maximum or mean of all",
+    )  # fmt: skip
+    group.add_argument(
+        "--range", type=options.finite, nargs=2, metavar=("LOW", "HIGH"),
+        help="the values that become black and white (default, above 8 bits: what the training images hold)",
+    )  # fmt: skip
+
+
+#: The arguments that a model given by --from has itself.
+OF_A_MODEL = ("image_size", "resize", "color", "channels", "page", "range")
+
+
+def choose(paths: Sequence[Path], options_: argparse.Namespace) -> tuple[Decoding, bool]:
+    """Return how pictures are decoded, and whether the range of their values is still to be measured."""
+    from xpcnn.data import Decoding
+    from xpcnn.data.survey import look, side
+
+    page: Any = options_.page if options_.page in ("max", "mean") else int(options_.page)
+    looks = look(paths, page, options_.channels is not None, options_.threads)
+    count = _channels(looks, options_)
+    size = options_.image_size or side(looks)
+    decoding = Decoding(
+        size,
+        size,
+        count or (1 if options_.color is False else 3),
+        options_.resize,
+        as_channels=count is not None,
+        range=None if options_.range is None else tuple(options_.range),
+        page=page,
+    )
+    deep = [one for one in looks if one.dtype != "uint8"]
+    return decoding, bool(looks) and len(deep) == len(looks) and decoding.range is None
+
+
+def _channels(looks: Sequence[Look], options_: argparse.Namespace) -> int | None:
+    """Return how many channels are taken as they are, None for grey or colour."""
+    if options_.color is not None:
+        return None
+    if options_.channels is None:
+        others = Counter(one.samples for one in looks if one.kind == "channels")
+        return others.most_common(1)[0][0] if others else None
+    if options_.channels != "all":
+        return int(options_.channels)
+    counts = Counter(one.samples for one in looks)
+    if len(counts) > 1:
+        (most, _), (other, _), *_ = counts.most_common()
+        raise ValueError(
+            f"--channels all takes pictures that have equally many, and some have {most}, others {other}. "
+            f"Give --channels {min(counts)} for the first that all have."
+        )
+    return max(counts, default=1)
+
+
+def arguments_of(decoding: Decoding) -> dict[str, Any]:
+    """Return the arguments of what was chosen from the pictures, as args.json keeps them."""
+    chosen: dict[str, Any] = {"image_size": decoding.height}
+    if decoding.as_channels:
+        chosen["channels"] = str(decoding.channels)
+    return chosen
+
+
+def told(facts: Sequence[Facts], decoding: Decoding, measured: bool) -> list[str]:
+    """Return lines that say which pictures were found, what is made of them, and what is left out."""
+    lines = [f"pictures of {_sizes(facts)}, {_shaped(decoding)}, {colours(decoding)}"]
+    if decoding.range is not None:
+        source = "as measured on the training images" if measured else "as given"
+        lines.append(f"values from {told_range(decoding)} become 0 to 255, {source}")
+    lines += _left_out(facts, decoding)
+    return lines
+
+
+def colours(decoding: Decoding) -> str:
+    """Return in words what channels are."""
+    if decoding.as_channels:
+        return "1 channel as it is" if decoding.channels == 1 else f"{decoding.channels} channels as they are"
+    return "in colour" if decoding.channels == 3 else "in grey"
+
+
+def told_range(decoding: Decoding) -> str:
+    """Return the ranges of values in words.
+
+    >>> from xpcnn.data import Decoding
+    >>> told_range(Decoding(8, 8, 2, as_channels=True, range=((0, 4095), (0.5, 2))))
+    '0 to 4095, 0.5 to 2'
+    """
+    ranges: Any = decoding.range or ()
+    different = dict.fromkeys(ranges) if len(set(ranges)) == 1 else ranges
+    return ", ".join(f"{low:g} to {high:g}" for low, high in different)
+
+
+def _sizes(facts: Sequence[Facts]) -> str:
+    counts = Counter((one.width, one.height) for one in facts)
+    if len(counts) == 1:
+        ((width, height),) = counts
+        return f"{width}x{height} pixels"
+    smallest, largest = (f(counts, key=lambda size: (size[0] * size[1], size)) for f in (min, max))
+    return f"{len(counts)} sizes, {smallest[0]}x{smallest[1]} to {largest[0]}x{largest[1]} pixels"
+
+
+def _shaped(decoding: Decoding) -> str:
+    way = {"stretch": "stretched", "crop": "cropped and brought", "pad": "padded and brought"}[decoding.resizing]
+    return f"{way} to {decoding.width}x{decoding.height}"
+
+
+def _left_out(facts: Sequence[Facts], decoding: Decoding) -> list[str]:
+    lines = []
+    stacks = [one.pages for one in facts if one.pages > 1]
+    if stacks and decoding.page not in ("max", "mean"):
+        most = max(stacks)
+        lines.append(
+            f"left out: all pages but number {decoding.page} of {_images(len(stacks))} with up to {most} pages "
+            "(--page N, max or mean takes others; --channels takes them as channels)"
+        )
+    if decoding.as_channels:
+        more = [one.samples for one in facts if one.samples > decoding.channels]
+        if more:
+            lines.append(
+                f"left out: channels beyond the first {decoding.channels} of {_images(len(more))} with up to {max(more)}"
+            )
+    return lines
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"

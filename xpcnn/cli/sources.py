@@ -1,0 +1,69 @@
+"""Which images the words of a command line mean: files, folders, lists of names."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from xpcnn.cli.text import printable
+
+#: Of a list of names that anyone may have written.
+MOST_BYTES = 2**26
+
+
+def find(words: Sequence[str], recursive: bool) -> list[str]:
+    """Return the paths that words mean, in their order.
+
+    A folder means its images in natural order, with those of the folders in it if ``recursive``; ``@FILE`` the names
+    in a file, one a line, ``-`` those on standard input; anything else is the path of an image, as are ``./@x`` and a
+    folder without images, which cannot be read. What a folder holds beside images is counted in one line on stderr.
+
+    Raises ValueError where lists hold no name, OSError for one that cannot be read.
+    """
+    passed_over: Counter[str] = Counter()
+    paths = []
+    for word in words:
+        paths += _meant(word, recursive, passed_over)
+    if passed_over:
+        print(f"xpcnn predict: passed over: {told(passed_over)}", file=sys.stderr)
+    if not paths:
+        raise ValueError(f"There is no name in {', '.join(map(printable, words))}. Give one of an image a line.")
+    return paths
+
+
+def told(passed_over: Counter[str]) -> str:
+    """Return counts of files by their ending in words.
+
+    >>> told(Counter({".txt": 3, "": 1}))
+    '3 .txt, 1 without ending'
+    """
+    return ", ".join(f"{count} {printable(ending) or 'without ending'}" for ending, count in passed_over.most_common())
+
+
+def _meant(word: str, recursive: bool, passed_over: Counter[str]) -> Iterator[str]:
+    if word == "-":
+        yield from _names(sys.stdin.buffer.read(MOST_BYTES + 1), "standard input")
+    elif word.startswith("@") and not os.path.exists(word):
+        with open(word[1:], "rb") as file:
+            yield from _names(file.read(MOST_BYTES + 1), word[1:])
+    elif os.path.isdir(word):
+        yield from _images_of(Path(word), recursive, passed_over)
+    else:
+        yield word
+
+
+def _names(content: bytes, source: str) -> list[str]:
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"The list of names in {printable(source)} is larger than {MOST_BYTES} bytes. Split it.")
+    lines = content.removeprefix(b"\xef\xbb\xbf").splitlines()
+    return [os.fsdecode(line) for line in lines if line.strip()]
+
+
+def _images_of(folder: Path, recursive: bool, passed_over: Counter[str]) -> list[str]:
+    from xpcnn.data.listing import image_files
+
+    found = image_files(folder) if recursive else [path for path in image_files(folder) if path.parent == folder]
+    return [str(path) for path in found] or [str(folder)]

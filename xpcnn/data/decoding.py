@@ -1,0 +1,140 @@
+"""How the pictures of a set become arrays of one shape: what a model keeps, so that prediction does the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+from xpcnn.data.opencv import MAX_PIXELS
+from xpcnn.data.pixels import Page
+
+Resizing: TypeAlias = Literal["stretch", "crop", "pad"]
+Range: TypeAlias = tuple[float, float]
+
+RESIZINGS = ("stretch", "crop", "pad")
+MOST_CHANNELS = 512
+#: The decoding of version 0.1.0, and today's.
+FIRST, LATEST = 1, 2
+#: The fields of a description that version 0.1.0 wrote.
+_FIRST_FIELDS = {"height", "width", "channels", "resizing"}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """The shape, the channels and the scale of values that every picture of a set is decoded to.
+
+    height, width: in pixels. channels: 1 (grey), 3 (red, green, blue), or with ``as_channels`` any number.
+    resizing: what becomes of a picture of another shape: "stretch" its sides, in whatever proportion; "crop" what is
+    outside the largest centred part of the right proportion; "pad" it on both sides by repeating its edge. It then
+    shrinks by pixel area and grows linearly.
+    as_channels: take the first channels of a file as they are, as those of a fluorescence microscope, not as colours.
+    range: the values (low, high) that become 0 and 255, one pair or one for each channel; those between are spread
+    linearly, those outside become 0 and 255. None: values of 8 bits as they are, of 16 bits from 0 to 65535, and others
+    are refused. page: of a stack, counted from 0, or "max" or "mean" of all. generation: 2, or 1 for the decoding of
+    version 0.1.0.
+
+    Raises ValueError for sizes below 1, more than 2**27 pixels, or another value of an argument.
+
+    >>> Decoding.from_json(Decoding(height=64, width=64, channels=1, range=(0, 4095)).to_json()).range
+    ((0.0, 4095.0),)
+    """
+
+    height: int
+    width: int
+    channels: int
+    resizing: Resizing = "stretch"
+    as_channels: bool = False
+    range: tuple[Range, ...] | Range | None = None
+    page: Page = 0
+    generation: int = LATEST
+
+    def __post_init__(self) -> None:
+        whole = all(type(value) is int for value in (self.height, self.width, self.channels))
+        if not whole or min(self.height, self.width) < 1 or self.height * self.width > MAX_PIXELS:
+            raise ValueError(
+                "Images are decoded to a whole height and width from 1 on, of 2**27 pixels at most. "
+                f"Received: {self.height!r} x {self.width!r} with {self.channels!r} channels."
+            )
+        if type(self.as_channels) is not bool:
+            raise ValueError(f"as_channels is True or False. Received: {self.as_channels!r}.")
+        if not self.as_channels and self.channels not in (1, 3):
+            raise ValueError(
+                f"Images are decoded to 1 channel (grey) or 3 (colour), or as_channels to any number. "
+                f"Received: {self.channels!r}."
+            )
+        if not 1 <= self.channels <= MOST_CHANNELS or self.channels * self.height * self.width > 4 * MAX_PIXELS:
+            raise ValueError(
+                f"Images have 1 to {MOST_CHANNELS} channels, of 2**29 values together. Received: {self.channels!r} of "
+                f"{self.height!r} x {self.width!r}."
+            )
+        if self.resizing not in RESIZINGS:
+            raise ValueError(f"resizing is one of {', '.join(RESIZINGS)}. Received: {str(self.resizing)[:80]!r}.")
+        if self.page not in ("max", "mean") and (type(self.page) is not int or self.page < 0):
+            raise ValueError(f'page is a number from 0 on, "max" or "mean". Received: {str(self.page)[:80]!r}.')
+        if type(self.generation) is not int or self.generation not in (FIRST, LATEST):
+            raise ValueError(
+                f"This version of xpcnn decodes as generation {FIRST} or {LATEST}. Received: {self.generation!r}."
+            )
+        object.__setattr__(self, "range", _ranges(self.range, self.channels))
+        if self.generation == FIRST and asdict(self) != asdict(self) | _FIRST_DEFAULTS:
+            raise ValueError(
+                "Version 0.1.0 decoded by stretching, the first page, to grey or colour of 8 bits. Received: "
+                f"{str(asdict(self))[:200]}."
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.channels, self.height, self.width
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a dictionary that JSON can hold; of generation 1, those that version 0.1.0 wrote."""
+        fields = asdict(self)
+        if self.generation == FIRST:
+            return {name: fields[name] for name in ("height", "width", "channels", "resizing")}
+        if fields["range"] is not None:
+            fields["range"] = [list(pair) for pair in fields["range"]]
+        return fields
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Decoding:
+        """Return the decoding that :meth:`to_json` wrote, of any version; raise ValueError for anything else."""
+        expected = set(cls.__dataclass_fields__)
+        if isinstance(fields, Mapping) and set(fields) == _FIRST_FIELDS:
+            fields = {**fields, "generation": FIRST}
+        elif not isinstance(fields, Mapping) or set(fields) != expected:
+            raise ValueError(
+                f"A decoding holds {', '.join(cls.__dataclass_fields__)}, and nothing else. "
+                f"Received: {str(fields)[:200]}."
+            )
+        if "range" in fields and isinstance(fields["range"], list):
+            fields = {**fields, "range": _tuples(fields["range"])}
+        return cls(**fields)
+
+
+_FIRST_DEFAULTS = {"resizing": "stretch", "as_channels": False, "range": None, "page": 0}
+
+
+def _tuples(pairs: list[Any]) -> tuple[Any, ...]:
+    return tuple(tuple(pair) if isinstance(pair, list) else pair for pair in pairs)
+
+
+def _ranges(given: Any, channels: int) -> tuple[Range, ...] | None:
+    """Return one range for each channel, or raise ValueError."""
+    if given is None:
+        return None
+    pairs = (given,) if isinstance(given, tuple) and not any(isinstance(one, tuple) for one in given) else given
+    try:
+        floats = [(float(low), float(high)) for low, high in pairs]
+        plain = all(type(value) in (int, float) for pair in pairs for value in pair)
+    except (TypeError, ValueError, OverflowError):
+        floats, plain = [], False
+    finite = all(math.isfinite(low) and math.isfinite(high) and low < high for low, high in floats)
+    if not plain or not finite or len(floats) not in (1, channels):
+        raise ValueError(
+            "range is two finite numbers (low, high), low below high, or one such pair for each of the "
+            f"{channels} channels. Received: {str(given)[:200]}."
+        )
+    return tuple(floats * channels if len(floats) == 1 else floats)

@@ -1,0 +1,24 @@
+"""The libraries that read pictures, and their versions: another one can decode otherwise."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from xpcnn.data.opencv import load_opencv
+
+
+def versions() -> dict[str, str | None]:
+    """Return the version of each reader, None for one that is not installed."""
+    return {"opencv": str(load_opencv().__version__)} | extra_readers()
+
+
+def extra_readers() -> dict[str, str | None]:
+    """Return the version of each reader but OpenCV."""
+    return {name: _version(name) for name in ("tifffile", "imagecodecs", "pillow-heif")}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,55 @@
+"""A first look at some pictures of a set: from their sizes, channels and depth it is chosen how all are decoded."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from xpcnn.data.decode import UndecodableImage, open_picture
+from xpcnn.data.pixels import Kind, Page
+from xpcnn.processors import available_threads
+
+#: Pictures that are looked at: enough for a median, and no time even where they are large.
+_LOOKED_AT = 32
+#: The least and the greatest side that is chosen.
+LEAST_SIDE, GREATEST_SIDE = 8, 64
+
+
+class Look(NamedTuple):
+    """What is seen of one picture; samples: its channels, without transparency."""
+
+    height: int
+    width: int
+    samples: int
+    kind: Kind
+    dtype: str
+
+
+def look(paths: Sequence[Path], page: Page = 0, as_channels: bool = False, threads: int | None = None) -> list[Look]:
+    """Return what is seen of some pictures, evenly spread over ``paths``; those that cannot be read are left out."""
+    step = max(1, len(paths) // _LOOKED_AT)
+
+    def see(path: Path) -> Look | None:
+        try:
+            pixels = open_picture(path, page, as_channels)
+        except UndecodableImage:
+            return None
+        height, width, samples = pixels.values.shape
+        transparent = pixels.alpha and not as_channels
+        return Look(height, width, samples - transparent, pixels.kind, pixels.values.dtype.name)
+
+    with ThreadPoolExecutor(threads or available_threads()) as pool:
+        return [one for one in pool.map(see, paths[::step]) if one is not None]
+
+
+def side(looks: Sequence[Look]) -> int:
+    """Return the side, in pixels, to which pictures of these sizes are brought: half of them lose none of theirs.
+
+    >>> side([Look(28, 20, 1, "grey", "uint8")]), side([Look(2048, 2048, 1, "grey", "uint16")])
+    (28, 64)
+    """
+    longest = [max(one.height, one.width) for one in looks] or [GREATEST_SIDE]
+    return min(GREATEST_SIDE, max(LEAST_SIDE, round(statistics.median(longest))))

@@ -1,0 +1,141 @@
+"""From pictures, wherever they are, to labels: decoded and normalised as in training."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpcnn.backend import host_array
+from xpcnn.data import Folder, Preprocessing, UndecodableImage
+from xpcnn.data.decode import from_array
+from xpcnn.data.picture import Facts, Picture
+from xpcnn.data.ranges import warn_of_lost_values
+from xpcnn.data.reading import read_images
+
+if TYPE_CHECKING:
+    from xpcnn.model import Sequential
+
+HostArray = np.ndarray[Any, Any]
+#: Pictures that are decoded before they are predicted together.
+TOGETHER = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model answers for pictures, in the order in which they were given.
+
+    labels: the most probable class of each, None where it could not be read. probabilities: float32 (n, classes), NaN
+    where it could not. errors: why it could not be read, else None.
+    """
+
+    labels: list[str | None]
+    probabilities: HostArray
+    errors: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def predict_images(
+    model: Sequential, images: Any, at_once: int, threads: int | None, augment: str, progress: bool
+) -> Predictions:
+    """Return a model's answers for pictures; see :meth:`xpcnn.Sequential.predict_images`."""
+    preprocessing, names = _known(model)
+    sources = _sources(images, preprocessing)
+    errors: list[str | None] = []
+    facts: list[Facts] = []
+    count = max(2, model.network.output_shape[0])
+    probabilities = np.full((len(sources), count), np.nan, np.float32)
+    together = min(at_once, TOGETHER)
+    for start in _with_bar(range(0, len(sources), together), len(sources), together, progress):
+        read = list(_pictures(sources[start : start + together], preprocessing, threads))
+        errors += [one.reason if isinstance(one, UndecodableImage) else None for one in read]
+        pictures = [one for one in read if isinstance(one, Picture)]
+        facts += [one.facts for one in pictures]
+        if pictures:
+            x = preprocessing.normalize(np.stack([one.image for one in pictures]))
+            outputs = model.predict(x, together, threads, augment)
+            rows = [start + row for row, one in enumerate(read) if isinstance(one, Picture)]
+            probabilities[rows] = np.concatenate((1 - outputs, outputs), axis=1) if outputs.shape[1] == 1 else outputs
+    warn_of_lost_values(facts, preprocessing.decoding)
+    best = np.where(np.isnan(probabilities), -1, probabilities).argmax(axis=1)
+    labels = [None if error else names[row] for error, row in zip(errors, best.tolist(), strict=True)]
+    return Predictions(labels, probabilities, errors)
+
+
+def _known(model: Sequential) -> tuple[Preprocessing, Sequence[str]]:
+    preprocessing, names = model.preprocessing, model.class_names
+    if preprocessing is None or len(model.network.output_shape) != 1:
+        raise ValueError(
+            "The model does not say how pictures become numbers. Use one that `xpcnn train` wrote, or set "
+            "model.preprocessing = data.Preprocessing.measure(…); arrays that are normalised go to model.predict."
+        )
+    if preprocessing.decoding.shape != model.network.input_shape:
+        raise ValueError(
+            f"The model's layers take images of shape {model.network.input_shape}, and its preprocessing makes them "
+            f"{preprocessing.decoding.shape}. Set a preprocessing that fits."
+        )
+    return preprocessing, names or [str(label) for label in range(max(2, model.network.output_shape[0]))]
+
+
+def _sources(images: Any, preprocessing: Preprocessing) -> Sequence[Any]:
+    """Return one source for each picture: a path, bytes, a file object or an array (height, width, channels)."""
+    if isinstance(images, Folder):
+        return images.paths
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(images, "read"):
+        return [images]
+    if isinstance(images, list | tuple | Iterator):
+        return [_one(image) for image in images]
+    if not hasattr(images, "__array__") and not hasattr(images, "__dlpack__") and isinstance(images, Iterable):
+        return [_one(image) for image in images]
+    array = host_array(images)
+    if array.ndim != 4 or array.shape[1] not in (1, 3, 4, preprocessing.decoding.channels):
+        raise ValueError(
+            "Raw pixels are an array (n, channels, height, width), or a list of arrays (height, width) or (height, "
+            f"width, channels). Received an array of shape {array.shape}."
+        )
+    return [image.transpose(1, 2, 0) for image in array]
+
+
+def _one(image: Any) -> Any:
+    if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(image, "read"):
+        return image
+    array = host_array(image)
+    if array.ndim not in (2, 3):
+        raise ValueError(
+            "A picture is a path, the bytes of a file, a file object, or an array (height, width) or (height, width, "
+            f"channels). Received: {type(image).__name__} of shape {array.shape}."
+        )
+    return array[:, :, np.newaxis] if array.ndim == 2 else array
+
+
+def _pictures(
+    sources: Sequence[Any], preprocessing: Preprocessing, threads: int | None
+) -> Iterator[Picture | UndecodableImage]:
+    """Yield the pictures of sources, in their order, files being decoded on threads."""
+    files = [source for source in sources if not isinstance(source, np.ndarray)]
+    with closing(read_images(files, preprocessing.decoding, threads=threads)) as decoded:
+        for source in sources:
+            if not isinstance(source, np.ndarray):
+                yield next(decoded)
+                continue
+            try:
+                yield from_array(source, preprocessing.decoding)
+            except UndecodableImage as error:
+                yield error
+
+
+def _with_bar(starts: range, total: int, together: int, progress: bool) -> Iterator[int]:
+    from tqdm import tqdm
+
+    hidden = None if progress else True
+    with tqdm(total=total, desc="Predicting", unit="image", file=sys.stderr, disable=hidden, leave=False) as bar:
+        for start in starts:
+            yield start
+            bar.update(min(together, total - start))
