@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -60,10 +61,25 @@ def test_a_run_of_wrong_bytes_is_noticed(compression, seed):
     assert "damaged" in refusal(content)
 
 
-@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("compression", [*COMPRESSIONS, "zstd", "lzma"])
 def test_data_of_another_length_are_refused(compression):
     for height in (8, 10):  # where nine rows were written
         assert "damaged" in refusal(with_tag(some_values((9, 11)), 257, height, compression=compression, metadata=None))
+
+
+@pytest.mark.parametrize(
+    ("compression", "data", "reason"),
+    [
+        (8, zlib.compress(bytes(6))[:-4], "have no end"),
+        (8, zlib.compress(bytes(6))[:-1] + b"?", "incorrect data check"),
+        (32773, b"\x05\0\0", "do not end with"),
+        (32773, b"\xfb", "do not end with"),
+        (32773, b"\xfb\0\0\0", "holds 7 bytes where 6 belong"),
+        (5, b"\0\1\0\0", "before 1992"),
+    ],
+)
+def test_compressed_data_that_are_wrong_at_their_end_are_refused(compression, data, reason):
+    assert reason in refusal(one_strip(2, 3, compression, data))
 
 
 @pytest.mark.parametrize("tag", [273, 279])

@@ -56,16 +56,26 @@ def test_axes_of_ome_are_taken_in_their_order(axes):
         np.testing.assert_array_equal(read_tiff(content, page=page).values, expected)
 
 
+def test_channels_whose_pages_have_several_samples_are_pages():
+    planes = some_values((3, 9, 11, 2))
+    content = described("ImageJ=1.5\nchannels=3", planes, photometric="minisblack", extrasamples=["unassalpha"])
+    picture = read_tiff(content, page=2)
+    assert (picture.kind, picture.alpha, picture.pages) == ("grey", True, 3)
+    np.testing.assert_array_equal(picture.values, planes[2])
+
+
 def ome_xml(blocks, sizes='SizeC="2" SizeZ="1" SizeT="2"', root=""):
     pixels = f'<Pixels DimensionOrder="XYCZT" SizeX="11" SizeY="9" {sizes}>{blocks}</Pixels>'
     return f"<OME {root}><Image>{pixels}</Image></OME>"
 
 
-def described(description, planes):
+def described(description, planes, **options):
     stream = io.BytesIO()
     with tifffile.TiffWriter(stream) as file:
         for number, plane in enumerate(planes):
-            file.write(plane, description=description if number == 0 else None, metadata=None, contiguous=False)
+            file.write(
+                plane, description=description if number == 0 else None, metadata=None, contiguous=False, **options
+            )
     return stream.getvalue()
 
 
@@ -101,6 +111,7 @@ def test_planes_in_other_files_are_refused_where_they_are_needed():
         ome_xml('<TiffData IFD="0"/><TiffData IFD="1"/>'),
         ome_xml("", sizes='SizeC="2" SizeZ="3" SizeT="2"'),
         ome_xml("", sizes='SizeC="999999999" SizeZ="999999999" SizeT="999999999"'),
+        ome_xml("<TiffData/>", sizes='SizeC="999999" SizeZ="999999" SizeT="999999"'),
         ome_xml('<TiffData PlaneCount="999999999"/>'),
         ome_xml("", sizes='SizeC="-1" SizeZ="1" SizeT="1"'),
         ome_xml("").replace('SizeX="11"', 'SizeX="12"'),
