@@ -1,0 +1,159 @@
+"""The compressions of TIFF that give bytes, undone and checked, and the names of all.
+
+None, PackBits, deflate and LZW are always undone here, so that an answer does not depend on what is installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import zlib
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpcnn.data.lzw import DamagedData
+from xpcnn.data.lzw import decode as decode_lzw
+from xpcnn.data.pixels import Refusal
+
+NONE, LZW, JPEG, PACKBITS = 1, 5, 7, 32773
+DEFLATE: Final = (8, 32946)
+REMEDY: Final = 'which needs the package imagecodecs: pip install "xpcnn[microscopy]"'
+#: Into how many bytes one can grow at most.
+_EXPANSION: Final = {NONE: 1, PACKBITS: 64, LZW: 1400, 8: 1032, 32946: 1032}
+#: What imagecodecs calls those that give bytes, and those that give pixels.
+_OF_BYTES: Final = {34925: "lzma", 34926: "zstd", 50000: "zstd"}
+_OF_PIXELS: Final = {
+    22610: "jpegxr",
+    33004: "jpeg2k",
+    33005: "jpeg2k",
+    34712: "jpeg2k",
+    34927: "webp",
+    34933: "png",
+    34934: "jpegxr",
+    50001: "webp",
+    50002: "jpegxl",
+    52546: "jpegxl",
+}
+_NAMES: Final = {
+    NONE: "none",
+    2: "CCITT RLE",
+    3: "CCITT Group 3 fax",
+    4: "CCITT Group 4 fax",
+    LZW: "LZW",
+    6: "JPEG of the old style",
+    JPEG: "JPEG",
+    8: "deflate",
+    PACKBITS: "PackBits",
+    32946: "deflate",
+    33003: "JPEG 2000 in YCbCr, of Aperio",
+    34661: "JBIG",
+    34676: "SGI Log",
+    34677: "SGI Log 24",
+    34887: "LERC",
+    34892: "lossy JPEG of DNG",
+    **dict.fromkeys((33004, 33005, 34712), "JPEG 2000"),
+    **dict.fromkeys((22610, 34934), "JPEG XR"),
+    **dict.fromkeys((34926, 50000), "Zstandard"),
+    **dict.fromkeys((34927, 50001), "WebP"),
+    **dict.fromkeys((50002, 52546), "JPEG XL"),
+    34925: "LZMA",
+    34933: "PNG",
+}
+
+
+def name_of(compression: int) -> str:
+    """Return what a compression is called, with its number."""
+    return f"{_NAMES.get(compression, 'of an unknown kind')} ({compression})"
+
+
+def gives_bytes(compression: int) -> bool:
+    """Say whether a compression gives bytes; raise Refusal for one that is not read here."""
+    known = compression in _EXPANSION or compression in _OF_BYTES or compression in _OF_PIXELS or compression == JPEG
+    if not known:
+        raise Refusal(
+            f"its compression is {name_of(compression)}, which xpcnn does not read; write it anew, "
+            "compressed with deflate or not at all"
+        )
+    if compression in _OF_BYTES or compression in _OF_PIXELS:
+        _imagecodecs(compression)
+    return compression in _EXPANSION or compression in _OF_BYTES
+
+
+def can_hold(compression: int, count: int, size: int) -> bool:
+    """Say whether so many compressed bytes can grow into ``size``."""
+    return size <= count * _EXPANSION.get(compression, size)
+
+
+def decompress(compression: int, data: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return the ``size`` bytes that compressed data hold; raise Refusal where they hold others."""
+    if compression == NONE:
+        decoded = data
+    elif compression == PACKBITS:
+        decoded = _unpack_bits(data.tobytes(), size)
+    elif compression in DEFLATE:
+        decoded = _inflate(data, size)
+    elif compression == LZW:
+        try:
+            decoded = decode_lzw(data, size)
+        except DamagedData as error:
+            raise Refusal(f"it is truncated or damaged: {error}") from error
+    else:
+        grown = _call(compression, _OF_BYTES[compression], data, out=size + 1)
+        decoded = np.frombuffer(grown, np.uint8)
+    if decoded.size != size:
+        raise Refusal(f"it is truncated or damaged: a strip or tile holds {decoded.size} bytes where {size} belong")
+    return decoded
+
+
+def decode_pixels(compression: int, data: NDArray[np.uint8]) -> NDArray[Any]:
+    """Return the pixels that compressed data hold, as imagecodecs decodes them."""
+    return np.asarray(_call(compression, _OF_PIXELS[compression], data))
+
+
+def _unpack_bits(data: bytes, size: int) -> NDArray[np.uint8]:
+    parts, place, filled = [], 0, 0
+    while place < len(data) and filled <= size:
+        head = data[place]
+        if head < 128:
+            part = data[place + 1 : place + 2 + head]
+            if len(part) != head + 1:
+                break
+            place += 2 + head
+        else:
+            part = data[place + 1 : place + 2] * (257 - head) if head > 128 else b""  # 128 says nothing
+            place += 2 if head > 128 else 1
+        parts.append(part)
+        filled += len(part)
+    if place != len(data):
+        raise Refusal("it is truncated or damaged: its PackBits data do not end with a strip or tile")
+    return np.frombuffer(b"".join(parts), np.uint8)
+
+
+def _inflate(data: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    stream = zlib.decompressobj()
+    try:
+        inflated = stream.decompress(data.tobytes(), size + 1)
+    except zlib.error as error:
+        raise Refusal(f"it is damaged: its deflate data are wrong ({error})") from error
+    if not stream.eof and len(inflated) <= size:
+        raise Refusal("it is truncated: its deflate data have no end")
+    return np.frombuffer(inflated, np.uint8)
+
+
+def _imagecodecs(compression: int) -> Any:
+    try:
+        return importlib.import_module("imagecodecs")
+    except ImportError as error:
+        raise Refusal(f"its compression is {name_of(compression)}, {REMEDY}") from error
+
+
+def _call(compression: int, codec: str, data: NDArray[np.uint8], **options: Any) -> Any:
+    decoder = getattr(_imagecodecs(compression), f"{codec}_decode")
+    try:
+        return decoder(data.tobytes(), **options)
+    except Exception as error:  # each of its codecs has an error of its own, and may be left out of a build
+        reason = " ".join(str(error).split())
+        raise Refusal(
+            f"its {name_of(compression)} data are damaged, or imagecodecs has no such codec: {reason}"
+        ) from error
