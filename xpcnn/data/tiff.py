@@ -1,7 +1,8 @@
 """Pictures in TIFF files, of one page or many: read right, or refused with the reason.
 
 The container and the pixels of the plain compressions are read by code of xpcnn's own, which checks each strip and
-tile: libtiff and most readers leave black or grey what is missing, and say nothing.
+tile: libtiff and most readers leave black or grey what is missing, and say nothing. tifffile gives names alone: hostile
+files cost it unbounded time and memory, and what it cannot read it leaves out (:mod:`xpcnn.data.tiff_directory`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,15 @@ def read_tiff(
         return _read(np.frombuffer(content, np.uint8), page, all_pages_as_channels)
     except MemoryError as error:
         raise Refusal("there is not memory enough for it") from error
+
+
+def describe(content: bytes | bytearray | memoryview | NDArray[np.uint8]) -> tuple[int, bool, int]:
+    """Return the first page's compression, whether its samples lie in planes of their own, and the bits of a sample.
+
+    Raises Refusal for content whose first page cannot be read.
+    """
+    form = read_form(read_directories(np.frombuffer(content, np.uint8))[0])
+    return form.compression, form.planar, form.bits
 
 
 def _read(content: NDArray[np.uint8], page: Page, all_pages_as_channels: bool) -> Pixels:

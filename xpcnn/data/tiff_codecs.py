@@ -1,4 +1,4 @@
-"""The compressions of TIFF that give bytes, undone and checked, and the names of all.
+"""The compressions of TIFF, undone and checked; and their names, which tifffile knows.
 
 None, PackBits, deflate and LZW are always undone here, so that an answer does not depend on what is installed.
 """
@@ -35,36 +35,16 @@ _OF_PIXELS: Final = {
     50002: "jpegxl",
     52546: "jpegxl",
 }
-_NAMES: Final = {
-    NONE: "none",
-    2: "CCITT RLE",
-    3: "CCITT Group 3 fax",
-    4: "CCITT Group 4 fax",
-    LZW: "LZW",
-    6: "JPEG of the old style",
-    JPEG: "JPEG",
-    8: "deflate",
-    PACKBITS: "PackBits",
-    32946: "deflate",
-    33003: "JPEG 2000 in YCbCr, of Aperio",
-    34661: "JBIG",
-    34676: "SGI Log",
-    34677: "SGI Log 24",
-    34887: "LERC",
-    34892: "lossy JPEG of DNG",
-    **dict.fromkeys((33004, 33005, 34712), "JPEG 2000"),
-    **dict.fromkeys((22610, 34934), "JPEG XR"),
-    **dict.fromkeys((34926, 50000), "Zstandard"),
-    **dict.fromkeys((34927, 50001), "WebP"),
-    **dict.fromkeys((50002, 52546), "JPEG XL"),
-    34925: "LZMA",
-    34933: "PNG",
-}
 
 
 def name_of(compression: int) -> str:
     """Return what a compression is called, with its number."""
-    return f"{_NAMES.get(compression, 'of an unknown kind')} ({compression})"
+    from tifffile import COMPRESSION
+
+    try:
+        return f"{COMPRESSION(compression).name} ({compression})"
+    except ValueError:
+        return f"of an unknown kind ({compression})"
 
 
 def gives_bytes(compression: int) -> bool:

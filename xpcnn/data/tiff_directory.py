@@ -1,6 +1,8 @@
 """The container of a TIFF file: its header and its chain of directories, whose tags say what a page is.
 
-Every place and count is held against the bytes there are, so that no lie of the file costs time or memory.
+Every place and count is held against the bytes there are, so that no lie of the file costs time or memory. tifffile is
+no help here: a chain in a circle of more than 100 pages never ends, half a kilobyte of OME-XML takes gigabytes, and a
+tag or a page that cannot be read is left out, which only its log tells.
 """
 
 from __future__ import annotations

@@ -60,6 +60,8 @@ class Stack:
 
 def read_stack(directories: Sequence[Directory]) -> Stack:
     """Return how the pages of a file belong together."""
+    if 33629 in directories[0]:  # UIC2Tag: planes follow that no directory tells of
+        raise Refusal("it is a stack of MetaMorph (STK), which xpcnn does not read; write it anew with ImageJ")
     description = directories[0].text(270)
     if description.startswith("ImageJ="):
         return _imagej(description, directories)
