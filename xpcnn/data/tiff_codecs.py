@@ -28,6 +28,7 @@ _OF_PIXELS: Final = {
     33004: "jpeg2k",
     33005: "jpeg2k",
     34712: "jpeg2k",
+    34887: "lerc",
     34927: "webp",
     34933: "png",
     34934: "jpegxr",
@@ -86,9 +87,20 @@ def decompress(compression: int, data: NDArray[np.uint8], size: int) -> NDArray[
     return decoded
 
 
-def decode_pixels(compression: int, data: NDArray[np.uint8]) -> NDArray[Any]:
-    """Return the pixels that compressed data hold, as imagecodecs decodes them."""
-    return np.asarray(_call(compression, _OF_PIXELS[compression], data))
+def decode_pixels(
+    compression: int, data: NDArray[np.uint8], shape: tuple[int, int, int], dtype: np.dtype[np.generic]
+) -> NDArray[Any]:
+    """Return the pixels that compressed data hold, as imagecodecs decodes them; raise Refusal where they are others."""
+    codec = _OF_PIXELS[compression]
+    # It refuses to fill what does not fit, before it takes the memory that damaged data ask for.
+    pixels = np.zeros(shape if shape[2] > 1 else shape[:2], dtype)
+    if codec == "lerc":
+        _, valid = _call(compression, codec, data, masks=True, out=pixels)
+        if valid is not None and not np.all(valid):
+            raise Refusal("some of its values are marked as not valid; replace them before")
+    else:
+        _call(compression, codec, data, out=pixels)
+    return pixels.reshape(shape)
 
 
 def _unpack_bits(data: bytes, size: int) -> NDArray[np.uint8]:
@@ -129,9 +141,9 @@ def _imagecodecs(compression: int) -> Any:
 
 
 def _call(compression: int, codec: str, data: NDArray[np.uint8], **options: Any) -> Any:
-    decoder = getattr(_imagecodecs(compression), f"{codec}_decode")
+    imagecodecs = _imagecodecs(compression)
     try:
-        return decoder(data.tobytes(), **options)
+        return getattr(imagecodecs, f"{codec}_decode")(data.tobytes(), **options)
     except Exception as error:  # each of its codecs has an error of its own, and may be left out of a build
         reason = " ".join(str(error).split())
         raise Refusal(
