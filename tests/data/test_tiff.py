@@ -4,6 +4,7 @@ import io
 import logging
 import struct
 import sys
+import zlib
 
 import cv2
 import numpy as np
@@ -587,6 +588,13 @@ def test_other_descriptions_that_do_not_fit_are_refused(description):
         read_tiff(file.getvalue())
 
 
+def test_more_pages_than_there_is_time_for_are_refused():
+    said = "ImageJ=1.53\nimages=100001\nslices=100001\n"
+    content = written(np.zeros((1, 1), np.uint8), description=said, metadata=None, photometric="minisblack")
+    with pytest.raises(Refusal, match="more than 100000 planes"):
+        read_tiff(content + bytes(100_000))
+
+
 def test_stacks_of_metamorph_are_refused():
     with pytest.raises(Refusal, match="MetaMorph"):
         read_tiff(single(bytes(16), 4, 4, T33629=[1, 1]))
@@ -662,7 +670,7 @@ def test_other_numbers_of_strips_are_refused():
         ({"T266": 2}, "reverse order"),
         ({"PLANAR": 3}, "order"),
         ({"SAMPLES": 2, "T338": [1, 1]}, "2 of them extra"),
-        ({"PREDICTOR": 9, "COMPRESSION": 8}, ""),
+        ({"T322": 2**16, "T323": 2**16, "T324": 8, "T325": 16}, "tiles are larger than 2"),
         ({"COUNTS": 15}, "holds 15 bytes where 16 belong|cannot hold"),
         ({"WIDTH": 1, "PHOTOMETRIC": 5, "SAMPLES": 4, "BITS": [8] * 4, "T332": 2}, "InkSet 2"),
     ],
@@ -670,6 +678,11 @@ def test_other_numbers_of_strips_are_refused():
 def test_declarations_that_cannot_be_are_refused(tags, reason):
     with pytest.raises(Refusal, match=reason):
         read_tiff(single(bytes(16), **({"width": 4, "height": 4} | tags)))
+
+
+def test_an_unknown_predictor_is_refused():
+    with pytest.raises(Refusal, match="predictor 9 with 8 bits"):
+        read_tiff(single(zlib.compress(bytes(16)), 4, 4, COMPRESSION=8, PREDICTOR=9))
 
 
 def test_a_chain_of_directories_in_a_circle_is_refused_at_once():
@@ -680,6 +693,19 @@ def test_a_chain_of_directories_in_a_circle_is_refused_at_once():
     struct.pack_into("<I", content, last + 2 + 12 * tags, first)
     with pytest.raises(Refusal, match="larger than itself"):
         read_tiff(bytes(content))
+
+
+def test_pages_that_share_their_strips_are_not_taken_together():
+    """A few kilobytes could claim as many pages of as many strips as there are bytes, each a thousand times larger."""
+    shared = single(bytes(3000), 60, 50)
+    with tifffile.TiffFile(io.BytesIO(shared)) as file:
+        start = file.pages[0].offset
+    tags = shared[start : len(shared) - 4]
+    pages = b"".join(tags + struct.pack("<I", start + (number + 1) * (len(tags) + 4)) for number in range(2))
+    content = shared[:start] + pages + tags + bytes(4)
+    assert read_tiff(content, page=2).pages == 3
+    with pytest.raises(Refusal, match="share strips"):
+        read_tiff(content, page="max")
 
 
 def test_nothing_is_logged_and_logging_stays_as_it_was(caplog):

@@ -56,6 +56,11 @@ def read_samples(directory: Directory, form: Form, shift: int = 0) -> NDArray[An
     return samples
 
 
+def stored_bytes(directory: Directory, form: Form) -> int:
+    """Return how many bytes of the file a page's strips or tiles take."""
+    return sum(directory.numbers(325 if form.tiled else 279))
+
+
 def _segments(directory: Directory, form: Form, shift: int) -> Iterator[Segment]:
     """Yield the strips or tiles of a page; raise Refusal unless all of them can be there."""
     planes, rows, columns = form.grid
