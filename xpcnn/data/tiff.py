@@ -1,12 +1,14 @@
 """Pictures in TIFF files, of one page or many: read right, or refused with the reason.
 
 The container and the pixels of the plain compressions are read by code of xpcnn's own, which checks each strip and
-tile: libtiff and most readers leave black or grey what is missing, and say nothing.
+tile: libtiff and most readers leave black or grey what is missing, and say nothing. tifffile gives names alone: hostile
+files cost it unbounded time and memory, and what it cannot read it leaves out (:mod:`xpcnn.data.tiff_directory`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ from xpcnn.data.pixels import Page, Pixels, Refusal
 from xpcnn.data.tiff_colours import kind_of, to_pixels
 from xpcnn.data.tiff_directory import read_directories
 from xpcnn.data.tiff_form import MAX_BYTES, read_form
-from xpcnn.data.tiff_segments import read_samples
+from xpcnn.data.tiff_segments import read_samples, stored_bytes
 from xpcnn.data.tiff_stack import Plane, Stack, read_stack
 
 
@@ -41,12 +43,22 @@ def read_tiff(
         raise Refusal("there is not memory enough for it") from error
 
 
+def describe(content: bytes | bytearray | memoryview | NDArray[np.uint8]) -> tuple[int, bool, int]:
+    """Return the first page's compression, whether its samples lie in planes of their own, and the bits of a sample.
+
+    Raises Refusal for content whose first page cannot be read.
+    """
+    form = read_form(read_directories(np.frombuffer(content, np.uint8))[0])
+    return form.compression, form.planar, form.bits
+
+
 def _read(content: NDArray[np.uint8], page: Page, all_pages_as_channels: bool) -> Pixels:
     stack = read_stack(read_directories(content))
     pictures = stack.pictures(_channel_axes(stack, all_pages_as_channels))
     others: list[list[Plane | None]] = [[plane] for plane in stack.others]
     pages = len(pictures) + len(others)
     if page == "max" or page == "mean":
+        _check_apart(content.size, itertools.chain.from_iterable(pictures))
         picture = _combined((_picture(planes) for planes in pictures), page)
     elif 0 <= page < pages:
         picture = _picture([*pictures, *others][page])
@@ -70,6 +82,7 @@ def _picture(planes: Sequence[Plane | None]) -> Pixels:
     present = [plane for plane in planes if plane is not None]
     if len(present) < len(planes):
         raise Refusal("part of it is missing: it lies in another file")
+    _check_apart(present[0].directory.content.size, present)
     forms = [read_form(plane.directory) for plane in present]
     if sum(form.height * form.width * form.dtype.itemsize for form in forms) > MAX_BYTES:
         raise Refusal(f"it is larger than 2 GiB ({len(forms)} channels of {forms[0].height} x {forms[0].width} pixels)")
@@ -83,6 +96,14 @@ def _picture(planes: Sequence[Plane | None]) -> Pixels:
         parts.append(part.values)
         _check_alike(parts[0], part.values)
     return Pixels(np.concatenate(parts, axis=2), "channels")
+
+
+def _check_apart(left: int, planes: Iterable[Plane | None]) -> None:
+    """Raise Refusal for planes that share their data, or a small file would be work without end."""
+    for plane in planes:
+        left -= stored_bytes(plane.directory, read_form(plane.directory)) if plane is not None else 0
+        if left < 0:
+            raise Refusal("it is damaged: its pages share strips or tiles")
 
 
 def _plane(plane: Plane) -> Pixels:

@@ -1,4 +1,4 @@
-"""The compressions of TIFF that give bytes, undone and checked, and the names of all.
+"""The compressions of TIFF, undone and checked; and their names, which tifffile knows.
 
 None, PackBits, deflate and LZW are always undone here, so that an answer does not depend on what is installed.
 """
@@ -28,6 +28,7 @@ _OF_PIXELS: Final = {
     33004: "jpeg2k",
     33005: "jpeg2k",
     34712: "jpeg2k",
+    34887: "lerc",
     34927: "webp",
     34933: "png",
     34934: "jpegxr",
@@ -35,36 +36,16 @@ _OF_PIXELS: Final = {
     50002: "jpegxl",
     52546: "jpegxl",
 }
-_NAMES: Final = {
-    NONE: "none",
-    2: "CCITT RLE",
-    3: "CCITT Group 3 fax",
-    4: "CCITT Group 4 fax",
-    LZW: "LZW",
-    6: "JPEG of the old style",
-    JPEG: "JPEG",
-    8: "deflate",
-    PACKBITS: "PackBits",
-    32946: "deflate",
-    33003: "JPEG 2000 in YCbCr, of Aperio",
-    34661: "JBIG",
-    34676: "SGI Log",
-    34677: "SGI Log 24",
-    34887: "LERC",
-    34892: "lossy JPEG of DNG",
-    **dict.fromkeys((33004, 33005, 34712), "JPEG 2000"),
-    **dict.fromkeys((22610, 34934), "JPEG XR"),
-    **dict.fromkeys((34926, 50000), "Zstandard"),
-    **dict.fromkeys((34927, 50001), "WebP"),
-    **dict.fromkeys((50002, 52546), "JPEG XL"),
-    34925: "LZMA",
-    34933: "PNG",
-}
 
 
 def name_of(compression: int) -> str:
     """Return what a compression is called, with its number."""
-    return f"{_NAMES.get(compression, 'of an unknown kind')} ({compression})"
+    from tifffile import COMPRESSION
+
+    try:
+        return f"{COMPRESSION(compression).name} ({compression})"
+    except ValueError:
+        return f"of an unknown kind ({compression})"
 
 
 def gives_bytes(compression: int) -> bool:
@@ -106,9 +87,20 @@ def decompress(compression: int, data: NDArray[np.uint8], size: int) -> NDArray[
     return decoded
 
 
-def decode_pixels(compression: int, data: NDArray[np.uint8]) -> NDArray[Any]:
-    """Return the pixels that compressed data hold, as imagecodecs decodes them."""
-    return np.asarray(_call(compression, _OF_PIXELS[compression], data))
+def decode_pixels(
+    compression: int, data: NDArray[np.uint8], shape: tuple[int, int, int], dtype: np.dtype[np.generic]
+) -> NDArray[Any]:
+    """Return the pixels that compressed data hold, as imagecodecs decodes them; raise Refusal where they are others."""
+    codec = _OF_PIXELS[compression]
+    # It refuses to fill what does not fit, before it takes the memory that damaged data ask for.
+    pixels = np.zeros(shape if shape[2] > 1 else shape[:2], dtype)
+    if codec == "lerc":
+        _, valid = _call(compression, codec, data, masks=True, out=pixels)
+        if valid is not None and not np.all(valid):
+            raise Refusal("some of its values are marked as not valid; replace them before")
+    else:
+        _call(compression, codec, data, out=pixels)
+    return pixels.reshape(shape)
 
 
 def _unpack_bits(data: bytes, size: int) -> NDArray[np.uint8]:
@@ -149,9 +141,9 @@ def _imagecodecs(compression: int) -> Any:
 
 
 def _call(compression: int, codec: str, data: NDArray[np.uint8], **options: Any) -> Any:
-    decoder = getattr(_imagecodecs(compression), f"{codec}_decode")
+    imagecodecs = _imagecodecs(compression)
     try:
-        return decoder(data.tobytes(), **options)
+        return getattr(imagecodecs, f"{codec}_decode")(data.tobytes(), **options)
     except Exception as error:  # each of its codecs has an error of its own, and may be left out of a build
         reason = " ".join(str(error).split())
         raise Refusal(

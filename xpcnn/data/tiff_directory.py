@@ -1,11 +1,13 @@
 """The container of a TIFF file: its header and its chain of directories, whose tags say what a page is.
 
-Every place and count is held against the bytes there are, so that no lie of the file costs time or memory.
+Every place and count is held against the bytes there are, so that no lie of the file costs time or memory. tifffile is
+no help here: a chain in a circle of more than 100 pages never ends, half a kilobyte of OME-XML takes gigabytes, and a
+tag or a page that cannot be read is left out, which only its log tells.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -18,6 +20,8 @@ Order: TypeAlias = Literal["<", ">"]
 #: What numbers are written in, by the type of the tag: BYTE, SHORT, LONG, LONG8, and the two of offsets.
 _NUMBERS: Final = {1: "u1", 3: "u2", 4: "u4", 16: "u8", 13: "u4", 18: "u8"}
 _TEXTS: Final = (1, 2, 7)
+#: How many pages or planes of one file are read; each takes time and memory, however small it is.
+MOST_PAGES: Final = 100_000
 #: 2**27 pixels in tiles of 8 x 8.
 _MOST_NUMBERS: Final = 2**21
 
@@ -26,16 +30,18 @@ _MOST_NUMBERS: Final = 2**21
 class Directory:
     """One page's tags, read when they are asked for.
 
-    content: the whole file. order: "<" or ">". big: whether it is a BigTIFF.
+    content: the whole file. order: "<" or ">". big: whether it is a BigTIFF. made: what was made of it, for whoever
+    asks again, as for each of thousands of planes.
     """
 
     content: NDArray[np.uint8]
     order: Order
     big: bool
     entries: NDArray[Any]
+    made: dict[str, Any] = field(default_factory=dict)
 
     def __contains__(self, tag: int) -> bool:
-        return bool((self.entries["tag"] == tag).any())
+        return tag in self._tags
 
     def numbers(self, tag: int) -> list[int]:
         """Return the whole numbers of a tag; none where it is missing."""
@@ -43,9 +49,10 @@ class Directory:
         if found is None:
             return []
         kind, count, _ = found
-        if kind not in _NUMBERS or count > _MOST_NUMBERS or (self.entries["tag"] == tag).sum() > 1:
+        if kind not in _NUMBERS or count > _MOST_NUMBERS or self._tags.count(tag) > 1:
             raise Refusal(f"it is damaged: its tag {tag}, of {count} values of type {kind}, is none that can be")
-        return [int(value) for value in self._bytes(tag, found, _NUMBERS[kind]).view(self.order + _NUMBERS[kind])]
+        numbers: list[int] = self._bytes(tag, found, _NUMBERS[kind]).view(self.order + _NUMBERS[kind]).tolist()
+        return numbers
 
     def number(self, tag: int, default: int) -> int:
         """Return the first whole number of a tag, or what holds where it is missing."""
@@ -66,11 +73,16 @@ class Directory:
         return b"" if found is None else self._bytes(tag, found, "u1").tobytes()
 
     def _find(self, tag: int) -> tuple[int, int, NDArray[np.uint8]] | None:
-        places = np.flatnonzero(self.entries["tag"] == tag)
-        if not places.size:
+        tags = self._tags
+        if tag not in tags:
             return None
-        entry = self.entries[places[0] : places[0] + 1]
-        return int(entry["type"][0]), int(entry["count"][0]), entry["value"].reshape(-1)
+        entry = self.entries[tags.index(tag)]
+        return int(entry["type"]), int(entry["count"]), entry["value"]
+
+    @property
+    def _tags(self) -> list[int]:
+        tags: list[int] = self.entries["tag"].tolist()
+        return tags
 
     def _bytes(self, tag: int, found: tuple[int, int, NDArray[np.uint8]], dtype: str) -> NDArray[np.uint8]:
         _, count, inline = found
@@ -109,6 +121,8 @@ def read_directories(content: NDArray[np.uint8]) -> list[Directory]:
             raise Refusal("it is truncated or damaged: its directories are larger than itself")
         offset = _integer(content, after, word)
         directories.append(Directory(content, order, big, content[start:after].view(entry)))
+        if len(directories) > MOST_PAGES:
+            raise Refusal(f"it holds more than {MOST_PAGES} pages")
     if not directories:
         raise Refusal("it holds no page")
     return directories

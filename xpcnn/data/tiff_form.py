@@ -67,6 +67,13 @@ class Form:
 
 def read_form(directory: Directory) -> Form:
     """Return the form that a page declares; raise Refusal for one that cannot be, or that xpcnn does not read."""
+    if "form" not in directory.made:
+        directory.made["form"] = _read_form(directory)
+    form: Form = directory.made["form"]
+    return form
+
+
+def _read_form(directory: Directory) -> Form:
     height, width = directory.number(257, 0), directory.number(256, 0)
     samples, planar = directory.number(277, 1), directory.number(284, 1)
     if not height or not width or not samples:
@@ -87,6 +94,8 @@ def read_form(directory: Directory) -> Form:
     tile_width = directory.number(322, 0) if tiled else width
     if not tile_height or not tile_width:
         raise Refusal(f"it is damaged: its strips or tiles are {tile_height} x {tile_width} pixels")
+    if tile_height * tile_width > MAX_PIXELS:
+        raise Refusal(f"its tiles are larger than 2**27 pixels ({tile_height} x {tile_width})")
     return Form(
         height=height,
         width=width,

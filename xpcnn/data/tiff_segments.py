@@ -49,14 +49,16 @@ def read_samples(directory: Directory, form: Form, shift: int = 0) -> NDArray[An
             data = tiff_codecs.decompress(form.compression, data, segment.rows * form.row_bytes)
             pixels = _unpredicted(data, directory.order, form, shape)
         else:
-            pixels = tiff_codecs.decode_pixels(form.compression, data)
-            if shape not in (pixels.shape, (*pixels.shape, 1)) or pixels.dtype != form.dtype:
-                found = f"{pixels.dtype} {pixels.shape} where {form.dtype} {shape} belongs"
-                raise Refusal(f"it is damaged: a strip or tile holds {found}")
+            pixels = tiff_codecs.decode_pixels(form.compression, data, shape, form.dtype)
         target = samples[segment.top :, segment.left :, segment.plane : segment.plane + form.segment_samples]
         target = target[: segment.rows, : form.tile_width]
-        target[...] = pixels.reshape(shape)[: target.shape[0], : target.shape[1]]
+        target[...] = pixels[: target.shape[0], : target.shape[1]]
     return samples
+
+
+def stored_bytes(directory: Directory, form: Form) -> int:
+    """Return how many bytes of the file a page's strips or tiles take."""
+    return sum(directory.numbers(325 if form.tiled else 279))
 
 
 def _segments(directory: Directory, form: Form, shift: int) -> Iterator[Segment]:

@@ -17,10 +17,9 @@ import numpy as np
 
 from xpcnn.data.pixels import Refusal
 from xpcnn.data.tiff_codecs import NONE
-from xpcnn.data.tiff_directory import Directory
+from xpcnn.data.tiff_directory import MOST_PAGES, Directory
 from xpcnn.data.tiff_form import read_form
 
-_MOST_PLANES: Final = 2**22
 _DOES_NOT_FIT: Final = "what its description says of its planes does not fit its pages"
 
 
@@ -55,11 +54,13 @@ class Stack:
         order = sorted(range(len(self.axes)), key=lambda axis: self.axes[axis] in channels)
         numbers = np.arange(len(self.planes)).reshape(self.sizes).transpose(order)
         width = math.prod(size for axis, size in zip(self.axes, self.sizes, strict=True) if axis in channels)
-        return [[self.planes[number] for number in row] for row in numbers.reshape(-1, width)]
+        return [[self.planes[number] for number in row] for row in numbers.reshape(-1, width).tolist()]
 
 
 def read_stack(directories: Sequence[Directory]) -> Stack:
     """Return how the pages of a file belong together."""
+    if 33629 in directories[0]:  # UIC2Tag: planes follow that no directory tells of
+        raise Refusal("it is a stack of MetaMorph (STK), which xpcnn does not read; write it anew with ImageJ")
     description = directories[0].text(270)
     if description.startswith("ImageJ="):
         return _imagej(description, directories)
@@ -127,6 +128,8 @@ def _stacked(axes: str, sizes: tuple[int, ...], directories: Sequence[Directory]
         raise Refusal(f"{_DOES_NOT_FIT}: it declares {count} planes and holds {len(directories)}")
     if offsets[0] + count * size > first.content.size:
         raise Refusal(f"it is truncated: its description declares {count} planes, more than it can hold")
+    if count > MOST_PAGES:
+        raise Refusal(f"it holds more than {MOST_PAGES} planes")
     return Stack(axes, sizes, [Plane(first, number * size) for number in range(count)])
 
 
@@ -146,7 +149,7 @@ def _ome(description: str, directories: Sequence[Directory]) -> Stack:
     sizes["C"], over = divmod(sizes["C"], form.samples)
     shape = tuple(sizes[axis] for axis in axes)
     count = math.prod(shape)
-    if over or not 1 <= count <= _MOST_PLANES:
+    if over or not 1 <= count <= MOST_PAGES:
         raise Refusal(_DOES_NOT_FIT)
     table = _ome_table(root, pixels, axes, shape, len(directories))
     planes = [Plane(directories[number]) if number >= 0 else None for number in table]
