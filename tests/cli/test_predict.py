@@ -200,7 +200,9 @@ class TestUnreadable:
             assert (row["path"], row["label"], row["probability"], row["top"]) == (path, None, None, [])
             assert word in row["error"]
         assert last["error"] is None
-        assert done.err.startswith("4 of 5 images could not be read, the first: 'half.jpg' (it is truncated")
+        assert done.err.startswith(
+            "4 of 5 images could not be read, the first: 'half.jpg' (it is a JPEG that is truncated"
+        )
         assert done.err.count("\n") == 1
 
     @pytest.mark.parametrize("form", FORMATS)
@@ -240,7 +242,7 @@ class TestOddNames:
         assert done.code == 0
         assert done.err == (
             f"2 of {len(odd)} images could not be read, the first: './new\\nline.png' "
-            "(it is truncated, damaged, or in no format that OpenCV knows)\n"
+            "(it is in no format that is read here (its first bytes: 6e 6f 20 69 6d 61 67 65))\n"
         )
 
     def test_in_json_they_come_back_as_they_were(self, run, model, odd):

@@ -138,7 +138,7 @@ class TestUndecodable:
     def test_what_is_no_image_is_refused(self, tmp_path):
         path = tmp_path / "a.jpg"
         path.write_text("once upon a time")
-        self.refuse(path, "no format that OpenCV knows")
+        self.refuse(path, "no format that is read here")
 
     def test_an_empty_file_is_refused(self, tmp_path):
         (tmp_path / "a.jpg").touch()
