@@ -651,6 +651,25 @@ def test_a_strip_that_is_missing_or_too_short_is_refused(compression, tag, value
         read_tiff(patched(content, tag, value))
 
 
+@pytest.mark.parametrize("shape", [(40, 50), (40, 50, 3)])
+def test_a_jpeg_strip_without_its_end_is_refused(shape):
+    pytest.importorskip("imagecodecs")
+    content = written(noise(shape), compression="jpeg", photometric="rgb" if len(shape) == 3 else "minisblack")
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        (count,) = file.pages[0].databytecounts
+    for missing in (1, 2, 3, 10, count // 2, count - 10, count - 1):
+        with pytest.raises(Refusal, match="truncated or damaged|truncated: its JPEG data have no end"):
+            read_tiff(patched(content, COUNTS, count - missing))
+
+
+@pytest.mark.parametrize("shape", [(16, 50), (40, 48), (40, 50, 3)])
+def test_jpeg_data_of_another_shape_are_refused(shape):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    data = imagecodecs.jpeg8_encode(noise(shape))
+    with pytest.raises(Refusal, match="where .* of 8 belong"):
+        read_tiff(single(data, 50, 40, COMPRESSION=7))
+
+
 def test_other_numbers_of_strips_are_refused():
     content = written(noise((40, 50)), rowsperstrip=10)
     with pytest.raises(Refusal, match="declares 4 strips or tiles where 8 belong"):
