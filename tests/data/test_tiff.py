@@ -658,7 +658,7 @@ def test_a_jpeg_strip_without_its_end_is_refused(shape):
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         (count,) = file.pages[0].databytecounts
     for missing in (1, 2, 3, 10, count // 2, count - 10, count - 1):
-        with pytest.raises(Refusal, match="truncated or damaged|truncated: its JPEG data have no end"):
+        with pytest.raises(Refusal, match="JPEG data"):
             read_tiff(patched(content, COUNTS, count - missing))
 
 
@@ -666,7 +666,7 @@ def test_a_jpeg_strip_without_its_end_is_refused(shape):
 def test_jpeg_data_of_another_shape_are_refused(shape):
     imagecodecs = pytest.importorskip("imagecodecs")
     data = imagecodecs.jpeg8_encode(noise(shape))
-    with pytest.raises(Refusal, match="where .* of 8 belong"):
+    with pytest.raises(Refusal, match=r"where \(.*\) of 8 belong"):
         read_tiff(single(data, 50, 40, COMPRESSION=7))
 
 
