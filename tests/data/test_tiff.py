@@ -570,6 +570,8 @@ def test_an_ome_description_that_does_not_fit_is_refused(z, data, reason):
     [
         '{"shape": [5, 11, 13]}',
         '{"shape": [0]}',
+        '{"shape": [-1, -1, 11, 13]}',
+        f'{{"shape": [{"9" * 4000}, {"9" * 4000}, 11, 13]}}',
         '{"shape": [2, 11, 13], "axes": "YYX"}',
         '{"shape": "much"}',
         '{"shape":',
