@@ -82,12 +82,12 @@ def _picture(planes: Sequence[Plane | None]) -> Pixels:
     present = [plane for plane in planes if plane is not None]
     if len(present) < len(planes):
         raise Refusal("part of it is missing: it lies in another file")
-    _check_apart(present[0].directory.content.size, present)
     forms = [read_form(plane.directory) for plane in present]
     if sum(form.height * form.width * form.dtype.itemsize for form in forms) > MAX_BYTES:
         raise Refusal(f"it is larger than 2 GiB ({len(forms)} channels of {forms[0].height} x {forms[0].width} pixels)")
     if len(present) == 1:
         return _plane(present[0])
+    _check_apart(present[0].directory.content.size, present)
     parts: list[NDArray[Any]] = []
     for plane in present:
         part = _plane(plane)

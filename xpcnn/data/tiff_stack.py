@@ -20,6 +20,7 @@ from xpcnn.data.tiff_codecs import NONE
 from xpcnn.data.tiff_directory import MOST_PAGES, Directory
 from xpcnn.data.tiff_form import read_form
 
+_MOST_AXES: Final = 32
 _DOES_NOT_FIT: Final = "what its description says of its planes does not fit its pages"
 
 
@@ -101,6 +102,8 @@ def _shaped(description: str, directories: Sequence[Directory]) -> Stack:
         axes = str(said.get("axes", "")).upper()
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise Refusal(_DOES_NOT_FIT) from error
+    if len(shape) > _MOST_AXES or not all(0 < size < 2**32 for size in shape):
+        raise Refusal(_DOES_NOT_FIT)
     form = read_form(directories[0])
     count, over = divmod(math.prod(shape), form.height * form.width * form.samples)
     if over or count < 1:
