@@ -21,9 +21,8 @@ RED, GREEN, BLUE = (np.full((4, 6, 3), colour, np.uint8) for colour in np.diag([
 
 def written(extension, image=SMOOTH, *options):
     """A file as OpenCV writes it."""
-    done, content = cv2.imencode(
-        extension, np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image), options
-    )
+    ordered = np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image
+    done, content = cv2.imencode(extension, ordered, options)
     assert done
     return content.tobytes()
 
@@ -42,7 +41,7 @@ FILES = {
     "GIF, animated": animated([RED, GREEN, BLUE], "GIF"),
     "WebP": written(".webp"),
     "WebP, lossless": saved(SMOOTH, "WEBP", lossless=True),
-    "WebP, animated": animated([RED, GREEN, BLUE], "WEBP"),
+    "WebP, animated": animated([RED, GREEN, BLUE], "WEBP", lossless=True),
     "BMP": written(".bmp"),
     "AVIF": written(".avif"),
     "JPEG 2000": written(".jp2"),
@@ -56,13 +55,13 @@ FILES = {
 
 
 class TestColours:
-    @pytest.mark.parametrize("kind", ["PNG", "WebP, lossless", "BMP", "PPM", "Sun raster", "JPEG 2000", "PFM"])
+    @pytest.mark.parametrize("kind", ["PNG", "WebP, lossless", "BMP", "PPM", "Sun raster", "PFM"])
     def test_they_are_red_green_and_blue(self, kind):
         pixels = read(FILES[kind])
         assert (pixels.kind, pixels.alpha, pixels.pages) == ("rgb", False, 1)
-        np.testing.assert_array_equal(pixels.values, by_pillow(FILES[kind]) if kind == "WebP" else SMOOTH)
+        np.testing.assert_array_equal(pixels.values, SMOOTH)
 
-    @pytest.mark.parametrize("kind", ["JPEG", "JPEG, progressive", "WebP", "AVIF", "GIF"])
+    @pytest.mark.parametrize("kind", ["JPEG", "JPEG, progressive", "WebP", "AVIF", "GIF", "JPEG 2000"])
     def test_of_a_lossy_file_they_are_those_of_pillow(self, kind):
         np.testing.assert_allclose(read(FILES[kind]).values.astype(float), by_pillow(FILES[kind]), atol=4)
 
@@ -177,19 +176,9 @@ class TestDamage:
                     read(content[:kept])
         assert whole.size
 
-    @pytest.mark.parametrize(
-        ("kind", "named"),
-        [
-            ("JPEG", "JPEG"),
-            ("GIF", "GIF"),
-            ("WebP", "WebP"),
-            ("AVIF", "AVIF"),
-            ("JPEG 2000", "JPEG 2000"),
-            ("BMP", "BMP"),
-        ],
-    )
-    def test_the_reason_names_the_format(self, kind, named):
-        with pytest.raises(Refusal, match=f"it is an? {named} that is truncated"):
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WebP", "AVIF", "JPEG 2000", "BMP", "Sun raster"])
+    def test_the_reason_names_the_format(self, kind):
+        with pytest.raises(Refusal, match=f"it is an? {kind} that is truncated"):
             read(FILES[kind][: len(FILES[kind]) // 2])
 
     def test_what_opencv_raises_is_the_reason(self):
@@ -211,9 +200,9 @@ class TestDamage:
 
 
 PROGRAM = """
-import hashlib, random, sys
+import sys
 import numpy as np
-from tests.data.test_opencv_reader import FILES, answer
+from tests.data.test_opencv_reader import answer
 junk = [np.full(size, int(sys.argv[1]), np.uint8) for size in (100, 2400, 7200, 9600, 28800) * 20]
 del junk
 print(answer())
@@ -237,6 +226,6 @@ def answer():
 def test_the_same_bytes_give_the_same_pixels_in_every_process():
     answers = {
         subprocess.run([sys.executable, "-c", PROGRAM, fill], capture_output=True, text=True, check=True).stdout
-        for fill in ("0", "85", "255")
+        for fill in ("0", "255")
     }
     assert len(answers) == 1

@@ -1,9 +1,12 @@
 """PNG: every depth and kind of colour, what its chunks may not change, and animation."""
 
+import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.data.conftest import cv2, picture, png
 from tests.data.files import animated, apng, chunk, exif, inserted, read, saved
@@ -96,18 +99,49 @@ class TestAnimation:
         with pytest.raises(Refusal, match="default image is no frame"):
             read(apng([GREEN, BLUE], default=RED), "max")
 
-    def test_frames_that_opencv_puts_together_wrongly_are_refused_but_for_the_first(self):
-        frames = [picture(8, 8, seed=seed) for seed in range(3)]
-        content = animated(frames, "PNG", disposal=2)
-        np.testing.assert_array_equal(read(content).values, frames[0])
-        with pytest.raises(Refusal, match="only page 0"):
-            read(content, 1)
+    @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+    @pytest.mark.parametrize("disposal", [0, 1, 2])
+    @pytest.mark.parametrize("blend", [0, 1])
+    def test_frames_are_put_together_as_by_pillow(self, mode, disposal, blend):
+        rng = np.random.default_rng(0)
+        frames = [np.full((12, 16, len(mode)), 200, np.uint8) for _ in range(4)]
+        for frame in frames:
+            y, x = rng.integers(0, 8, 2)
+            frame[y : y + 4, x : x + 5] = rng.integers(0, 256, len(mode))
+            frame[..., 3:] = np.where(frame[..., 3:] < 128, 0, 255)
+        content = animated(frames, "PNG", disposal=disposal, blend=blend)
+        for page in range(4):
+            image = Image.open(io.BytesIO(content))
+            image.seek(page)
+            kept = read(content, page, channels_as_they_are=True)
+            expected = np.asarray(image.convert("RGBA"))
+            opaque = expected[:, :, 3] > 0
+            np.testing.assert_array_equal(kept.values[opaque], expected[opaque][:, : len(mode)])
+            np.testing.assert_array_equal(read(content, page).values, kept.values[:, :, :3])
+
+    def test_a_frame_half_transparent_lets_the_one_below_through(self):
+        below, above = (np.full((1, 1, 4), colour, np.uint8) for colour in ([255, 0, 0, 255], [0, 255, 0, 128]))
+        content = animated([below, above], "PNG", blend=1)
+        assert read(content, 1, channels_as_they_are=True).values[0, 0].tolist() == [127, 128, 0, 255]
+
+    def test_more_pixels_than_are_decoded_at_once_are_refused(self, monkeypatch):
+        monkeypatch.setattr("xpcnn.data.apng.MAX_PIXELS", 3 * 24 - 1)
+        with pytest.raises(Refusal, match="3 frames have more than"):
+            read(apng([RED, GREEN, BLUE]), 1)
+
+    def test_a_frame_beyond_the_canvas_is_refused(self):
+        content = bytearray(apng([RED, GREEN]))
+        at = content.rindex(b"fcTL")
+        content[at + 4 + 15] = 1
+        content[at + 30 : at + 34] = struct.pack(">I", zlib.crc32(content[at : at + 30]))
+        with pytest.raises(Refusal, match="truncated or damaged"):
+            read(bytes(content), 1)
 
     def test_a_number_of_frames_that_is_a_lie_is_refused(self):
         content = apng([RED, GREEN])
         lie = chunk(b"fcTL", struct.pack(">5I2H2B", 9, 6, 4, 0, 0, 1, 10, 0, 0))
         with pytest.raises(Refusal, match="truncated or damaged"):
-            read(inserted(content, b"IEND", lie), 1)
+            read(inserted(content, b"IEND", lie), 2)
 
     def test_a_damaged_frame_spoils_its_page_alone(self):
         content = bytearray(apng([RED, GREEN]))
