@@ -42,8 +42,9 @@ def _chunks(content: Content, at: int, length: int, form: str, kind: str) -> Ite
             return
         first, second = header.unpack_from(octets, at)
         name, size = (second, first) if png else (first, second)
-        end = at + 8 + size + (4 if png else size % 2)  # behind it a checksum, or a byte that makes the size even
-        if at + 8 + size > length:
+        # Behind it a checksum, or a byte that makes the size even, which the last may lack.
+        end = at + 8 + size + (4 if png else size % 2)
+        if (end if png else end - size % 2) > length:
             raise damaged(kind)
         yield Chunk(name, at + 8, size, at, end)
         if name == b"IEND":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn.data.containers import Content
+from xpcnn.data.containers import Content, damaged
 from xpcnn.data.opencv import MAX_PIXELS
 from xpcnn.data.pixels import Page, Pixels, Refusal
 from xpcnn.data.stacks import require_page
@@ -53,7 +53,9 @@ def _pixels(image: Any, pages: int, channels_as_they_are: bool) -> Pixels:
         values = np.asarray(image)
     except Exception as error:
         raise _refused(error) from error
-    values = values.reshape(height, width, -1)
+    values = values.reshape(*values.shape[:2], -1)
+    if values.shape != (height, width, len(mode)):  # it is of another size than its header said
+        raise damaged("heif")
     if values.dtype == np.uint16:
         values = values >> (16 - int(image.info["bit_depth"]))  # pillow-heif spreads them over 16 bits
     alpha = channels_as_they_are and mode.endswith("A")

@@ -55,14 +55,14 @@ def _webp(content: Content, page: Page, channels_as_they_are: bool) -> Pixels:
         pages = max(1, sum(chunk.name == b"ANMF" for chunk in chunks))
         exif = next((content[c.start : c.start + c.size].tobytes() for c in chunks if c.name == b"EXIF"), b"")
         orientation = orientation_of(exif)
-    flags = (WITH_ALPHA if channels_as_they_are else AS_IT_IS) | NOT_TURNED
+    flags = WITH_ALPHA if channels_as_they_are else AS_IT_IS | NOT_TURNED
     pixels = pixels_of(decode_frames(content, "webp", flags, page, pages), pages)
     return replace(pixels, values=upright(pixels.values, orientation))
 
 
 def _avif(content: Content, page: Page, channels_as_they_are: bool) -> Pixels:
     pages = avif_frames(content)
-    flags = (WITH_ALPHA if channels_as_they_are else AS_IT_IS) | NOT_TURNED
+    flags = WITH_ALPHA if channels_as_they_are else AS_IT_IS | NOT_TURNED
     pixels = pixels_of(decode_frames(content, "avif", flags, page, pages), pages)
     return replace(pixels, values=upright(pixels.values, avif_orientation(content)))
 
