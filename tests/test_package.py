@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import xpcnn
-from xpcnn import callbacks, data, initializers, layers, losses, metrics, optimizers, presets, schedules
+from xpcnn import callbacks, data, formats, initializers, layers, losses, metrics, optimizers, presets, schedules
+from xpcnn.training import callbacks as training_callbacks
 
 PACKAGE = Path(xpcnn.__file__).parent
 SOURCES = {
@@ -51,6 +52,26 @@ def test_importing_the_package_loads_nothing():
 
 def test_using_every_public_name_loads_numpy_alone():
     assert loaded_by("import xpcnn; [getattr(xpcnn, name) for name in xpcnn.__all__]") & HEAVY == {"numpy"}
+
+
+@pytest.mark.parametrize("name", [name for name in xpcnn.__all__ if inspect.ismodule(getattr(xpcnn, name))])
+def test_every_public_module_is_one_to_import_from(name):
+    assert importlib.import_module(f"xpcnn.{name}") is getattr(xpcnn, name)
+
+
+def test_callbacks_can_be_imported_from_the_package_of_that_name():
+    line = "from xpcnn.callbacks import EarlyStopping; from xpcnn.distributed import world; print(EarlyStopping, world)"
+    assert "EarlyStopping" in run("-c", line)
+    assert {name for name in dir(callbacks) if not name.startswith("_")} == set(training_callbacks.__all__)
+
+
+def test_the_formats_are_there_and_load_only_when_they_are_used():
+    assert loaded_by("from xpcnn import formats") & HEAVY == set()
+    used = "formats.onnx.export, formats.torch.save_state_dict, formats.text.save, formats.cnn_json.load"
+    assert loaded_by(f"from xpcnn import formats; {used}") & {"onnx", "torch"} == set()
+    assert dir(formats) == ["cnn_json", "onnx", "text", "torch"]
+    with pytest.raises(AttributeError, match="module 'xpcnn.formats' has no attribute 'keras'"):
+        formats.keras  # noqa: B018
 
 
 def test_building_and_predicting_needs_no_images_files_or_progress():
@@ -148,6 +169,8 @@ FLOORS = {
     "xpcnn.plan": 5,
     "xpcnn.network": 5,
     "xpcnn.training": 6,
+    "xpcnn.callbacks": 7,
+    "xpcnn.distributed": 7,
     "xpcnn.model": 7,
     "xpcnn.model_file": 7,
     "xpcnn.model_state": 7,
