@@ -62,7 +62,9 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
     if name not in __dir__():
-        raise AttributeError(f"module 'xpcnn' has no attribute {name!r}")
+        from xpcnn.hints import no_attribute
+
+        raise no_attribute("xpcnn", "name", name, __dir__())
     if name not in _HOMES:
         return importlib.import_module(f"xpcnn.{name}")
     module, attribute = _HOMES[name]

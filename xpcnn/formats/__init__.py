@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from xpcnn.hints import no_attribute
+
 if TYPE_CHECKING:
     from xpcnn.formats import cnn_json, onnx, text, torch
 
@@ -13,7 +15,7 @@ __all__ = ["cnn_json", "onnx", "text", "torch"]
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
-        raise AttributeError(f"module 'xpcnn.formats' has no attribute {name!r}")
+        raise no_attribute(__name__, "format", name, __all__)
     return importlib.import_module(f"xpcnn.formats.{name}")
 
 
