@@ -25,9 +25,6 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings tell shapes and dtypes, which types do not
-# Names of the package, for which there are no files.
-for name in ("callbacks", "distributed"):
-    sys.modules[f"xpcnn.{name}"] = getattr(xpcnn, name)
 
 html_theme = "alabaster"
 html_title = "xpcnn"

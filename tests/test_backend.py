@@ -8,6 +8,7 @@ import pytest
 
 from tests import strict
 from xpcnn import backend
+from xpcnn.extras import install_line
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +95,7 @@ TOO_OLD = RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insu
 @pytest.mark.parametrize(
     ("cupy", "driver", "advice"),
     [
-        (None, False, "Run `pip install xpcnn[cuda12]` or, for CUDA 13, `xpcnn[cuda13]`."),
+        (None, False, f"Run `{install_line('cuda12')}` or, for CUDA 13, `{install_line('cuda13')}`."),
         (fake_cupy(ones=failing(TOO_OLD)), False, "There is no NVIDIA driver on this machine: install it"),
         (fake_cupy(ones=failing(TOO_OLD)), True, "The driver is older than this CUDA needs: update it"),
         (fake_cupy(ones=failing(ImportError("libcublas.so.12: cannot open"))), True, "libraries are missing: run `pip"),

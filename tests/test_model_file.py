@@ -500,6 +500,22 @@ def test_a_file_of_the_same_kind_that_is_no_model_is_refused(tmp_path):
         xpcnn.load(tmp_path / "a")
 
 
+@pytest.mark.parametrize("name", ["cells.keras", "cells.h5", "cells.onnx", "cells.pt"])
+def test_a_file_of_another_library_is_refused_with_what_can_be_read(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(
+        ValueError, match=rf"{name}' is no model file.*PyTorch.*formats\.torch\.load_state_dict"
+    ) as caught:
+        xpcnn.load(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_of_another_library_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match=r"no file of Keras, .*Use '.*cells\.safetensors'\.$"):
+        plain().save(tmp_path / "cells.keras")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_file_is_missing_and_a_folder_is_a_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no model file '.*none'. Give one that xpcnn wrote"):
         xpcnn.load(tmp_path / "none")

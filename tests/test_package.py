@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 import xpcnn
-from xpcnn import callbacks, data, initializers, layers, losses, metrics, optimizers, presets, schedules
+from xpcnn import callbacks, data, formats, initializers, layers, losses, metrics, optimizers, presets, schedules
+from xpcnn.extras import install_line
+from xpcnn.training import callbacks as training_callbacks
 
 PACKAGE = Path(xpcnn.__file__).parent
 SOURCES = {
@@ -53,6 +55,26 @@ def test_using_every_public_name_loads_numpy_alone():
     assert loaded_by("import xpcnn; [getattr(xpcnn, name) for name in xpcnn.__all__]") & HEAVY == {"numpy"}
 
 
+@pytest.mark.parametrize("name", [name for name in xpcnn.__all__ if inspect.ismodule(getattr(xpcnn, name))])
+def test_every_public_module_is_one_to_import_from(name):
+    assert importlib.import_module(f"xpcnn.{name}") is getattr(xpcnn, name)
+
+
+def test_callbacks_can_be_imported_from_the_package_of_that_name():
+    line = "from xpcnn.callbacks import EarlyStopping; from xpcnn.distributed import world; print(EarlyStopping, world)"
+    assert "EarlyStopping" in run("-c", line)
+    assert callbacks.__all__ == training_callbacks.__all__
+
+
+def test_the_formats_are_there_and_load_only_when_they_are_used():
+    assert loaded_by("from xpcnn import formats") & HEAVY == set()
+    used = "formats.onnx.export, formats.torch.save_state_dict, formats.text.save, formats.cnn_json.load"
+    assert loaded_by(f"from xpcnn import formats; {used}") & {"onnx", "torch"} == set()
+    assert dir(formats) == ["cnn_json", "onnx", "text", "torch"]
+    with pytest.raises(AttributeError, match=r"module 'xpcnn\.formats' has no attribute 'keras'"):
+        formats.keras  # noqa: B018
+
+
 def test_building_and_predicting_needs_no_images_files_or_progress():
     code = (
         "import numpy, xpcnn\n"
@@ -71,8 +93,9 @@ def test_the_estimator_alone_needs_scikit_learn_and_says_how_to_get_it():
         "try: xpcnn.XPCNNClassifier\n"
         "except ImportError as error: print(error)"
     )
-    need = 'XPCNNClassifier needs scikit-learn 1.6 or later: pip install "xpcnn[sklearn]" (No module named '
-    assert run("-c", code).startswith(need)
+    told = run("-c", code)
+    assert told.startswith("XPCNNClassifier needs scikit-learn 1.6 or later (No module named ")
+    assert told.endswith(f"Run `{install_line('sklearn')}`.\n")
 
 
 @pytest.mark.parametrize(
@@ -127,8 +150,11 @@ def test_what_docstrings_show_is_what_comes(module, tmp_path, monkeypatch):
 FLOORS = {
     "xpcnn.backend": 1,
     "xpcnn.draws": 1,
+    "xpcnn.endings": 1,
+    "xpcnn.extras": 1,
     "xpcnn.files": 1,
     "xpcnn.graphs": 1,
+    "xpcnn.hints": 1,
     "xpcnn.processors": 1,
     "xpcnn.recording": 1,
     "xpcnn.registry": 1,
@@ -148,6 +174,8 @@ FLOORS = {
     "xpcnn.plan": 5,
     "xpcnn.network": 5,
     "xpcnn.training": 6,
+    "xpcnn.callbacks": 7,
+    "xpcnn.distributed": 7,
     "xpcnn.model": 7,
     "xpcnn.model_file": 7,
     "xpcnn.model_state": 7,

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from tests import strict
 from tests.models import mixed, plain, samples
 from xpcnn import plots
+from xpcnn.extras import install_line
 
 FIGURES = {
     "curves": lambda: plots.curves(
@@ -139,5 +141,5 @@ def test_what_cannot_be_drawn_is_refused(draw, message):
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r'Pictures need matplotlib .*pip install "xpcnn\[plot\]"'):
+    with pytest.raises(ImportError, match=f"^Pictures need matplotlib .*{re.escape(install_line('plot'))}"):
         plots.confusion(np.eye(2))

@@ -56,11 +56,28 @@ def test_one_output_takes_the_values_themselves(y):
         (np.zeros((2, 3, 1)), r"Received: an array of shape \(2, 3, 1\)"),
         (3, r"Received: an array of shape \(\)"),
         ([], r"Received: an array of shape \(0,\)"),
-        (["cat", "dog"], "Received: .* dtype <U3"),
     ],
 )
 def test_impossible_targets_are_refused(y, message):
     with pytest.raises(ValueError, match=message):
+        encode(y, width=3)
+
+
+@pytest.mark.parametrize(
+    ("y", "received"),
+    [
+        (["cat", "dog"], r"'cat' \(<U3\)"),
+        ([["cat"], ["dog"]], "'cat'"),
+        (np.array(["cat", None], object), r"'cat' \(object\)"),
+        (np.array([b"cat"]), "b'cat'"),
+        (np.array([3, 5], object), r"3 \(object\)"),
+    ],
+)
+def test_labels_that_are_no_numbers_are_refused_with_what_makes_numbers_of_them(y, received):
+    message = (
+        rf"^Labels are whole numbers\. Received: {received}.*classes, y = np\.unique\(labels, return_inverse=True\)"
+    )
+    with pytest.raises(ValueError, match=rf"{message}.* or use XPCNNClassifier"):
         encode(y, width=3)
 
 

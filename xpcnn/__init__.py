@@ -10,17 +10,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xpcnn import data, initializers, layers, losses, metrics, optimizers, plots, presets, recipe, schedules
+    from xpcnn import (
+        calibration,
+        callbacks,
+        data,
+        distributed,
+        formats,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        optimizers,
+        plots,
+        presets,
+        recipe,
+        schedules,
+    )
     from xpcnn.estimator import XPCNNClassifier as XPCNNClassifier
     from xpcnn.model import Sequential, load
-    from xpcnn.training import callbacks, distributed
 
 __all__ = [
     "Sequential",
     "__version__",
+    "calibration",
     "callbacks",
     "data",
     "distributed",
+    "formats",
     "initializers",
     "layers",
     "load",
@@ -33,14 +49,12 @@ __all__ = [
     "schedules",
 ]
 
-#: Where each public name lives; it is loaded when it is first used, so that ``xpcnn --help`` needs no NumPy.
-#: XPCNNClassifier needs scikit-learn: it is not in ``__all__``, so that ``from xpcnn import *`` works without.
+#: Where each public name that is no module lives; it is loaded when it is first used, so that ``xpcnn --help`` needs no
+#: NumPy. XPCNNClassifier needs scikit-learn: it is not in ``__all__``, so that ``from xpcnn import *`` works without.
 _HOMES = {
     "Sequential": ("xpcnn.model", "Sequential"),
     "XPCNNClassifier": ("xpcnn.estimator", "XPCNNClassifier"),
     "load": ("xpcnn.model", "load"),
-    "callbacks": ("xpcnn.training.callbacks", None),
-    "distributed": ("xpcnn.training.distributed", None),
 }
 
 
@@ -48,10 +62,13 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
     if name not in __dir__():
-        raise AttributeError(f"module 'xpcnn' has no attribute {name!r}")
-    module, attribute = _HOMES.get(name, (f"xpcnn.{name}", None))
-    home = importlib.import_module(module)
-    return home if attribute is None else getattr(home, attribute)
+        from xpcnn.hints import no_attribute
+
+        raise no_attribute("xpcnn", "name", name, __dir__())
+    if name not in _HOMES:
+        return importlib.import_module(f"xpcnn.{name}")
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

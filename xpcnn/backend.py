@@ -17,6 +17,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy
 
+from xpcnn.extras import install_line
+from xpcnn.hints import did_you_mean
+
 #: An array of whichever module computes: ``numpy.ndarray`` or ``cupy.ndarray``.
 Array: TypeAlias = Any
 #: The module itself, always called ``xp``.
@@ -46,7 +49,6 @@ class Probe(NamedTuple):
     advice: str = ""
 
 
-INSTALL = "Run `pip install xpcnn[cuda12]` or, for CUDA 13, `xpcnn[cuda13]`."
 #: A kernel that does nothing: to compile one needs NVRTC and CUDA's headers, which the packages of CuPy lack.
 NOTHING = 'extern "C" __global__ void nothing() {}'
 
@@ -66,7 +68,7 @@ def probe_cupy() -> Probe:
     except ImportError as error:
         failure = f"CuPy cannot be imported ({error})"
         if isinstance(error, ModuleNotFoundError) and error.name == "cupy":  # no need to look at every package
-            return Probe(None, failure, INSTALL)
+            return Probe(None, failure, _install())
     packages = _cupy_packages()
     if len(packages) > 1:
         names = " and ".join(packages)
@@ -76,7 +78,7 @@ def probe_cupy() -> Probe:
             f"Run `pip uninstall {' '.join(packages)}`, then install the one that fits the driver.",
         )
     if failure is not None:
-        return Probe(None, failure, INSTALL)
+        return Probe(None, failure, _install())
     try:
         ones = cupy.ones((2, 2), dtype=numpy.float32)
         cupy.RawModule(code=NOTHING).get_function("nothing")((1,), (1,), ())
@@ -88,6 +90,10 @@ def probe_cupy() -> Probe:
         seen = f"CuPy {cupy.__version__} is installed but no CUDA device works ({first_line})"
         return Probe(None, seen, _advice(error, packages))
     return Probe(cupy, f"CuPy {cupy.__version__} computes on {device}")
+
+
+def _install() -> str:
+    return f"Run `{install_line('cuda12')}` or, for CUDA 13, `{install_line('cuda13')}`."
 
 
 def _cupy_packages() -> list[str]:
@@ -130,7 +136,8 @@ def choose(name: str | None = None) -> Choice:
     else:
         asked_by = ""
     if name not in NAMES:
-        raise BackendError(f"There is no backend {name!r}{asked_by}. Use one of: {', '.join(NAMES)}.")
+        hint = did_you_mean("backend", name, NAMES)
+        raise BackendError(f"There is no backend {name!r}{asked_by}.{hint} Use one of: {', '.join(NAMES)}.")
     if name == "numpy":
         return Choice(numpy, "numpy was asked for")
     cupy, seen, advice = probe_cupy()

@@ -11,6 +11,7 @@ import numpy as np
 from xpcnn import presets, recipe
 from xpcnn.data.splits import stratified_split
 from xpcnn.data.standardization import Standardization
+from xpcnn.extras import install_line
 from xpcnn.layers import Layer
 from xpcnn.losses import CrossEntropy
 from xpcnn.model import Sequential
@@ -27,8 +28,9 @@ try:
     from sklearn.utils.multiclass import check_classification_targets, unique_labels
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ImportError as error:
-    need = 'XPCNNClassifier needs scikit-learn 1.6 or later: pip install "xpcnn[sklearn]"'
-    raise ImportError(f"{need} ({error})") from error
+    raise ImportError(
+        f"XPCNNClassifier needs scikit-learn 1.6 or later ({error}). Run `{install_line('sklearn')}`."
+    ) from error
 
 HostArray = np.ndarray[Any, Any]
 #: Rows of features that a step takes, since sets of them are often small: with 64 of them 0.90 of the irises were right

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -178,3 +178,9 @@ def get(initializer: Initializer | str | Mapping[str, Any] | Function) -> Initia
     if callable(initializer) and not isinstance(initializer, Initializer | type):
         return _Own(initializer)
     return _REGISTRY.get(initializer)  # type: ignore[arg-type]  # what is left is a name, a configuration or an object
+
+
+if not TYPE_CHECKING:  # which knows itself what is not there
+
+    def __getattr__(name):
+        raise _REGISTRY.no_attribute(__name__, name)

@@ -157,6 +157,11 @@ def sample_weights(
     if labels is None:
         raise ValueError("The targets are no classes, so class_weight has no meaning. Use sample_weight.")
     classes = max(width, 2)  # one output tells two classes apart
+    if isinstance(class_weight, str):
+        raise ValueError(
+            "class_weight holds numbers. Use class_weight=xpcnn.recipe.balanced(y, "
+            f"{classes}) to let all classes count alike. Received: {class_weight!r}."
+        )
     by_class = np.ones(classes)
     given = class_weight if isinstance(class_weight, Mapping) else dict(enumerate(class_weight))
     complete = isinstance(class_weight, Mapping) or len(given) == classes

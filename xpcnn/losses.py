@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -260,3 +260,9 @@ def get(loss: Loss | str | Mapping[str, Any]) -> Loss:
     MeanSquaredError()
     """
     return _REGISTRY.get(loss)
+
+
+if not TYPE_CHECKING:  # which knows itself what is not there
+
+    def __getattr__(name):
+        raise _REGISTRY.no_attribute(__name__, name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -268,3 +268,9 @@ def get(metric: Metric | Loss | str | Mapping[str, Any]) -> Metric:
         return LossValue(losses.get(metric))  # type: ignore[arg-type]  # a metric object has no loss's name
     numbered = re.fullmatch(r"top_(\d{1,9})", metric) if isinstance(metric, str) else None
     return TopK(int(numbered[1])) if numbered else _REGISTRY.get(metric)
+
+
+if not TYPE_CHECKING:  # which knows itself what is not there
+
+    def __getattr__(name):
+        raise _REGISTRY.no_attribute(__name__, name)

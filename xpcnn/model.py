@@ -385,7 +385,8 @@ class Sequential:
 
         What it was compiled with is kept too, unless a part of it is of a class of one's own. Raises OSError for a
         path that cannot be written, TypeError for a layer's argument that cannot be saved, ValueError for class names
-        that are not one for each output and for weights that are not finite; what was there stays.
+        that are not one for each output, for weights that are not finite and for a path that ends as files of another
+        library do, such as ``.keras``; what was there stays.
         """
         model_file.save(self, path)
 

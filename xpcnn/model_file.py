@@ -13,6 +13,7 @@ import numpy as np
 from xpcnn import __version__, calibration, files, losses, metrics, optimizers
 from xpcnn.data import Preprocessing
 from xpcnn.data.digests import SIZE, with_digests
+from xpcnn.endings import refuse_foreign
 from xpcnn.layers import Layer, Upsample2D
 from xpcnn.layers.configs import from_plain, kinds, to_plain
 from xpcnn.network import Network
@@ -33,12 +34,18 @@ MOST_LAYERS = 10_000
 MOST_NUMBERS = 2**29
 #: The most multiplications that it may take: seventy times those of VGG-16.
 MOST_MULTIPLICATIONS = 10**12
+#: What is said of other files.
+READS = (
+    "Give a file that xpcnn wrote. Of other libraries it reads PyTorch's weights, saved as safetensors, by "
+    "xpcnn.formats.torch.load_state_dict(model, path)."
+)
 #: The view of a cell of a window, or of a repeated cell, takes as much memory as so many numbers.
 _NUMBERS_OF_A_VIEW = 64
 
 
 def save(model: Sequential, path: files.PathLike) -> None:
     """Write a model's arrays and its description; see :meth:`xpcnn.Sequential.save`."""
+    refuse_foreign(path)
     description = {
         "format": FORMAT,
         "version": __version__,
@@ -78,7 +85,7 @@ def load(
     """Return the model of a file; ``new(input_shape, seed)`` makes the empty one. See :func:`xpcnn.load`."""
     known = kinds(custom_layers)
     _refuse_no_file(Path(path))
-    tensors, description = files.load_tensors(path)
+    tensors, description = files.load_tensors(path, READS)
     try:
         if isinstance(description, dict) and "checkpoint" in description:
             raise ValueError("it is a checkpoint, not a model. Give a model file, such as best.safetensors beside it.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.adam import adam, step
@@ -187,3 +187,9 @@ def get(optimizer: Optimizer | str | Mapping[str, Any]) -> Optimizer:
     Adam(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08, clip_norm=None)
     """
     return _REGISTRY.get(optimizer)
+
+
+if not TYPE_CHECKING:  # which knows itself what is not there
+
+    def __getattr__(name):
+        raise _REGISTRY.no_attribute(__name__, name)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpcnn.extras import install_line
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -242,7 +244,7 @@ def _figure(width: float, height: float) -> Figure:
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
-        raise ImportError(f'Pictures need matplotlib ({error}). Run `pip install "xpcnn[plot]"`.') from error
+        raise ImportError(f"Pictures need matplotlib ({error}). Run `{install_line('plot')}`.") from error
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08), dpi=120)
     FigureCanvasAgg(figure)
     return figure

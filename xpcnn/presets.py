@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from xpcnn.hints import did_you_mean
 from xpcnn.layers import (
     AveragePool2D,
     BatchNorm,
@@ -184,5 +185,6 @@ def get(name: str) -> Preset:
     7
     """
     if not isinstance(name, str) or name not in PRESETS:
-        raise ValueError(f"There is no preset {name!r}. Use one of: {', '.join(PRESETS)}.")
+        hint = did_you_mean("preset", name, [*PRESETS])
+        raise ValueError(f"There is no preset {name!r}.{hint} Use one of: {', '.join(PRESETS)}.")
     return PRESETS[name]

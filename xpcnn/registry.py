@@ -10,10 +10,12 @@ import inspect
 import math
 import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+
+from xpcnn import hints
 
 #: What counts as a number in an argument; booleans, which Python calls integers, are refused later.
 Number = int | float | np.integer | np.floating
@@ -111,8 +113,8 @@ class Registry(Generic[T]):
         cls = self.classes.get(name) if isinstance(name, str) else None
         if cls is None:
             raise ValueError(
-                f"There is no {self.kind} of that name. Use one of: {', '.join(self.classes)}. "
-                f"Received: {reprlib.repr(name)}."
+                f"There is no {self.kind} of that name.{hints.did_you_mean(self.kind, name, self._spellings())} "
+                f"Use one of: {', '.join(self.classes)}. Received: {reprlib.repr(name)}."
             )
         known = parameters(cls)
         required = {key for key, parameter in known.items() if parameter.default is inspect.Parameter.empty}
@@ -128,6 +130,18 @@ class Registry(Generic[T]):
             raise ValueError(
                 f"The {self.kind} '{name}' cannot be made from {reprlib.repr(arguments)} ({error})."
             ) from error
+
+    def no_attribute(self, module: str, given: str) -> AttributeError:
+        """Return the error for a name that the classes' module does not have."""
+        return hints.no_attribute(module, self.kind, given, {name: cls.__name__ for name, cls in self._named()})
+
+    def _spellings(self) -> dict[str, str]:
+        return {spelling: cls.name for spelling, cls in self._named()}
+
+    def _named(self) -> Iterator[tuple[str, type[T]]]:
+        """Yield the classes by name, and by what they are called in Python."""
+        for name, cls in self.classes.items():
+            yield from ((name, cls), (cls.__name__, cls))
 
 
 def number(what: str, value: Any, interval: str = "(-inf, inf)") -> float:

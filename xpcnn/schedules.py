@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xpcnn.registry import Named, Number, Registry, number, whole
 
@@ -142,3 +142,9 @@ def get(schedule: Schedule | float | Mapping[str, Any]) -> Schedule:
     Raises ValueError for unknown names and unfit arguments, TypeError for anything else.
     """
     return Constant(schedule) if isinstance(schedule, Number) else _REGISTRY.get(schedule)
+
+
+if not TYPE_CHECKING:  # which knows itself what is not there
+
+    def __getattr__(name):
+        raise _REGISTRY.no_attribute(__name__, name)

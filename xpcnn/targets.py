@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,12 @@ def encode(y: Any, width: int, dtype: Any = np.float32) -> tuple[HostArray, Host
     of range.
     """
     y = host_array(y)
+    if y.dtype.kind in "OSTU" and y.size:
+        raise ValueError(
+            f"Labels are whole numbers. Received: {reprlib.repr(y.reshape(-1)[:1].tolist()[0])} ({y.dtype}). Number "
+            "them, classes, y = np.unique(labels, return_inverse=True), and keep the names, model.class_names = "
+            "tuple(classes); or use XPCNNClassifier, which takes labels of any kind."
+        )
     if y.dtype.kind not in "biuf" or y.ndim not in (1, 2) or y.size == 0:
         raise ValueError(
             f"Targets are whole-number labels (n,) or rows of numbers (n, {width}). "

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from xpcnn.extras import install_line
+
 
 def completed(script, line, here):
     """What bash offers for the last word of a line."""
@@ -41,4 +43,4 @@ def test_bash_completes_commands_options_choices_and_files(script, here):
 
 def test_without_shtab_it_says_what_to_install(refuses, monkeypatch):
     monkeypatch.setitem(sys.modules, "shtab", None)
-    refuses("completion", "bash", words=['pip install "xpcnn[completion]"'])
+    refuses("completion", "bash", words=[install_line("completion")])

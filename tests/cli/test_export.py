@@ -8,6 +8,7 @@ import pytest
 
 import xpcnn
 from xpcnn import layers
+from xpcnn.extras import install_line
 
 onnx = pytest.importorskip("onnx")
 
@@ -88,7 +89,7 @@ class TestRefusals:
 
     def test_without_onnx(self, refuses, model, monkeypatch):
         monkeypatch.setitem(sys.modules, "onnx", None)
-        refuses("export", model, "cells.onnx", words=['Run `pip install "xpcnn[onnx]"`.'])
+        refuses("export", model, "cells.onnx", words=[f"Run `{install_line('onnx')}`."])
 
     def test_a_layer_of_ones_own(self, refuses, here):
         xpcnn.Sequential([Scale(), layers.Flatten(), layers.Dense(2)], (1, 4, 4)).save(here / "own.safetensors")

@@ -74,8 +74,37 @@ def test_a_second_one_does_not_wait(run, monkeypatch, number, code, word):
 
     in_every_step(monkeypatch, twice)
     done = run("train", "--out", "run")
-    assert (done.code, done.err) == (code, f"xpcnn train: {word}\n")
+    assert (done.code, done.err) == (code, f"xpcnn train: {word}; to go on: xpcnn train --resume run\n")
     assert xpcnn.load("run/last.safetensors").epochs == 0
+
+
+def test_another_one_after_ctrl_c_does_not_wait_either(run, monkeypatch):
+    def both(step):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the step went on")
+
+    in_every_step(monkeypatch, both)
+    done = run("train", "--out", "my run")
+    assert (done.code, done.err) == (143, "xpcnn train: terminated; to go on: xpcnn train --resume 'my run'\n")
+
+
+@BOTH
+def test_a_run_that_is_stopped_while_it_is_measured_can_go_on(run, monkeypatch, number, code, word):
+    with monkeypatch.context() as patch:
+        patch.setattr(xpcnn.Sequential, "calibrate", lambda *arguments, **_: os.kill(os.getpid(), number))
+        done = run("train", "--epochs", "1", "--out", "run")
+    assert (done.code, done.err) == (code, f"xpcnn train: {word}; to go on: xpcnn train --resume run\n")
+    assert "test accuracy" in run("train", "--resume", "run").out
+
+
+@BOTH
+def test_a_run_that_is_stopped_while_it_is_resumed_can_go_on(run, monkeypatch, number, code, word):
+    arriving(monkeypatch, [number])
+    assert run("train", "--out", "run").code == code
+    monkeypatch.setattr(datasets, "load_data", lambda *arguments: os.kill(os.getpid(), number))
+    done = run("train", "--resume", "run")
+    assert (done.code, done.err) == (code, f"xpcnn train: {word}; to go on: xpcnn train --resume run\n")
 
 
 @BOTH

@@ -1,5 +1,6 @@
 """Starting the command: help, version, wrong usage, and how an error is told."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -57,7 +58,6 @@ class TestUsage:
     @pytest.mark.parametrize(
         ("arguments", "received"),
         [
-            ([], "COMMAND"),
             (["trian"], "'trian'"),
             (["train", "--epochs", "0"], "'0'"),
             (["train", "--epochs", "1.5"], "'1.5'"),
@@ -90,8 +90,45 @@ class TestUsage:
         done = run(*arguments)
         assert done.code == 2
         assert done.out == ""
-        assert received in done.err.splitlines()[-1]
+        assert received in done.err
+        assert done.err.count("\n") == 1
+        assert re.match(r"xpcnn( \w+)?: error: ", done.err)
+        assert re.search(r"[.?] See xpcnn( \w+)? --help\n$", done.err)
         assert not list(here.iterdir())
+
+    @pytest.mark.parametrize(
+        ("arguments", "meant"),
+        [
+            (["trian"], "train"),
+            (["train", "--epoch", "3"], "--epochs"),
+            (["train", "--batchsize=8"], "--batch-size"),
+            (["train", "--batch_size", "8"], "--batch-size"),
+            (["train", "--learning-rate", "0.1"], "--lr"),
+            (["train", "digits", "--epoch", "3", "--batchsize", "8"], "--epochs, --batch-size"),
+            (["train", "--augment", "microscope"], "microscopy"),
+            (["train", "--model", "smal"], "small"),
+            (["train", "--backend", "gpu"], "cupy"),
+            (["predict", "m", "i", "--formt", "csv"], "--format"),
+            (["--verson"], "--version"),
+        ],
+        ids=" ".join,
+    )
+    def test_what_was_probably_meant_is_told(self, run, arguments, meant):
+        done = run(*arguments)
+        assert done.code == 2
+        assert f"; did you mean {meant}? See xpcnn" in done.err
+
+    def test_nothing_is_guessed_where_nothing_is_near(self, run):
+        done = run("train", "--quantum")
+        assert done.err == "xpcnn train: error: unrecognized arguments: --quantum. See xpcnn train --help\n"
+
+    def test_what_was_typed_cannot_break_the_line(self, run):
+        assert run("tra\nin\x1b[31m").err.count("\n") == run("info", "--a\nb").err.count("\n") == 1
+
+    def test_without_a_command_the_help_is_shown(self, run):
+        done = run()
+        assert (done.code, done.out) == (2, "")
+        assert done.err == run("--help").out
 
 
 class TestErrors:

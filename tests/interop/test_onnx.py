@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import sys
 
 import numpy as np
@@ -15,6 +16,7 @@ import xpcnn
 from xpcnn import layers
 from xpcnn.cli import main
 from xpcnn.data import Decoding, Preprocessing, load_digits
+from xpcnn.extras import install_line
 from xpcnn.formats import onnx as onnx_format
 from xpcnn.formats.onnx_layers import LAYERS
 
@@ -520,7 +522,9 @@ def test_more_weights_than_a_file_holds_are_refused(tmp_path, monkeypatch):
 
 def test_without_onnx_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    refused(classifier(), tmp_path / "model.onnx", r'ONNX files need onnx .*pip install "xpcnn\[onnx\]"', ImportError)
+    refused(
+        classifier(), tmp_path / "model.onnx", f"ONNX files need onnx .*{re.escape(install_line('onnx'))}", ImportError
+    )
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path):

@@ -145,6 +145,12 @@ def test_the_last_epoch_is_saved(tmp_path):
     assert xpcnn.load(path).epochs == 3
 
 
+@pytest.mark.parametrize("callback", [SaveBest, SaveLast, Checkpoint])
+def test_a_name_of_another_library_is_refused_before_the_fit(callback):
+    with pytest.raises(ValueError, match=r"no file of Keras, as 'cells\.keras' says\. Use 'cells\.safetensors'\."):
+        callback("cells.keras")
+
+
 def test_what_an_interrupted_epoch_has_learned_is_saved(tmp_path):
     class Interrupt(Callback):
         def on_step_end(self, fit):

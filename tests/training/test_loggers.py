@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 import sys
 
 import numpy as np
 import pytest
 
 from tests.models import mixed, plain, samples
+from xpcnn.extras import install_line
 from xpcnn.training import callbacks
 from xpcnn.training.callbacks import tensorboard as tensorboard_callback
 
@@ -185,9 +187,11 @@ def missing(monkeypatch, *packages):
 
 def test_what_is_not_installed_is_told_in_one_sentence_before_the_fit(monkeypatch, tmp_path):
     missing(monkeypatch, "tensorboard", "tensorboardX", "mlflow")
-    with pytest.raises(ImportError, match=r"^callbacks.TensorBoard needs .* Run `pip install tensorboard`\.$"):
+    with pytest.raises(
+        ImportError, match=f"^callbacks.TensorBoard needs .*{re.escape(install_line('tensorboard'))}`\\.$"
+    ):
         callbacks.TensorBoard(tmp_path)
-    with pytest.raises(ImportError, match=r"^callbacks.MLflow needs mlflow .* Run `pip install mlflow`\.$"):
+    with pytest.raises(ImportError, match=f"^callbacks.MLflow needs mlflow .*{re.escape(install_line('mlflow'))}`\\.$"):
         callbacks.MLflow()
 
 

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from xpcnn.cli import completion, evaluate, export, info, predict, report, text, train
+from xpcnn.cli.parser import Parser, wrong_usage
 
 COMMANDS = {
     "train": train,
@@ -54,20 +55,19 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the whole command line."""
-    root = argparse.ArgumentParser(
+    root = Parser(
         prog="xpcnn",
         description="Train convolutional image classifiers, on NumPy or CuPy.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     root.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = root.add_subparsers(dest="command", metavar="COMMAND")
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0]
-        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
         command.add_argument("--debug", action="store_true", help="show the trace of an error")
         if module is completion:
@@ -78,25 +78,28 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0; 1 for bad data or a failed run; 130, 143 for a signal.
 
-    Raises SystemExit where argparse does: with 0 after ``--help`` and ``--version``, with 2 for wrong usage.
+    Without a command it is 2, and the help is shown. Raises SystemExit where argparse does: with 0 after ``--help`` and
+    ``--version``, with 2 for wrong usage.
     """
     text.accept_any_text()
-    options = parser().parse_args(arguments)
+    root = parser()
+    options = root.parse_args(arguments)
+    if options.command is None:
+        root.print_help(sys.stderr)
+        return 2
     try:
         with _sigterm_raises(), text.warnings_in_one_line(options.command):
             code = int(COMMANDS[options.command].run(options))
             _flush()
         return code
-    except KeyboardInterrupt:
-        _say(options.command, "interrupted")
-        return INTERRUPTED
-    except Terminated:
-        _say(options.command, "terminated")
-        return TERMINATED
+    except (KeyboardInterrupt, Terminated) as stop:
+        word, code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
+        _say(options.command, "; ".join([word, *getattr(stop, "__notes__", [])]))
+        return code
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         return 1
     except argparse.ArgumentError as error:
-        _say(options.command, f"error: {error}")
+        print(wrong_usage(f"xpcnn {options.command}", str(error)), file=sys.stderr)
         return 2
     except Exception as error:
         if options.debug:

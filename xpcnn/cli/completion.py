@@ -21,7 +21,9 @@ def run(options_: argparse.Namespace) -> int:
     try:
         import shtab
     except ImportError as error:
-        raise ImportError('Completion needs the package shtab. Run `pip install "xpcnn[completion]"`.') from error
+        from xpcnn.extras import install_line
+
+        raise ImportError(f"Completion needs the package shtab. Run `{install_line('completion')}`.") from error
     root: argparse.ArgumentParser = options_.whole
     for action in _actions(root):
         if action.metavar in FILES:

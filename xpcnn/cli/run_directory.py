@@ -59,6 +59,11 @@ class RunDirectory(ABC):
         return self.path / checkpoints.NAME
 
     @property
+    def can_be_resumed(self) -> bool:
+        """Whether there is a run that can be gone on with, from a checkpoint or from its beginning."""
+        return (self.path / "args.json").is_file() or self.checkpoint.is_file()
+
+    @property
     def metrics(self) -> Path:
         """The file that is written last."""
         return self.path / "metrics.json"

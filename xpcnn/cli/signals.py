@@ -1,12 +1,16 @@
-"""Ctrl-C and SIGTERM end a fit after the step at hand."""
+"""Ctrl-C and SIGTERM end a fit after the step at hand, and a run at any time; both say how to go on with it."""
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from xpcnn.cli.run_directory import RunDirectory
 from xpcnn.training.callbacks import Callback
 from xpcnn.training.loop import Fit
 
@@ -50,3 +54,21 @@ class StopOnSignal(Callback):
     def _restore(self) -> None:
         while self._before:
             signal.signal(*self._before.popitem())
+
+
+def how_to_go_on(directory: RunDirectory) -> str:
+    """Return the command that goes on with a run."""
+    return f"to go on: xpcnn train --resume {shlex.quote(str(directory.path))}"
+
+
+@contextmanager
+def noting_how_to_go_on(directory: RunDirectory) -> Iterator[None]:
+    """Add to what a signal raises how to go on with the run, once it has begun."""
+    try:
+        yield
+    except Exception:
+        raise  # an error says itself what to do
+    except BaseException as stop:
+        if directory.can_be_resumed:
+            stop.add_note(how_to_go_on(directory))
+        raise

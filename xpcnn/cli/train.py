@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -76,11 +75,12 @@ def _run(
 ) -> int:
     """Make the run of a directory, from its beginning or from where it was broken off."""
     from xpcnn.cli.run_directory import OtherRank, about
+    from xpcnn.cli.signals import noting_how_to_go_on
     from xpcnn.training import distributed
 
     if communicator.rank:
         claimed = OtherRank(communicator.hand_down(None))
-    with claimed as directory:
+    with claimed as directory, noting_how_to_go_on(directory):
         if communicator.rank == 0:
             communicator.hand_down(str(directory.path))
         begun[:] = [str(directory.path)]
@@ -220,7 +220,7 @@ def _train(
 ) -> int:
     """Fit the model, then measure it, unless a signal ends the fit."""
     from xpcnn import recipe
-    from xpcnn.cli.signals import StopOnSignal
+    from xpcnn.cli.signals import StopOnSignal, how_to_go_on
     from xpcnn.data import Normalized
     from xpcnn.training import callbacks
 
@@ -269,7 +269,7 @@ def _train(
     directory.finish_models(model, chosen=validated)
     if signals.received is not None:
         page.break_off()
-        print(f"stopped by {signals.name}; to go on: xpcnn train --resume {shlex.quote(str(directory.path))}")
+        print(f"stopped by {signals.name}; {how_to_go_on(directory)}")
         return signals.exit_code
     if history.stop_reason is not None:
         print(f"stopped early: {history.stop_reason}")

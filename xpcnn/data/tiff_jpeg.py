@@ -68,13 +68,8 @@ def _parts(stream: bytes) -> Iterator[tuple[int, bytes]]:
         if marker < 0xC0 or size < 2 or place + 2 + size > len(stream):
             raise Refusal("it is truncated or damaged: its JPEG data are no sequence of segments")
         if marker == _SCAN:
-<<<<<<< HEAD
-            if b"\xff\xd9" not in stream[place:]:  # never a part of coded data
-                raise Refusal("it is truncated or damaged: its JPEG data have no end")
-=======
             if b"\xff\xd9" not in stream[place:]:  # coded data never hold these two; OpenCV forgives a missing end
                 raise Refusal("it is truncated: its JPEG data have no end")
->>>>>>> 039d8e6
             yield marker, stream[place:]
             return
         yield marker, stream[place : place + 2 + size]

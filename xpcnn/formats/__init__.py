@@ -1,1 +1,23 @@
-"""Models in the files of others."""
+"""Models in the files of others: ``onnx``, ``torch``, ``text`` and ``cnn_json``, each loaded when it is first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from xpcnn.hints import no_attribute
+
+if TYPE_CHECKING:
+    from xpcnn.formats import cnn_json, onnx, text, torch
+
+__all__ = ["cnn_json", "onnx", "text", "torch"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise no_attribute(__name__, "format", name, __all__)
+    return importlib.import_module(f"xpcnn.formats.{name}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,6 +14,7 @@ import numpy as np
 
 from xpcnn import __version__, calibration, files, model_file
 from xpcnn.data import Decoding, Preprocessing
+from xpcnn.extras import install_line
 from xpcnn.formats.onnx_graph import Graph
 from xpcnn.formats.onnx_layers import add_layer
 from xpcnn.layers import Layer
@@ -49,7 +50,7 @@ def export(model: Sequential, path: files.PathLike) -> None:
     try:
         content = _model(model).SerializeToString()
     except ImportError as error:
-        raise ImportError(f'ONNX files need onnx ({error}). Run `pip install "xpcnn[onnx]"`.') from error
+        raise ImportError(f"ONNX files need onnx ({error}). Run `{install_line('onnx')}`.") from error
     with files.atomic_write(path) as file:
         file.write(content)
 

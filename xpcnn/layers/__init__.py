@@ -1,5 +1,8 @@
 """The parts of a network, one file a kind."""
 
+from typing import TYPE_CHECKING
+
+from xpcnn.hints import no_attribute
 from xpcnn.layers.activation import Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from xpcnn.layers.base import Context, Layer, Meeting
 from xpcnn.layers.convolution import Conv2D
@@ -41,3 +44,9 @@ __all__ = [
     "Tanh",
     "Upsample2D",
 ]
+
+
+if not TYPE_CHECKING:  # which knows itself what is not there
+
+    def __getattr__(name):
+        raise no_attribute(__name__, "layer", name, __all__)

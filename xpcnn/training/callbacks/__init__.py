@@ -1,5 +1,8 @@
 """What may be done between the steps of a fit: stop early, save the best, log, change the learning rate."""
 
+from typing import TYPE_CHECKING
+
+from xpcnn.hints import no_attribute
 from xpcnn.training.callbacks.averaged_weights import AveragedWeights
 from xpcnn.training.callbacks.base import Callback, Model
 from xpcnn.training.callbacks.best import EarlyStopping, SaveBest
@@ -27,3 +30,9 @@ __all__ = [
     "StopOnNaN",
     "TensorBoard",
 ]
+
+
+if not TYPE_CHECKING:  # which knows itself what is not there
+
+    def __getattr__(name):
+        raise no_attribute(__name__, "callback", name, __all__)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpcnn import files
+from xpcnn.endings import refuse_foreign
 from xpcnn.registry import whole
 from xpcnn.training.callbacks.base import Callback
 
@@ -101,6 +102,7 @@ class SaveBest(_Best):
 
     def __init__(self, path: files.PathLike, monitor: str | None = None) -> None:
         super().__init__(monitor)
+        refuse_foreign(path)
         self.path = path
 
     def on_epoch_end(self, fit: Fit) -> None:

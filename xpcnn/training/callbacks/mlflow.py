@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpcnn.extras import install_line
 from xpcnn.training.callbacks.base import Callback
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class MLflow(Callback):
         try:
             self._mlflow: Any = import_module("mlflow")
         except ImportError as error:
-            raise ImportError(f"callbacks.MLflow needs mlflow ({error}). Run `pip install mlflow`.") from error
+            raise ImportError(f"callbacks.MLflow needs mlflow ({error}). Run `{install_line('mlflow')}`.") from error
         self._owns = False
 
     def on_fit_begin(self, fit: Fit) -> None:

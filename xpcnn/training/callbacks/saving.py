@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpcnn import files
+from xpcnn.endings import refuse_foreign
 from xpcnn.registry import number, whole
 from xpcnn.training import checkpoints
 from xpcnn.training.callbacks.base import Callback
@@ -24,6 +25,7 @@ class SaveLast(Callback):
     writes = True
 
     def __init__(self, path: files.PathLike) -> None:
+        refuse_foreign(path)
         self.path = path
 
     def on_epoch_end(self, fit: Fit) -> None:
@@ -72,6 +74,7 @@ class Checkpoint(Callback):
         minutes: float | None = None,
         record: Any = None,
     ) -> None:
+        refuse_foreign(path)
         self.path, self.record = path, record
         self.steps = None if steps is None else whole("steps", steps, 1)
         self.minutes = None if minutes is None else number("minutes", minutes, "(0, inf)")

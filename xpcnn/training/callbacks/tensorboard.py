@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpcnn import files
+from xpcnn.extras import install_line
 from xpcnn.training.callbacks.base import Callback
 
 if TYPE_CHECKING:
@@ -71,4 +72,5 @@ def _package() -> tuple[Any, Any, Any]:
             )
         except ImportError:
             continue
-    raise ImportError("callbacks.TensorBoard needs tensorboard or tensorboardX. Run `pip install tensorboard`.")
+    line = install_line("tensorboard")
+    raise ImportError(f"callbacks.TensorBoard needs tensorboard or tensorboardX. Run `{line}`.")

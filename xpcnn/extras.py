@@ -1,0 +1,84 @@
+"""What installs an extra: the command that fits how xpcnn itself was installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+
+def install_line(extra: str) -> str:
+    """Return the command that installs an extra, such as ``pip install "xpcnn[onnx]"``.
+
+    With a clone it names its directory, with an archive or a repository its address, without user and password; in a
+    source tree that is not installed the packages of the extra. Environments of pipx and uv have commands of their own.
+    """
+    try:
+        installed = distribution("xpcnn")
+    except PackageNotFoundError:
+        return f"pip install {' '.join(map(_quoted, _declared(extra)))}"
+    prefix = Path(sys.prefix)
+    if (prefix / "pipx_metadata.json").exists():
+        return f"pipx inject xpcnn {' '.join(map(_quoted, _required(installed, extra)))}"
+    if (prefix / "uv-receipt.toml").exists():
+        return f"uv tool install {_source(installed, extra)}"
+    return f"{'uv ' if _made_by_uv(prefix) else ''}pip install {_source(installed, extra)}"
+
+
+def _source(installed: Distribution, extra: str) -> str:
+    """Return what to install anew, with the extra: the name that the index knows, a directory or an address."""
+    named = f"xpcnn[{extra}]"
+    origin: dict[str, Any] = json.loads(installed.read_text("direct_url.json") or "{}")
+    url = urlsplit(origin.get("url", ""))
+    if url.scheme == "file":
+        from urllib.request import url2pathname  # which loads much
+
+        folder = url2pathname(url.path)
+        if "dir_info" not in origin or not os.path.isdir(folder):
+            return _quoted(named)
+        return ("-e " if origin["dir_info"].get("editable") else "") + _quoted(f"{folder}[{extra}]")
+    if not url.scheme:
+        return _quoted(named)
+    user, _, host = url.netloc.rpartition("@")
+    host = f"git@{host}" if user == "git" else host  # whom every server of that kind knows; others may be secret
+    address = url._replace(netloc=host, query="", fragment="").geturl()
+    if "vcs_info" in origin:
+        vcs = origin["vcs_info"]
+        address = f"{vcs['vcs']}+{address}@{vcs.get('requested_revision') or vcs['commit_id']}"
+    return _quoted(f"{named} @ {address}")
+
+
+def _required(installed: Distribution, extra: str) -> list[str]:
+    """Return the packages of an extra, with their versions, from what was installed."""
+    wanted = re.compile(rf"""extra == ["']{extra}["']""")
+    return [one.partition(";")[0].strip() for one in installed.requires or () if wanted.search(one)]
+
+
+def _declared(extra: str) -> list[str]:
+    """Return the packages of an extra from the source tree, else the extra itself."""
+    import tomllib
+
+    try:
+        project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    except OSError:
+        return [f"xpcnn[{extra}]"]
+    return list(project["optional-dependencies"][extra])
+
+
+def _made_by_uv(prefix: Path) -> bool:
+    """Whether a virtual environment is of uv's, which puts no pip into it."""
+    try:
+        return "\nuv = " in "\n" + (prefix / "pyvenv.cfg").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def _quoted(text: str) -> str:
+    """Return a word for the shell, in the quotes that Windows knows too unless it needs others."""
+    return shlex.quote(text) if os.name == "posix" and re.search(r'["$`\\]', text) else f'"{text}"'
