@@ -9,12 +9,11 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from xpcnn.data.pixels import Refusal
 from xpcnn.data.tiff import describe, read_tiff
-
-tifffile = pytest.importorskip("tifffile")
 
 DTYPES = ["uint8", "uint16", "uint32", "int16", "float32"]
 #: Tags by the names of the specification.
