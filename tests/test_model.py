@@ -214,7 +214,7 @@ def test_before_compile_only_prediction_works():
         ([0, 1, 0.5, 2], "whole numbers. Received: 0.5"),
         ([0, 1, np.nan, 2], "Targets must be finite"),
         (["a", "b", "c", "d"], r"Received: 'a' \(<U1\)"),
-        ([None] * 4, "dtype object"),
+        ([None] * 4, r"Received: None \(object\)"),
         (np.zeros((4, 2, 2)), r"Received: an array of shape \(4, 2, 2\)"),
         (1, r"4 labels are needed. Received an array of shape \(\)"),
     ],
