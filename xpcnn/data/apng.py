@@ -35,7 +35,7 @@ class _Frame(NamedTuple):
 
 def read_animated_png(content: Content, chunks: Sequence[Chunk], page: Page, flags: int) -> Pixels:
     """Decode one page: 0 is the default image, whether or not that belongs to the animation."""
-    names = [chunk.name for chunk in chunks]
+    names = [name for name, _, _ in chunks]
     if b"IDAT" not in names:
         raise damaged("png")
     before = names[: names.index(b"IDAT")]
@@ -44,7 +44,7 @@ def read_animated_png(content: Content, chunks: Sequence[Chunk], page: Page, fla
     pages = max(1, frames + apart)
     require_page(page, pages)
     if page == 0 or pages == 1:
-        kept = [content[chunk.begin : chunk.end] for chunk in chunks if chunk.name not in ANIMATION]
+        kept = [content[start - 8 : end + 4] for name, start, end in chunks if name not in ANIMATION]
         return pixels_of(decode(np.concatenate([content[:8], *kept]), "png", flags), pages)
     width, height = struct.unpack_from(">II", content.data, 16)
     if frames * width * height > MAX_PIXELS:
@@ -63,22 +63,22 @@ def read_animated_png(content: Content, chunks: Sequence[Chunk], page: Page, fla
 def _frames(content: Content, chunks: Sequence[Chunk]) -> list[_Frame]:
     octets = content.data
     signature, header = content[:8].tobytes(), content[24:29].tobytes()
-    palette = [content[c.begin : c.end].tobytes() for c in chunks if c.name in (b"PLTE", b"tRNS")]
+    palette = [content[start - 8 : end + 4].tobytes() for name, start, end in chunks if name in (b"PLTE", b"tRNS")]
     frames: list[_Frame] = []
-    for chunk in chunks:
-        if zlib.crc32(octets[chunk.begin + 4 : chunk.end - 4]) != int.from_bytes(octets[chunk.end - 4 : chunk.end]):
+    for name, start, end in chunks:
+        if zlib.crc32(octets[start - 4 : end]) != int.from_bytes(octets[end : end + 4]):
             raise damaged("png")
-        payload = octets[chunk.start : chunk.start + chunk.size].tobytes()
-        if chunk.name == b"fcTL":
-            if chunk.size != 26:
+        payload = octets[start:end].tobytes()
+        if name == b"fcTL":
+            if len(payload) != 26:
                 raise damaged("png")
             left, top, disposal, blend = struct.unpack(">12xII4xBB", payload)
             frames.append(
                 _Frame([signature, _chunk(b"IHDR", payload[4:12] + header), *palette], left, top, disposal, blend)
             )
-        elif chunk.name == b"IDAT" and frames:
+        elif name == b"IDAT" and frames:
             frames[-1].parts.append(_chunk(b"IDAT", payload))
-        elif chunk.name == b"fdAT" and frames:
+        elif name == b"fdAT" and frames:
             frames[-1].parts.append(_chunk(b"IDAT", payload[4:]))
     return frames
 

@@ -3,54 +3,52 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TypeAlias
 
 from xpcnn.data.containers import Content, damaged
 
-# What a file of 1 GiB can hold in blocks of the usual sizes; of smaller ones it is made to cost time.
-_MAX_CHUNKS = 2**23
+# What a file of 1 GiB can hold in parts of the usual sizes; of smaller ones it is made to cost time and memory.
+_MAX_CHUNKS = 2**20
+_MAX_BLOCKS = 2**23
+_PNG = struct.Struct(">I4s")
+_WEBP = struct.Struct("<4sI")
 
 
-class Chunk(NamedTuple):
-    """A chunk's name, where its payload is, and where the chunk begins and ends."""
-
-    name: bytes
-    start: int
-    size: int
-    begin: int
-    end: int
+#: A chunk's name, and where its payload begins and ends. No class of its own: of every PNG some are made.
+Chunk: TypeAlias = tuple[bytes, int, int]
 
 
-def png_chunks(content: Content) -> Iterator[Chunk]:
-    """Yield the chunks of a PNG up to its end; raise Refusal for one that is cut off."""
-    yield from _chunks(content, 8, len(content), ">I4s", "png")
+def png_chunks(content: Content) -> list[Chunk]:
+    """Return the chunks of a PNG up to its end; raise Refusal for one that is cut off."""
+    octets, at, chunks = content.data, 8, []
+    try:
+        for _ in range(_MAX_CHUNKS):
+            size, name = _PNG.unpack_from(octets, at)
+            end = at + 8 + size
+            chunks.append((name, at + 8, end))
+            if name == b"IEND":
+                break
+            at = end + 4  # behind a checksum
+    except struct.error:
+        raise damaged("png") from None
+    if name != b"IEND" or end + 4 > len(octets):
+        raise damaged("png")
+    return chunks
 
 
-def webp_chunks(content: Content) -> Iterator[Chunk]:
-    """Yield the chunks of a WebP, and not what may follow it; raise Refusal for one that is cut off."""
-    size = int.from_bytes(content[4:8].tobytes(), "little")
-    yield from _chunks(content, 12, min(len(content), 8 + size), "<4sI", "webp")
-
-
-def _chunks(content: Content, at: int, length: int, form: str, kind: str) -> Iterator[Chunk]:
-    header, octets, png = struct.Struct(form), content.data, kind == "png"
-    for _ in range(_MAX_CHUNKS):
-        if at + 8 > length:
-            if png:  # without IEND
-                raise damaged(kind)
-            return
-        first, second = header.unpack_from(octets, at)
-        name, size = (second, first) if png else (first, second)
-        # Behind it a checksum, or a byte that makes the size even, which the last may lack.
-        end = at + 8 + size + (4 if png else size % 2)
-        if (end if png else end - size % 2) > length:
-            raise damaged(kind)
-        yield Chunk(name, at + 8, size, at, end)
-        if name == b"IEND":
-            return
-        at = end
-    raise damaged(kind)
+def webp_chunks(content: Content) -> list[Chunk]:
+    """Return the chunks of a WebP, and not what may follow it; raise Refusal for one that is cut off."""
+    octets, at = content.data, 12
+    chunks: list[Chunk] = []
+    length = min(len(octets), 8 + int.from_bytes(octets[4:8], "little"))
+    while at + 8 <= length and len(chunks) < _MAX_CHUNKS:
+        name, size = _WEBP.unpack_from(octets, at)
+        end = at + 8 + size
+        if end > length:
+            raise damaged("webp")
+        chunks.append((name, at + 8, end))
+        at = end + size % 2
+    return chunks
 
 
 def gif_disposals(content: Content) -> list[int]:
@@ -60,7 +58,7 @@ def gif_disposals(content: Content) -> list[int]:
     disposal = 0
     try:
         at = 13 + _palette(octets[10])
-        for _ in range(_MAX_CHUNKS):
+        for _ in range(_MAX_BLOCKS):
             introducer = octets[at]
             if introducer == 0x3B:
                 return disposals

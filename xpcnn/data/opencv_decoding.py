@@ -19,6 +19,7 @@ AS_IT_IS = 4 | 2  # ANYCOLOR, ANYDEPTH
 WITH_ALPHA = -1  # UNCHANGED
 NOT_TURNED = 128  # IGNORE_ORIENTATION
 
+_DTYPES = frozenset(map(np.dtype, ("u1", "u2", "f4")))
 _READ_IN_ALL_KINDS = {"gif", "pfm", "png", "pnm", "webp"}
 
 
@@ -37,7 +38,7 @@ def decode(content: Content, kind: str, flags: int) -> NDArray[Any]:
 
 def pixels_of(decoded: NDArray[Any], pages: int = 1) -> Pixels:
     """Return decoded samples in the order red, green, blue."""
-    if decoded.dtype not in (np.uint8, np.uint16, np.float32):
+    if decoded.dtype not in _DTYPES:
         raise Refusal(f"its pixels are {decoded.dtype}")
     if decoded.ndim == 2:
         return Pixels(decoded[:, :, np.newaxis], "grey", pages=pages)

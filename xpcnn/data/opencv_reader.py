@@ -32,7 +32,7 @@ def read_with_opencv(content: Content, kind: str, page: Page = 0, channels_as_th
         raise not_read(kind, content)
     pixels = read(content, page, channels_as_they_are)
     require_page(page, pixels.pages)
-    if pixels.values.dtype == np.float32 and not np.isfinite(pixels.values).all():
+    if pixels.values.dtype.kind == "f" and not np.isfinite(pixels.values).all():
         raise Refusal("some of its values are infinite or no numbers")
     return pixels
 
@@ -51,9 +51,9 @@ def _gif(content: Content, page: Page, channels_as_they_are: bool) -> Pixels:
 def _webp(content: Content, page: Page, channels_as_they_are: bool) -> Pixels:
     pages, orientation = 1, 1
     if content[12:16].tobytes() == b"VP8X":
-        chunks = list(webp_chunks(content))
-        pages = max(1, sum(chunk.name == b"ANMF" for chunk in chunks))
-        exif = next((content[c.start : c.start + c.size].tobytes() for c in chunks if c.name == b"EXIF"), b"")
+        chunks = webp_chunks(content)
+        pages = max(1, sum(name == b"ANMF" for name, _, _ in chunks))
+        exif = next((content[start:end].tobytes() for name, start, end in chunks if name == b"EXIF"), b"")
         orientation = orientation_of(exif)
     flags = WITH_ALPHA if channels_as_they_are else AS_IT_IS | NOT_TURNED
     pixels = pixels_of(decode_frames(content, "webp", flags, page, pages), pages)

@@ -16,8 +16,8 @@ _GREY_WITH_ALPHA = 4
 
 def read_png(content: Content, page: Page, channels_as_they_are: bool) -> Pixels:
     """Decode a PNG, or a page of an animated one, of which 0 is what every decoder shows."""
-    chunks = list(png_chunks(content))
-    names = [chunk.name for chunk in chunks]
+    chunks = png_chunks(content)
+    names = [name for name, _, _ in chunks]
     flags = WITH_ALPHA if channels_as_they_are else AS_IT_IS | NOT_TURNED
     if ANIMATION.isdisjoint(names):
         pixels = pixels_of(decode(content, "png", flags))
@@ -26,7 +26,7 @@ def read_png(content: Content, page: Page, channels_as_they_are: bool) -> Pixels
     if content[25] == _GREY_WITH_ALPHA:
         pixels = replace(pixels, values=pixels.values[:, :, 2:], kind="grey")  # of three that are equal, the last
     if b"eXIf" in names:
-        at = chunks[names.index(b"eXIf")]
-        exif = content[at.start : at.start + at.size].tobytes()
+        _, start, end = chunks[names.index(b"eXIf")]
+        exif = content[start:end].tobytes()
         pixels = replace(pixels, values=upright(pixels.values, orientation_of(exif)))
     return pixels
