@@ -71,6 +71,18 @@ class TestFigures:
         (here / "set" / "left").rename(here / "set" / "above")
         refuses("evaluate", model, "set", words=["the class 'above'", "centre, left, right"])
 
+    def test_a_folder_of_one_class_is_measured(self, run, here, model):
+        fill(here / "set", classes=("left",), each=3, first_seed=88)
+        results = measured(run("evaluate", model, "set", "--format", "json"))
+        assert [row["count"] for row in results["classes"]] == [0, 3, 0]
+        assert results["classes"][1]["recall"] == results["accuracy"]
+
+    def test_a_table_of_test_images_alone_is_measured(self, run, here, model):
+        fill(here / "set", classes=("left",), each=2, first_seed=88)
+        lines = [f"{path.relative_to(here / 'set')},left,test" for path in sorted((here / "set").rglob("*.*"))]
+        (here / "labels.csv").write_text("\n".join(["path,label,part", *lines]))
+        assert measured(run("evaluate", model, "set", "--labels", "labels.csv", "--format", "json"))["count"] == 2
+
     def test_of_a_set_with_parts_the_test_part_is_measured(self, run, here, model):
         fill(here / "set" / "train", each=2)
         fill(here / "set" / "test", each=3)

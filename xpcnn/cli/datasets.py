@@ -69,21 +69,25 @@ def load_data(
     labels: str | None = None,
     group_by: str | None = None,
     raw: bool = False,
+    training: bool = True,
 ) -> LabelledImages:
     """Load what ``name`` stands for, as a decoding says.
 
     cache: keep the decoded images of a folder. labels, group_by: as :func:`find_images` takes them. communicator: of
     the processes that share the work; each of them decodes the images that it needs when it needs them, or takes them
-    from the cache of its machine. raw: give values as files hold them, for :func:`with_measured_range`.
+    from the cache of its machine. raw: give values as files hold them, for :func:`with_measured_range`. training:
+    False where images are but measured.
     """
     from xpcnn import data
 
     if name in NAMED:
         return _fit_to(_mnist() if name == "mnist" else data.load_digits(), decoding)
-    found = find_images(name, labels, group_by)
+    found = find_images(name, labels, group_by, training)
 
     def load(progress: bool) -> LabelledImages:
-        return data.load(found, decoding, strict=strict, threads=threads, progress=progress, cache=cache, raw=raw)
+        return data.load(
+            found, decoding, strict=strict, threads=threads, progress=progress, cache=cache, raw=raw, training=training
+        )
 
     if communicator is None or communicator.size == 1:
         return load(progress=True)
@@ -92,14 +96,16 @@ def load_data(
     return communicator.one_first(lambda: load(progress=False))
 
 
-def find_images(folder: str, labels: str | None = None, group_by: str | None = None) -> ImageFolder:
+def find_images(
+    folder: str, labels: str | None = None, group_by: str | None = None, training: bool = True
+) -> ImageFolder:
     """List the images of a folder by its class folders, or by a table of ``labels`` whose paths count from it.
 
     group_by: a pattern or a table that names the group of each image, whatever the table of labels says.
     """
     from xpcnn import data
 
-    found = data.from_table(labels, folder) if labels else data.scan(folder)
+    found = data.from_table(labels, folder, training) if labels else data.scan(folder, training)
     return data.grouped(found, group_by) if group_by else found
 
 

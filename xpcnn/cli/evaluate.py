@@ -38,7 +38,7 @@ def run(options_: argparse.Namespace) -> int:
     model, preprocessing, class_names = load_for_images(options_.model, options.chosen_backend(options_))
     datasets.check_options(options_)
     images = datasets.load_data(
-        options_.data, preprocessing.decoding, options_.strict, options_.threads, labels=options_.labels
+        options_.data, preprocessing.decoding, options_.strict, options_.threads, labels=options_.labels, training=False
     )
     images = datasets.match_classes(images, class_names)
     rows = np.arange(len(images.y)) if images.parts is None else np.flatnonzero(images.parts == "test")

@@ -75,7 +75,7 @@ def _refuse_emptied(images: LabelledImages, used: NDArray[Any]) -> None:
     if len(gone):
         raise ValueError(
             f"All images of the class {images.classes[gone[0]]!r} to train on are copies of images that validate or "
-            "test. Put others there, or take --copies anywhere."
+            "test. Put other images there."
         )
 
 

@@ -54,7 +54,7 @@ class ImageFolder:
     passed_over: Counter[str] = field(default_factory=Counter)
 
 
-def scan(folder: str | os.PathLike[str]) -> ImageFolder:
+def scan(folder: str | os.PathLike[str], training: bool = True) -> ImageFolder:
     """List the images of a folder of class folders.
 
     A folder has parts of its own where ``train`` stands beside ``val`` (or ``valid``, ``validation``) or
@@ -66,7 +66,7 @@ def scan(folder: str | os.PathLike[str]) -> ImageFolder:
     counted, but for those of the system, such as ``.DS_Store``.
 
     Names of classes are in Unicode's composed form (NFC): folders of one place that differ in that form alone, as
-    between macOS and Linux, are one class.
+    between macOS and Linux, are one class. training: False where images are but measured: then one class is enough.
 
     Raises FileNotFoundError or NotADirectoryError for a folder that is none, and ValueError for one without
     two class folders, a class without images, or a class of the other parts that ``train`` does not have.
@@ -74,11 +74,11 @@ def scan(folder: str | os.PathLike[str]) -> ImageFolder:
     root = check_folder(folder, "Give a folder that holds one folder for each class.")
     part_folders = _part_folders(root)
     classes = tuple(_class_folders(part_folders.get("train", root)))
-    if len(classes) < 2:
+    if len(classes) < (2 if training else 1):
         found = f"only one class folder, {classes[0]!r}" if classes else "no class folder"
         raise ValueError(
-            f"The folder {part_folders.get('train', root)} holds {found}. Give a folder that holds two or "
-            "more class folders with images in them."
+            f"The folder {part_folders.get('train', root)} holds {found}. Give a folder that holds "
+            f"{'two or more class folders' if training else 'class folders'} with images in them."
         )
     paths: list[Path] = []
     labels: list[int] = []
@@ -123,6 +123,7 @@ def load(
     progress: bool = False,
     cache: bool | str | os.PathLike[str] | None = None,
     raw: bool = False,
+    training: bool = True,
 ) -> LabelledImages:
     """Decode the images of a folder on several threads into one uint8 array, in the order of ``paths``.
 
@@ -133,7 +134,7 @@ def load(
     cache: the folder for a file that keeps the decoded images, so that the next time only files whose size or times
     have changed are decoded; True: the user's cache folder; None or False: no cache. With one the images stay on the
     disk: ``x`` is mapped from there, read-only, and memory does not grow with their number. raw: give values as they
-    are in the files, float32, for :func:`xpcnn.data.ranges.scaled` to bring to bytes.
+    are in the files, float32, for :func:`xpcnn.data.ranges.scaled` to bring to bytes. training: as in :func:`scan`.
 
     Raises :class:`UndecodableImage` if ``strict``, ValueError if a class lost all its (training) images or images of 8
     bits and of more tell no common scale, and OSError where the cache cannot be written. Warns where the decoding's
@@ -165,7 +166,7 @@ def load(
         groups=None if groups is None else [groups[row] for row in rows.tolist()],
         passed_over=image_folder.passed_over,
     )
-    check_every_class(labelled)
+    check_every_class(labelled, training)
     if not raw:
         if decoding.range is None and decoding.generation == LATEST:
             refuse_mixed(facts)
@@ -241,11 +242,13 @@ def _allocate(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         ) from error
 
 
-def check_every_class(images: LabelledImages) -> None:
-    """Raise ValueError if no image is left, or a class has none left to train on."""
+def check_every_class(images: LabelledImages, training: bool = True) -> None:
+    """Raise ValueError if no image is left, or a class has none left to train on, where that is to be done."""
     first = f" The first: {images.skipped[0][0]} ({images.skipped[0][1]})." if images.skipped else ""
     if len(images.y) == 0:
         raise ValueError(f"None of the {len(images.skipped)} image files could be read.{first}")
+    if not training:
+        return
     trained = images.y if images.parts is None else images.y[images.parts == "train"]
     for label, count in enumerate(np.bincount(trained, minlength=len(images.classes)).tolist()):
         if count == 0:

@@ -30,13 +30,13 @@ class _Entry(NamedTuple):
     group: str | None
 
 
-def from_table(rows: Any, root: str | os.PathLike[str] = ".") -> ImageFolder:
+def from_table(rows: Any, root: str | os.PathLike[str] = ".", training: bool = True) -> ImageFolder:
     """List the images of a table, none of them opened yet, for :func:`xpcnn.data.load`.
 
     rows: a DataFrame of pandas or polars, or another mapping of columns; mappings, or pairs of path and label; or the
     path of a CSV file, with commas, semicolons or tabs. The columns are ``path`` and ``label``, of any values, which
     become text, and, if you like, ``part`` ("train", "val", "valid", "validation", "test") and ``group``, such as a
-    patient. root: the folder from which relative paths count.
+    patient. root: the folder from which relative paths count. training: as in :func:`xpcnn.data.scan`.
 
     Classes and files are in natural order, as those of :func:`xpcnn.data.scan`, whatever the order of the rows. A path
     is found however its letters are encoded. A file that does not exist is taken for one that cannot be read:
@@ -51,9 +51,9 @@ def from_table(rows: Any, root: str | os.PathLike[str] = ".") -> ImageFolder:
     entries = _distinct(map(_entry, _values(rows)), root)
     parts, groups = _all_or_none(entries, "part"), _all_or_none(entries, "group")
     classes = tuple(sorted({entry.label for entry in entries}, key=natural_key))
-    if len(classes) < 2:
+    if len(classes) < (2 if training else 1):
         found = f"only one class, {classes[0]!r}" if classes else "no image"
-        raise ValueError(f"{table} lists {found}. List images of two or more classes.")
+        raise ValueError(f"{table} lists {found}. List images{' of two or more classes' if training else ''}.")
     on_disk = OnDisk(root)
     paths = [on_disk.find(entry.path) for entry in entries]
     if not any(map(os.path.exists, paths)):
@@ -68,7 +68,7 @@ def from_table(rows: Any, root: str | os.PathLike[str] = ".") -> ImageFolder:
     ]
     order = sorted(range(len(entries)), key=keys.__getitem__)
     trained = {entry.label for entry in entries if entry.part in (None, "train")}
-    for entry in entries:
+    for entry in entries if training else ():
         if entry.label not in trained:
             raise ValueError(
                 f"{table} lists images of the class {entry.label!r} in the part {entry.part} ({entry.where}) and none "
