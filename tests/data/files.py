@@ -46,13 +46,17 @@ def inserted(png, before, *parts):
     return png[:at] + b"".join(parts) + png[at:]
 
 
-def apng(frames, default=None):
-    """An animated PNG of colour frames, whose default image is the first, or another that is no frame."""
-    height, width, _ = frames[0].shape
+def apng(frames, default=None, places=None):
+    """An animated PNG of colour frames, whose default image is the first, or another that is no frame.
+
+    places: for each frame left, top, disposal and blend.
+    """
+    height, width, _ = (frames[0] if default is None else default).shape
     first = b"" if default is None else _image(b"IDAT", default)
     parts, sequence = [chunk(b"acTL", struct.pack(">II", len(frames), 0)), first], 0
-    for frame in frames:
-        parts.append(chunk(b"fcTL", struct.pack(">5I2H2B", sequence, width, height, 0, 0, 1, 10, 0, 0)))
+    for frame, (left, top, *how) in zip(frames, places or [(0, 0, 0, 0)] * len(frames), strict=True):
+        place = (frame.shape[1], frame.shape[0], left, top)
+        parts.append(chunk(b"fcTL", struct.pack(">5I2H2B", sequence, *place, 1, 10, *how)))
         is_default = default is None and frame is frames[0]
         parts.append(_image(b"IDAT", frame) if is_default else _image(b"fdAT", frame, struct.pack(">I", sequence + 1)))
         sequence += 1 if is_default else 2
