@@ -242,7 +242,7 @@ def test_a_heic_is_read_with_the_extra_and_refused_without(monkeypatch):
     file = io.BytesIO()
     heif.from_bytes("RGB", (64, 64), SMOOTH.tobytes()).save(file, quality=-1)
     image = decoded(file.getvalue(), size=(64, 64))
-    assert np.abs(image.astype(int) - SMOOTH).mean() < 3
+    assert np.abs(image.astype(int) - SMOOTH).mean() < 6  # its colours are halved in size
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     assert 'pip install "xpcnn[microscopy]"' in decoded(file.getvalue())
 

@@ -36,8 +36,9 @@ class UndecodableImage(ValueError):  # noqa: N818 (it names the file, not the fa
 def read_image(source: Source, decoding: Decoding) -> NDArray[np.uint8]:
     """Decode one image to uint8 (channels, height, width), colours in the order red, green, blue.
 
-    source: a path, the bytes of a file, or a file object. Which reader takes it is decided by its content: tifffile
-    for TIFF, pillow-heif (extra ``microscopy``) for HEIC, OpenCV for the others. The rotation that a camera notes is
+    source: a path, the bytes of a file, or a file object. Which reader takes it is decided by its content: OpenCV for
+    JPEG, PNG and the like, code of xpcnn's own for TIFF and what OpenCV gets wrong, pillow-heif (extra ``microscopy``)
+    for HEIC. The rotation that a camera notes is
     applied, transparency dropped, a palette looked up; colours become grey by 0.299 R + 0.587 G + 0.114 B. Channels,
     page, size and scale of values are those of the :class:`Decoding`.
 
@@ -94,7 +95,7 @@ def _pixels(content: NDArray[np.uint8], page: Page, as_channels: bool) -> Pixels
     if kind == "heif":
         from xpcnn.data.heif import read_heif
 
-        return read_heif(content, page)
+        return read_heif(content, page, channels_as_they_are=as_channels)
     return read_with_opencv(content, kind, page, as_channels)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from xpcnn.data.apng import ANIMATION
+from xpcnn.data.chunks import png_chunks
 from xpcnn.data.containers import kind_of
 from xpcnn.data.decoding import Decoding
 from xpcnn.data.opencv import load_opencv
@@ -41,8 +43,12 @@ def read(content: NDArray[np.uint8], decoding: Decoding, digest: bytes) -> Pictu
 
 
 def _refuse_garbage(content: NDArray[np.uint8]) -> None:
-    """Raise :class:`Refusal` for a TIFF whose pixels OpenCV left black, damaged, or as they were in memory."""
-    if kind_of(content) != "tiff":
+    """Raise :class:`Refusal` for a TIFF whose pixels OpenCV left black, damaged, or as they were in memory, and for an
+    animated PNG: OpenCV showed another picture, and damaged ones crash it."""
+    kind = kind_of(content)
+    if kind == "png" and not ANIMATION.isdisjoint(name for name, _, _ in png_chunks(content)):
+        raise Refusal("it is an animated PNG: save the picture that counts as a plain one, or train the model anew")
+    if kind != "tiff":
         return
     from xpcnn.data.tiff import describe, read_tiff
 
