@@ -18,6 +18,7 @@ from tests.data.files import exif as exif_block
 from xpcnn import data, layers
 from xpcnn.cli import main
 from xpcnn.data import Decoding, UndecodableImage, read_image
+from xpcnn.extras import install_line
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 SMOOTH = cv2.resize(COLOURS, (64, 64))
@@ -219,7 +220,7 @@ def test_a_rare_compression_is_read_with_the_extra_and_refused_without(compressi
     expected = values if values.ndim == 3 else values[:, :, None]
     np.testing.assert_allclose(decoded(content, expected.shape[2]), expected, atol=tolerance)
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
-    assert 'pip install "xpcnn[microscopy]"' in decoded(content, expected.shape[2])
+    assert install_line("microscopy") in decoded(content, expected.shape[2])
 
 
 def test_an_unknown_compression_is_refused():
@@ -244,7 +245,7 @@ def test_a_heic_is_read_with_the_extra_and_refused_without(monkeypatch):
     image = decoded(file.getvalue(), size=(64, 64))
     assert np.abs(image.astype(int) - SMOOTH).mean() < 6  # its colours are halved in size
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    assert 'pip install "xpcnn[microscopy]"' in decoded(file.getvalue())
+    assert install_line("microscopy") in decoded(file.getvalue())
 
 
 # Around pictures

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 import xpcnn
 from tests.data.conftest import picture, save
 from xpcnn import data
-from xpcnn.data import Decoding, UndecodableImage, cache, cache_file, load_folder, reading
+from xpcnn.data import Decoding, UndecodableImage, cache, cache_file, decode, load_folder, reading
 from xpcnn.data.decode import read_picture
 from xpcnn.data.picture import Facts
 
@@ -233,22 +233,21 @@ class TestChanges:
     @pytest.mark.parametrize("hindrance", [OSError(errno.EMFILE, "Too many open files"), OSError(errno.EIO, "I/O")])
     def test_what_hindered_the_reading_alone_is_not_remembered(self, small, kept, monkeypatch, hindrance):
         with monkeypatch.context() as patched:
-            whole = np.fromfile
 
-            def fail_once(path, dtype):
+            def fail_once(path, mode, **options):
                 if path.name == "2.png":
                     raise hindrance
-                return whole(path, dtype)
+                return open(path, mode, **options)
 
-            patched.setattr(np, "fromfile", fail_once)
+            patched.setattr(decode, "open", fail_once, raising=False)
             assert values(load_folder(small, TINY, cache=kept)) == [1, 3, 4, 5]
         assert values(load_folder(small, TINY, cache=kept)) == [1, 2, 3, 4, 5]
 
     def test_what_this_user_may_not_read_is_remembered(self, small, kept, monkeypatch, decoded):
-        def refuse(path, dtype):
+        def refuse(path, mode, **options):
             raise PermissionError(errno.EACCES, "Permission denied")
 
-        monkeypatch.setattr(np, "fromfile", refuse)
+        monkeypatch.setattr(decode, "open", refuse, raising=False)
         for read in (5, 0):
             decoded.clear()
             with pytest.raises(ValueError, match="Permission denied"):

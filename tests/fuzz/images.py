@@ -1,5 +1,6 @@
 """Cases: image files of every kind, whole and damaged, and some that claim to be huge."""
 
+import io
 import struct
 import tempfile
 import zlib
@@ -7,7 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
+import tifffile
 
+from tests.data import files
 from tests.data.conftest import png
 from tests.data.test_decode import with_orientation
 from tests.fuzz import child
@@ -26,7 +30,26 @@ ALPHA = np.dstack([COLOUR, GREY])
 DEEP = COLOUR.astype(np.uint16) * 257
 FLOAT = COLOUR.astype(np.float32)
 
-FAMILIES = ("JPEG 2000", "JPEG", "PNG", "TIFF", "BMP", "WebP", "GIF", "PPM", "Sun raster", "AVIF")
+FAMILIES = (
+    "TIFF", "JPEG 2000", "JPEG", "APNG", "PNG", "BMP", "WebP", "GIF", "PPM", "PFM", "Sun raster", "AVIF", "HEIC",
+)  # fmt: skip
+
+#: What tifffile is asked to write, for each way in which pixels and pages may lie in a file.
+TIFFS = {
+    "LZW, with differences": (COLOUR, {"compression": "lzw", "predictor": True}),
+    "deflate, in tiles": (COLOUR, {"compression": "zlib", "tile": (16, 16)}),
+    "PackBits": (GREY, {"compression": "packbits"}),
+    "16 bits in planes": (DEEP.transpose(2, 0, 1), {"photometric": "rgb", "planarconfig": "separate"}),
+    "BigTIFF, the other way round": (DEEP, {"bigtiff": True, "byteorder": ">"}),
+    "inks": (np.dstack([COLOUR, GREY]), {"photometric": "separated"}),
+    "a stack of ImageJ's": (np.stack([GREY] * 3), {"imagej": True, "metadata": {"axes": "ZYX"}}),
+    "a stack of OME's": (np.stack([GREY] * 3), {"ome": True, "metadata": {"axes": "TYX"}}),
+    "pages": (np.stack([GREY] * 3), {"metadata": None, "photometric": "minisblack"}),
+    "JPEG inside": (COLOUR, {"compression": "jpeg", "photometric": "rgb"}),
+    "JPEG 2000 inside": (COLOUR, {"compression": "jpeg2000"}),
+    "ZSTD inside": (DEEP, {"compression": "zstd"}),
+    "LERC inside": (GREY, {"compression": "lerc"}),
+}
 
 #: What OpenCV is asked to write: (suffix, image, options). Those that this build of it cannot write are left out.
 WRITTEN = {
@@ -38,6 +61,7 @@ WRITTEN = {
     "PNG of 16 bits": (".png", DEEP),
     "PNG with alpha": (".png", ALPHA),
     "PNG of 1 bit": (".png", GREY, cv2.IMWRITE_PNG_BILEVEL, 1),
+    "PFM": (".pfm", FLOAT),
     "TIFF": (".tiff", COLOUR),
     "TIFF of 16 bits": (".tiff", DEEP),
     "TIFF of floats": (".tiff", FLOAT),
@@ -80,6 +104,19 @@ def whole():
     rows = b"".join(b"\0" + bytes(column % 3 for column in range(9)) for _ in range(12))
     written["PNG with a palette"] = png(12, 9, 3, 8, rows, (b"PLTE", bytes([10, 20, 30, 200, 100, 0, 1, 2, 3])))
     written["GIF, animated"] = gif(1, 1, frames=3)
+    written["APNG"] = files.apng([COLOUR, COLOUR // 2], default=COLOUR)
+    written["WebP, turned"] = files.webp_with_exif(COLOUR, b"Exif\0\0" + files.exif(6))
+    written["BMP with masks"] = files.bmp(
+        9, 12, 32, ALPHA[::-1].tobytes(), compression=3, masks=(0xFF, 0xFF00, 0xFF0000)
+    )
+    written["PPM of maximum 15"] = b"P6 9 12 15\n" + (COLOUR // 17).tobytes()
+    for kind, (values, options) in TIFFS.items():
+        file = io.BytesIO()
+        tifffile.imwrite(file, values, **options)
+        written[f"TIFF, {kind}"] = file.getvalue()
+    heic = io.BytesIO()
+    pillow_heif.from_bytes("RGB", (9, 12), COLOUR.tobytes()).save(heic)
+    written["HEIC"] = heic.getvalue()
     return written
 
 
@@ -126,6 +163,24 @@ def bombs():
             b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y %d +X %d\n" % (side, side) + bytes(9),
         )
         yield f"PFM of {side} by {side}", b"PF\n%d %d\n-1.0\n" % (side, side) + bytes(100)
+    small = tiff(8, 8)
+    after = 10 + 9 * 12
+    yield "TIFF whose page follows itself", small[:after] + struct.pack("<I", 8) + small[after + 4 :]
+    pages = b"".join(struct.pack("<HHHIII", 1, 256, 4, 1, 8, 8 + 18 * (number + 1)) for number in range(200_000))
+    yield "TIFF of 200,000 pages", b"II*\0" + struct.pack("<I", 8) + pages
+    for tag in (270, 273, 279):
+        lie = struct.pack("<HHHIII", 1, tag, 4, 2**31, 8, 0)
+        yield f"TIFF whose tag {tag} has 2**31 values", b"II*\0" + struct.pack("<I", 8) + lie
+    size = '<OME><Image><Pixels SizeX="8" SizeY="8" SizeT="300000000" SizeC="1" SizeZ="9" Type="uint8"/></Image></OME>'
+    file = io.BytesIO()
+    tifffile.imwrite(file, GREY, description=size, metadata=None)
+    yield "TIFF of 300,000,000 times, as OME says", file.getvalue()
+    file = io.BytesIO()
+    tifffile.imwrite(file, GREY, description="ImageJ=1.53\nimages=2000000000\nslices=2000000000\n", metadata=None)
+    yield "TIFF of 2,000,000,000 slices, as ImageJ says", file.getvalue()
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((8192, 8192, 3), np.uint8), photometric="rgb", compression="zlib", metadata=None)
+    yield "TIFF that is of 8192 by 8192", file.getvalue()
     yield "GIF of 65,535 by 65,535", gif(65535, 65535)
     yield "GIF of 65,535 by 65,535, 100 times", gif(65535, 65535, 100)
     yield "GIF of 16,000 by 16,000", gif(16000, 16000)
@@ -177,7 +232,7 @@ def cases(seed, count):
     images = whole()
     for decoding in DECODINGS:
         for kind, content in images.items():
-            if kind != "TIFF of floats":
+            if kind not in ("TIFF of floats", "PFM"):  # whose values no range says how to read
                 yield "image, whole", kind, partial(_survives, partial(bytes, content), decoding)
         for name, content in child.some(bombs(), max(1, count // 2)):
             made = content if callable(content) else partial(bytes, content)

@@ -38,9 +38,8 @@ def read_image(source: Source, decoding: Decoding) -> NDArray[np.uint8]:
 
     source: a path, the bytes of a file, or a file object. Which reader takes it is decided by its content: OpenCV for
     JPEG, PNG and the like, code of xpcnn's own for TIFF and what OpenCV gets wrong, pillow-heif (extra ``microscopy``)
-    for HEIC. The rotation that a camera notes is
-    applied, transparency dropped, a palette looked up; colours become grey by 0.299 R + 0.587 G + 0.114 B. Channels,
-    page, size and scale of values are those of the :class:`Decoding`.
+    for HEIC. The rotation that a camera notes is applied, transparency dropped, a palette looked up; colours become
+    grey by 0.299 R + 0.587 G + 0.114 B. Channels, page, size and scale of values are those of the :class:`Decoding`.
 
     Raises :class:`UndecodableImage` for what is missing, unreadable, empty, truncated, damaged or no image.
 
@@ -55,7 +54,7 @@ def read_image(source: Source, decoding: Decoding) -> NDArray[np.uint8]:
 
 def read_picture(source: Source, decoding: Decoding, raw: bool = False) -> Picture:
     """Decode one image as :func:`read_image` does, and say what was found; if ``raw``, to unscaled float32."""
-    path = Path(source) if isinstance(source, str | os.PathLike) else None
+    path = source if isinstance(source, Path) else Path(source) if isinstance(source, str | os.PathLike) else None
     content = _content(source if path is None else path)
     try:
         if decoding.generation == FIRST:
@@ -134,15 +133,16 @@ def _content(source: Path | Any) -> NDArray[np.uint8]:
 
 def _read_bytes(path: Path) -> NDArray[np.uint8]:
     try:
-        status = path.stat()
+        status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder, without images in it" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise UndecodableImage(path, f"it is {kind}")
         if status.st_size > MAX_FILE_BYTES:
             raise UndecodableImage(path, f"it is larger than 1 GiB ({status.st_size} bytes)")
-        encoded = np.fromfile(path, dtype=np.uint8)
+        with open(path, "rb", buffering=0) as file:
+            content = file.readall()
     except OSError as error:
         raise UndecodableImage(path, error.strerror or str(error)) from error
-    if encoded.size == 0:
+    if not content:
         raise UndecodableImage(path, "it is empty")
-    return encoded
+    return np.frombuffer(content, np.uint8)

@@ -9,6 +9,7 @@ import numpy as np
 from xpcnn.data.containers import Content, damaged
 from xpcnn.data.opencv import MAX_PIXELS
 from xpcnn.data.pixels import Page, Pixels, Refusal
+from xpcnn.data.readers import remedy
 from xpcnn.data.stacks import require_page
 
 _MODES = ("L", "LA", "RGB", "RGBA")
@@ -23,10 +24,7 @@ def read_heif(content: Content, page: Page = 0, *, channels_as_they_are: bool = 
     try:
         import pillow_heif
     except ImportError as error:
-        raise Refusal(
-            "it is a HEIC, which the package pillow-heif decodes, and that cannot be imported; "
-            'install it with `pip install "xpcnn[microscopy]"`'
-        ) from error
+        raise Refusal(f"it is a HEIC, which needs pillow-heif: {remedy()}") from error
     try:
         # What it cannot read, hostile files included, it tells by exceptions of many classes.
         images = pillow_heif.open_heif(content.tobytes(), convert_hdr_to_8bit=False)

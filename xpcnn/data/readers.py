@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from importlib.metadata import PackageNotFoundError, version
 
 from xpcnn.data.opencv import load_opencv
+from xpcnn.extras import install_line
 
 
 def versions() -> dict[str, str | None]:
@@ -15,6 +17,12 @@ def versions() -> dict[str, str | None]:
 def extra_readers() -> dict[str, str | None]:
     """Return the version of each reader but OpenCV."""
     return {name: _version(name) for name in ("tifffile", "imagecodecs", "pillow-heif")}
+
+
+@functools.cache  # of thousands of files each may ask
+def remedy() -> str:
+    """Return the command that installs the readers of rare files."""
+    return f"`{install_line('microscopy')}`"
 
 
 def _version(package: str) -> str | None:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from xpcnn.data.lzw import DamagedData
 from xpcnn.data.lzw import decode as decode_lzw
 from xpcnn.data.pixels import Refusal
+from xpcnn.data.readers import remedy
 
 NONE, LZW, JPEG, PACKBITS = 1, 5, 7, 32773
 DEFLATE: Final = (8, 32946)
-REMEDY: Final = 'which needs the package imagecodecs: pip install "xpcnn[microscopy]"'
 #: Into how many bytes one can grow at most.
 _EXPANSION: Final = {NONE: 1, PACKBITS: 64, LZW: 1400, 8: 1032, 32946: 1032}
 #: What imagecodecs calls those that give bytes, and those that give pixels.
@@ -137,7 +137,7 @@ def _imagecodecs(compression: int) -> Any:
     try:
         return importlib.import_module("imagecodecs")
     except ImportError as error:
-        raise Refusal(f"its compression is {name_of(compression)}, {REMEDY}") from error
+        raise Refusal(f"its compression is {name_of(compression)}, which needs imagecodecs: {remedy()}") from error
 
 
 def _call(compression: int, codec: str, data: NDArray[np.uint8], **options: Any) -> Any:
