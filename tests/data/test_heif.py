@@ -1,6 +1,7 @@
 """HEIC as telephones write it, and what is said where it cannot be read."""
 
 import io
+import re
 import sys
 
 import numpy as np
@@ -14,6 +15,7 @@ from xpcnn.data.containers import kind_of
 from xpcnn.data.heif import read_heif
 from xpcnn.data.orientation import upright
 from xpcnn.data.pixels import Refusal
+from xpcnn.extras import install_line
 
 SMOOTH = cv2.GaussianBlur(picture(64, 96), (0, 0), 5)
 
@@ -89,5 +91,5 @@ def test_a_truncated_one_is_refused_in_one_line(kept):
 
 def test_without_the_package_the_reason_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(Refusal, match=r'a HEIC.*pillow-heif.*pip install "xpcnn\[microscopy\]"'):
+    with pytest.raises(Refusal, match=re.escape(f"a HEIC, which needs pillow-heif: `{install_line('microscopy')}`")):
         read_heif(np.frombuffer(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", np.uint8))

@@ -421,8 +421,8 @@ def test_the_metadata_say_how_images_are_made_and_what_the_classes_are(tmp_path)
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["class_names"]) == list(names)
     assert json.loads(metadata["images"]) == {
-        "height": 7, "width": 6, "channels": 3, "colours": "RGB", "values": [0, 255],
-        "resizing": "stretch", "shrinking": "area", "enlarging": "linear", "normalization": "in the graph",
+        **COLOUR.decoding.to_json(), "colours": "RGB", "values": [0, 255],
+        "shrinking": "area", "enlarging": "linear", "normalization": "in the graph",
     }  # fmt: skip
     assert session.get_modelmeta().producer_name == "xpcnn"
 
