@@ -100,6 +100,27 @@ def test_a_global_pool_and_a_width_of_one_come_back(tmp_path):
         np.testing.assert_array_equal(reload(model, tmp_path, xp="numpy").predict(x), model.predict(x))
 
 
+def with_digests(digests, path):
+    model = xpcnn.Sequential([layers.Flatten(), layers.Dense(2)], input_shape=(1, 2, 2))
+    model.digests = digests
+    model.save(path)
+    return path
+
+
+def test_digests_are_kept_sorted_and_apart_from_the_weights(tmp_path):
+    digests = np.array([[9] * 8, [1] * 8, [9] * 8], np.uint8)
+    model = xpcnn.load(with_digests(digests, tmp_path / "model.safetensors"))
+    assert model.digests.tolist() == [[1] * 8, [9] * 8]
+    assert set(model.get_weights()) == {"dense_1.weight", "dense_1.bias"}
+    assert copy.deepcopy(model).digests.tolist() == model.digests.tolist()
+
+
+@pytest.mark.parametrize("digests", [np.zeros((2, 7), np.uint8), np.zeros((2, 8), np.float32), np.zeros(8, np.uint8)])
+def test_digests_of_another_form_are_refused(tmp_path, digests):
+    with pytest.raises(ValueError, match=r"digests are uint8 \(n, 8\)"):
+        xpcnn.load(with_digests(digests, tmp_path / "model.safetensors"))
+
+
 def test_a_temperature_is_kept(tmp_path):
     model = plain()
     model.temperature = 1.234

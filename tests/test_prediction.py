@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import tifffile
 
 import xpcnn
 from tests.data.conftest import picture, save
@@ -143,6 +144,12 @@ class TestErrors:
         model.preprocessing = Preprocessing(Decoding(9, 9, 3), (0.0,) * 3, (1.0,) * 3)
         with pytest.raises(ValueError, match="Set a preprocessing that fits"):
             model.predict_images(["a.png"])
+
+
+def test_what_is_left_out_of_stacks_is_said(model, tmp_path):
+    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((4, 9, 9), np.uint8), imagej=True, metadata={"axes": "ZYX"})
+    with pytest.warns(UserWarning, match="left out: all pages but number 0 of 1 image with up to 4 pages"):
+        model.predict_images([tmp_path / "stack.tif"])
 
 
 def test_without_class_names_labels_are_numbers(model, files):

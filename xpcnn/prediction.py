@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 from xpcnn.backend import host_array
 from xpcnn.data import Folder, Preprocessing, UndecodableImage
 from xpcnn.data.decode import from_array
+from xpcnn.data.left_out import left_out
 from xpcnn.data.picture import Facts, Picture
 from xpcnn.data.ranges import warn_of_lost_values
 from xpcnn.data.reading import read_images
@@ -64,6 +66,8 @@ def predict_images(
             rows = [start + row for row, one in enumerate(read) if isinstance(one, Picture)]
             probabilities[rows] = np.concatenate((1 - outputs, outputs), axis=1) if outputs.shape[1] == 1 else outputs
     warn_of_lost_values(facts, preprocessing.decoding)
+    for line in left_out(facts, preprocessing.decoding):
+        warnings.warn(line, stacklevel=3)
     best = np.where(np.isnan(probabilities), -1, probabilities).argmax(axis=1)
     labels = [None if error else names[row] for error, row in zip(errors, best.tolist(), strict=True)]
     return Predictions(labels, probabilities, errors)

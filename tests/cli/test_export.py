@@ -34,6 +34,13 @@ class TestFile:
         assert json.loads(about["class_names"]) == ["centre", "left", "right"]
         assert json.loads(about["images"])["colours"] == "RGB"
 
+    def test_it_does_not_say_which_images_the_model_was_made_with(self, run, here, model):
+        assert run("export", model, "cells.onnx").code == 0
+        content = (here / "cells.onnx").read_bytes()
+        digests = xpcnn.load(model).digests
+        assert len(digests) == 24
+        assert not any(digest.tobytes() in content for digest in digests)
+
     def test_its_answers_are_those_of_the_command_predict(self, run, here, model, photos):
         onnxruntime = pytest.importorskip("onnxruntime")
         assert run("export", model, "cells.onnx").code == 0

@@ -221,7 +221,7 @@ class TestResumed:
 class TestPassedOver:
     def test_it_is_said_below_the_images(self, run, photos):
         lines = run("train", photos, *QUICK, "--out", "run").out.splitlines()
-        assert lines[2] == "passed over: 2 .txt"
+        assert "passed over: 2 .txt" in lines[:4]
 
     def test_only_the_most_frequent_endings_are_named(self):
         many = dict.fromkeys((f".{letter}" for letter in "abcdefghij"), 1) | {".\n": 3}

@@ -116,9 +116,7 @@ def _shared(
     from typing import cast
 
     from xpcnn import data
-    from xpcnn.data.decoding import LATEST
     from xpcnn.data.folders import check_every_class
-    from xpcnn.data.ranges import refuse_mixed
 
     files = [below(file, found.root) for file in found.paths]
     communicator.same("files", {"count": len(files), "checksum": zlib.crc32("\0".join(files).encode(errors="replace"))})
@@ -138,8 +136,6 @@ def _shared(
         facts=folder.facts,
     )
     check_every_class(images)
-    if not raw and decoding.range is None and decoding.generation == LATEST:
-        refuse_mixed(folder.facts)
     return images
 
 

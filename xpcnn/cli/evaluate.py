@@ -34,12 +34,15 @@ def run(options_: argparse.Namespace) -> int:
     import numpy as np
 
     from xpcnn.cli.models import load_for_images
+    from xpcnn.data.left_out import left_out
 
     model, preprocessing, class_names = load_for_images(options_.model, options.chosen_backend(options_))
     datasets.check_options(options_)
     images = datasets.load_data(
         options_.data, preprocessing.decoding, options_.strict, options_.threads, labels=options_.labels, training=False
     )
+    for line in left_out(images.facts or (), preprocessing.decoding):
+        print(f"xpcnn evaluate: {line}", file=sys.stderr)
     images = datasets.match_classes(images, class_names)
     rows = np.arange(len(images.y)) if images.parts is None else np.flatnonzero(images.parts == "test")
     if len(rows) == 0:

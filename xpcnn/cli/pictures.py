@@ -102,6 +102,8 @@ def arguments_of(decoding: Decoding) -> dict[str, Any]:
 
 def told(facts: Sequence[Facts], decoding: Decoding, measured: bool) -> list[str]:
     """Return lines that say which pictures were found, what is made of them, and what is left out."""
+    from xpcnn.data.left_out import left_out
+
     lines = [f"pictures of {_sizes(facts)}, {_shaped(decoding)}, {colours(decoding)}"]
     if decoding.range is not None:
         source = "as measured on the training images" if measured else "as given"
@@ -113,8 +115,7 @@ def told(facts: Sequence[Facts], decoding: Decoding, measured: bool) -> list[str
                 f"half of the images use less than a {_WIDE}th of that range, so that little is left of them: "
                 "give the range that counts (--range LOW HIGH)"
             )
-    lines += _left_out(facts, decoding)
-    return lines
+    return lines + left_out(facts, decoding)
 
 
 def colours(decoding: Decoding) -> str:
@@ -148,24 +149,3 @@ def _sizes(facts: Sequence[Facts]) -> str:
 def _shaped(decoding: Decoding) -> str:
     way = {"stretch": "stretched", "crop": "cropped and brought", "pad": "padded and brought"}[decoding.resizing]
     return f"{way} to {decoding.width}x{decoding.height}"
-
-
-def _left_out(facts: Sequence[Facts], decoding: Decoding) -> list[str]:
-    lines = []
-    stacks = [one.pages for one in facts if one.pages > 1]
-    if stacks and decoding.page not in ("max", "mean"):
-        most = max(stacks)
-        lines.append(
-            f"left out: all pages but number {decoding.page} of {_images(len(stacks))} with up to {most} pages "
-            "(--page N, max or mean takes others; --channels takes them as channels)"
-        )
-    if decoding.as_channels:
-        more = [one.samples for one in facts if one.samples > decoding.channels]
-        if more:
-            kept = decoding.channels
-            lines.append(f"left out: channels beyond the first {kept} of {_images(len(more))} with up to {max(more)}")
-    return lines
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"

@@ -122,6 +122,9 @@ def _run(
         )
         for line in lines:
             print(line, flush=True)
+        if images.skipped:
+            path, reason = images.skipped[0]
+            print(f"skipped, the first: {printable(str(path))} ({printable(reason)})", flush=True)
         if images.passed_over:
             print(datasets.describe_passed_over(images.passed_over), flush=True)
         notes += [

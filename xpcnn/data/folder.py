@@ -15,6 +15,7 @@ from xpcnn.data.decoding import Decoding
 from xpcnn.data.digests import as_array
 from xpcnn.data.folders import ImageFolder, scan
 from xpcnn.data.picture import Facts
+from xpcnn.data.ranges import check_depths
 from xpcnn.data.reading import read_images
 from xpcnn.data.spread import Spread, one_after_another
 
@@ -68,6 +69,8 @@ class Folder:
         rows = np.array(kept, dtype=np.int64)
         self.paths = [found.paths[row] for row in kept]
         self.facts = [one for one in seen if not isinstance(one, str)]
+        if not raw:
+            check_depths(self.facts, decoding)
         self.digests = as_array(one.digest for one in self.facts)
         self.y: NDArray[np.int64] = found.labels[rows]
         self.parts = None if found.parts is None else found.parts[rows]

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from xpcnn.data.cache import CacheUse, default_folder, load_cached
 from xpcnn.data.decode import UndecodableImage
-from xpcnn.data.decoding import LATEST, Decoding
+from xpcnn.data.decoding import Decoding
 from xpcnn.data.digests import as_array
 from xpcnn.data.labelled import LabelledImages
 from xpcnn.data.listing import class_files, count_endings, subfolders
 from xpcnn.data.names import nfc
 from xpcnn.data.picture import Facts
-from xpcnn.data.ranges import refuse_mixed, warn_of_lost_values
+from xpcnn.data.ranges import check_depths
 from xpcnn.data.reading import read_images
 
 #: What the parts are called, in folders and tables.
@@ -168,9 +168,7 @@ def load(
     )
     check_every_class(labelled, training)
     if not raw:
-        if decoding.range is None and decoding.generation == LATEST:
-            refuse_mixed(facts)
-        warn_of_lost_values(facts, decoding)
+        check_depths(facts, decoding)
     return labelled
 
 

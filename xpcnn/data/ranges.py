@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcnn.data.decode import Source, UndecodableImage
-from xpcnn.data.decoding import Decoding, Range
+from xpcnn.data.decoding import LATEST, Decoding, Range
 from xpcnn.data.picture import Facts, map_to_bytes
 from xpcnn.data.reading import read_images
 
@@ -129,6 +129,13 @@ def refuse_mixed(facts: Sequence[Facts], all_deep: bool = False) -> None:
         f"from {low:g} to {high:g}. Give the values that are black and white in all of them (--range LOW HIGH), or "
         "convert them to one depth."
     )
+
+
+def check_depths(facts: Sequence[Facts], decoding: Decoding) -> None:
+    """Raise what :func:`refuse_mixed` raises, and warn as :func:`warn_of_lost_values` does, of a set that is loaded."""
+    if decoding.range is None and decoding.generation == LATEST:
+        refuse_mixed(facts)
+    warn_of_lost_values(facts, decoding)
 
 
 def warn_of_lost_values(facts: Sequence[Facts], decoding: Decoding) -> None:
