@@ -13,8 +13,8 @@ import tifffile
 
 import xpcnn
 from tests.data.conftest import save
-from tests.data.files import apng, bmp, chunk, inserted, saved, webp_with_exif
-from tests.data.files import exif as exif_block
+from tests.data.readers.files import apng, bmp, chunk, inserted, saved, webp_with_exif
+from tests.data.readers.files import exif as exif_block
 from xpcnn import data, layers
 from xpcnn.cli import main
 from xpcnn.data import Decoding, UndecodableImage, read_image

@@ -12,8 +12,8 @@ import numpy as np
 import pillow_heif
 import tifffile
 
-from tests.data import files
 from tests.data.conftest import png
+from tests.data.readers import files
 from tests.data.test_decode import with_orientation
 from tests.fuzz import child
 from tests.fuzz.mutate import mutate, with_right_checksums

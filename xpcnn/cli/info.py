@@ -34,7 +34,7 @@ def _machine() -> list[tuple[str, str]]:
 
     from xpcnn import __version__
     from xpcnn.backend import BackendError, choose, probe_cupy
-    from xpcnn.data.readers import extra_readers
+    from xpcnn.data.versions import extra_readers
     from xpcnn.processors import available_threads
 
     blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]

@@ -24,8 +24,8 @@ from xpcnn.data.decode import UndecodableImage
 from xpcnn.data.decoding import Decoding
 from xpcnn.data.names import below
 from xpcnn.data.picture import Facts, Picture
-from xpcnn.data.readers import versions
 from xpcnn.data.reading import read_images
+from xpcnn.data.versions import versions
 
 #: To be raised whenever images are decoded, or cached, in another way.
 _FORMAT = 2

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpcnn.data import first_generation
-from xpcnn.data.containers import kind_of
 from xpcnn.data.decoding import FIRST, Decoding
 from xpcnn.data.digests import digest
-from xpcnn.data.opencv_reader import read_with_opencv
 from xpcnn.data.picture import Picture, make
 from xpcnn.data.pixels import Page, Pixels, Refusal
+from xpcnn.data.readers.containers import kind_of
+from xpcnn.data.readers.opencv_reader import read_with_opencv
 
 MAX_FILE_BYTES = 2**30
 
@@ -88,11 +88,11 @@ def _pixels(content: NDArray[np.uint8], page: Page, as_channels: bool) -> Pixels
     """Return the picture that a file's bytes hold, by the reader that its content asks for."""
     kind = kind_of(content)
     if kind == "tiff":
-        from xpcnn.data.tiff import read_tiff
+        from xpcnn.data.readers.tiff import read_tiff
 
         return read_tiff(content, page, as_channels and page == 0)
     if kind == "heif":
-        from xpcnn.data.heif import read_heif
+        from xpcnn.data.readers.heif import read_heif
 
         return read_heif(content, page, channels_as_they_are=as_channels)
     return read_with_opencv(content, kind, page, as_channels)

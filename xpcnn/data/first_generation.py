@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcnn.data.apng import ANIMATION
-from xpcnn.data.chunks import png_chunks
-from xpcnn.data.containers import kind_of
 from xpcnn.data.decoding import Decoding
 from xpcnn.data.opencv import load_opencv
 from xpcnn.data.picture import Facts, Picture
 from xpcnn.data.pixels import Refusal
+from xpcnn.data.readers.apng import ANIMATION
+from xpcnn.data.readers.chunks import png_chunks
+from xpcnn.data.readers.containers import kind_of
 from xpcnn.data.resizing import resized
 
 #: Compressions of a TIFF that OpenCV decodes: none, CCITT, LZW, JPEG, deflate, PackBits.
@@ -50,7 +50,7 @@ def _refuse_garbage(content: NDArray[np.uint8]) -> None:
         raise Refusal("it is an animated PNG: save the picture that counts as a plain one, or train the model anew")
     if kind != "tiff":
         return
-    from xpcnn.data.tiff import describe, read_tiff
+    from xpcnn.data.readers.tiff import describe, read_tiff
 
     read_tiff(content)
     compression, planar, bits = describe(content)
