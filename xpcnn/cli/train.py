@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpcnn.cli import datasets, options, parts, pictures, ranks, report, resume
+from xpcnn.cli import datasets, loading, options, pictures, ranks, report, resume
 from xpcnn.cli.text import printable, warnings_in_one_line
 from xpcnn.cli.train_arguments import DEFAULTS, NOT_OF_THE_RUN
 from xpcnn.cli.train_arguments import add_arguments as add_arguments  # as every command has them
 
 if TYPE_CHECKING:
     from xpcnn.backend import ArrayModule
+    from xpcnn.cli.loading import Loaded
     from xpcnn.cli.run_directory import RunDirectory
     from xpcnn.data import Decoding, LabelledImages, Split
     from xpcnn.model import Sequential
@@ -101,10 +102,10 @@ def _run(
             options_.start = str(directory.path / "last.safetensors")  # the model it began with may be gone
         distributed.use_own_device(xp, communicator)
         with warnings_in_one_line("train", quiet=communicator.rank > 0):
-            model, images, split, lines, notes = _prepare(options_, xp, communicator, decoding)
-        assert model.preprocessing is not None
-        chosen = {} if options_.start else pictures.arguments_of(model.preprocessing.decoding)
-        arguments |= {key: value for key, value in chosen.items() if decoding is None}
+            model, loaded = _prepare(options_, xp, communicator, decoding)
+        images, split = loaded.images, loaded.split
+        if decoding is None and not options_.start:
+            arguments |= pictures.arguments_of(loaded.decoding)
         record: dict[str, Any] = {
             "arguments": arguments | about(model),
             "images": resume.list_images(images, split, options_.data, communicator),
@@ -120,18 +121,9 @@ def _run(
             f"{len(split.validation)} to validate, {len(split.test)} to test; seed {options_.seed}",
             flush=True,
         )
-        for line in lines:
-            print(line, flush=True)
-        if images.skipped:
-            path, reason = images.skipped[0]
-            print(f"skipped, the first: {printable(str(path))} ({printable(reason)})", flush=True)
-        if images.passed_over:
-            print(datasets.describe_passed_over(images.passed_over), flush=True)
-        notes += [
-            f"the classes {name!r} and {other!r} differ in writing alone; if they are one, put them in one folder"
-            for name, other in datasets.alike(images.classes)
-        ]
-        for note in notes if communicator.rank == 0 else []:
+        for line in loaded.told:
+            print(printable(line), flush=True)
+        for note in loaded.notes if communicator.rank == 0 else []:
             _say(printable(note))
         if images.cache is not None:
             print(datasets.describe_cache(images.cache), flush=True)
@@ -149,42 +141,20 @@ def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
 
 def _prepare(
     options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator, decoding: Decoding | None
-) -> tuple[Sequential, LabelledImages, Split, list[str], list[str]]:
-    """Load the images, cut them into parts and build the model; say how images are decoded, and what of the parts.
-
-    decoding: that of a run that is resumed, else None.
-    """
+) -> tuple[Sequential, Loaded]:
+    """Load the images and build the model. decoding: that of a run that is resumed, else None."""
     import numpy as np
 
     from xpcnn import Sequential, data, losses, presets, recipe
     from xpcnn.cli.models import load_for_images
     from xpcnn.data.digests import with_digests
 
-    measures = False
     if options_.start:
-        model, preprocessing, classes = load_for_images(options_.start, xp)
-        decoding = preprocessing.decoding
-    elif decoding is None and options_.data in datasets.NAMED:
-        decoding = datasets.decoding_of_named(options_.data, options_.image_size, options_.color)
-    elif decoding is None:
-        chosen: Any = None
-        if communicator.rank == 0:
-            found = datasets.find_images(options_.data, options_.labels)
-            chosen = pictures.choose(found.paths, options_)
-        decoding, measures = communicator.hand_down(chosen)
-    images = datasets.load_data(
-        options_.data, decoding, options_.strict, options_.threads, options_.cache, communicator, options_.labels,
-        options_.group_by, measures,
-    )  # fmt: skip
-    if options_.start:
-        images = datasets.match_classes(images, classes)
-    split, notes = parts.split_data(
-        images, options_.test_fraction, options_.validation_fraction, options_.seed, strict=bool(options_.strict),
-        copies=options_.copies,
-    )  # fmt: skip
-    if measures:
-        images, decoding = datasets.with_measured_range(images, split, decoding)
-    lines = [] if images.facts is None else pictures.told(images.facts, decoding, measures)
+        model, preprocessing, class_names = load_for_images(options_.start, xp)
+        loaded = loading.load_images(options_, communicator, preprocessing.decoding, class_names)
+    else:
+        loaded = loading.load_images(options_, communicator, decoding, None)
+    images, split = loaded.images, loaded.split
     if options_.patience and len(split.validation) == 0:
         raise ValueError(
             f"--patience {options_.patience} waits for a better validation part, and no image is in it. "
@@ -197,7 +167,7 @@ def _prepare(
         model = Sequential(layers, input_shape=shape, xp=xp, seed=options_.seed)
         model.class_names = images.classes
         model.preprocessing = data.Preprocessing.measure(
-            images.x, decoding, rows=split.train, spread=communicator.spread
+            images.x, loaded.decoding, rows=split.train, spread=communicator.spread
         )
     if options_.freeze:
         recipe.freeze(model, options_.freeze)
@@ -208,7 +178,7 @@ def _prepare(
         model.digests = None
     else:
         model.digests = with_digests(model.digests, images.digests[np.concatenate((split.train, split.validation))])
-    return model, images, split, lines, notes
+    return model, loaded
 
 
 def _train(
