@@ -63,7 +63,7 @@ def main():
     text.save(model, options.out / "text")
     again = text.load(options.out / "text")
     pixels, label = x[split.test[:1]], y[split.test[0]]
-    probabilities = again.predict(pixels)[0]
+    probabilities = again.predict_images(pixels).probabilities[0]
     assert np.allclose(probabilities, model.predict(test[:1])[0], atol=1e-4)
     print("one test image, by the network that was read back from its eight text files:")
     for name, probability in zip(classes, probabilities, strict=True):
