@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 import xpcnn
 from tests.data.conftest import picture, save
@@ -101,6 +102,38 @@ class TestSources:
     def test_a_folder(self, model, folder):
         found = model.predict_images(folder)
         np.testing.assert_array_equal(found.probabilities, model.predict_images(folder.paths).probabilities)
+
+    @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "1", "CMYK", "I;16"])
+    def test_an_image_of_pillow_is_taken_as_its_file(self, tmp_path, mode):
+        model = made(Decoding(12, 9, 3))
+        image = Image.fromarray(picture(12, 9, 3)).convert("L" if mode == "I;16" else mode)
+        if mode == "I;16":
+            image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+        image.save(tmp_path / "a.tif")
+        one, other = model.predict_images([tmp_path / "a.tif", image]).probabilities
+        np.testing.assert_allclose(one, other, atol=0.01 if mode == "CMYK" else 0)
+
+    def test_an_image_of_pillow_is_turned_as_its_exif_says(self, tmp_path):
+        model = made(Decoding(9, 12, 3))
+        exif = Image.Exif()
+        exif[0x112] = 6
+        Image.fromarray(picture(9, 12, 3)).save(tmp_path / "a.png", exif=exif)
+        one, other = model.predict_images([tmp_path / "a.png", Image.open(tmp_path / "a.png")]).probabilities
+        np.testing.assert_array_equal(one, other)
+
+    def test_an_array_of_names_is_a_list_of_them(self, model, files):
+        given = np.array([str(path) for path in files])
+        np.testing.assert_array_equal(
+            model.predict_images(given).probabilities, model.predict_images(files).probabilities
+        )
+
+    def test_the_order_of_bytes_of_an_array_does_not_matter(self, model):
+        deep = picture(8, 10, 3).astype(np.uint16) * 257
+        one, other = model.predict_images([deep, deep.astype(">u2")]).probabilities
+        np.testing.assert_array_equal(one, other)
+
+    def test_a_name_with_a_null_byte_is_an_error_of_its_own(self, model, files):
+        assert model.predict_images(["a\0b", files[0]]).errors == ["its name holds a null byte", None]
 
     def test_none_at_all(self, model):
         found = model.predict_images([])

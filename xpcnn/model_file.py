@@ -71,6 +71,8 @@ def _refuse_no_file(path: Path) -> None:
         inside = path / "best.safetensors"
         advice = f"Give {str(inside)!r}." if inside.exists() else "Give a file, such as runs/train/best.safetensors."
         raise IsADirectoryError(f"{str(path)!r} is a folder, not a model file. {advice}")
+    if path.exists() and not path.is_file():
+        raise OSError(f"{str(path)!r} is no regular file. Give a model file, such as runs/train/best.safetensors.")
     if not path.exists():
         raise FileNotFoundError(
             f"There is no model file {str(path)!r}. Give one that xpcnn wrote, such as runs/train/best.safetensors."

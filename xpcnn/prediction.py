@@ -98,11 +98,15 @@ def _sources(images: Any, preprocessing: Preprocessing) -> Sequence[Any]:
         return [_one(image) for image in images]
     if not hasattr(images, "__array__") and not hasattr(images, "__dlpack__") and isinstance(images, Iterable):
         return [_one(image) for image in images]
+    if _is_pillow(images):
+        return [_one(images)]
     array = host_array(images)
+    if array.dtype.kind in "OUS":
+        return [_one(image) for image in array.ravel().tolist()]
     if array.ndim != 4 or array.shape[1] not in (1, 3, 4, preprocessing.decoding.channels):
         raise ValueError(
             "Raw pixels are an array (n, channels, height, width), or a list of arrays (height, width) or (height, "
-            f"width, channels). Received an array of shape {array.shape}."
+            f"width, channels): put one picture into a list. Received an array of shape {array.shape}."
         )
     return [image.transpose(1, 2, 0) for image in array]
 
@@ -110,13 +114,31 @@ def _sources(images: Any, preprocessing: Preprocessing) -> Sequence[Any]:
 def _one(image: Any) -> Any:
     if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(image, "read"):
         return image
-    array = host_array(image)
+    array = _upright(image) if _is_pillow(image) else host_array(image)
     if array.ndim not in (2, 3):
         raise ValueError(
             "A picture is a path, the bytes of a file, a file object, or an array (height, width) or (height, width, "
             f"channels). Received: {type(image).__name__} of shape {array.shape}."
         )
     return array[:, :, np.newaxis] if array.ndim == 2 else array
+
+
+def _is_pillow(image: Any) -> bool:
+    """Whether this is an image of Pillow, which nobody has who has not imported it."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(image, pillow.Image)
+
+
+def _upright(image: Any) -> HostArray:
+    """Return the pixels of an image of Pillow as its file would give them: turned, palettes and inks as colours."""
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("1", "LA", "La"):
+        image = image.convert("L")
+    elif image.mode not in ("L", "RGB", "RGBA", "I", "F") and not image.mode.startswith("I;16"):
+        image = image.convert("RGB")
+    return np.asarray(image)
 
 
 def _pictures(

@@ -105,6 +105,18 @@ class TestDepth:
             words=["1 pictures are of 8 bits and 16 of uint16", "--range LOW HIGH"],
         )
 
+    @pytest.mark.parametrize("first", [np.uint8, np.uint16])
+    def test_mixed_depths_that_use_their_range_are_scaled_by_it_whatever_is_seen_first(self, run, here, first):
+        rng = np.random.default_rng(0)
+        for name in ("a", "b"):
+            for i in range(40):
+                dtype = first if i % 2 == 0 else {np.uint8: np.uint16, np.uint16: np.uint8}[first]
+                image = rng.integers(0, 256, (8, 8)).astype(dtype) * (257 if dtype == np.uint16 else 1)
+                save(here / "set" / name / f"{i}.png", image.astype(dtype))
+        done = run("train", "set", *QUICK, "--out", "run")
+        assert (done.code, done.err) == (0, "")
+        assert decoding(here / "run").range is None
+
     @pytest.mark.parametrize("cache", [[], ["--cache"]])
     def test_with_a_cache_and_without_it_is_the_same(self, run, here, monkeypatch, cache):
         monkeypatch.setenv("XDG_CACHE_HOME", str(here / "kept"))
@@ -151,6 +163,13 @@ class TestChannels:
             "train", "set", *QUICK, "--channels", "all", "--out", "run", words=["some have 2, others 1", "--channels 1"]
         )
 
+    def test_one_odd_picture_does_not_decide_for_all(self, run, here):
+        fill(here / "set", each=6)
+        tifffile.imwrite(here / "set" / "left" / "x.tif", np.zeros((5, 16, 16), np.uint8), imagej=True)
+        done = run("train", "set", *QUICK, "--out", "run")
+        assert "in colour" in done.out
+        assert "x.tif (it has 5 channels, which are no colours" in done.out
+
     def test_grey_of_channels_that_are_no_colours_is_refused(self, run, here):
         stacks(here / "set", 2)
         done = run("train", "set", *QUICK, "--gray", "--out", "run")
@@ -184,7 +203,7 @@ class TestShape:
 
 
 OPTIONS = [
-    ["--range", "-0.00001", "4095", "--gray"],
+    ["--range", "-1e-05", "4095", "--gray"],
     ["--resize", "crop"],
     ["--channels", "2"],
     ["--channels", "all", "--page", "0"],

@@ -40,15 +40,23 @@ class TestFolders:
         (here / "empty").mkdir()
         done = run("predict", model, "empty", "new", "--format", "json")
         first, *others = json.loads(done.out)
-        assert (first["path"], first["error"]) == ("empty", "it is a folder, without images in it")
+        assert (first["path"], first["error"]) == (
+            "empty",
+            "it is a folder, without images in it (--recursive takes those of its folders)",
+        )
         assert [row["error"] for row in others] == [None, None]
 
 
 class TestLists:
     @pytest.mark.parametrize(
         "content",
-        [b"new/9.png\nb.png\n", b"new/9.png\r\nb.png", b"\xef\xbb\xbfnew/9.png\n\n  \nb.png\n\n"],
-        ids=["lines", "CRLF", "BOM and blank lines"],
+        [
+            b"new/9.png\nb.png\n",
+            b"new/9.png\r\nb.png",
+            b"\xef\xbb\xbfnew/9.png\n\n  \nb.png\n\n",
+            b"new/9.png\0b.png\0",
+        ],
+        ids=["lines", "CRLF", "BOM and blank lines", "null bytes"],
     )
     def test_a_list_names_a_file_a_line(self, here, content):
         (here / "list.txt").write_bytes(content)

@@ -54,6 +54,9 @@ def test_what_version_0_1_0_wrote_is_its_generation_and_is_written_as_it_was():
         {"range": (0, 1, 2)},
         {"range": ((0, 1), (0, 1))},
         {"range": "ab"},
+        {"range": (4000000200, 4000001400)},  # float32 would leave two levels
+        {"range": (0, 1e-45)},
+        {"range": (-3e38, 3e38)},
         {"generation": 3},
         {"generation": 1, "resizing": "crop"},
         {"generation": 1, "range": (0, 1)},

@@ -41,8 +41,8 @@ class TestMeasuring:
         assert range_of([facts((7.0,), (7.0,))], np.array([0]), GREY) == ((7.0, 8.0),)
 
     def test_values_that_float32_does_not_tell_apart_are_refused(self):
-        with pytest.raises(ValueError, match="too close together"):
-            range_of([facts((2.0**30,), (2.0**30 + 256,), "int32")], np.array([0]), GREY)
+        with pytest.raises(ValueError, match="so close together"):
+            with_range(GREY, [facts((2.0**30,), (2.0**30 + 256,), "int32")])
 
     def test_those_of_files(self, tmp_path):
         decoding = measure_range(written(tmp_path, [100, 4095]), GREY)
@@ -67,6 +67,10 @@ class TestMixed:
     def test_8_bits_and_others_without_a_common_scale_are_refused(self, deep):
         with pytest.raises(ValueError, match=r"1 pictures are of 8 bits and 1 of .*--range LOW HIGH"):
             with_range(GREY, [BYTES, deep])
+
+    def test_several_depths_of_more_than_8_bits_are_refused(self):
+        with pytest.raises(ValueError, match=r"of several depths, 1 of float32, 1 of uint16\. .*--range LOW HIGH"):
+            with_range(GREY, [facts((0.0,), (1.0,), "float32"), facts((0.0,), (4095.0,))])
 
 
 class TestMapping:
@@ -95,7 +99,7 @@ class TestWarnings:
     def test_of_16_bits_that_use_few_levels(self):
         (line,) = self.told([facts((0.0,), (4095.0,))], GREY)
         assert "hold values up to 4095 only, which leaves 16 of 256 levels" in line
-        assert "range=(0, 4095)" in line
+        assert "(0, 4095), or data.measure_range" in line
 
     def test_of_many_values_outside_the_range(self):
         decoding = Decoding(2, 2, 1, range=(0, 100))

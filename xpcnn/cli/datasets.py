@@ -158,7 +158,7 @@ def with_measured_range(images: LabelledImages, split: Split, decoding: Decoding
 def describe_cache(cache: CacheUse) -> str:
     """Return in one line what a cache was good for."""
     path = printable(str(cache.path))
-    why = " (those in it were of other readers, another version or scale)" if cache.is_anew else ""
+    why = " (those in it were damaged, or of other readers, another version or scale)" if cache.is_anew else ""
     return f"{cache.reused} images from the cache ({cache.bytes / 1e6:.1f} MB, {path}), {cache.read} read anew{why}"
 
 
@@ -228,7 +228,7 @@ def refuse_one_colour(images: LabelledImages, split: Split) -> None:
     if all((images.x[row] == colour).all() for row in split.train.tolist()):
         raise ValueError(
             f"All {len(split.train)} images to train on are of one and the same colour, so no class can be told from "
-            "another. Look at the files, and whether they are the images you meant."
+            "another. Look at the files, whether they are the images you meant, and at --range, if it was given."
         )
 
 

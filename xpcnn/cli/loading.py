@@ -42,10 +42,18 @@ def load_images(
         decoding = datasets.decoding_of_named(options_.data, options_.image_size, options_.color)
     elif decoding is None:
         decoding, measures = _chosen(options_, communicator)
-    images = datasets.load_data(
-        options_.data, decoding, options_.strict, options_.threads, options_.cache, communicator, options_.labels,
-        options_.group_by, measures,
-    )  # fmt: skip
+
+    wanted = decoding
+
+    def load(raw: bool) -> LabelledImages:
+        return datasets.load_data(
+            options_.data, wanted, options_.strict, options_.threads, options_.cache, communicator, options_.labels,
+            options_.group_by, raw,
+        )  # fmt: skip
+
+    images = load(raw=measures)
+    if measures and not all(one.is_deep for one in images.facts or ()):  # as the first look did not show
+        measures, images = False, load(raw=False)
     if class_names is not None:
         images = datasets.match_classes(images, tuple(class_names))
     split, notes = parts.split_data(
@@ -54,7 +62,8 @@ def load_images(
     )  # fmt: skip
     if measures:
         images, decoding = datasets.with_measured_range(images, split, decoding)
-    told = [] if images.facts is None else pictures.told(images.facts, decoding, measures)
+    source = "as measured on the training images" if measures else "as given" if options_.range else "as kept"
+    told = [] if images.facts is None else pictures.told(images.facts, decoding, source)
     return Loaded(images, split, decoding, told + _not_taken(images), notes + _alike(images))
 
 

@@ -79,7 +79,7 @@ def _channels(looks: Sequence[Look], options_: argparse.Namespace) -> int | None
         return None
     if options_.channels is None:
         others = Counter(one.samples for one in looks if one.kind == "channels")
-        return others.most_common(1)[0][0] if others else None
+        return others.most_common(1)[0][0] if 2 * others.total() >= len(looks) > 0 else None
     if options_.channels != "all":
         return int(options_.channels)
     counts = Counter(one.samples for one in looks)
@@ -100,13 +100,15 @@ def arguments_of(decoding: Decoding) -> dict[str, Any]:
     return chosen
 
 
-def told(facts: Sequence[Facts], decoding: Decoding, measured: bool) -> list[str]:
-    """Return lines that say which pictures were found, what is made of them, and what is left out."""
+def told(facts: Sequence[Facts], decoding: Decoding, source: str) -> list[str]:
+    """Return lines that say which pictures were found, what is made of them, and what is left out.
+
+    source: where the range of values comes from.
+    """
     from xpcnn.data.left_out import left_out
 
     lines = [f"pictures of {_sizes(facts)}, {_shaped(decoding)}, {colours(decoding)}"]
     if decoding.range is not None:
-        source = "as measured on the training images" if measured else "as given"
         lines.append(f"values from {told_range(decoding)} become 0 to 255, {source}")
         spans = [max(one.high) - min(one.low) for one in facts if one.is_deep]
         low, high = min(low for low, _ in decoding.ranges or ()), max(high for _, high in decoding.ranges or ())
@@ -115,7 +117,8 @@ def told(facts: Sequence[Facts], decoding: Decoding, measured: bool) -> list[str
                 f"half of the images use less than a {_WIDE}th of that range, so that little is left of them: "
                 "give the range that counts (--range LOW HIGH)"
             )
-    return lines + left_out(facts, decoding)
+    advice = " (--page N, max or mean takes others)"
+    return lines + [line + advice * ("pages" in line) for line in left_out(facts, decoding)]
 
 
 def colours(decoding: Decoding) -> str:

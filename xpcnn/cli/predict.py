@@ -47,6 +47,8 @@ def run(options_: argparse.Namespace) -> int:
             None, f"-o names the file for the answers, and {options_.output!r} is an image or a model"
         )
     model, _, class_names = load_for_images(options_.model, options.chosen_backend(options_))
+    if options_.copy_to is not None and Path(options_.copy_to).exists() and not Path(options_.copy_to).is_dir():
+        raise ValueError(f"--copy-to names a folder, and {options_.copy_to!r} is a file. Give another.")
     paths = sources.find(options_.images, bool(options_.recursive))
     folders = sorting.folder_names([*class_names, UNCERTAIN]) if options_.copy_to else {}
     with _output(options_.output) as write:

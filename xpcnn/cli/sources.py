@@ -50,7 +50,8 @@ def _meant(word: str, recursive: bool, passed_over: Counter[str]) -> Iterator[st
 def _names(content: bytes, source: str) -> list[str]:
     if len(content) > MOST_BYTES:
         raise ValueError(f"The list of names in {printable(source)} is larger than {MOST_BYTES} bytes. Split it.")
-    lines = content.removeprefix(b"\xef\xbb\xbf").splitlines()
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    lines = content.split(b"\0") if b"\0" in content else content.splitlines()  # as `find -print0` ends names
     return [os.fsdecode(line) for line in lines if line.strip()]
 
 

@@ -133,7 +133,7 @@ def _run(
 def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
     """Raise what is told as a usage error for arguments that contradict each other."""
     if options_.start and any(getattr(options_, name) is not None for name in pictures.OF_A_MODEL):
-        raise argparse.ArgumentError(None, "--from takes the model's image size and channels, not those given")
+        raise argparse.ArgumentError(None, "--from takes the model's image size, channels and range, not those given")
     if not options_.start and options_.freeze is not None:
         raise argparse.ArgumentError(None, "--freeze keeps layers of the model that --from gives")
     datasets.check_options(options_)

@@ -99,6 +99,7 @@ def _pixels(content: NDArray[np.uint8], page: Page, as_channels: bool) -> Pixels
 
 
 def _pixels_of(values: NDArray[Any]) -> Pixels:
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     dtype, samples = values.dtype, values.shape[2]
     if dtype.kind not in "uif" or dtype.itemsize > 4 or dtype == np.float16:
         if dtype.kind != "f":
@@ -135,7 +136,11 @@ def _read_bytes(path: Path) -> NDArray[np.uint8]:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            kind = "a folder, without images in it" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            kind = (
+                "a folder, without images in it (--recursive takes those of its folders)"
+                if stat.S_ISDIR(status.st_mode)
+                else "not a regular file"
+            )
             raise UndecodableImage(path, f"it is {kind}")
         if status.st_size > MAX_FILE_BYTES:
             raise UndecodableImage(path, f"it is larger than 1 GiB ({status.st_size} bytes)")
@@ -143,6 +148,10 @@ def _read_bytes(path: Path) -> NDArray[np.uint8]:
             content = file.readall()
     except OSError as error:
         raise UndecodableImage(path, error.strerror or str(error)) from error
+    except UndecodableImage:
+        raise
+    except ValueError as error:
+        raise UndecodableImage(path, "its name holds a null byte") from error
     if not content:
         raise UndecodableImage(path, "it is empty")
     return np.frombuffer(content, np.uint8)

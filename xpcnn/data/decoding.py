@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, cast
 
+import numpy as np
+
 from xpcnn.data.opencv import MAX_PIXELS
 from xpcnn.data.pixels import Page
 
@@ -17,6 +19,7 @@ RESIZINGS = ("stretch", "crop", "pad")
 MOST_CHANNELS = 512
 #: The decoding of version 0.1.0, and today's.
 FIRST, LATEST = 1, 2
+_FLOAT32 = np.finfo(np.float32)
 #: The fields of a description that version 0.1.0 wrote.
 _FIRST_FIELDS = {"height", "width", "channels", "resizing"}
 
@@ -142,4 +145,13 @@ def _ranges(given: Any, channels: int) -> tuple[Range, ...] | None:
             "range is two finite numbers (low, high), low below high, or one such pair for each of the "
             f"{channels} channels. Received: {str(given)[:200]}."
         )
+    for low, high in floats:
+        if (high - low) / 255 < max(
+            _FLOAT32.eps * max(abs(low), abs(high)), _FLOAT32.tiny
+        ) or high - low > _FLOAT32.max:
+            raise ValueError(
+                f"The values of a range lie so close together for their size, or so far apart, that float32 does not "
+                f"tell 256 levels apart. Received: {low:.17g} to {high:.17g}. Subtract what all pictures have in common, or "
+                "scale them."
+            )
     return tuple(floats * channels if len(floats) == 1 else floats)

@@ -95,13 +95,21 @@ def scan(folder: str | os.PathLike[str], training: bool = True) -> ImageFolder:
             listed = [class_files(folder) for folder in folders]
             images = [image for found, _ in listed for image in found]
             if not images and part == "train":
-                raise ValueError(f"The class folder {folders[0]} holds no image. Put images into it or remove it.")
+                others = sum((others for _, others in listed), Counter())
+                told = f" of a kind that is read, but {_endings(others)}" if others else ""
+                raise ValueError(
+                    f"The class folder {folders[0]} holds no image{told}. Put images into it or remove it."
+                )
             paths += images
             labels += [classes.index(name)] * len(images)
             parts += [part] * len(images)
             passed_over += sum((others for _, others in listed), Counter())
     part_of = np.array(parts) if part_folders else None
     return ImageFolder(classes, paths, np.array(labels, dtype=np.int64), part_of, root, passed_over=passed_over)
+
+
+def _endings(others: Counter[str]) -> str:
+    return ", ".join(f"{count} {ending or 'without ending'}" for ending, count in others.most_common(4))
 
 
 def check_folder(folder: str | os.PathLike[str], advice: str = "Give the folder of the images.") -> Path:

@@ -46,8 +46,7 @@ def measure_range(paths: Sequence[Source], decoding: Decoding, threads: int | No
 def range_of(facts: Sequence[Facts], rows: NDArray[np.int64], decoding: Decoding) -> tuple[Range, ...]:
     """Return the least and the greatest value of those pictures: of each channel, or of all colours together.
 
-    Raises ValueError where pictures of 8 bits are among them, or values lie so far from 0 that float32 does not tell
-    them apart.
+    Raises ValueError where pictures of several depths are among them.
     """
     refuse_mixed(facts, all_deep=True)
     some = [facts[row] for row in rows.tolist()]
@@ -56,12 +55,6 @@ def range_of(facts: Sequence[Facts], rows: NDArray[np.int64], decoding: Decoding
     if not decoding.as_channels:
         low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
     high = np.where(high > low, high, low + 1)
-    coarse = np.finfo(np.float32).eps * np.maximum(np.abs(low), np.abs(high)) > (high - low) / 255
-    if coarse.any():
-        raise ValueError(
-            f"The values of the pictures, {low.min():g} to {high.max():g}, lie too close together for their size. "
-            "Subtract what they have in common, or give a range."
-        )
     return tuple(zip(low.tolist(), high.tolist(), strict=True))
 
 
@@ -115,12 +108,18 @@ def with_range(decoding: Decoding, facts: Sequence[Facts]) -> Decoding:
 
 
 def refuse_mixed(facts: Sequence[Facts], all_deep: bool = False) -> None:
-    """Raise ValueError where some pictures are of 8 bits, and the values of others tell no common scale.
+    """Raise ValueError where pictures are of several depths whose values have no common scale.
 
-    all_deep: whether none may be.
+    all_deep: whether pictures of 8 bits may not be among others.
     """
     deep = [one for one in facts if one.is_deep]
     kinds = {one.dtype for one in deep}
+    if len(kinds) > 1 and len(deep) == len(facts):
+        told = ", ".join(f"{sum(one.dtype == kind for one in deep)} of {kind}" for kind in sorted(kinds))
+        raise ValueError(
+            f"The pictures are of several depths, {told}. Give the values that are black and white in all of them "
+            "(--range LOW HIGH), or convert them to one depth."
+        )
     if not deep or len(deep) == len(facts) or (kinds == {"uint16"} and not all_deep and not _few(deep)):
         return
     low, high = min(min(one.low) for one in deep), max(max(one.high) for one in deep)
@@ -147,12 +146,14 @@ def warn_of_lost_values(facts: Sequence[Facts], decoding: Decoding) -> None:
             high = max(max(one.high, default=0.0) for one in deep)
             _warn(
                 f"{_pictures(len(deep))} of 16 bits hold values up to {high:g} only, which leaves {_levels(high)} of "
-                f"256 levels. Give their range: Decoding(…, range=(0, {high:g})), or data.measure_range."
+                f"256 levels. Train on such pictures, or give their decoding a range: (0, {high:g}), or "
+                "data.measure_range."
             )
     elif clipped:
         _warn(
             f"{_pictures(len(clipped))} hold many values outside the range that becomes 0 to 255, "
-            f"{_told(decoding.ranges)}: {max(clipped):.0%} of one. Other settings of the camera than in training?"
+            f"{_told(decoding.ranges)}: {max(clipped):.0%} of one. Were they taken "
+            "with other settings, or is the range too narrow?"
         )
     elif len(deep) < len(facts) and max(high - low for low, high in decoding.ranges or ()) > 4 * 255:
         _warn(
