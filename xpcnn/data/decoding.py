@@ -146,12 +146,11 @@ def _ranges(given: Any, channels: int) -> tuple[Range, ...] | None:
             f"{channels} channels. Received: {str(given)[:200]}."
         )
     for low, high in floats:
-        if (high - low) / 255 < max(
-            _FLOAT32.eps * max(abs(low), abs(high)), _FLOAT32.tiny
-        ) or high - low > _FLOAT32.max:
+        least = max(_FLOAT32.eps * max(abs(low), abs(high)), _FLOAT32.tiny)
+        if not 255 * least <= high - low <= _FLOAT32.max:
             raise ValueError(
-                f"The values of a range lie so close together for their size, or so far apart, that float32 does not "
-                f"tell 256 levels apart. Received: {low:.17g} to {high:.17g}. Subtract what all pictures have in common, or "
-                "scale them."
+                "The values of a range lie so close together for their size, or so far apart, that float32 does not "
+                f"tell 256 levels apart. Received: {low:.17g} to {high:.17g}. Subtract what all pictures have in "
+                "common, or scale them."
             )
     return tuple(floats * channels if len(floats) == 1 else floats)
