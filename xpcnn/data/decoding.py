@@ -19,7 +19,7 @@ RESIZINGS = ("stretch", "crop", "pad")
 MOST_CHANNELS = 512
 #: The decoding of version 0.1.0, and today's.
 FIRST, LATEST = 1, 2
-_FLOAT32 = np.finfo(np.float32)
+_EPSILON, _TINY, _MOST = (float(getattr(np.finfo(np.float32), name)) for name in ("eps", "tiny", "max"))
 #: The fields of a description that version 0.1.0 wrote.
 _FIRST_FIELDS = {"height", "width", "channels", "resizing"}
 
@@ -146,8 +146,8 @@ def _ranges(given: Any, channels: int) -> tuple[Range, ...] | None:
             f"{channels} channels. Received: {str(given)[:200]}."
         )
     for low, high in floats:
-        least = max(_FLOAT32.eps * max(abs(low), abs(high)), _FLOAT32.tiny)
-        if not 255 * least <= high - low <= _FLOAT32.max:
+        least = max(_EPSILON * max(abs(low), abs(high)), _TINY)
+        if not 255 * least <= high - low <= _MOST:
             raise ValueError(
                 "The values of a range lie so close together for their size, or so far apart, that float32 does not "
                 f"tell 256 levels apart. Received: {low:.17g} to {high:.17g}. Subtract what all pictures have in "
