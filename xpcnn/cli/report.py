@@ -80,7 +80,8 @@ def open_in_browser(path: Path) -> None:
 
 def repeat(arguments: Mapping[str, Any]) -> list[str]:
     """Return the words of the command that makes a run of these arguments again."""
-    *line, dashes, data = resume.as_options(arguments)
+    asked = {key: value for key, value in arguments.items() if key != "copies"}  # as every new run has it
+    *line, dashes, data = resume.as_options(asked)
     return ["xpcnn", "train", *([*line, dashes, data] if data.startswith("-") else [data, *line])]
 
 

@@ -22,7 +22,7 @@ MOST_COLUMNS, MOST_TOLD = 20, 100
 #: More skipped files are folded away.
 FEW_SKIPPED = 10
 #: What args.json says beside the arguments, and the page in another place.
-_NO_ARGUMENTS = ("version", "computed_by", "classes", "environment", "decoding")
+_NO_ARGUMENTS = ("version", "computed_by", "classes", "environment", "decoding", "copies")
 
 
 def tiles(run: Run, epochs: Epochs, metrics: Mapping[str, Any]) -> str:
