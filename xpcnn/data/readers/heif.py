@@ -63,4 +63,5 @@ def _pixels(image: Any, pages: int, channels_as_they_are: bool) -> Pixels:
 
 
 def _refused(error: Exception) -> Refusal:
-    return Refusal(f"it is a HEIC that is truncated or damaged (pillow-heif: {' '.join(str(error).split())[:200]})")
+    said = " ".join(str(error).split()).removeprefix("Memory allocation error: Security limit exceeded: ")
+    return Refusal(f"it is a HEIC that is truncated or damaged (pillow-heif: {said[:200]})")
