@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpcnn.backend import host_array
-from xpcnn.data import Folder, Preprocessing, UndecodableImage
+from xpcnn.data import Folder, Normalized, Preprocessing, UndecodableImage
 from xpcnn.data.decode import from_array
 from xpcnn.data.left_out import left_out
 from xpcnn.data.picture import Facts, Picture
@@ -61,7 +61,7 @@ def predict_images(
         pictures = [one for one in read if isinstance(one, Picture)]
         facts += [one.facts for one in pictures]
         if pictures:
-            x = preprocessing.normalize(np.stack([one.image for one in pictures]))
+            x = Normalized(np.stack([one.image for one in pictures]), np.arange(len(pictures)), preprocessing)
             outputs = model.predict(x, together, threads, augment)
             rows = [start + row for row, one in enumerate(read) if isinstance(one, Picture)]
             probabilities[rows] = np.concatenate((1 - outputs, outputs), axis=1) if outputs.shape[1] == 1 else outputs
