@@ -90,7 +90,7 @@ class TestDepth:
         tifffile.imwrite(here / "bright.tif", np.full((16, 16), 60000, np.uint16))
         done = run("predict", "run/best.safetensors", "bright.tif")
         assert done.code == 0
-        assert done.err.startswith("xpcnn predict: 1 picture hold many values outside the range")
+        assert done.err.startswith("xpcnn predict: 1 picture with many values outside the range")
         assert run("predict", "run/best.safetensors", "set/above/0.tif").err == ""
 
     def test_mixed_depths_without_a_common_scale_are_refused(self, refuses, here):

@@ -104,7 +104,7 @@ class TestWarnings:
     def test_of_many_values_outside_the_range(self):
         decoding = Decoding(2, 2, 1, range=(0, 100))
         (line,) = self.told([facts((0.0,), (900.0,), clipped=0.6), facts((0.0,), (90.0,))], decoding)
-        assert line.startswith("1 picture hold many values outside the range that becomes 0 to 255, 0 to 100: 60%")
+        assert line.startswith("1 picture with many values outside the range that becomes 0 to 255, 0 to 100: 60%")
 
     def test_of_8_bits_under_a_wide_range(self):
         (line,) = self.told([BYTES], Decoding(2, 2, 1, range=(0, 4095)))

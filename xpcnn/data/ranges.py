@@ -151,7 +151,7 @@ def warn_of_lost_values(facts: Sequence[Facts], decoding: Decoding) -> None:
             )
     elif clipped:
         _warn(
-            f"{_pictures(len(clipped))} hold many values outside the range that becomes 0 to 255, "
+            f"{_pictures(len(clipped))} with many values outside the range that becomes 0 to 255, "
             f"{_told(decoding.ranges)}: {max(clipped):.0%} of one. Were they taken "
             "with other settings, or is the range too narrow?"
         )
