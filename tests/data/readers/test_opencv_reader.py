@@ -75,7 +75,13 @@ class TestColours:
             content = content.replace(b"Adobe", b"other")
         np.testing.assert_allclose(read(content).values.astype(float), by_pillow(content), atol=3)
 
-    @pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".jp2", ".pgm", ".pfm"])
+    def test_a_grey_jpeg_is_one_sample_as_it_is_and_three_that_are_equal_else(self):
+        content = written(".jpg", SMOOTH[:, :, 0])
+        assert read(content, channels_as_they_are=True).values.shape == (40, 60, 1)
+        values = read(content).values
+        np.testing.assert_array_equal(values, values[:, :, :1].repeat(3, axis=2))
+
+    @pytest.mark.parametrize("extension", [".png", ".bmp", ".jp2", ".pgm", ".pfm"])
     def test_grey_is_one_sample(self, extension):
         grey = SMOOTH[:, :, 0]
         pixels = read(written(extension, grey if extension != ".pfm" else grey.astype(np.float32)))
