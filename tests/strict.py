@@ -58,7 +58,7 @@ def forbid():
 
 
 def _note(kind, what):
-    if _of_thread.captures and kind in ("waits", "transfers"):
+    if captures() and kind in ("waits", "transfers"):
         raise ForbiddenError(f"{what} makes host and device meet, which a capture does not allow.")
     for counts in _listening:
         if counts.forbidding and kind in ("waits", "transfers"):
@@ -140,14 +140,15 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
     __slots__ = ("_array",)
 
     def __init__(self, host):
-        self._array = root = unwatched(host)
-        while isinstance(root.base, np.ndarray):
-            root = root.base
+        self._array = unwatched(host)
+        root = _root(self._array)
         if id(root) not in _memory:
-            _memory[id(root)] = _of_thread.memory[id(root)] = root
+            _memory[id(root)] = root
+            _touch(root, new=True)
 
     @property
     def _host(self):
+        _touch(_root(self._array))
         return watched(self._array)
 
     def __array__(self, *args, **keywords):
@@ -235,13 +236,26 @@ _memory = weakref.WeakValueDictionary()
 
 
 class _OfThread(threading.local):
-    """The memory that a thread has made on the device and still uses, its streams, and whether one of them captures."""
+    """A thread's streams, and while one of them captures, the memory that it touches, with what that held before."""
 
     def __init__(self):
-        self.memory, self.streams, self.captures = weakref.WeakValueDictionary(), [], False
+        self.streams, self.touched = [], None
 
 
 _of_thread = _OfThread()
+
+
+def _root(array):
+    """Return the array that owns the memory of a view."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _touch(root, new=False):
+    """Keep what memory holds that a capture may write into: other threads go on with theirs meanwhile."""
+    if _of_thread.touched is not None and id(root) not in _of_thread.touched:
+        _of_thread.touched[id(root)] = root, None if new else root.copy()
 
 
 class Stream:
@@ -266,17 +280,18 @@ class Stream:
     def begin_capture(self):
         if self.null:
             raise RuntimeError("cannot capture on the default (legacy) stream")
-        self._before = {key: (array, array.copy()) for key, array in _of_thread.memory.items()}
-        self._recording, _of_thread.captures = Recording(), True
+        self._recording, _of_thread.touched = Recording(), {}
         self._recording.__enter__()
 
     def end_capture(self):
         self._recording.__exit__(None, None, None)
-        _of_thread.captures = False
-        for array in [array for array in _of_thread.memory.values() if array.flags.writeable]:
-            _, before = self._before.get(id(array), (None, None))
-            array.flat[...] = (np.nan if array.dtype.kind == "f" else 0) if before is None else before.flat
-        graph, self._recording, self._before = Graph(self._recording), None, None
+        touched, _of_thread.touched = _of_thread.touched, None
+        for array, before in touched.values():
+            if array.flags.writeable and before is None:
+                array.flat[...] = np.nan if array.dtype.kind == "f" else 0
+            elif array.flags.writeable and array.tobytes() != before.tobytes():
+                array.flat[...] = before.flat
+        graph, self._recording = Graph(self._recording), None
         return graph
 
 
@@ -294,7 +309,7 @@ class Graph:
 
 def captures():
     """Whether a stream of this thread captures."""
-    return _of_thread.captures
+    return _of_thread.touched is not None
 
 
 def _default_pool():
@@ -349,9 +364,7 @@ def _where(condition, x, y):
 
 def _as_strided(x, shape, strides):
     """A view. CuPy does not look; this checks that it stays in memory, and lets nobody write a cell twice."""
-    root = x._array
-    while getattr(root, "base", None) is not None:
-        root = root.base
+    root = _root(x._array)
     view = np.lib.stride_tricks.as_strided(x._array, shape, strides)
     (low, high), (first, end) = map(np.lib.array_utils.byte_bounds, (view, root))
     if view.size and not first <= low <= high <= end:

@@ -1,6 +1,7 @@
 """The stand-in for CuPy computes as NumPy does and refuses what a GPU refuses, or does badly."""
 
 import inspect
+import threading
 
 import numpy as np
 import pytest
@@ -306,6 +307,21 @@ def test_device_work_may_go_on_where_waiting_is_forbidden(x):
         y -= y.max(axis=1, keepdims=True)
         assert len(y) == 3
         assert y.shape == (3, 4)
+
+
+def test_a_capture_takes_back_its_own_work_and_not_that_of_other_threads():
+    mine, theirs = xp.zeros(2), xp.zeros(2)
+    stream = xp.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        mine[...] = 1
+        other = threading.Thread(target=theirs.fill, args=(1,))
+        other.start()
+        other.join()
+        graph = stream.end_capture()
+        assert (mine.get().tolist(), theirs.get().tolist()) == ([0, 0], [1, 1])
+        graph.launch(stream)
+    assert mine.get().tolist() == [1, 1]
 
 
 def test_floating_point_errors_are_silent_as_on_a_gpu(recwarn):

@@ -65,7 +65,7 @@ class RawKernel:
     def _held(self, argument, size, place):
         """Return a NumPy array of one element, whose memory is what the kernel is given."""
         if argument is None or isinstance(argument, strict.ndarray):
-            address = 0 if argument is None else argument._array.ctypes.data
+            address = 0 if argument is None else argument._host.ctypes.data
             held = np.array(address, dtype=np.uint64)
         else:
             assert isinstance(argument, np.generic) or (isinstance(argument, np.ndarray) and argument.size == 1), (
