@@ -48,11 +48,11 @@ def xpcnn_train(xp: Any, model: Any, images: Any, rows: Any) -> Step:
     """Return the work of a training step: forward, loss, backward and Adam, on arrays that stay where they are."""
     from xpcnn.layers import Context
     from xpcnn.ops.workspace import Workspace
-    from xpcnn.training.pieces import whole_pass
+    from xpcnn.program.passes import Shard, Task, train_whole
 
     network, optimizer = model.network, model.optimizer
     optimizer.build(xp, network.parameters)
-    network.plan_training(model.loss)
+    program = network.training_program(model.loss)
     gradient = xp.zeros(network.layout.size, dtype=np.float32)
     views, segments = network.layout.layer_views(gradient), network.layout.segments()
     scalars = xp.asarray(np.array(optimizer.scalars(0), np.float32))
@@ -60,10 +60,12 @@ def xpcnn_train(xp: Any, model: Any, images: Any, rows: Any) -> Step:
 
     def work() -> Any:
         context = Context(Workspace(xp), training=True, step=step)
-        result = whole_pass(network.train(images, rows, None, divisor, model.loss, views, context))
+        losses: list[Any] = []
+        task = Task(model.loss, rows, None, divisor, lambda loss, probabilities: losses.append(loss))
+        train_whole(Shard(program, network.params, images, context, views, task))
         optimizer.apply(network.parameters, gradient, segments, scalars)
-        network.update_buffers(result.buffers)
-        return result.loss
+        network.update_buffers(context.buffers)
+        return losses[0]
 
     return work
 
@@ -164,7 +166,7 @@ def first_multiplications(model: Any) -> int:
     """Return the multiplications of the first layer with weights: nobody computes its input's gradient."""
     import math
 
-    layer = next(step.layer for step in model.network.steps if step.layer.declarations)
+    layer = next(node.layer for node in model.network.nodes if node.layer.declarations)
     return int(layer.declarations[0].size * math.prod(layer.output_shape[1:]))
 
 

@@ -6,7 +6,6 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -30,7 +29,7 @@ def layer_times(name: str, rounds: int) -> list[dict[str, Any]]:
     shape, _, description = NETWORKS[name]
     x, y = samples(shape, IMAGES)
     model = xpcnn_model(shape, description)
-    layers = model.network.program(model.loss).layers
+    nodes = model.network.training_program(model.loss).nodes
     times: dict[tuple[int, str], list[float]] = defaultdict(list)
     started = 0.0
 
@@ -38,55 +37,56 @@ def layer_times(name: str, rounds: int) -> list[dict[str, Any]]:
         nonlocal started
         started = time.perf_counter()
 
-    def timed(key: tuple[int, str], run: Any) -> Iterator[Any]:
-        """Run one pass of a layer, a generator where pieces meet in it, between two looks at the clock."""
-        each_time(start)
-        result = (yield from run()) if layers[key[0]].meets else run()
-        each_time(lambda: times[key].append((time.perf_counter() - started) * 1e3))
-        return result
+    def timed(key: tuple[int, str], function: Any) -> Any:
+        """Return a function that is run between two looks at the clock, in replays too."""
 
-    def watch(number: int) -> None:
-        layer = layers[number]
-        forward = layer.forward
+        def run(*given: Any, **options: Any) -> Any:
+            each_time(start)
+            result = function(*given, **options)
+            each_time(lambda: times[key].append((time.perf_counter() - started) * 1e3))
+            return result
 
-        def watched_forward(params: Any, x: Any, context: Any) -> Any:
-            y, backward = yield from timed((number, "forward"), lambda: forward(params, x, context))
+        return run
 
-            def watched_backward(dy: Any, gradients: Any) -> Any:
-                return timed((number, "backward"), lambda: backward(dy, gradients))
+    def watch(number: int, layer: Any) -> None:
+        forward = timed((number, "forward"), layer.forward)
 
-            return y, watched_backward if layer.meets else lambda dy, gradients: _result(
-                watched_backward(dy, gradients)
-            )
+        def watched_forward(*given: Any, **options: Any) -> Any:
+            y, backward = forward(*given, **options)
+            key = number, "backward"
+            return y, tuple(timed(key, half) for half in backward) if type(backward) is tuple else timed(key, backward)
 
-        layer.forward = watched_forward if layer.meets else lambda *given: _result(watched_forward(*given))
+        layer.forward = watched_forward
+        if layer.reduces_over_batch:
+            layer.local_sums = timed((number, "forward"), layer.local_sums)
 
-    for number in range(len(layers)):
-        watch(number)
+    for number, node in enumerate(nodes):
+        watch(number, node.layer)
     with ExitStack() as stack:
         step = xpcnn_train(model, x, y, 1, stack)
         for _ in range(WARM_UP + rounds):
             step()
     rows = []
-    for number, layer in enumerate(layers):
-        row: dict[str, Any] = {"layer": layer.name or type(layer).__name__}
-        for direction, products in (("forward", 1), ("backward", 1 + layer.needs_input_gradient)):
-            ms = statistics.median(times[number, direction][WARM_UP:] or [0.0])
+    for number, node in enumerate(nodes):
+        row: dict[str, Any] = {"layer": node.layer.name or type(node.layer).__name__}
+        halves = 1 + node.layer.reduces_over_batch
+        for direction, products in (("forward", 1), ("backward", 1 + bool(node.passes_on))):
+            each_step = np.reshape(times[number, direction], (-1, halves)).sum(axis=1)
+            ms = float(np.median(each_step[WARM_UP:])) if len(each_step) else 0.0
             row[f"{direction}_ms"] = ms
-            row[f"{direction}_gflops"] = 2e-6 * products * IMAGES * multiplications(layer) / ms if ms else 0.0
+            row[f"{direction}_gflops"] = 2e-6 * products * IMAGES * multiplications(node.layer) / ms if ms else 0.0
         rows.append(row)
     return rows
 
 
 def multiplications(layer: Any) -> int:
     """Return those of one image's forward pass through a layer."""
-    shape = getattr(layer, "convolution", layer).output_shape
-    return sum(d.size * math.prod(shape[1:]) for d in layer.declarations if len(d.shape) > 1)
+    return sum(d.size * math.prod(layer.output_shape[1:]) for d in layer.declarations if len(d.shape) > 1)
 
 
 def peak_gflops() -> float:
     """Return what one thread reaches on the product of two square matrices of 1024."""
-    from xpcnn.training.threads import blas_on_one_thread
+    from xpcnn.program.threads import blas_on_one_thread
 
     a, b = np.random.default_rng(0).random((2, 1024, 1024), dtype=np.float32)
     out = np.empty_like(a)
@@ -97,12 +97,3 @@ def peak_gflops() -> float:
             np.matmul(a, b, out=out)
             times.append(time.perf_counter() - started)
     return 2e-9 * 1024**3 / statistics.median(times)
-
-
-def _result(run: Iterator[Any]) -> Any:
-    """Return what a generator without a yield returns."""
-    try:
-        next(run)
-    except StopIteration as end:
-        return end.value
-    raise RuntimeError("No pieces meet in this layer.")

@@ -135,7 +135,7 @@ def messages(name):
     """How often a rank waits in a step: for the sum, losses and outputs, the end, and twice for each BatchNorm."""
     preset, shape, classes = NETWORKS[name]
     model = xpcnn.Sequential(presets.get(preset)(shape, classes), shape, "numpy")
-    return 2 + 2 + 2 + 4 * sum(step.layer.meets for step in model.network.steps)
+    return 2 + 2 + 2 + 4 * sum(node.layer.reduces_over_batch for node in model.network.nodes)
 
 
 def predicted(compute, ranks, count, size, latency, bandwidth):

@@ -17,17 +17,17 @@ Step = Callable[[], object]
 
 def xpcnn_train(model: Any, x: Any, y: Any, threads: int, stack: ExitStack) -> Step:
     """Return a function that makes one training step, as a fit makes it."""
-    from xpcnn.training.shards import Runner
+    from xpcnn.program.execute import Executor
 
     network, optimizer, loss = model.network, model.optimizer, model.loss
-    runner = stack.enter_context(Runner(network, len(x), None, threads, training=True))
-    runner.prepare_training(loss)
+    executor = stack.enter_context(Executor(network, len(x), None, threads, training=True))
+    executor.prepare_training(loss)
     optimizer.build(network.xp, network.parameters)
     segments = network.layout.segments()
 
     def step() -> None:
         targets = loss.prepare(y, network.output_shape[0])
-        result = runner.train(x, targets, [], 0, optimizer.step)
+        result = executor.train(x, targets, [], 0, optimizer.step)
         optimizer.update(network.parameters, result.gradient, segments)
         network.update_buffers(result.buffers)
 

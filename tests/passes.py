@@ -1,6 +1,5 @@
 """One layer by itself, on any column: built for an input, given arrays, and taken forward and backward."""
 
-from collections.abc import Generator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,18 +19,6 @@ class Result(NamedTuple):
     buffers: dict[str, np.ndarray]
 
 
-def finish(outcome):
-    """Return what a pass returns; where it stops for a meeting, its piece is the whole batch."""
-    if not isinstance(outcome, Generator):
-        return outcome
-    brought = None
-    while True:
-        try:
-            brought = outcome.send(brought).part
-        except StopIteration as end:
-            return end.value
-
-
 def draw(layer, input_shape, dtype=np.float64, seed=0):
     """Return drawn values for each array that a layer declares: all away from 0, variances above it."""
     layer.connect(input_shape)
@@ -44,10 +31,11 @@ def draw(layer, input_shape, dtype=np.float64, seed=0):
     return values
 
 
-def run(layer, xp, x, dy=None, values=None, **context):
+def run(layer, xp, x, dy=None, values=None, options=None, **context):
     """Build a layer for ``x`` and run it forward, and backward if ``dy`` is given; all arrays are the host's.
 
-    values: those the layer declares, drawn by default. context: what :class:`Context` takes; training is on.
+    values: those the layer declares, drawn by default. options: what a program tells its forward. context: what
+    :class:`Context` takes; training is on.
     """
     if values is None:
         values = draw(layer, x.shape[1:], x.dtype)
@@ -55,12 +43,17 @@ def run(layer, xp, x, dy=None, values=None, **context):
     layer.xp = xp
     context = Context(**{"workspace": Workspace(xp), "training": True, **context})
     params = {name: xp.asarray(value) for name, value in values.items()}
-    y, backward = finish(layer.forward(params, xp.asarray(x), context))
+    total = (layer.local_sums(params, xp.asarray(x), context),) if context.training and layer.reduces_over_batch else ()
+    y, backward = layer.forward(params, xp.asarray(x), context, *total, **(options or {}))
     dx = gradients = None
     if dy is not None:
         # A gradient that is not written, or is added to what was there, stays NaN.
         empty = {d.name: xp.full(d.shape, np.nan, dtype=x.dtype) for d in layer.declarations}
-        dx = finish(backward(xp.asarray(dy), empty))
+        dx = (
+            backward[1](xp.asarray(dy), backward[0](xp.asarray(dy), empty))
+            if total
+            else backward(xp.asarray(dy), empty)
+        )
         gradients = {name: to_host(gradient) for name, gradient in empty.items()}
     buffers = {name: to_host(value) for name, value in context.buffers.get(layer.name, {}).items()}
     return Result(to_host(y).copy(), None if dx is None else to_host(dx).copy(), gradients, buffers)

@@ -13,6 +13,7 @@ import numpy as np
 from xpcnn import calibration, draws, files, inputs, losses, model_file, model_state, optimizers
 from xpcnn import metrics as metrics_
 from xpcnn.backend import Array, ArrayModule, host_array, resolve, to_host
+from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data import Normalized, Preprocessing
 from xpcnn.data.augmentation import Augmentation, Way, ways
 from xpcnn.data.augmentation import augment as augmentation_of
@@ -21,19 +22,18 @@ from xpcnn.layers import Context, Dense, Flatten, GlobalAveragePool2D, GlobalMax
 from xpcnn.layers.activation import applies
 from xpcnn.losses import Loss
 from xpcnn.metrics import Metric
-from xpcnn.network import Network
 from xpcnn.ops.workspace import Workspace
 from xpcnn.optimizers import Optimizer
 from xpcnn.parameters import Shape
+from xpcnn.program.execute import Executor
+from xpcnn.program.network import Network
 from xpcnn.registry import Number, whole
 from xpcnn.summary import summary_table
 from xpcnn.targets import Targets
 from xpcnn.training import checkpoints, evaluation
 from xpcnn.training.callbacks import Callback
-from xpcnn.training.communicator import ALONE, Communicator
 from xpcnn.training.history import History
 from xpcnn.training.loop import Fit
-from xpcnn.training.shards import Runner
 from xpcnn.training.steps import Samples
 from xpcnn.training.task import Task
 
@@ -350,7 +350,7 @@ class Sequential:
         _, loss = self._compiled()
         x, y = self._samples(x, y)
         targets = self._targets(y, sample_weight)
-        with Runner(self.network, len(x), training=True) as runner:
+        with Executor(self.network, len(x), training=True) as runner:
             runner.prepare_training(loss)
             x = np.asarray(x[:], dtype=self.network.dtype)
             result = runner.train(x, targets, [], self.seed, 0)
@@ -410,7 +410,7 @@ class Sequential:
 
     def _check_outputs(self, loss: Loss) -> None:
         """Refuse a last layer whose outputs are no probabilities under a loss that needs them."""
-        last = self.network.steps[-1].layer
+        last = self.network.nodes[-1].layer
         plain = type(last) in (Dense, Flatten, GlobalAveragePool2D, GlobalMaxPool2D)
         if loss.activation is not None and (plain or any(applies(last, name) for name in ("relu", "tanh", "linear"))):
             raise ValueError(

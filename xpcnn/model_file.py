@@ -16,9 +16,9 @@ from xpcnn.data.digests import SIZE, with_digests
 from xpcnn.endings import refuse_foreign
 from xpcnn.layers import Layer, Upsample2D
 from xpcnn.layers.configs import from_plain, kinds, to_plain
-from xpcnn.network import Network
 from xpcnn.ops.window import Window
 from xpcnn.parameters import Shape
+from xpcnn.program.network import Network
 from xpcnn.registry import number, whole
 
 if TYPE_CHECKING:
@@ -154,8 +154,8 @@ def demand(network: Network) -> tuple[int, int]:
     Numbers: all layers' outputs, images with their borders, and what one row of windows is copied to.
     """
     numbers, multiplications = math.prod(network.input_shape), network.multiplications
-    for step in network.steps:
-        layer, window = step.layer, getattr(step.layer, "window", None)
+    for node in network.nodes:
+        layer, window = node.layer, getattr(node.layer, "window", None)
         numbers += math.prod(layer.output_shape)
         if isinstance(window, Window):
             (channels, height, width), ((top, bottom), (left, right)) = layer.input_shape, window.padding

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from xpcnn.layers.configs import from_plain, kinds, to_plain
-from xpcnn.network import walk
+from xpcnn.program.program import walk
 
 if TYPE_CHECKING:
     from xpcnn.model import Sequential

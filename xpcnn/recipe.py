@@ -59,7 +59,7 @@ def freeze(model: Sequential, count: int) -> None:
 
     Raises ValueError where none would be left to learn.
     """
-    weighted = [layer for layer in model.layers if any(part.declarations for part in [layer, *layer.parts()])]
+    weighted = [layer for layer in model.layers if any(part.declarations for part in [layer, *layer.sublayers()])]
     if not 0 <= whole("count", count) < max(1, len(weighted)):
         raise ValueError(
             f"{count} layers are to stay as they are, and the model has {len(weighted)} with weights. "

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from xpcnn.layers import Layer
-from xpcnn.network import Network
 from xpcnn.parameters import Declaration
+from xpcnn.program.network import Network
 
 HEADINGS = ("layer", "input", "output", "activation", "bias", "parameters", "bytes")
 
@@ -53,7 +53,7 @@ def summary_table(network: Network) -> str:
 def _with_depth(layers: Iterable[Layer], depth: int = 0) -> Iterable[tuple[Layer, int]]:
     for layer in layers:
         yield layer, depth
-        yield from _with_depth((p for p in layer.parts() if p is not layer and not p.hidden), depth + 1)
+        yield from _with_depth((inner for inner in layer.sublayers() if not inner.hidden), depth + 1)
 
 
 def _count(declarations: Iterable[Declaration]) -> int:

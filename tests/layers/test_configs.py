@@ -30,6 +30,10 @@ EXAMPLES = [
     layers.Softmax(),
     layers.Tanh(name="last"),
     layers.Residual([layers.Conv2D(2, 3, padding="same"), layers.Residual([layers.BatchNorm()]), layers.ReLU()]),
+    layers.Residual([layers.Conv2D(4, 3, 2, 1)], [layers.Conv2D(4, 1, 2), layers.BatchNorm()], layers.LeakyReLU(0.1)),
+    layers.Add(),
+    layers.Multiply(),
+    layers.Concatenate(),
 ]
 
 

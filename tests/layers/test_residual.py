@@ -1,4 +1,4 @@
-"""Residual: a stack added to its input, in a network, which runs it as save, stack, add."""
+"""Residual: a block added to its input, or to what a shortcut makes of it, in a network."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,9 @@ from tests import strict
 from tests.reference import numerical_gradient
 from xpcnn.layers import BatchNorm, Context, Conv2D, Dense, Dropout, Flatten, ReLU, Reshape, Residual, Tanh
 from xpcnn.losses import MeanSquaredError
-from xpcnn.network import Network
 from xpcnn.ops.workspace import Workspace
-from xpcnn.training.shards import Runner
+from xpcnn.program.execute import Executor
+from xpcnn.program.network import Network
 
 #: Stacks that end in (n, features), for images of 2 x 3 x 3.
 STACKS = {
@@ -20,6 +20,13 @@ STACKS = {
     "dropped": lambda: [Conv2D(2, 1), Residual([Dropout(0.5), Conv2D(2, 1)])],
     "nothing to learn inside": lambda: [Conv2D(2, 1), Residual([Tanh()])],
     "nothing to learn before": lambda: [Residual([Residual([Tanh()]), Conv2D(2, 1)])],
+    "projected": lambda: [
+        Residual([Conv2D(4, 3, 2, 1), BatchNorm()], [Conv2D(4, 1, 2), BatchNorm()], "relu"),
+        Conv2D(2, 1),
+    ],
+    "an activation with a name": lambda: [Residual([Conv2D(2, 1)], activation=Tanh())],
+    "nested in a shortcut": lambda: [Residual([Tanh()], [Residual([Conv2D(2, 1)], [BatchNorm()]), Tanh()], "sigmoid")],
+    "nothing to learn around": lambda: [Residual([Conv2D(2, 1)], [Tanh()]), Residual([Tanh()], [Conv2D(2, 1)])],
     "flat": lambda: [Flatten(), Residual([Dense(3), Tanh(), Dense(18)]), Reshape((2, 3, 3))],
 }
 
@@ -31,7 +38,7 @@ def build(stack, xp):
 def evaluate(network, x, y, shards=1):
     """Return the loss and the flat gradient of a batch."""
     loss = MeanSquaredError()
-    with Runner(network, len(x), shards, 1) as runner:
+    with Executor(network, len(x), shards, 1) as runner:
         runner.prepare_training(loss)
         result = runner.train(x, loss.prepare(y, 3, dtype=np.float64), [], 0, 0)
         return result.loss, result.gradient
@@ -54,6 +61,29 @@ def test_the_stack_is_added_to_its_input(xp, host):
     network = Network([Residual([ReLU(), Residual([ReLU()])])], (2, 3, 3), xp, dtype=np.float64)
     y = network.infer(xp.asarray(x), Context(Workspace(xp)), network.program())
     np.testing.assert_allclose(host(y), x + 2 * np.maximum(x, 0), rtol=1e-15)
+
+
+def test_a_shortcut_and_an_activation_of_the_sum(xp, host):
+    x = np.random.default_rng(0).normal(size=(2, 2, 3, 3))
+    network = Network([Residual([Tanh()], [ReLU()], "relu")], (2, 3, 3), xp, dtype=np.float64)
+    y = network.infer(xp.asarray(x), Context(Workspace(xp)), network.program())
+    np.testing.assert_allclose(host(y), np.maximum(np.tanh(x) + np.maximum(x, 0), 0), rtol=1e-14)
+
+
+def test_a_shortcut_of_another_shape_is_refused_saying_what_would_fit():
+    block = Residual([Conv2D(4, 3, 2, 1)], [Conv2D(4, 1)], name="block")
+    with pytest.raises(
+        ValueError, match=r"its stack gives \(4, 3, 3\), which .* its shortcut, which gives \(4, 6, 6\)"
+    ):
+        block.connect((2, 6, 6))
+    with pytest.raises(ValueError, match="Residual 'block': its stack gives"):
+        Network([block], (2, 6, 6), np)
+
+
+@pytest.mark.parametrize("shortcut", ["relu", [None], [ReLU(), 3]])
+def test_a_shortcut_of_anything_but_layers_is_refused(shortcut):
+    with pytest.raises(ValueError, match=r"shortcut is a list of layers\. Received: "):
+        Residual([ReLU()], shortcut)
 
 
 def test_a_stack_of_another_shape_is_refused_saying_what_would_fit():

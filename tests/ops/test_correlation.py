@@ -10,7 +10,7 @@ from xpcnn.ops.correlation import correlate, correlation, grouped, weight_gradie
 from xpcnn.ops.products import MANY_FILTERS
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace, channel_rows
-from xpcnn.training.threads import MOST_THREADS
+from xpcnn.program.threads import MOST_THREADS
 
 
 class Measured(Workspace):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests import strict
-from xpcnn.ops.workspace import CACHE_BYTES, COLUMN_BUDGET, Workspace, channel_rows, to_batch_last
+from xpcnn.ops.workspace import CACHE_BYTES, COLUMN_BUDGET, Workspace, channel_rows, strided, to_batch_last
 
 
 def test_after_a_reset_the_same_memory_is_handed_out_in_the_same_order():
@@ -40,11 +40,11 @@ def test_arrays_between_two_resets_never_overlap(xp, host):
         workspace.reset()
 
 
-def test_an_array_that_is_released_gives_its_memory_to_the_next_that_fits():
+def test_what_is_reclaimed_is_given_to_the_next_that_fits():
     workspace, addresses = Workspace(np), []
     for _ in range(3):
         first, kept = workspace.empty((100,), np.float32), workspace.empty((50,), np.float32)
-        workspace.release(first, but=kept)
+        workspace.reclaim([kept])
         small, again = workspace.empty((10,), np.float32), workspace.empty((90,), np.float32)
         assert np.shares_memory(again, first)
         assert not np.shares_memory(small, first), "less than half of it would be used"
@@ -53,19 +53,23 @@ def test_an_array_that_is_released_gives_its_memory_to_the_next_that_fits():
     assert addresses[0] == addresses[1] == addresses[2]
 
 
-def test_an_array_is_not_released_while_a_view_of_it_is_used():
+def test_what_a_live_view_shows_is_not_reclaimed():
     workspace = Workspace(np)
     first = workspace.batch_last((4, 3), np.float32)
-    workspace.release(first, but=first.T[1:])
-    assert not np.shares_memory(workspace.empty((12,), np.float32), first)
+    for live in (first.T[1:], strided(np, first[1:], (2,), (4,)), first.reshape(2, 2, 3)):
+        workspace.reclaim([live, np.zeros(3)])
+        assert not np.shares_memory(workspace.empty((12,), np.float32), first)
 
 
-def test_what_the_workspace_did_not_hand_out_is_left_alone():
+def test_the_first_requests_are_kept():
     workspace = Workspace(np)
     first = workspace.empty((8,), np.float32)
-    workspace.release(np.zeros(8), but=first)
-    workspace.release(first[1:], but=np.zeros(8))
-    assert not np.shares_memory(workspace.empty((8,), np.float32), first)
+    requests = workspace.requests
+    second = workspace.empty((8,), np.float32)
+    workspace.reclaim([], requests)
+    again, third = (workspace.empty((8,), np.float32) for _ in range(2))
+    assert np.shares_memory(again, second)
+    assert not np.shares_memory(third, first)
 
 
 def test_two_workspaces_never_share_what_they_hand_out():

@@ -59,14 +59,18 @@ def test_the_two_classes_of_one_output_are_opposite():
 @pytest.mark.parametrize(
     ("stack", "ends"),
     [
-        ([layers.Conv2D(4, 3, padding="same"), layers.BatchNorm(), layers.ReLU(), layers.MaxPool2D(2)], [2]),
-        ([layers.Conv2D(4, 3, activation="relu"), layers.Conv2D(4, 3)], [1, 2]),
-        ([layers.Conv2D(4, 1), layers.Residual([layers.Conv2D(4, 3, padding="same")]), layers.ReLU()], [0, 4]),
+        ([layers.Conv2D(4, 3, padding="same"), layers.BatchNorm(), layers.ReLU(), layers.MaxPool2D(2)], [3]),
+        ([layers.Conv2D(4, 3, activation="relu"), layers.Conv2D(4, 3)], [2, 3]),
+        ([layers.Conv2D(4, 1), layers.Residual([layers.Conv2D(4, 3, padding="same")]), layers.ReLU()], [1, 4]),
+        (
+            [layers.Residual([layers.Conv2D(4, 3, 2, 1)], [layers.Conv2D(4, 1, 2), layers.BatchNorm()], "relu")],
+            [5, 5],
+        ),
         ([], []),
     ],
-    ids=["normalised", "two", "residual", "none"],
+    ids=["normalised", "two", "residual", "projected", "none"],
 )  # fmt: skip
-def test_a_block_is_a_convolution_with_what_follows_it(stack, ends):
+def test_a_block_ends_in_the_slot_after_a_convolution_and_what_follows_it(stack, ends):
     model = xpcnn.Sequential([*stack, layers.Flatten(), layers.Dense(2, activation="softmax")], (1, 8, 8), np)
     assert explanation.blocks(model.network) == ends
     maps = explanation.explain(model.network, random(3, 1, 8, 8), np.array([0, 1, 0]))

@@ -12,8 +12,8 @@ import xpcnn
 from tests import strict
 from tests.models import CLASSES, SHAPE, bits, mixed, plain, samples, without_seconds
 from xpcnn import callbacks, files, layers, metrics, optimizers, schedules
+from xpcnn.communicator import Communicator
 from xpcnn.training import checkpoints
-from xpcnn.training.communicator import Communicator
 
 #: 40 images, 16 a batch: 3 steps an epoch, 9 in all.
 ARGUMENTS = {"epochs": 3, "batch_size": 16, "seed": 5, "verbose": 0}

@@ -7,10 +7,10 @@ import pytest
 
 from tests import strict
 from xpcnn.backend import to_host
+from xpcnn.communicator import ALONE
+from xpcnn.program.shards import add_tree
 from xpcnn.training import callbacks, distributed
-from xpcnn.training.communicator import ALONE
 from xpcnn.training.distributed import Ranks
-from xpcnn.training.pieces import add_tree
 
 
 def ranks(rank, size, **options):

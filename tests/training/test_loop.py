@@ -44,7 +44,7 @@ def test_the_same_shards_give_the_same_bits_on_any_number_of_threads():
 def test_the_default_run_does_not_depend_on_the_machine(monkeypatch):
     runs = []
     for processors in (1, 2, 5):
-        monkeypatch.setattr("xpcnn.training.threads.available_threads", lambda processors=processors: processors)
+        monkeypatch.setattr("xpcnn.program.threads.available_threads", lambda processors=processors: processors)
         model = mixed()
         fit(model, 70, batch_size=64)
         runs.append(bits(model))

@@ -13,9 +13,9 @@ from xpcnn.cli.text import printable
 from xpcnn.data.names import below, nfc
 
 if TYPE_CHECKING:
+    from xpcnn.communicator import Communicator
     from xpcnn.data import Decoding, ImageFolder, LabelledImages, Split
     from xpcnn.data.cache import CacheUse
-    from xpcnn.training.communicator import Communicator
 
 HELP = "a folder of class folders (or of train, val and test), `mnist` ($XPCNN_DATA/mnist) or `digits` (bundled)"
 

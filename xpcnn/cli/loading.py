@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from xpcnn.cli import datasets, parts, pictures
 
 if TYPE_CHECKING:
+    from xpcnn.communicator import Communicator
     from xpcnn.data import Decoding, LabelledImages, Split
-    from xpcnn.training.communicator import Communicator
 
 
 class Loaded(NamedTuple):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from xpcnn.cli.text import one_line
 
 if TYPE_CHECKING:
-    from xpcnn.training.communicator import Communicator
+    from xpcnn.communicator import Communicator
 
 
 def run_together(options_: argparse.Namespace, run: Callable[[Communicator], int]) -> int:
@@ -41,7 +41,7 @@ def run_together(options_: argparse.Namespace, run: Callable[[Communicator], int
 
 def _communicator(options_: argparse.Namespace) -> Communicator:
     """Return the processes that train together: those of mpiexec, or this one alone."""
-    from xpcnn.training.communicator import ALONE
+    from xpcnn.communicator import ALONE
 
     if options_.distributed:
         from xpcnn.training import distributed

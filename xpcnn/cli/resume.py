@@ -17,9 +17,9 @@ from xpcnn.cli.train_arguments import add_arguments
 from xpcnn.data.names import below, nfc
 
 if TYPE_CHECKING:
+    from xpcnn.communicator import Communicator
     from xpcnn.data import Decoding, LabelledImages, Split
     from xpcnn.training.checkpoints import SavedFit
-    from xpcnn.training.communicator import Communicator
 
 #: What may be given anew, since the weights do not depend on it; the images are compared themselves.
 FREE = frozenset(

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from xpcnn.backend import ArrayModule
     from xpcnn.cli.loading import Loaded
     from xpcnn.cli.run_directory import RunDirectory
+    from xpcnn.communicator import Communicator
     from xpcnn.data import Decoding, LabelledImages, Split
     from xpcnn.model import Sequential
     from xpcnn.report import Report
     from xpcnn.training.checkpoints import SavedFit
-    from xpcnn.training.communicator import Communicator
     from xpcnn.training.history import History
 
     #: The arguments of a run, its checkpoint and its decoding, if there are any.

@@ -19,6 +19,7 @@ from xpcnn.formats.onnx_graph import Graph
 from xpcnn.formats.onnx_layers import add_layer
 from xpcnn.layers import Layer
 from xpcnn.layers.activation import applies
+from xpcnn.program.program import INPUT
 
 if TYPE_CHECKING:
     from xpcnn.model import Sequential
@@ -104,13 +105,14 @@ def _check(model: Sequential, values: Mapping[str, HostArray]) -> None:
 def _add_nodes(graph: Graph, model: Sequential, values: Mapping[str, HostArray]) -> None:
     """Add the nodes from the images to the probabilities."""
     x = IMAGES if model.preprocessing is None else _normalized(graph, IMAGES, model.preprocessing)
-    *others, last = (step.layer for step in model.network.steps)
-    for layer in others:
-        x = add_layer(graph, layer, x, values)
+    *others, last = model.network.nodes
+    names = {INPUT: x}
+    for node in others:
+        names[node.output] = add_layer(graph, node.layer, [names[slot] for slot in node.inputs], values)
     if model.temperature == 1:
-        x = add_layer(graph, last, x, values)
+        add_layer(graph, last.layer, [names[slot] for slot in last.inputs], values)
     else:
-        x = _calibrated(graph, last, x, values, model.temperature)
+        _calibrated(graph, last.layer, [names[slot] for slot in last.inputs], values, model.temperature)
     if not graph.nodes:
         graph.add("Identity", x)
     graph.nodes[-1].output[0] = PROBABILITIES
@@ -163,18 +165,21 @@ def _standardized_each(graph: Graph, x: str) -> str:
     return graph.add("Div", centred, graph.add("Where", graph.add("Greater", deviation, rounding), deviation, one))
 
 
-def _calibrated(graph: Graph, last: Layer, x: str, values: Mapping[str, HostArray], temperature: float) -> str:
+def _calibrated(
+    graph: Graph, last: Layer, inputs: Sequence[str], values: Mapping[str, HostArray], temperature: float
+) -> str:
     """Add the last layer, and the division of its logits by the temperature (:mod:`xpcnn.calibration`)."""
     one_column = last.output_shape[0] == 1
     independent = applies(last, "sigmoid") and not one_column
     if not independent and not applies(last, "sigmoid" if one_column else "softmax"):
-        return _softened(graph, add_layer(graph, last, x, values), temperature, one_column)
+        return _softened(graph, add_layer(graph, last, inputs, values), temperature, one_column)
+    (x,) = inputs
     graph.layer = "calibration"
     if independent:  # log p by itself, since the Sigmoid of runtimes has no digits near 0
         log_p = graph.add("Neg", graph.add("Softplus", graph.add("Neg", x)))
         x = graph.add("Max", log_p, graph.constant("calibration/least", np.log(calibration.ALMOST_ZERO)))
     x = graph.add("Div", x, graph.constant("calibration/temperature", temperature))
-    return graph.add("Softmax", x, axis=1) if independent else add_layer(graph, last, x, values)
+    return graph.add("Softmax", x, axis=1) if independent else add_layer(graph, last, [x], values)
 
 
 def _softened(graph: Graph, x: str, temperature: float, one_column: bool) -> str:

@@ -23,8 +23,6 @@ class Graph:
         self.constants: list[Any] = []
         #: The layer whose nodes are added, which their names begin with.
         self.layer = ""
-        #: Values kept by a residual stack's beginning for its end.
-        self.kept: list[str] = []
         self._names: set[str] = set()
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:

@@ -10,8 +10,10 @@ import numpy as np
 from xpcnn.formats.onnx_graph import Graph
 from xpcnn.layers import (
     Activation,
+    Add,
     AveragePool2D,
     BatchNorm,
+    Concatenate,
     Conv2D,
     Dense,
     Dropout,
@@ -22,6 +24,7 @@ from xpcnn.layers import (
     LeakyReLU,
     MaxPool2D,
     MinPool2D,
+    Multiply,
     ReLU,
     Reshape,
     Sigmoid,
@@ -29,15 +32,14 @@ from xpcnn.layers import (
     Tanh,
     Upsample2D,
 )
-from xpcnn.layers.residual import Add, Save
 from xpcnn.ops.window import Window
 
 
-def add_layer(graph: Graph, layer: Layer, x: str, values: Mapping[str, np.ndarray[Any, Any]]) -> str:
-    """Add the nodes of one step of a network to a graph, and return the name of the last one's output.
+def add_layer(graph: Graph, layer: Layer, x: Sequence[str], values: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """Add the nodes of one layer of a network to a graph, and return the name of the last one's output.
 
-    x: the name of its input. values: all arrays of the network by name. Raises ValueError for a class of layer that is
-    not in :data:`LAYERS`.
+    x: the names of its inputs. values: all arrays of the network by name. Raises ValueError for a class of layer that
+    is not in :data:`LAYERS`.
     """
     add = LAYERS.get(type(layer))
     if add is None:
@@ -47,7 +49,7 @@ def add_layer(graph: Graph, layer: Layer, x: str, values: Mapping[str, np.ndarra
         )
     graph.layer = layer.name or graph.layer  # a part without a name, such as an activation, has that of its layer
     declarations = (*layer.declarations, *layer.buffers)
-    return add(graph, layer, x, [graph.constant(d.full_name, values[d.full_name]) for d in declarations])
+    return add(graph, layer, *x, [graph.constant(d.full_name, values[d.full_name]) for d in declarations])
 
 
 def _nothing(graph: Graph, layer: Layer, x: str, arrays: Sequence[str]) -> str:
@@ -120,13 +122,24 @@ def _leaky_relu(graph: Graph, layer: LeakyReLU, x: str, arrays: Sequence[str]) -
     return graph.add("LeakyRelu", x, alpha=layer.slope)
 
 
-def _save(graph: Graph, layer: Save, x: str, arrays: Sequence[str]) -> str:
-    graph.kept.append(x)
+def _add(graph: Graph, layer: Add, x: str, *others_and_arrays: Any) -> str:
+    *others, _ = others_and_arrays
+    for other in others:
+        x = graph.add("Add", x, other)
     return x
 
 
-def _add(graph: Graph, layer: Add, x: str, arrays: Sequence[str]) -> str:
-    return graph.add("Add", graph.kept.pop(), x)
+def _multiply(graph: Graph, layer: Multiply, x: str, factor: str, arrays: Sequence[str]) -> str:
+    if len(layer.factor_shape) < len(layer.output_shape):
+        as_in_input = 0
+        shape = graph.constant(f"{graph.layer}/shape", (as_in_input, *layer.factor_shape, 1, 1), np.int64)
+        factor = graph.add("Reshape", factor, shape)
+    return graph.add("Mul", x, factor)
+
+
+def _concatenate(graph: Graph, layer: Concatenate, *inputs_and_arrays: Any) -> str:
+    *inputs, _ = inputs_and_arrays
+    return graph.add("Concat", *inputs, axis=1)
 
 
 #: An activation's operator and attributes.
@@ -138,9 +151,9 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "softmax": ("Softmax", {"axis": 1}),
 }
 
-#: Adds a layer's nodes: add(graph, layer, x, arrays) returns the output's name. arrays: names of its parameters and
-#: then its buffers, in the order in which ONNX takes them too.
-LAYERS: dict[type[Layer], Callable[[Graph, Any, str, Sequence[str]], str]] = {
+#: Adds a layer's nodes: add(graph, layer, *inputs, arrays) returns the output's name. arrays: names of its parameters
+#: and then its buffers, in the order in which ONNX takes them too.
+LAYERS: dict[type[Layer], Callable[..., str]] = {
     Conv2D: _convolution,
     Dense: _dense,
     MaxPool2D: _max_pool,
@@ -159,6 +172,7 @@ LAYERS: dict[type[Layer], Callable[[Graph, Any, str, Sequence[str]], str]] = {
     Tanh: _activation,
     Softmax: _activation,
     LeakyReLU: _leaky_relu,
-    Save: _save,  # a residual stack is what it keeps, its layers, and the sum
     Add: _add,
+    Multiply: _multiply,
+    Concatenate: _concatenate,
 }

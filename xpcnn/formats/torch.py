@@ -19,8 +19,8 @@ from xpcnn import files, model_file
 from xpcnn.formats.torch_names import full_name, match
 from xpcnn.layers import BatchNorm, Dense, GlobalAveragePool2D, GlobalMaxPool2D, Layer, Residual
 from xpcnn.layers.activation import applies
-from xpcnn.network import walk
 from xpcnn.parameters import Shape
+from xpcnn.program.program import walk
 
 if TYPE_CHECKING:
     from xpcnn.model import Sequential
@@ -189,7 +189,7 @@ def _is_sorted(tensors: Mapping[str, _Tensor]) -> bool:
 
 def _holders(model: Sequential) -> list[Layer]:
     """Return the layers that have arrays, in the order of their work."""
-    return [step.layer for step in model.network.steps if step.layer.declarations or step.layer.buffers]
+    return [node.layer for node in model.network.nodes if node.layer.declarations or node.layer.buffers]
 
 
 def _residuals(model: Sequential) -> Iterator[list[str]]:
@@ -213,16 +213,14 @@ def _numbered(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str, 
 def _modules(layers: Sequence[Layer]) -> Iterator[Layer]:
     """Yield what are modules of their own in PyTorch: layers, their activations, and residual stacks whole."""
     for layer in layers:
-        for part in [layer] if isinstance(layer, Residual) else layer.parts():
-            if part is layer:
-                yield part
-            else:
-                yield from _modules([part])
+        yield layer
+        if not isinstance(layer, Residual):
+            yield from _modules(layer.sublayers())
 
 
 def _last_dense(model: Sequential) -> Dense:
     """Return the layer whose outputs the temperature divides; ValueError where there is none."""
-    ends = [step.layer for step in model.network.steps][-2:]
+    ends = [node.layer for node in model.network.nodes][-2:]
     one = math.prod(model.network.output_shape) == 1
     softens = applies(ends[-1], "softmax") or (applies(ends[-1], "sigmoid") and one)
     before = ends[0]

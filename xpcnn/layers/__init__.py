@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING
 
 from xpcnn.hints import no_attribute
 from xpcnn.layers.activation import Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
-from xpcnn.layers.base import Context, Layer, Meeting
+from xpcnn.layers.base import Context, Layer
 from xpcnn.layers.convolution import Conv2D
 from xpcnn.layers.dense import Dense
 from xpcnn.layers.dropout import Dropout
+from xpcnn.layers.merging import Add, Concatenate, Multiply
 from xpcnn.layers.normalization import BatchNorm
 from xpcnn.layers.pooling import (
     AveragePool2D,
@@ -22,8 +23,10 @@ from xpcnn.layers.upsample import Upsample2D
 
 __all__ = [
     "Activation",
+    "Add",
     "AveragePool2D",
     "BatchNorm",
+    "Concatenate",
     "Context",
     "Conv2D",
     "Dense",
@@ -34,8 +37,8 @@ __all__ = [
     "Layer",
     "LeakyReLU",
     "MaxPool2D",
-    "Meeting",
     "MinPool2D",
+    "Multiply",
     "ReLU",
     "Reshape",
     "Residual",

@@ -22,9 +22,10 @@ class Activation(Layer):
         self.activation = activation
         self._function = activations.get(activation)
 
-    def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
-        """Apply the function to every value."""
-        y, backward = self._function(self.xp, x, context.workspace)
+    def forward(self, params: Arrays, x: Array, context: Context, *, in_place: bool = False) -> tuple[Array, Backward]:
+        """Apply the function to every value; ReLU may write over an input that nobody else reads."""
+        own = (x,) if in_place else ()
+        y, backward = self._function(self.xp, x, context.workspace, *own)
         return y, lambda dy, gradients: backward(dy)
 
 

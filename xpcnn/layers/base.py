@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from xpcnn import registry
 from xpcnn.backend import Array, ArrayModule, resolve
@@ -13,36 +13,45 @@ from xpcnn.ops.workspace import Workspace
 from xpcnn.parameters import Declaration, Initializer, Shape
 
 Arrays: TypeAlias = Mapping[str, Array]
-#: backward(dy, gradients) writes the layer's gradients into their views and returns the input's gradient.
-Backward: TypeAlias = Callable[[Array, Arrays], Array]
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """What one piece of a batch brings to the others: its part, and how two parts become one."""
-
-    part: Any
-    combine: Callable[[Any, Any], Any]
-
-
-#: The passes of a layer that needs something of the whole batch: they yield a part and receive the whole.
-BackwardTogether: TypeAlias = Callable[[Array, Arrays], Generator[Meeting, Any, Array]]
-ForwardTogether: TypeAlias = Generator[Meeting, Any, tuple[Array, BackwardTogether]]
+#: backward(dy, gradients) writes the layer's gradients into their views and returns the gradient of its input: of a
+#: layer with several inputs, a tuple of theirs.
+Backward: TypeAlias = Callable[[Array, Arrays], Any]
+#: The two halves of a backward that needs a sum over the whole batch: local_sums(dy, gradients) is this shard's share
+#: of it, and backward(dy, total) returns the input's gradient.
+BackwardInTwo: TypeAlias = tuple[Callable[[Array, Arrays], Any], Callable[[Array, Any], Array]]
 
 
 @dataclass
 class Context:
-    """What belongs to one run over one piece of a batch, and not to the layer."""
+    """What belongs to one run over one shard of a batch, and not to the layer."""
 
     workspace: Workspace
     training: bool = False
     #: Key of the random draws: the fit's seed and the number of the step, on a device an array of one uint64.
     seed: int = 0
     step: int | Array = 0
-    #: Where in the batch this piece begins.
+    #: Where in the batch this shard begins.
     first_row: int = 0
+    #: Whether a backward pass follows, for which layers keep what it needs; it does in training.
+    backward: bool = False
     #: New values of buffers, such as moving statistics, by layer; the network writes them once a step.
     buffers: dict[str, dict[str, Array]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.backward = self.backward or self.training
+
+
+class Graph(Protocol):
+    """Where layers put themselves when a network is built; a slot holds the output of one of them, or the input."""
+
+    #: Of each slot, without the batch.
+    shapes: list[Shape]
+
+    def add(self, layer: Layer, *inputs: int) -> int:
+        """Add one layer that reads these slots, and return the slot of its output."""
+
+    def chain(self, layers: Sequence[Layer], slot: int) -> int:
+        """Add layers one after the other, and return the slot of the last one's output."""
 
 
 class Layer:
@@ -69,8 +78,10 @@ class Layer:
     kind and a number, such as ``conv2d_1``) and ``xp`` (default: the model's).
     """
 
-    #: Whether the pieces of a batch meet in this layer: its passes are then generators, as in BatchNorm.
-    meets: ClassVar[bool] = False
+    #: Whether training needs sums over the whole batch, as BatchNorm does. Such a layer writes ``local_sums(params, x,
+    #: context)``, whose results of all shards are added by ``+``; ``forward`` then takes the total as its last argument
+    #: and returns, with the output, a :data:`BackwardInTwo`.
+    reduces_over_batch: ClassVar[bool] = False
 
     #: What the layer is called in parameter names and tables; empty until a network names it.
     name: str = ""
@@ -78,10 +89,6 @@ class Layer:
     hidden: bool = False
     #: False freezes the layer and those inside it: their arrays are not trained.
     trainable: bool = True
-    #: Whether its arrays are being trained; the network says no for a frozen layer and those inside it.
-    learns: bool = True
-    #: Whether backward must return the input's gradient; the network says no where nothing before it learns.
-    needs_input_gradient: bool = True
     #: The layer's place in the network, which keys its random draws.
     number: int = 0
     input_shape: Shape = ()
@@ -119,11 +126,11 @@ class Layer:
         """The layer's kind in names and files: ``conv2d`` for Conv2D, ``batch_norm`` for BatchNorm."""
         return registry.name_of(cls)
 
-    def connect(self, input_shape: Shape) -> Shape:
-        """Build for an input shape (without the batch) and return the output shape."""
+    def connect(self, *input_shapes: Shape) -> Shape:
+        """Build for an input shape (without the batch), or for one of each input, and return the output shape."""
         self.declarations = self.buffers = ()
-        self.input_shape = tuple(input_shape)
-        self.output_shape = tuple(self.build(self.input_shape))
+        self.input_shape = tuple(input_shapes[0])
+        self.output_shape = tuple(self.build(*input_shapes))
         return self.output_shape
 
     def declare(self, name: str, shape: Shape, initializer: Initializer, *, decays: bool = False) -> None:
@@ -154,16 +161,20 @@ class Layer:
         channels, height, width = input_shape
         return channels, height, width
 
-    def parts(self) -> list[Layer]:
-        """Return what this layer is made of, in order: most are one part, themselves."""
-        return [self]
+    def sublayers(self) -> Sequence[Layer]:
+        """Return the layers inside this one, in order: an activation, or those of a block."""
+        return ()
+
+    def expand(self, graph: Graph, x: int) -> int:
+        """Add this layer, and what follows inside it, to a graph, and return the slot of its output."""
+        return graph.chain(self.sublayers(), graph.add(self, x))
 
     def build(self, input_shape: Shape) -> Shape:
         """Declare arrays for an input shape (without the batch) and return the output shape."""
         return input_shape
 
-    def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
-        """Return the output and its backward function."""
+    def forward(self, params: Arrays, x: Any, context: Context) -> tuple[Array, Any]:
+        """Return the output and its backward function; ``x`` is an array, or a tuple of them for several inputs."""
         raise NotImplementedError(f"{type(self).__name__} has no forward.")
 
     def config(self) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xpcnn import initializers
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.layers.activation import activation_part
@@ -65,9 +67,9 @@ class Conv2D(Layer):
         self.bias_initializer = initializers.get(bias_initializer)
         self._activation = activation_part(activation)
 
-    def parts(self) -> list[Layer]:
-        """Return the convolution and its activation."""
-        return [self, *self._activation]
+    def sublayers(self) -> Sequence[Layer]:
+        """Return the activation."""
+        return self._activation
 
     def build(self, input_shape: Shape) -> Shape:
         """Declare weight and bias."""
@@ -91,14 +93,17 @@ class Conv2D(Layer):
             self.declare("bias", (self.filters,), self.bias_initializer)
         return (self.filters, *size)
 
-    def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
-        """Convolve and add the bias."""
-        return self.joined(params, x, context)
-
-    def joined(
-        self, params: Arrays, x: Array, context: Context, pool: Window | None = None, relu: bool = False
+    def forward(
+        self,
+        params: Arrays,
+        x: Array,
+        context: Context,
+        *,
+        pool: Window | None = None,
+        relu: bool = False,
+        input_gradient: bool = True,
     ) -> tuple[Array, Backward]:
-        """Convolve, take the largest cell of each window of ``pool``, add the bias and cut off below 0."""
+        """Convolve and add the bias; the rest is fused: the largest cell of each window of ``pool``, and ReLU."""
         y, backward = convolution(
             self.xp,
             x,
@@ -110,8 +115,6 @@ class Conv2D(Layer):
             padding_mode=self.padding_mode,
             pool=pool,
             relu=relu,
-            training=context.training,
+            training=context.backward,
         )
-        return y, lambda dy, gradients: backward(
-            dy, gradients["weight"], gradients.get("bias"), self.needs_input_gradient
-        )
+        return y, lambda dy, gradients: backward(dy, gradients["weight"], gradients.get("bias"), input_gradient)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xpcnn import initializers
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.layers.activation import activation_part
@@ -40,9 +42,9 @@ class Dense(Layer):
         self.bias_initializer = initializers.get(bias_initializer)
         self._activation = activation_part(activation)
 
-    def parts(self) -> list[Layer]:
-        """Return the product and its activation."""
-        return [self, *self._activation]
+    def sublayers(self) -> Sequence[Layer]:
+        """Return the activation."""
+        return self._activation
 
     def build(self, input_shape: Shape) -> Shape:
         """Declare weight and bias."""
@@ -53,13 +55,9 @@ class Dense(Layer):
             self.declare("bias", (self.units,), self.bias_initializer)
         return (self.units,)
 
-    def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
-        """Multiply by the weight and add the bias."""
-        return self.joined(params, x, context)
-
-    def joined(self, params: Arrays, x: Array, context: Context, relu: bool = False) -> tuple[Array, Backward]:
-        """Multiply by the weight, add the bias and cut off below 0."""
+    def forward(
+        self, params: Arrays, x: Array, context: Context, *, relu: bool = False, input_gradient: bool = True
+    ) -> tuple[Array, Backward]:
+        """Multiply by the weight and add the bias; ReLU may be fused."""
         y, backward = dense(self.xp, x, params["weight"], params.get("bias"), context.workspace, relu=relu)
-        return y, lambda dy, gradients: backward(
-            dy, gradients["weight"], gradients.get("bias"), self.needs_input_gradient
-        )
+        return y, lambda dy, gradients: backward(dy, gradients["weight"], gradients.get("bias"), input_gradient)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
-
 from xpcnn import initializers
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.layers.base import Arrays, BackwardTogether, Context, ForwardTogether, Layer, Meeting
+from xpcnn.layers.base import Arrays, Backward, BackwardInTwo, Context, Layer
 from xpcnn.ops import normalization
 from xpcnn.ops.normalization import Moments
 from xpcnn.parameters import Shape
@@ -26,7 +23,7 @@ class BatchNorm(Layer):
     (16, 8, 8)
     """
 
-    meets = True
+    reduces_over_batch = True
 
     def __init__(
         self,
@@ -55,31 +52,46 @@ class BatchNorm(Layer):
         self.declare_buffer("running_var", channels, initializers.Ones())
         return input_shape
 
-    def forward(self, params: Arrays, x: Array, context: Context) -> ForwardTogether:  # type: ignore[override]
-        """Normalise by the whole batch's statistics in training, by the running ones otherwise."""
-        xp, workspace = self.xp, context.workspace
-        learning = context.training and self.learns
-        if learning:
-            total: Moments = yield Meeting(normalization.moments(xp, x, workspace), Moments.combine)
-            count, mean = total.count, total.mean
-            deviation, running_mean, running_var = normalization.statistics(
-                xp, total, params["running_mean"], params["running_var"], self.momentum, self.epsilon
-            )
-            context.buffers[self.name] = {"running_mean": running_mean, "running_var": running_var}
-        else:
-            count, mean, deviation = 0, params["running_mean"], xp.sqrt(params["running_var"] + self.epsilon)
-        y = normalization.normalize(xp, x, mean, deviation, params["weight"], params["bias"], workspace)
+    def local_sums(self, params: Arrays, x: Array, context: Context) -> Moments:
+        """Return the moments of this shard's channels, which are added up over the batch."""
+        return normalization.moments(self.xp, x, context.workspace)
 
-        def backward(dy: Array, gradients: Arrays) -> Generator[Meeting, Any, Array]:
+    def forward(
+        self, params: Arrays, x: Array, context: Context, total: Moments | None = None
+    ) -> tuple[Array, Backward | BackwardInTwo]:
+        """Normalise by ``total``, the moments of the whole batch, or by the running statistics where there is none."""
+        if total is None:
+            return self._by_running_statistics(params, x, context)
+        xp, workspace, count, mean = self.xp, context.workspace, total.count, total.mean
+        std, running_mean, running_var = normalization.statistics(
+            xp, total, params["running_mean"], params["running_var"], self.momentum, self.epsilon
+        )
+        context.buffers[self.name] = {"running_mean": running_mean, "running_var": running_var}
+        y = normalization.normalize(xp, x, mean, std, params["weight"], params["bias"], workspace)
+
+        def local_sums(dy: Array, gradients: Arrays) -> Array:
             sums = normalization.gradient_sums(xp, dy, x, mean, workspace)
-            gradients["bias"][...] = sums[0]
-            gradients["weight"][...] = sums[1] / deviation
-            if not learning:
-                return dy * normalization.per_channel(params["weight"] / deviation, dy)
-            total = yield Meeting(sums, xp.add)
-            return normalization.normalize_backward(
-                xp, dy, x, mean, total, count, deviation, params["weight"], workspace
-            )
+            _write_gradients(gradients, sums, std)
+            return sums
 
-        together: BackwardTogether = backward
-        return y, together
+        def backward(dy: Array, sums: Array) -> Array:
+            return normalization.normalize_backward(xp, dy, x, mean, sums, count, std, params["weight"], workspace)
+
+        return y, (local_sums, backward)
+
+    def _by_running_statistics(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
+        """Normalise as in prediction, where each sample is by itself."""
+        xp, workspace = self.xp, context.workspace
+        mean, std = params["running_mean"], xp.sqrt(params["running_var"] + self.epsilon)
+        y = normalization.normalize(xp, x, mean, std, params["weight"], params["bias"], workspace)
+
+        def backward(dy: Array, gradients: Arrays) -> Array:
+            _write_gradients(gradients, normalization.gradient_sums(xp, dy, x, mean, workspace), std)
+            return dy * normalization.per_channel(params["weight"] / std, dy)
+
+        return y, backward
+
+
+def _write_gradients(gradients: Arrays, sums: Array, std: Array) -> None:
+    gradients["bias"][...] = sums[0]
+    gradients["weight"][...] = sums[1] / std

@@ -54,7 +54,7 @@ class MaxPool2D(Pool2D):
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Take the largest cells."""
         y, backward = pooling.extreme_pool(
-            self.xp, x, self.window, context.workspace, largest=True, training=context.training
+            self.xp, x, self.window, context.workspace, largest=True, training=context.backward
         )
         return y, lambda dy, gradients: backward(dy)
 
@@ -65,7 +65,7 @@ class MinPool2D(Pool2D):
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Take the smallest cells."""
         y, backward = pooling.extreme_pool(
-            self.xp, x, self.window, context.workspace, largest=False, training=context.training
+            self.xp, x, self.window, context.workspace, largest=False, training=context.backward
         )
         return y, lambda dy, gradients: backward(dy)
 

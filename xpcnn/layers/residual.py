@@ -1,69 +1,81 @@
-"""A stack of layers whose output is added to its input."""
+"""A block whose output is added to its input."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from xpcnn.backend import ArrayModule
-from xpcnn.layers.base import Layer
+from xpcnn.layers.activation import activation_part
+from xpcnn.layers.base import Graph, Layer
+from xpcnn.layers.merging import Add
 from xpcnn.parameters import Shape
 
 
-class Save(Layer):
-    """Marks where the network keeps its value for the :class:`Add` of the same stack."""
-
-    hidden = True
-
-
-class Add(Layer):
-    """Marks where the network adds the value kept by its :class:`Save`."""
-
-    hidden = True
-
-    def __init__(self, save: Save, stack: Residual) -> None:
-        super().__init__()
-        self.save, self.stack = save, stack
-
-    def build(self, input_shape: Shape) -> Shape:
-        """Compare the two shapes."""
-        kept = self.save.input_shape
-        if input_shape != kept:
-            raise self.stack.refuse(
-                f"its stack gives {input_shape}, which cannot be added to its input",
-                kept,
-                f'Let its last layer give {kept}, for instance with padding="same".',
-            )
-        return input_shape
-
-
 class Residual(Layer):
-    """A stack of layers added to its input: y = x + layers(x) (He et al., "Deep residual learning", 2015).
+    """A block of layers added to its input: y = activation(shortcut(x) + layers(x)).
 
-    The stack must give the shape it was given. Raises ValueError at build where it does not.
+    He et al., "Deep residual learning for image recognition", 2015.
+
+    layers: in order; a block may hold others. shortcut: layers on the way around, such as a projection, [Conv2D(64, 1,
+    strides=2), BatchNorm()]; none by default: the input itself. activation: by name, or a layer, applied to the sum.
+
+    Both ways must give the same shape. Raises ValueError at build where they don't.
 
     >>> from xpcnn.layers import Conv2D, ReLU
     >>> Residual([Conv2D(8, 3, padding="same"), ReLU()]).connect((8, 6, 6))
     (8, 6, 6)
+    >>> Residual([Conv2D(16, 3, strides=2, padding=1)], shortcut=[Conv2D(16, 1, strides=2)]).connect((8, 6, 6))
+    (16, 3, 3)
     """
 
     def __init__(
-        self, layers: Sequence[Layer], *, name: str | None = None, xp: ArrayModule | str | None = None
+        self,
+        layers: Sequence[Layer],
+        shortcut: Sequence[Layer] = (),
+        activation: str | Layer | None = None,
+        *,
+        name: str | None = None,
+        xp: ArrayModule | str | None = None,
     ) -> None:
         super().__init__(name=name, xp=xp)
         self.layers = list(layers)
-        wrong = [layer for layer in self.layers if not isinstance(layer, Layer)]
-        if not self.layers or wrong:
+        self.shortcut = list(shortcut or ())
+        self.activation = activation
+        if not self.layers or not all(isinstance(layer, Layer) for layer in self.layers):
             raise ValueError(f"Residual takes a list of at least one layer. Received: {layers!r}.")
-        save = Save()
-        self._parts: list[Layer] = [save, *self.layers, Add(save, self)]
+        if not all(isinstance(layer, Layer) for layer in self.shortcut):
+            raise ValueError(f"shortcut is a list of layers. Received: {shortcut!r}.")
+        self._add = Add()
+        self._add.hidden = True
+        self._activation = activation_part(activation)
 
-    def parts(self) -> list[Layer]:
-        """Return save, the stack, add."""
-        return self._parts
+    def sublayers(self) -> Sequence[Layer]:
+        """Return the layers, those of the shortcut, the sum and the activation."""
+        return [*self.layers, *self.shortcut, self._add, *self._activation]
+
+    def expand(self, graph: Graph, x: int) -> int:
+        """Add both ways, their sum and the activation."""
+        y, around = graph.chain(self.layers, x), graph.chain(self.shortcut, x)
+        self._compare(graph.shapes[y], graph.shapes[around], graph.shapes[x])
+        return graph.chain(self._activation, graph.add(self._add, around, y))
 
     def build(self, input_shape: Shape) -> Shape:
-        """Build the stack and compare shapes."""
-        shape = input_shape
-        for part in self.parts():
-            shape = part.connect(shape)
-        return shape
+        """Build both ways and compare their shapes."""
+        y, around = _shape_after(self.layers, input_shape), _shape_after(self.shortcut, input_shape)
+        self._compare(y, around, input_shape)
+        return _shape_after(self._activation, y)
+
+    def _compare(self, y: Shape, around: Shape, input_shape: Shape) -> None:
+        if y != around:
+            what = f"its shortcut, which gives {around}" if self.shortcut else "its input"
+            raise self.refuse(
+                f"its stack gives {y}, which cannot be added to {what}",
+                input_shape,
+                f'Let its last layer give {around}, for instance with padding="same".',
+            )
+
+
+def _shape_after(layers: Sequence[Layer], shape: Shape) -> Shape:
+    for layer in layers:
+        shape = layer.connect(shape)
+    return shape

@@ -17,7 +17,7 @@ class Moments:
     mean: Array
     squares: Array
 
-    def combine(self, other: Moments) -> Moments:
+    def __add__(self, other: Moments) -> Moments:
         """Return the moments of both sets together (Chan, Golub and LeVeque, 1979), which loses no digits."""
         count = self.count + other.count
         distance = other.mean - self.mean

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from xpcnn.backend import Array, ArrayModule, is_host
-from xpcnn.recording import unwatched, watched
+from xpcnn.recording import watched
 
 #: Bytes that what convolutions lower may take at any one time, on all threads of a run together.
 COLUMN_BUDGET = 64 * 2**20
@@ -23,7 +23,7 @@ class Workspace:
 
     A fresh array of a megabyte costs more in page faults than most operations on it, so on the host the k-th request
     after a reset gets the memory of the k-th request before it. On a device the module's own memory pool does that
-    work. One workspace serves one thread at a time; its arrays are valid until they are released, or the next reset.
+    work. One workspace serves one thread at a time; its arrays are valid until they are reclaimed, or the next reset.
     scratch_of: a workspace of the same thread, whose scratch memory this one uses too: however many workspaces a run
     has, its threads alone bound the columns.
     """
@@ -46,15 +46,19 @@ class Workspace:
         self._free = set(range(len(self._blocks)))
         self._given, self._given_before = [], self._given + self._given_before[len(self._given) :]
 
-    def release(self, array: Array, but: Array) -> None:
-        """Take back one array before the reset, unless ``but``, an array that is still used, lies in its memory."""
-        array, but = unwatched(array), unwatched(but)
-        if not is_host(self.xp) or self.xp.may_share_memory(array, but):
+    @property
+    def requests(self) -> int:
+        """How many arrays were handed out since the last reset."""
+        return len(self._given)
+
+    def reclaim(self, live: Iterable[Array], requests: int = 0) -> None:
+        """Take back all arrays but those of the first ``requests``, and the memory in which ``live`` ones lie."""
+        if not is_host(self.xp):
             return
-        address = array.__array_interface__["data"][0]
-        for block in self._given:
-            if self._blocks[block].__array_interface__["data"][0] == address:
-                self._free.add(block)
+        held, owners = set(self._given[:requests]), {id(_owner(array)) for array in live}
+        self._free = {
+            number for number, block in enumerate(self._blocks) if number not in held and id(block) not in owners
+        }
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an uninitialised C-contiguous array."""
@@ -107,6 +111,13 @@ class Workspace:
         """Return what :meth:`batch_last` does, valid until the next call for the same use."""
         n, *others = shape
         return _batch_first(self.scratch((*others, n), dtype, use))
+
+
+def _owner(array: Array) -> Any:
+    """Return what owns the memory that an array shows."""
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    return array
 
 
 def _bytes(shape: tuple[int, ...], dtype: Any) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpcnn.data import LabelledImages, Preprocessing
 from xpcnn.layers import Conv2D
-from xpcnn.network import Network
+from xpcnn.program.network import Network
 from xpcnn.report import explanation, page, pictures
 from xpcnn.report.results import Predictions, percent
 
@@ -138,7 +138,7 @@ def explanation_section(
 
 def filters_section(network: Network) -> str:
     """Return the section of the first convolution's filters; nothing where there is none."""
-    first = next((step.layer for step in network.steps if isinstance(step.layer, Conv2D)), None)
+    first = next((node.layer for node in network.nodes if isinstance(node.layer, Conv2D)), None)
     if first is None:
         return ""
     weight = network.layout.views(network.parameters)[f"{first.name}.weight"]

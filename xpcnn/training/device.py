@@ -16,10 +16,10 @@ from xpcnn.layers import Context
 from xpcnn.metrics import with_targets
 from xpcnn.ops.batches import count_step, gather, next_rows
 from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace
-from xpcnn.training.latest import Latest
+from xpcnn.program.execute import StepResult
+from xpcnn.program.lru_cache import LRUCache
+from xpcnn.program.passes import Shard, Task, train_whole
 from xpcnn.training.out_of_memory import out_of_memory
-from xpcnn.training.pieces import whole_pass
-from xpcnn.training.shards import StepResult
 from xpcnn.training.steps import NOTHING, Failure, Figures, Samples, Steps
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ class DeviceSteps(Steps):
         super().__init__(fit, samples)
         network = fit.network
         xp, dtype, rows = network.xp, network.dtype, samples.rows
-        network.plan_training(fit.loss)
+        self._program = network.training_program(fit.loss)
         self._batch_size, self._guarded = batch_size, guarded
         self._steps_per_epoch = -(-len(rows) // batch_size)
         self._learns_as_ours = network.knows(fit.loss, fit.optimizer, *fit.metrics)
-        self._captured: Latest[Captured[StepResult]] = Latest(MOST_KINDS)
+        self._captured: LRUCache[Captured[StepResult]] = LRUCache(MOST_KINDS)
         self._sent: dict[int, Array] = {}
         self._workspace = Workspace(xp)
         self._saves_memory = False
@@ -214,17 +214,13 @@ class DeviceSteps(Steps):
             x[...] = toned(xp, x, xp.take(self._tones, indices, axis=0))
         scalars = xp.take(self._table, self._number, axis=0)[0]
         context = Context(self._workspace, training=True, seed=fit.seed, step=self._step)
-        loss, probabilities, buffers = whole_pass(
-            network.train(
-                x,
-                xp.take(self._rows, indices, axis=0),
-                None if self._weights is None else xp.take(self._weights, indices, axis=0),
-                scalars[0],
-                fit.loss,
-                self._views,
-                context,
-            )
-        )
+        rows = xp.take(self._rows, indices, axis=0)
+        weights = None if self._weights is None else xp.take(self._weights, indices, axis=0)
+        reported: list[tuple[Array, Array]] = []
+        task = Task(fit.loss, rows, weights, scalars[0], lambda *result: reported.append(result))
+        train_whole(Shard(self._program, network.params, x, context, self._views, task))
+        ((loss, probabilities),) = reported
+        buffers = context.buffers
         sums = [
             metric.sums(xp, probabilities, xp.take(expected, indices, axis=0))
             for metric, expected in zip(fit.metrics, self._expected, strict=True)

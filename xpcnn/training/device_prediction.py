@@ -11,9 +11,10 @@ import numpy as np
 from xpcnn.backend import Array, ArrayModule, is_out_of_memory, to_host
 from xpcnn.graphs import Captured, own_stream
 from xpcnn.layers import Context
-from xpcnn.network import Network, Program
 from xpcnn.ops.workspace import Workspace
-from xpcnn.training.latest import Latest
+from xpcnn.program.lru_cache import LRUCache
+from xpcnn.program.network import Network
+from xpcnn.program.program import Program
 from xpcnn.training.out_of_memory import out_of_memory
 
 HostArray = np.ndarray[Any, Any]
@@ -27,8 +28,13 @@ class DevicePrediction:
 
     def __init__(self, xp: ArrayModule) -> None:
         self._xp = xp
-        self._kinds: Latest[tuple[Array, Captured[Array]]] = Latest(MOST_KINDS)
+        self._kinds: LRUCache[tuple[Array, Captured[Array]]] = LRUCache(MOST_KINDS)
         self._stack = ExitStack()
+        self._folded: dict[str, dict[str, Array]] = {}
+
+    def prepare(self, network: Network) -> None:
+        """Take the network's weights as they are now; graphs read them where those before lay."""
+        self._params = network.prediction_params(self._folded)
 
     def __enter__(self) -> DevicePrediction:
         self._stack.enter_context(own_stream(self._xp))
@@ -40,11 +46,11 @@ class DevicePrediction:
     def infer(self, network: Network, x: HostArray, program: Program, y: HostArray) -> None:
         """Write the output of a network's program for a batch of host arrays into the host array ``y``."""
         xp = self._xp
-        alive = weakref.proxy(network)  # which keeps what it has lent, and with it this
+        alive, params = weakref.proxy(network), self._params  # the network keeps what it has lent, and with it this
 
         def make() -> tuple[Array, Captured[Array]]:
             sent = Workspace(xp).batch_last(x.shape, network.dtype)
-            return sent, Captured(xp, lambda: alive.infer(sent, Context(Workspace(xp)), program))
+            return sent, Captured(xp, lambda: alive.infer(sent, Context(Workspace(xp)), program, params))
 
         sent, captured = self._kinds.get((len(x), program.from_logits, network.changes), make)
         try:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,9 +15,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from xpcnn.backend import Array, ArrayModule, device_group, has_device_groups, is_host, to_host
+from xpcnn.communicator import Communicator
 from xpcnn.extras import install_line
 from xpcnn.registry import number
-from xpcnn.training.communicator import Communicator
 from xpcnn.training.task import differences
 
 T = TypeVar("T")
@@ -70,14 +71,14 @@ class Ranks(Communicator):
             each *= 2
         return [slice(min(r * each, count), min((r + 1) * each, count)) for r in range(self.size)]
 
-    def join(self, part: T, combine: Callable[[T, T], T], holders: int) -> T:
-        """Return the parts of the first ``holders`` ranks as one, combined as neighbours; for those ranks alone."""
+    def all_reduce(self, part: T, holders: int) -> T:
+        """Return the sum of the parts of the first ``holders`` ranks, added as neighbours; for those ranks alone."""
         for step in self._steps(holders):
             if self.rank % (2 * step):
                 self._send(part, self.rank - step)
                 break
             if self.rank + step < holders:
-                part = combine(part, self._receive(self.rank + step))
+                part = operator.add(part, self._receive(self.rank + step))
         return self._handed_down(part, holders)
 
     def hand_down(self, value: T) -> T:

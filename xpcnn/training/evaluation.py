@@ -11,14 +11,15 @@ import numpy as np
 
 from xpcnn.backend import has_graphs
 from xpcnn.calibration import soften
+from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data.augmentation import Laid, Way
 from xpcnn.losses import Loss
 from xpcnn.metrics import Metric, with_targets
-from xpcnn.network import Network, Program
+from xpcnn.program.execute import Executor
+from xpcnn.program.network import Network
+from xpcnn.program.program import Program
 from xpcnn.registry import whole
-from xpcnn.training.communicator import ALONE, Communicator
 from xpcnn.training.device_prediction import DevicePrediction
-from xpcnn.training.shards import Runner
 
 HostArray = np.ndarray[Any, Any]
 #: Writes the output of a program for a batch into an array: run(x, program, y).
@@ -89,9 +90,10 @@ def _running(network: Network, batch_size: int, threads: int | None) -> Iterator
     """Lend what predicts a batch, with what an earlier run has left."""
     if has_graphs(network.xp):
         with network.lent("device", functools.partial(DevicePrediction, network.xp)) as prediction, prediction:
+            prediction.prepare(network)
             yield functools.partial(prediction.infer, network)
     else:
-        with Runner(network, batch_size, None, threads) as runner:
+        with Executor(network, batch_size, None, threads) as runner:
             runner.prepare_inference()
             yield runner.infer
 

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from xpcnn.backend import has_graphs
+from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data.batches import batches, shuffled
 from xpcnn.graphs import own_stream
 from xpcnn.losses import Loss
 from xpcnn.metrics import Metric
-from xpcnn.network import Network
 from xpcnn.optimizers import Optimizer
+from xpcnn.program.execute import Executor, StepResult
+from xpcnn.program.network import Network
 from xpcnn.training import checkpoints
 from xpcnn.training.callbacks import Callback, Checkpoint, Model, StopOnNaN
-from xpcnn.training.communicator import ALONE, Communicator
 from xpcnn.training.device import DeviceSteps
 from xpcnn.training.history import History
 from xpcnn.training.progress import Progress
-from xpcnn.training.shards import Runner, StepResult
 from xpcnn.training.steps import NOTHING, EagerSteps, Failure, Samples, Steps
 from xpcnn.training.task import Task, code_digest
 
@@ -211,7 +211,7 @@ class Fit:
             guarded = any(isinstance(callback, StopOnNaN) for callback in callbacks)
             return lambda: DeviceSteps(self, samples, batch_size, guarded)
         size = min(batch_size, len(samples.rows))
-        runner = stack.enter_context(Runner(self.network, size, shards, threads, True, self.communicator))
+        runner = stack.enter_context(Executor(self.network, size, shards, threads, True, self.communicator))
         ranks = self.communicator.size
         if self.communicator.rank == 0 and runner.shards < ranks:
             warnings.warn(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpcnn.network import Network
+from xpcnn.program.network import Network
 
 
 def out_of_memory(error: Exception, n: int, network: Network) -> MemoryError:

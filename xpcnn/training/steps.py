@@ -12,7 +12,7 @@ import numpy as np
 from xpcnn.backend import Array, to_host
 from xpcnn.data.augmentation import Augmentation
 from xpcnn.metrics import with_targets
-from xpcnn.training.shards import Runner
+from xpcnn.program.execute import Executor
 
 if TYPE_CHECKING:
     from xpcnn.training.loop import Fit
@@ -103,7 +103,7 @@ class Steps(ABC):
 class EagerSteps(Steps):
     """Steps whose batches are made on the host, and in which callbacks see every gradient before the update."""
 
-    def __init__(self, fit: Fit, samples: Samples, runner: Runner, on_gradient: Callable[[], None]) -> None:
+    def __init__(self, fit: Fit, samples: Samples, runner: Executor, on_gradient: Callable[[], None]) -> None:
         super().__init__(fit, samples)
         self._runner = runner
         self._on_gradient = on_gradient

@@ -9,9 +9,9 @@ import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.workspace import Workspace
+from xpcnn.program.lru_cache import LRUCache
+from xpcnn.program.replay import Replay
 from xpcnn.recording import under_way
-from xpcnn.training.latest import Latest
-from xpcnn.training.repetition import Join, Repetition
 
 HostArray = np.ndarray[Any, Any]
 
@@ -39,32 +39,34 @@ class Batch:
 
 
 class Memory:
-    """A workspace for each thread of a run, and the repetitions whose recordings refer to them."""
+    """A workspace for each thread of a run, and the replays whose recordings refer to them."""
 
     def __init__(self, xp: ArrayModule, threads: int) -> None:
         self.batch = Batch()
         self._threads = threads
         self._workspaces: list[Workspace] = []
         self._temporaries: list[Workspace] = []
-        self._repetitions: Latest[Repetition] = Latest(MOST_KINDS)
+        #: Arrays of layers with a folded BatchNorm, by layer.
+        self.folded: dict[str, dict[str, Array]] = {}
+        self._replays: LRUCache[Replay] = LRUCache(MOST_KINDS)
         self._holds: Hashable = None
         for _ in range(threads):
             self._workspaces.append(Workspace(xp))
             self._temporaries.append(Workspace(xp))
 
-    def grow(self, pieces: int) -> None:
-        """Give each piece a workspace of its own; those of pieces on one thread share their scratch memory."""
-        for piece in range(self._threads, pieces):
-            of_thread = self._workspaces[piece % self._threads]
+    def grow(self, shards: int) -> None:
+        """Give each shard a workspace of its own; those of shards on one thread share their scratch memory."""
+        for shard in range(self._threads, shards):
+            of_thread = self._workspaces[shard % self._threads]
             self._workspaces.append(Workspace(of_thread.xp, scratch_of=of_thread))
             self._temporaries.append(Workspace(of_thread.xp))
 
-    def workspace(self, piece: int) -> Workspace:
-        """Return the memory of a piece, all of it free: its own, or that of the thread that runs it.
+    def workspace(self, shard: int) -> Workspace:
+        """Return the memory of a shard, all of it free: its own, or that of the thread that runs it.
 
         A recording under way takes the memory of temporary arrays there too.
         """
-        place = piece % len(self._workspaces)
+        place = shard % len(self._workspaces)
         workspace, temporaries, recording = self._workspaces[place], self._temporaries[place], under_way()
         workspace.reset()
         temporaries.reset()
@@ -72,12 +74,12 @@ class Memory:
             recording.empty = temporaries.empty
         return workspace
 
-    def repetition(self, kind: Hashable, holds: Hashable, *join: Join) -> Repetition:
-        """Return the repetition for batches of one kind, with what joins the parts of all processes.
+    def replay(self, kind: Hashable, holds: Hashable) -> Replay:
+        """Return the replay for batches of one kind.
 
         holds: what recordings hold for; once it is another, they are forgotten. None: nothing is to be recorded.
         """
         if holds != self._holds:
-            self._repetitions.clear()
+            self._replays.clear()
             self._holds = holds
-        return self._repetitions.get(kind, lambda: Repetition(holds is not None, *join))
+        return self._replays.get(kind, lambda: Replay(holds is not None))

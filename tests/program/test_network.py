@@ -13,10 +13,11 @@ from tests import cases, strict
 from tests.reference import numerical_gradient
 from xpcnn import initializers, layers, losses, presets
 from xpcnn.backend import to_host
-from xpcnn.layers import Context, Layer, Meeting
-from xpcnn.network import Network
+from xpcnn.layers import Context, Layer
 from xpcnn.ops.workspace import Workspace
-from xpcnn.training.shards import Runner
+from xpcnn.program.execute import Executor
+from xpcnn.program.network import Network
+from xpcnn.program.passes import Shard, Task, train_whole
 
 IMAGE = (3, 8, 8)
 
@@ -78,7 +79,7 @@ def batch(n=6, shape=IMAGE, classes=5, dtype=np.float64):
 def train(network, x, y, shards=None, threads=None, loss="cross_entropy", step=0, seed=0):
     """Return loss, gradients by name and new buffers of one step, on the host."""
     loss = losses.get(loss)
-    with Runner(network, len(x), shards, threads) as runner:
+    with Executor(network, len(x), shards, threads) as runner:
         runner.prepare_training(loss)
         targets = loss.prepare(y, network.output_shape[0], dtype=network.dtype)
         result = runner.train(x, targets, [], seed, step)
@@ -203,7 +204,7 @@ def test_a_stack_gives_the_shapes_it_says_or_is_refused_naming_layer_shape_and_r
     except ValueError as error:
         message = str(error)
         known = {layer.name: layer for layer in stack} | {
-            inner.name: inner for layer in stack for inner in layer.parts()
+            inner.name: inner for layer in stack for inner in layer.sublayers()
         }
         refused = known[message.split("'")[1]]
         assert message.startswith(f"{type(refused).__name__} '{refused.name}': ")
@@ -435,9 +436,7 @@ def test_dropout_is_keyed_by_step_and_seed_and_not_by_the_cut():
 def test_each_dropout_of_a_network_has_a_mask_of_its_own(xp, host):
     network = Network([layers.Dropout(0.5), layers.Dropout(0.5)], (2000,), xp)
     x, rows, mse = xp.ones((2, 2000)), xp.zeros((2, 2000)), losses.get("mse")
-    network.plan_training(mse)
-    context = Context(Workspace(xp), training=True)
-    outputs = advance(network.train(x, rows, None, 1.0, mse, {}, context)).probabilities
+    outputs, _ = train_at_once(network, x, rows, 1.0, mse, {})
     assert (host(outputs) > 0).mean() == pytest.approx(0.25, abs=0.05)
 
 
@@ -521,35 +520,31 @@ def test_a_step_neither_waits_for_the_device_nor_copies_to_it():
         layers.Dense(5, activation="softmax"),
     ]
     network, loss = Network(stack, IMAGE, xp), losses.get("cross_entropy")
-    network.plan_training(loss)
     x, y = batch(dtype=np.float32)
     x, rows = xp.asarray(x), xp.asarray(loss.prepare(y, 5).rows)
     gradients = network.layout.layer_views(xp.zeros(network.layout.size, dtype=np.float32))
     with strict.forbid():
-        result = advance(network.train(x, rows, None, 6.0, loss, gradients, Context(Workspace(xp), training=True)))
-        network.update_buffers(result.buffers)
+        _, buffers = train_at_once(network, x, rows, 6.0, loss, gradients)
+        network.update_buffers(buffers)
 
 
 def test_the_only_copy_to_the_device_inside_a_step_is_dropouts_mask():
     xp, loss = strict.xp, losses.get("cross_entropy")
     network = Network(small(), IMAGE, xp)
-    network.plan_training(loss)
     x, y = batch(dtype=np.float32)
     x, rows = xp.asarray(x), xp.asarray(loss.prepare(y, 5).rows)
     gradients = network.layout.layer_views(xp.zeros(network.layout.size, dtype=np.float32))
     with strict.counting() as counts:
-        advance(network.train(x, rows, None, 6.0, loss, gradients, Context(Workspace(xp), training=True)))
+        train_at_once(network, x, rows, 6.0, loss, gradients)
     assert (counts.waits, counts.transfers) == (0, 1)
 
 
-def advance(run):
-    """Return the result of a pass whose piece is the whole batch."""
-    brought = None
-    while True:
-        try:
-            brought = run.send(brought).part
-        except StopIteration as end:
-            return end.value
+def train_at_once(network, x, rows, normalizer, loss, gradients):
+    """Make a step of a batch that is one shard; return its probabilities and new buffers."""
+    reported, context = [], Context(Workspace(network.xp), training=True)
+    task = Task(loss, rows, None, normalizer, lambda *result: reported.append(result))
+    train_whole(Shard(network.training_program(loss), network.params, x, context, gradients, task, releases=False))
+    return reported[0][1], context.buffers
 
 
 # The loss and the last activation
@@ -573,9 +568,11 @@ def advance(run):
 )
 def test_a_last_softmax_or_sigmoid_is_taken_over_by_its_own_loss_alone(last, loss, taken_over):
     network = Network([layers.Flatten(), *last], IMAGE, np)
-    program = network.program(losses.get(loss))
-    assert program.from_logits == taken_over
-    assert program.layers == tuple(step.layer for step in network.steps[: -1 if taken_over else None])
+    for program in (network.program(losses.get(loss)), network.training_program(losses.get(loss))):
+        assert program.from_logits == taken_over
+        assert [node.layer for node in program.nodes] == [
+            node.layer for node in network.nodes[: -1 if taken_over else None]
+        ]
 
 
 def test_only_an_activation_is_taken_over_not_what_has_an_argument_of_that_name():
@@ -621,7 +618,7 @@ class Probe(Layer):
                 return dy
             axes = (0, *range(2, x.ndim))
             gradients["scale"][...] = (dy * x).sum(axis=axes)
-            return dy * scale if self.needs_input_gradient else None
+            return dy * scale
 
         if not self.learning:
             return x, backward
@@ -647,16 +644,12 @@ def test_backward_stops_at_the_first_layer_that_learns(xp):
     x, y = batch(dtype=np.float32)
     train(network, x, y)
     assert [(probe.forwards, probe.backwards) for probe in probes] == [(1, 0), (1, 0), (1, 1)]
-    assert not first.needs_input_gradient
-    assert stack[-1].needs_input_gradient
     first.trainable = False
     train(network, x, y)
     assert [probe.backwards for probe in probes] == [0, 0, 1]
-    assert not stack[-1].needs_input_gradient
     first.trainable = True
     train(network, x, y)
     assert [probe.backwards for probe in probes] == [0, 0, 2]
-    assert stack[-1].needs_input_gradient
 
 
 def test_a_first_learning_layer_inside_a_residual_is_where_backward_stops(xp):
@@ -723,21 +716,21 @@ def test_freezing_a_residual_freezes_all_inside_batch_norms_statistics_too(xp):
 
 
 class Centre(Layer):
-    """A layer of one's own in which the pieces of a batch meet: it subtracts the mean over the batch."""
+    """A layer of one's own that needs the whole batch: it subtracts the mean over it."""
 
-    meets = True
+    reduces_over_batch = True
 
-    def forward(self, params, x, context):
-        total, count = yield Meeting((x.sum(axis=0), len(x)), lambda a, b: (a[0] + b[0], a[1] + b[1]))
+    def local_sums(self, params, x, context):
+        return self.xp.concatenate([x.sum(axis=0).ravel(), self.xp.full(1, len(x), dtype=x.dtype)])
 
-        def backward(dy, gradients):
-            dtotal = yield Meeting(dy.sum(axis=0), lambda a, b: a + b)
-            return dy - dtotal / count
+    def forward(self, params, x, context, total=None):
+        if total is None:
+            return x, lambda dy, gradients: dy
+        mean = (total[:-1] / total[-1]).reshape(x.shape[1:])
+        return x - mean, (lambda dy, gradients: dy.sum(axis=0), lambda dy, dtotal: dy - dtotal / total[-1])
 
-        return x - total / count, backward
 
-
-def test_pieces_meet_in_a_layer_of_ones_own(xp):
+def test_a_layer_of_ones_own_may_need_the_whole_batch(xp):
     network = Network([layers.Conv2D(2, 3), Centre(), layers.Tanh(), *classifier()], IMAGE, xp, dtype=np.float64)
     x, y = batch(7)
     loss, gradients, _ = train(network, x, y, 1)
@@ -745,8 +738,6 @@ def test_pieces_meet_in_a_layer_of_ones_own(xp):
     assert cut_loss == pytest.approx(loss, rel=1e-12)
     for name, gradient in gradients.items():
         np.testing.assert_allclose(cut_gradients[name], gradient, rtol=1e-9, atol=1e-13)
-    with pytest.raises(RuntimeError, match="Layers only meet in training"):
-        infer(network, x)
 
 
 def test_multiplications_are_counted_for_every_position_of_a_kernel():
@@ -780,7 +771,7 @@ def test_a_layer_of_ones_own_may_keep_what_it_was_given(monkeypatch):
     ]
     network, (x, y) = Network(stack, IMAGE, np), batch(dtype=np.float32)
     _, gradients, _ = train(network, x, y)
-    monkeypatch.setattr(Workspace, "release", lambda *arguments, **keywords: None)
+    monkeypatch.setattr(Workspace, "reclaim", lambda *arguments, **keywords: None)
     _, expected, _ = train(network, x, y)
     for name, gradient in gradients.items():
         np.testing.assert_array_equal(gradient, expected[name])
@@ -794,8 +785,8 @@ def test_a_loss_of_ones_own_may_give_the_outputs_for_everything(monkeypatch):
             return xp.asarray((outputs * outputs).sum() / 2), outputs, outputs
 
     seen = []
-    for release in (Workspace.release, lambda *arguments, **keywords: None):
-        monkeypatch.setattr(Workspace, "release", release)
+    for reclaim in (Workspace.reclaim, lambda *arguments, **keywords: None):
+        monkeypatch.setattr(Workspace, "reclaim", reclaim)
         model = xpcnn.Sequential([layers.Flatten(), *(layers.Dense(8) for _ in range(3))], (1, 2, 4), np)
         model.compile("sgd", Energy(), metrics=["mse"])
         rng = np.random.default_rng(0)

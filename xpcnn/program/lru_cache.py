@@ -8,11 +8,11 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Latest(Generic[T]):
+class LRUCache(Generic[T]):
     """Keeps so many things by key, and lets go of the one that was not used for longest.
 
-    >>> latest = Latest(2)
-    >>> [latest.get(key, lambda: key.upper()) for key in "abac"], latest.keys()
+    >>> cache = LRUCache(2)
+    >>> [cache.get(key, lambda: key.upper()) for key in "abac"], cache.keys()
     (['A', 'B', 'A', 'C'], ['a', 'c'])
     """
 

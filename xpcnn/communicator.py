@@ -24,8 +24,8 @@ class Communicator:
         """Return which of ``count`` pieces of a batch each rank computes."""
         return [slice(0, count)]
 
-    def join(self, part: T, combine: Callable[[T, T], T], holders: int) -> T:
-        """Return the parts of the first ``holders`` ranks as one, combined as neighbours; for those ranks alone."""
+    def all_reduce(self, part: T, holders: int) -> T:
+        """Return the sum of the parts of the first ``holders`` ranks, added as neighbours; for those ranks alone."""
         return part
 
     def add(self, xp: ArrayModule, flat: Array, holders: int) -> Array:

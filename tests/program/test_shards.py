@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xpcnn.training.pieces import add_tree, cut
+from xpcnn.program.shards import add_tree, cut
 
 
 @given(st.integers(1, 200), st.integers(1, 50))

@@ -8,16 +8,18 @@ import xpcnn
 from tests import strict
 from tests.models import CLASSES, SHAPE, bits, mixed, plain, samples, without_seconds
 from xpcnn import callbacks, layers, losses, metrics
-from xpcnn.network import Network, walk
-from xpcnn.training.shards import Runner
+from xpcnn.program.execute import Executor
+from xpcnn.program.network import Network
+from xpcnn.program.passes import Shard
+from xpcnn.program.program import walk
 
 
 def train(model, x, y, shards, threads=None, measured=()):
     """Return what one batch gives when it is cut into pieces, with the gradient on the host."""
     targets = model.loss.prepare(y, CLASSES)
-    with Runner(model.network, len(x), shards, threads) as runner:
-        runner.prepare_training(model.loss)
-        return runner.train(x, targets, measured, seed=5, step=7)
+    with Executor(model.network, len(x), shards, threads) as executor:
+        executor.prepare_training(model.loss)
+        return executor.train(x, targets, measured, seed=5, step=7)
 
 
 @pytest.mark.parametrize("build", [plain, mixed])
@@ -55,13 +57,13 @@ def test_metrics_are_counted_over_all_pieces(xp, host):
 
 def test_a_device_takes_a_batch_whole_unless_it_is_asked_to_cut():
     network = plain(strict.xp).network
-    assert (Runner(network, 64).shards, Runner(network, 64, threads=8).threads) == (1, 1)
-    cut_in_three = Runner(network, 64, shards=3, threads=8)
+    assert (Executor(network, 64).shards, Executor(network, 64, threads=8).threads) == (1, 1)
+    cut_in_three = Executor(network, 64, shards=3, threads=8)
     assert (cut_in_three.shards, cut_in_three.threads) == (3, 1)
 
 
 def test_no_more_threads_are_started_than_there_are_pieces():
-    assert Runner(plain().network, 32, threads=8).threads == 2
+    assert Executor(plain().network, 32, threads=8).threads == 2
 
 
 class Sensitive(layers.Layer):
@@ -77,20 +79,20 @@ class Sensitive(layers.Layer):
 def test_an_error_in_one_piece_reaches_the_caller(threads):
     network = Network([Sensitive(), layers.Flatten(), layers.Dense(CLASSES)], SHAPE, np)
     x, y = samples(30)
-    with Runner(network, 30, shards=3, threads=threads) as runner:
-        runner.prepare_training(losses.get("mse"))
+    with Executor(network, 30, shards=3, threads=threads) as executor:
+        executor.prepare_training(losses.get("mse"))
         with pytest.raises(ArithmeticError, match="rows from"):
-            runner.train(x, losses.get("mse").prepare(y, CLASSES), [], 0, 0)
+            executor.train(x, losses.get("mse").prepare(y, CLASSES), [], 0, 0)
 
 
 def test_threads_are_only_taken_where_a_piece_has_work_for_one(monkeypatch):
-    monkeypatch.setattr("xpcnn.training.threads.available_threads", lambda: 4)
+    monkeypatch.setattr("xpcnn.program.threads.available_threads", lambda: 4)
     network = Network([layers.Flatten(), layers.Dense(CLASSES)], SHAPE, np)
-    monkeypatch.setattr("xpcnn.training.threads.WORTH_A_THREAD", network.multiplications * 16)
-    assert [Runner(network, 64, shards).threads for shards in (None, 4, 5, 16)] == [4, 4, 1, 1]
-    assert Runner(network, 64, 16, threads=3).threads == 3
-    monkeypatch.setattr("xpcnn.training.threads.WORTH_A_THREAD", 3 * network.multiplications * 16)
-    assert [Runner(network, 64, training=training).threads for training in (True, False)] == [4, 1]
+    monkeypatch.setattr("xpcnn.program.threads.WORTH_A_THREAD", network.multiplications * 16)
+    assert [Executor(network, 64, shards).threads for shards in (None, 4, 5, 16)] == [4, 4, 1, 1]
+    assert Executor(network, 64, 16, threads=3).threads == 3
+    monkeypatch.setattr("xpcnn.program.threads.WORTH_A_THREAD", 3 * network.multiplications * 16)
+    assert [Executor(network, 64, training=training).threads for training in (True, False)] == [4, 1]
 
 
 # Replays. Every layer of the package stands in one of these stacks.
@@ -132,7 +134,7 @@ STACKS = {
     ],
 }
 LOSSES = {"averaged": "binary_cross_entropy", "convolutions and pools": losses.CrossEntropy(0.1)}
-BASES = {"Layer", "Context", "Meeting", "Pool2D"}
+BASES = {"Layer", "Context", "Pool2D", "Multiply", "Concatenate"}
 
 
 def test_every_layer_stands_in_a_stack_that_is_replayed():
@@ -142,11 +144,10 @@ def test_every_layer_stands_in_a_stack_that_is_replayed():
 
 def fit(stack, monkeypatch, recordable, **arguments):
     """Return the bits that a fit of eight steps and a prediction give, and how often the network really trained."""
-    passes, train = [], Network.train
+    passes, init = [], Shard.__init__
     with monkeypatch.context() as patch:
-        patch.setattr(Network, "train", lambda *arguments: passes.append(1) or train(*arguments))
-        if not recordable:
-            patch.setattr(Runner, "_holds", lambda *arguments: None)
+        patch.setattr(Shard, "__init__", lambda *given, **named: passes.append(1) or init(*given, **named))
+        patch.setenv("XPCNN_REPLAY", str(int(recordable)))
         model = xpcnn.Sequential(STACKS[stack](), SHAPE, np)
         model.compile("adam", LOSSES.get(stack, "cross_entropy"), metrics=["accuracy", "mse"])
         x, y = samples(64)
@@ -179,10 +180,10 @@ def test_a_layer_of_ones_own_is_computed_every_time():
 
     network = Network([Noisy(), layers.Flatten()], SHAPE, np)
     x, y = np.ones((4, *SHAPE), np.float32), np.empty((4, 72), np.float32)
-    with Runner(network, 4) as runner:
-        runner.prepare_inference()
+    with Executor(network, 4) as executor:
+        executor.prepare_inference()
         for number in range(1, 6):
-            runner.infer(x, network.program(), y)
+            executor.infer(x, network.program(), y)
             assert set(y.ravel()) == {number}
 
 
@@ -217,8 +218,8 @@ def test_a_schedule_of_a_layers_attribute_takes_effect_in_a_running_fit(monkeypa
                     setattr(layer, name, values[fit.epoch])
 
     runs = []
-    for holds in (Runner._holds, lambda *arguments: None):
-        monkeypatch.setattr(Runner, "_holds", holds)
+    for replayed in "10":
+        monkeypatch.setenv("XPCNN_REPLAY", replayed)
         model, (x, y) = mixed(), samples(64)
         history = model.fit(x, y, epochs=4, batch_size=8, callbacks=[Schedule()], verbose=0)
         runs.append((bits(model), history.steps))
@@ -228,13 +229,18 @@ def test_a_schedule_of_a_layers_attribute_takes_effect_in_a_running_fit(monkeypa
 def test_an_error_on_one_thread_is_raised_when_all_have_ended():
     ended = []
 
-    def work(piece):
-        if piece != 1:
+    class Slow(layers.Layer):
+        def forward(self, params, x, context):
+            if context.first_row == 1:
+                raise ArithmeticError
             time.sleep(0.05)
-            ended.append(piece)
-        else:
-            raise ArithmeticError
+            ended.append(context.first_row)
+            return x, lambda dy, gradients: dy
 
-    with Runner(plain().network, 3, shards=3, threads=3) as runner, pytest.raises(ArithmeticError):
-        runner._on_pieces(work, 3)
+    network = Network([Slow(), layers.Flatten(), layers.Dense(CLASSES)], SHAPE, np)
+    loss, (x, y) = losses.get("mse"), samples(3)
+    with Executor(network, 3, shards=3, threads=3) as executor:
+        executor.prepare_training(loss)
+        with pytest.raises(ArithmeticError):
+            executor.train(x, loss.prepare(y, CLASSES), [], 0, 0)
     assert sorted(ended) == [0, 2]

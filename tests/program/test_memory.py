@@ -10,8 +10,9 @@ import pytest
 import xpcnn
 from tests.models import CLASSES, SHAPE, plain, samples
 from xpcnn import layers
+from xpcnn.ops.workspace import Workspace
+from xpcnn.program.memory import MOST_KINDS, Memory
 from xpcnn.recording import Recording, watched
-from xpcnn.training.memory import MOST_KINDS, Memory
 
 
 def test_pieces_on_one_thread_share_their_memory_until_each_gets_its_own():
@@ -34,22 +35,22 @@ def test_what_is_recorded_takes_the_memory_of_its_thread():
 
 def test_only_the_latest_kinds_of_batches_are_remembered():
     memory = Memory(np, 1)
-    first = [memory.repetition(kind, 0) for kind in range(MOST_KINDS)]
-    assert memory.repetition(0, 0) is first[0]
-    memory.repetition("one more", 0)
-    assert memory.repetition(0, 0) is first[0], "used later than the second"
-    assert memory.repetition(1, 0) is not first[1]
+    first = [memory.replay(kind, 0) for kind in range(MOST_KINDS)]
+    assert memory.replay(0, 0) is first[0]
+    memory.replay("one more", 0)
+    assert memory.replay(0, 0) is first[0], "used later than the second"
+    assert memory.replay(1, 0) is not first[1]
 
 
 def test_recordings_are_forgotten_once_what_they_hold_for_has_changed():
     memory = Memory(np, 1)
-    before = memory.repetition("kind", 1)
-    assert memory.repetition("kind", 2) is not before
-    assert memory.repetition("kind", 1) is not before
+    before = memory.replay("kind", 1)
+    assert memory.replay("kind", 2) is not before
+    assert memory.replay("kind", 1) is not before
 
 
 def test_nothing_is_recorded_where_it_cannot_be_known_what_holds():
-    assert Memory(np, 1).repetition("kind", None).state.name == "NEVER"
+    assert Memory(np, 1).replay("kind", None).state.name == "NEVER"
 
 
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh", "leaky_relu"])
@@ -115,3 +116,75 @@ def test_a_layer_that_is_changed_is_computed_anew(change):
     after = model.predict(x - number)
     assert not np.array_equal(before, after)
     assert model.predict(x - number).tobytes() == after.tobytes()
+
+
+# Memory is used again after its last use
+
+
+def kept_by(run):
+    """Return the bytes of arrays that a run keeps when it has been made some times."""
+    tracemalloc.start()
+    for number in range(5):
+        run(number)
+    arrays = tracemalloc.take_snapshot().filter_traces([tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)])
+    tracemalloc.stop()
+    return sum(trace.size for trace in arrays.traces)
+
+
+def convolutions(count, **arguments):
+    return [layers.Conv2D(4, 3, padding="same", activation="relu", **arguments) for _ in range(count)]
+
+
+def classifier(*stack):
+    ends = [layers.GlobalAveragePool2D(), layers.Dense(3, activation="softmax")]
+    return xpcnn.Sequential([layers.Conv2D(4, 3, padding="same"), *stack, *ends], (1, 32, 32), np)
+
+
+X = np.random.default_rng(0).normal(size=(16, 1, 32, 32)).astype(np.float32)
+#: One output of a convolution, for all images.
+ACTIVATION = 4 * X.nbytes
+
+
+@pytest.mark.parametrize("replay", "01")
+@pytest.mark.parametrize("blocks", [False, True])
+def test_predicting_through_forty_convolutions_holds_no_more_than_through_five(monkeypatch, replay, blocks):
+    monkeypatch.setenv("XPCNN_REPLAY", replay)
+    kept = []
+    for count in (5, 40):
+        inside = convolutions(count)
+        model = classifier(*([layers.Residual([layer]) for layer in inside] if blocks else inside))
+        kept.append(kept_by(lambda number, model=model: model.predict(X * number, threads=1)))
+    assert kept[1] < kept[0] + ACTIVATION / 2
+
+
+@pytest.mark.parametrize("replay", "01")
+def test_training_holds_no_more_inside_a_residual_block_than_outside(monkeypatch, replay):
+    monkeypatch.setenv("XPCNN_REPLAY", replay)
+    kept = []
+    for wrap in (lambda inside: inside, lambda inside: [layers.Residual(inside)]):
+        model = classifier(*wrap(convolutions(12)))
+        model.compile("sgd")
+        peak = 0
+
+        class Look(xpcnn.callbacks.Callback):
+            def on_step_end(self, fit):
+                nonlocal peak
+                peak = max(peak, tracemalloc.get_traced_memory()[0])
+
+        tracemalloc.start()
+        model.fit(X, np.arange(16) % 3, epochs=5, batch_size=16, verbose=0, shards=1, callbacks=[Look()])
+        tracemalloc.stop()
+        kept.append(peak)
+    assert kept[1] < kept[0] + 3 * ACTIVATION, "the input of the block, its sum, and the gradient around it"
+
+
+def test_training_gives_the_bits_that_it_gives_where_nothing_is_used_again(monkeypatch):
+    results = []
+    for reclaim in (Workspace.reclaim, lambda *arguments: None):
+        monkeypatch.setattr(Workspace, "reclaim", reclaim)
+        block = layers.Residual([*convolutions(2), layers.BatchNorm()], [layers.Conv2D(4, 1), layers.BatchNorm()])
+        model = classifier(layers.LeakyReLU(), block, layers.MaxPool2D(2), layers.Dropout(0.2), *convolutions(1))
+        model.compile("adam")
+        model.fit(X, np.arange(16) % 3, epochs=5, batch_size=8, verbose=0)
+        results.append([value.tobytes() for value in model.get_weights().values()] + [model.predict(X).tobytes()])
+    assert results[0] == results[1]

@@ -6,10 +6,10 @@ import threadpoolctl
 
 from tests.models import SHAPE, samples
 from xpcnn import layers
-from xpcnn.network import Network
 from xpcnn.processors import available_threads
-from xpcnn.training import threads
-from xpcnn.training.shards import Runner
+from xpcnn.program import threads
+from xpcnn.program.execute import Executor
+from xpcnn.program.network import Network
 
 
 def blas_threads():
@@ -101,7 +101,7 @@ def test_every_thread_that_works_holds_its_own_blas(monkeypatch):
     monkeypatch.setattr(threads, "_libraries", lambda: ([], [watch.library]))
     network = Network([watch, layers.Flatten()], SHAPE, np)
     x, _ = samples(30)
-    with Runner(network, 30, shards=3, threads=3) as runner:
+    with Executor(network, 30, shards=3, threads=3) as runner:
         runner.prepare_inference()
         runner.infer(x, network.program(), np.empty((30, 72), np.float32))
     assert len(watch.seen) == 3

@@ -1,0 +1,92 @@
+"""Add, Multiply and Concatenate in blocks of one's own, against central differences; shapes that fit, and others."""
+
+import numpy as np
+import pytest
+
+from tests.reference import numerical_gradient
+from xpcnn import layers, losses
+from xpcnn.layers import Add, BatchNorm, Concatenate, Conv2D, Dense, Flatten, GlobalAveragePool2D, Multiply, Tanh
+from xpcnn.ops.workspace import Workspace
+from xpcnn.program.execute import Executor
+from xpcnn.program.network import Network
+
+IMAGE = (2, 3, 3)
+
+
+class Block(layers.Layer):
+    """A block of one's own: branches, each a list of layers, and the layer that merges them."""
+
+    def __init__(self, merge, *branches, name=None, xp=None):
+        super().__init__(name=name, xp=xp)
+        self.merge, self.branches = merge, branches
+
+    def sublayers(self):
+        return [*(layer for branch in self.branches for layer in branch), self.merge]
+
+    def expand(self, graph, x):
+        return graph.add(self.merge, *(graph.chain(branch, x) for branch in self.branches))
+
+
+BLOCKS = {
+    "three added": lambda: Block(Add(), [Conv2D(2, 1)], [Tanh()], []),
+    "the same twice": lambda: Block(Add(), [], []),
+    "multiplied": lambda: Block(Multiply(), [Conv2D(2, 1)], [Tanh()]),
+    "gated": lambda: Block(Multiply(), [], [GlobalAveragePool2D(), Dense(2, activation="sigmoid")]),
+    "concatenated": lambda: Block(Concatenate(), [Conv2D(1, 1), BatchNorm()], [Tanh()], [Conv2D(3, 3, padding=1)]),
+    "nested": lambda: Block(Concatenate(), [Block(Add(), [Tanh()], [Conv2D(2, 1)])], []),
+}
+
+
+def evaluate(network, x, y, shards=1):
+    loss = losses.get("mse")
+    with Executor(network, len(x), shards, 1) as executor:
+        executor.prepare_training(loss)
+        result = executor.train(x, loss.prepare(y, 3, dtype=np.float64), [], 0, 0)
+        return result.loss, result.gradient
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("shards", [1, 3])
+def test_gradients_are_numerical_ones(xp, host, block, shards):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(7, *IMAGE)), rng.normal(size=(7, 3))
+    network = Network([Conv2D(2, 1), BLOCKS[block](), Flatten(), Dense(3)], IMAGE, np, dtype=np.float64)
+    numerical = numerical_gradient(lambda _: evaluate(network, x, y)[0], network.parameters)
+    network.to(xp)
+    _, gradient = evaluate(network, x, y, shards)
+    np.testing.assert_allclose(host(gradient), numerical, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("merge", "expected"),
+    [
+        (Add(), lambda x: x + np.tanh(x)),
+        (Multiply(), lambda x: x * np.tanh(x)),
+        (Concatenate(), lambda x: np.concatenate([x, np.tanh(x)], axis=1)),
+    ],
+)
+def test_outputs_are_what_their_names_say(xp, host, merge, expected):
+    x = np.random.default_rng(0).normal(size=(4, *IMAGE))
+    network = Network([Block(merge, [], [Tanh()])], IMAGE, xp, dtype=np.float64)
+    outputs = network.activations(xp.asarray(x), layers.Context(Workspace(xp)))
+    np.testing.assert_allclose(host(outputs["block_1"]), expected(x), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("merge", "shapes", "message"),
+    [
+        (Add(), [(2, 3, 3)], "it takes several inputs"),
+        (Add(), [(2, 3, 3), (2, 3, 4)], r"\(2, 3, 3\) and \(2, 3, 4\) cannot be added"),
+        (Multiply(), [(2, 3, 3), (3,)], r"cannot be multiplied by \(3,\). .* Use \(2, 3, 3\) or \(2,\)"),
+        (Multiply(), [(2, 3, 3)] * 3, "cannot be multiplied by"),
+        (Concatenate(), [(2, 3, 3), (2, 3, 4)], r"Let every branch give \(channels, 3, 3\)"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused_saying_what_would(merge, shapes, message):
+    with pytest.raises(ValueError, match=message):
+        merge.connect(*shapes)
+
+
+def test_a_merge_has_no_place_in_a_stack():
+    with pytest.raises(ValueError, match="Add 'add_1': it takes several inputs"):
+        Network([Add()], IMAGE, np)

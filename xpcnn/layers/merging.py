@@ -1,0 +1,88 @@
+"""Layers with several inputs, which end the branches of a block: Add, Multiply and Concatenate."""
+
+from __future__ import annotations
+
+from xpcnn.backend import Array
+from xpcnn.layers.base import Arrays, Backward, Context, Layer
+from xpcnn.ops import merging
+from xpcnn.parameters import Shape
+
+
+class Merge(Layer):
+    """What the three have in common: a block gives them the outputs of its branches."""
+
+    def connect(self, *input_shapes: Shape) -> Shape:
+        """Build for the shapes of two inputs or more."""
+        if len(input_shapes) < 2:
+            raise self.refuse("it takes several inputs", input_shapes[0], "Use it in a block, as Residual uses Add.")
+        return super().connect(*input_shapes)
+
+
+class Add(Merge):
+    """Sum of inputs of one shape, y = x₁ + x₂ + … (the end of a residual block; He et al., 2015).
+
+    >>> Add().connect((8, 4, 4), (8, 4, 4))
+    (8, 4, 4)
+    """
+
+    def build(self, *input_shapes: Shape) -> Shape:
+        """Compare the shapes."""
+        first, *others = input_shapes
+        for shape in others:
+            if shape != first:
+                raise self.refuse(f"{first} and {shape} cannot be added", first, f"Let every branch give {first}.")
+        return first
+
+    def forward(self, params: Arrays, x: tuple[Array, ...], context: Context) -> tuple[Array, Backward]:
+        """Add up."""
+        y, backward = merging.add(self.xp, x, context.workspace)
+        return y, lambda dy, gradients: backward(dy)
+
+
+class Multiply(Merge):
+    """Product of two inputs, y = x₁ x₂; the second may hold one number a channel, (channels,), as the gate of
+    squeeze-and-excitation does (Hu, Shen and Sun, "Squeeze-and-excitation networks", 2018).
+
+    >>> Multiply().connect((8, 4, 4), (8,))
+    (8, 4, 4)
+    """
+
+    def build(self, *input_shapes: Shape) -> Shape:
+        """Compare the shapes."""
+        first, *others = input_shapes
+        self.factor_shape = others[0]
+        if len(others) != 1 or others[0] not in (first, first[:1]):
+            raise self.refuse(
+                f"it cannot be multiplied by {', '.join(map(str, others))}", first, f"Use {first} or {first[:1]}."
+            )
+        return first
+
+    def forward(self, params: Arrays, x: tuple[Array, ...], context: Context) -> tuple[Array, Backward]:
+        """Multiply."""
+        y, backward = merging.multiply(self.xp, x[0], x[1], context.workspace)
+        return y, lambda dy, gradients: backward(dy)
+
+
+class Concatenate(Merge):
+    """The channels of all inputs, one after the other; all else must be equal.
+
+    >>> Concatenate().connect((8, 4, 4), (2, 4, 4))
+    (10, 4, 4)
+    """
+
+    def build(self, *input_shapes: Shape) -> Shape:
+        """Compare the shapes and add up the channels."""
+        first, *others = input_shapes
+        for shape in others:
+            if shape[1:] != first[1:]:
+                raise self.refuse(
+                    f"channels of {first} and {shape} cannot be concatenated",
+                    first,
+                    f"Let every branch give (channels, {', '.join(map(str, first[1:]))}).",
+                )
+        return (sum(shape[0] for shape in input_shapes), *first[1:])
+
+    def forward(self, params: Arrays, x: tuple[Array, ...], context: Context) -> tuple[Array, Backward]:
+        """Concatenate."""
+        y, backward = merging.concatenate(self.xp, x, context.workspace)
+        return y, lambda dy, gradients: backward(dy)

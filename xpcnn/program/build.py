@@ -1,0 +1,56 @@
+"""From layers to nodes: names, shapes, and who reads whose output."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from xpcnn.layers import Layer
+from xpcnn.parameters import Shape
+from xpcnn.program.program import INPUT, Node, walk
+
+
+class Builder:
+    """The graph to which the layers of a network add themselves."""
+
+    def __init__(self, input_shape: Shape) -> None:
+        self.nodes: list[Node] = []
+        #: The shape of each slot, without the batch; the first is that of the images.
+        self.shapes: list[Shape] = [tuple(input_shape)]
+        #: The slot of every named layer's output, in the order in which they are complete.
+        self.outputs: dict[str, int] = {}
+
+    def add(self, layer: Layer, *inputs: int) -> int:
+        """Add one layer that reads these slots, and return the slot of its output."""
+        layer.number = len(self.nodes)
+        slot = len(self.shapes)
+        self.shapes.append(layer.connect(*(self.shapes[slot] for slot in inputs)))
+        self.nodes.append(Node(layer, inputs, slot))
+        return slot
+
+    def chain(self, layers: Sequence[Layer], slot: int = INPUT) -> int:
+        """Add layers one after the other, and return the slot of the last one's output."""
+        for layer in layers:
+            before, slot = slot, layer.expand(self, slot)
+            layer.input_shape, layer.output_shape = self.shapes[before], self.shapes[slot]
+            if not layer.hidden:
+                self.outputs[layer.name] = slot
+        return slot
+
+
+def name_layers(layers: Sequence[Layer]) -> None:
+    """Name every layer that has no name yet: ``conv2d_1``, …, counted per kind, in order.
+
+    Raises ValueError for a layer, or a name, that stands twice.
+    """
+    counts: Counter[str] = Counter()
+    taken: set[str] = set()
+    for layer in walk(layers):
+        if layer.hidden:
+            continue
+        counts[layer.kind()] += 1
+        if not layer.name:
+            layer.name = f"{layer.kind()}_{counts[layer.kind()]}"
+        if layer.name in taken:
+            raise ValueError(f"Two layers are called {layer.name!r}. Use each layer object once, and each name once.")
+        taken.add(layer.name)

@@ -1,0 +1,91 @@
+"""Nodes that are cheaper together: fused for every run, and BatchNorm folded away for prediction.
+
+Bias, ReLU and max pooling commute, so a convolution is pooled first, and bias and ReLU are done on what that leaves.
+The layers that the user wrote stay as they are; fused nodes compute what they would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.layers import Add, BatchNorm, Conv2D, Dense, MaxPool2D
+from xpcnn.layers.activation import applies
+from xpcnn.layers.base import Arrays
+from xpcnn.program.program import Node, readers
+
+
+class Fold(NamedTuple):
+    """A BatchNorm that prediction leaves out, since the weights of the layer before it can do its work."""
+
+    layer: Conv2D | Dense
+    norm: BatchNorm
+
+    def params(self, xp: ArrayModule, params: Mapping[str, Arrays]) -> dict[str, Array]:
+        """Return the weight and bias of both layers together: w scale and (b - mean) scale + shift."""
+        own, norm = params[self.layer.name], params[self.norm.name]
+        scale = norm["weight"] / xp.sqrt(norm["running_var"] + self.norm.epsilon)
+        weight = own["weight"] * scale.reshape(-1, *(1 for _ in own["weight"].shape[1:]))
+        centre = norm["running_mean"] if own.get("bias") is None else norm["running_mean"] - own["bias"]
+        return {"weight": weight, "bias": norm["bias"] - centre * scale}
+
+
+def fold(nodes: Sequence[Node]) -> tuple[list[Node], list[Fold]]:
+    """Return the nodes without every BatchNorm that follows a convolution or a Dense alone, and what stands for it."""
+    counts = readers(nodes)
+    left: list[Node] = []
+    folds: list[Fold] = []
+    for node in nodes:
+        before = left[-1] if left else None
+        if (
+            before is not None
+            and type(node.layer) is BatchNorm
+            and type(before.layer) in (Conv2D, Dense)
+            and _follows_alone(node, before, counts)
+        ):
+            left[-1] = before._replace(output=node.output)
+            folds.append(Fold(before.layer, node.layer))  # type: ignore[arg-type]
+        else:
+            left.append(node)
+    return left, folds
+
+
+def fuse(nodes: Sequence[Node]) -> list[Node]:
+    """Return the nodes with every convolution fused with the max pooling and the ReLU that follow it, in any order.
+
+    A fully connected layer is fused with its ReLU; after another max pooling, a normalisation or a sum, ReLU writes
+    over its input.
+    """
+    counts, rest = readers(nodes), _pooled_first(nodes)
+    fused: list[Node] = []
+    for node in rest:
+        before = fused[-1] if fused else None
+        if before is not None and _follows_alone(node, before, counts):
+            layer, onto, options = node.layer, before.layer, before.options
+            if type(layer) is MaxPool2D and type(onto) is Conv2D and not options:
+                fused[-1] = before.also(pool=layer.window)._replace(output=node.output)
+                continue
+            if applies(layer, "relu") and type(onto) in (Conv2D, Dense) and "relu" not in options:
+                fused[-1] = before.also(relu=True)._replace(output=node.output)
+                continue
+            if applies(layer, "relu") and type(onto) in (BatchNorm, MaxPool2D, Add):
+                node = node.also(in_place=True)
+        fused.append(node)
+    return fused
+
+
+def _pooled_first(nodes: Sequence[Node]) -> list[Node]:
+    """Return the nodes with every ReLU moved behind the max poolings that follow it."""
+    counts, moved = readers(nodes), list(nodes)
+    for number in range(len(moved) - 1):
+        first, second = moved[number : number + 2]
+        if applies(first.layer, "relu") and type(second.layer) is MaxPool2D and _follows_alone(second, first, counts):
+            moved[number] = first._replace(layer=second.layer)
+            moved[number + 1] = second._replace(layer=first.layer)
+    return moved
+
+
+def _follows_alone(node: Node, before: Node, counts: Mapping[int, int]) -> bool:
+    """Whether a node reads the output of the one before it, and nothing else does."""
+    return node.inputs == (before.output,) and counts[before.output] == 1
