@@ -30,11 +30,11 @@ from xpcnn.program.network import Network
 from xpcnn.registry import Number, whole
 from xpcnn.summary import summary_table
 from xpcnn.targets import Targets
-from xpcnn.training import checkpoints, evaluation
+from xpcnn.training import checkpoints, evaluation, loop
 from xpcnn.training.callbacks import Callback
+from xpcnn.training.engine.base import Samples, Work
+from xpcnn.training.fit import Fit
 from xpcnn.training.history import History
-from xpcnn.training.loop import Fit
-from xpcnn.training.steps import Samples
 from xpcnn.training.task import Task
 
 if TYPE_CHECKING:
@@ -233,26 +233,16 @@ class Sequential:
             "shards": shards,
             "augment": augment if isinstance(augment, str | None) else own_augment,
         }
-        fit = Fit(
-            self,
-            self.network,
-            optimizer,
-            loss,
-            self.metrics,
-            Task(arguments, data),
-            seed=seed,
-            first_epoch=self.epochs,
-            communicator=communicator,
-        )
-        return fit.run(
-            Samples(x, y, weights, rows, augmentation_of(augment) if isinstance(augment, str) else augment),
-            epochs=epochs,
-            batch_size=batch_size,
+        samples = Samples(x, y, weights, rows, augmentation_of(augment) if isinstance(augment, str) else augment)
+        work = Work(self.network, optimizer, loss, tuple(self.metrics), samples, batch_size, seed)
+        task = Task(arguments, data)
+        return loop.run(
+            Fit(self, work, task, epochs=epochs, first_epoch=self.epochs, communicator=communicator),
+            callbacks,
             shuffle=shuffle,
             validate=validate,
             shards=shards,
             threads=threads,
-            callbacks=callbacks,
             verbose=0 if communicator.rank else verbose,
             resume=saved,
         )

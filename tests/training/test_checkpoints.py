@@ -276,9 +276,9 @@ def test_the_old_one_stays_where_the_new_one_cannot_be_written(tmp_path, monkeyp
 class Spoil(callbacks.Callback):
     """Makes a gradient infinite at the fifth step."""
 
-    def on_gradient(self, fit):
+    def on_gradient(self, fit, result):
         if fit.step == 4:
-            fit.result.gradient[0] = np.inf
+            result.gradient[0] = np.inf
 
 
 @pytest.mark.parametrize("watched", [True, False])

@@ -292,9 +292,9 @@ def test_everything_that_is_carried_on_is_float32(xp):
     kinds = set()
 
     class Look(Callback):
-        def on_gradient(self, fit):
-            kinds.add(fit.result.gradient.dtype)
-            kinds.add(fit.result.loss.dtype)
+        def on_gradient(self, fit, result):
+            kinds.add(result.gradient.dtype)
+            kinds.add(result.loss.dtype)
 
     x, y = samples(40)
     model.fit(x.astype(np.float64), y, sample_weight=np.ones(40), callbacks=[Look()], verbose=0)
@@ -358,8 +358,8 @@ def test_an_epochs_metrics_count_all_its_samples():
     seen = []
 
     class Count(Callback):
-        def on_step_end(self, fit):
-            seen.append(fit.result.sums[0].tolist())
+        def on_gradient(self, fit, result):
+            seen.append(result.sums[0].tolist())
 
     history = fit(plain(), n=40, epochs=1, callbacks=[Count()])
     hits, counts = np.sum(seen, axis=0)
@@ -413,7 +413,7 @@ class Order(Callback):
     def on_fit_begin(self, fit):
         self.note("begin", fit)
 
-    def on_gradient(self, fit):
+    def on_gradient(self, fit, result):
         self.note("gradient", fit)
 
     def on_step_end(self, fit):
@@ -503,7 +503,7 @@ def test_there_is_no_batch_before_the_first_step():
 
 def test_the_history_has_the_rate_of_the_last_update_whoever_set_it():
     class Set(Callback):
-        def on_gradient(self, fit):
+        def on_gradient(self, fit, result):
             fit.optimizer.learning_rate = 0.001 * (fit.step + 1)
 
     assert fit(plain(), n=48, epochs=2, callbacks=[Set()]).history["lr"] == pytest.approx([0.003, 0.006])

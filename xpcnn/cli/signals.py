@@ -12,7 +12,7 @@ from typing import Any
 
 from xpcnn.cli.run_directory import RunDirectory
 from xpcnn.training.callbacks import Callback
-from xpcnn.training.loop import Fit
+from xpcnn.training.fit import Fit
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -21,7 +21,7 @@ from xpcnn.training.callbacks import Callback
 if TYPE_CHECKING:
     from xpcnn.data import LabelledImages, Split
     from xpcnn.model import Sequential
-    from xpcnn.training.loop import Fit
+    from xpcnn.training.fit import Fit
 
 NAME = "report.html"
 #: Images that are predicted together, where one does not take too much memory.

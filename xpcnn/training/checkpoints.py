@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +18,9 @@ from xpcnn import __version__, files
 from xpcnn.backend import to_host
 from xpcnn.parameters import check_values
 from xpcnn.registry import Number, number, whole
-from xpcnn.training.steps import Figures
+from xpcnn.training.engine.base import Figures
+from xpcnn.training.fit import Fit, Position, Stateful
 from xpcnn.training.task import changes, differences, to_json
-
-if TYPE_CHECKING:
-    from xpcnn.training.callbacks import Callback
-    from xpcnn.training.loop import Fit
 
 HostArray = np.ndarray[Any, Any]
 
@@ -35,16 +32,6 @@ NAME = "checkpoint.safetensors"
 MOST_STEPS = 2**62
 #: Differences that an error names one by one.
 _MOST_NAMED = 5
-
-
-class Position(NamedTuple):
-    """How far a fit has come: epochs, those before it began, steps of the epoch at hand and what they gave."""
-
-    epoch: int
-    first_epoch: int
-    done: int
-    seconds: float
-    figures: Figures
 
 
 def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
@@ -195,7 +182,7 @@ class SavedFit:
         rate = self.description["learning_rate"]
         return None if rate is None else number("learning_rate", rate, "[0, inf)")
 
-    def _matched(self, callbacks: Sequence[Callback]) -> list[tuple[Callback, dict[str, Any]]]:
+    def _matched(self, callbacks: Sequence[Stateful]) -> list[tuple[Stateful, dict[str, Any]]]:
         """Return the callbacks that have a state, each with the one that was kept; ValueError where they are others."""
         saved = [(str(name), dict(state)) for name, state in self._parsed("callbacks")]
         stateful = _stateful(callbacks)
@@ -253,7 +240,7 @@ def _damage_told(path: Path) -> Iterator[None]:
         raise ValueError(f"{str(path)!r} is damaged, and no fit can go on from it: {reason}.") from error
 
 
-def _stateful(callbacks: Sequence[Callback]) -> list[Callback]:
+def _stateful(callbacks: Sequence[Stateful]) -> list[Stateful]:
     """Return the callbacks that have a state, without asking for it: before a fit they may have none yet."""
     return [callback for callback in callbacks if callback.has_state]
 

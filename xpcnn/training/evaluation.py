@@ -19,7 +19,7 @@ from xpcnn.program.execute import Executor
 from xpcnn.program.network import Network
 from xpcnn.program.program import Program
 from xpcnn.registry import whole
-from xpcnn.training.device_prediction import DevicePrediction
+from xpcnn.training.engine.device_prediction import DevicePrediction
 
 HostArray = np.ndarray[Any, Any]
 #: Writes the output of a program for a batch into an array: run(x, program, y).

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Never
 
 import numpy as np
 
+from xpcnn.training.engine.base import StepEngine
+from xpcnn.training.fit import Fit
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from xpcnn.training.loop import Fit
-    from xpcnn.training.steps import Steps
 
 #: Seconds between two looks at the figures, since a device is waited for.
 _INTERVAL = 1.0
@@ -32,15 +33,15 @@ class Progress:
         self._images = 0
 
     @contextmanager
-    def epoch(self, steps: Steps, done: int) -> Iterator[None]:
+    def epoch(self, engine: StepEngine, done: int) -> Iterator[None]:
         """Show an epoch, of which some images are done already."""
         from tqdm import tqdm
 
-        self._steps, self._look = steps, time.perf_counter() + _FIRST
+        self._engine, self._look = engine, time.perf_counter() + _FIRST
         with tqdm(
             desc=f"epoch {self._fit.epoch + 1}/{self._fit.epochs}",
             initial=done,
-            total=len(steps.order),
+            total=len(engine.order),
             disable=self._hidden,
             leave=False,
             unit=" images",
@@ -61,12 +62,12 @@ class Progress:
         self._bar.update(images)
 
     def _figures(self, now: float) -> str:
-        losses, weights, sums = self._steps.figures()
+        losses, weights, sums = self._engine.figures()
         shown = [f"loss {np.average(losses, weights=weights):.4g}"] if sum(weights) else []
         for metric, total in zip(self._fit.metrics, sums, strict=True):
             value = metric.result(total)
             if np.ndim(value) == 0:
                 shown.append(f"{metric.name} {value:.4g}")
-        later = (self._fit.epochs - self._fit.epoch) * len(self._steps.order) - self._bar.n
+        later = (self._fit.epochs - self._fit.epoch) * len(self._engine.order) - self._bar.n
         left = (now - self._begun) * later / self._images
         return f"{'  '.join(shown)}  {self._bar.format_interval(left)} left"

@@ -7,18 +7,19 @@ import hashlib
 import json
 import reprlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from xpcnn.data.spread import Spread, one_after_another
 from xpcnn.layers.configs import to_plain
-
-if TYPE_CHECKING:
-    from xpcnn.training.loop import Fit
+from xpcnn.losses import Loss
+from xpcnn.metrics import Metric
+from xpcnn.optimizers import Optimizer
+from xpcnn.program.network import Network
 
 HostArray = np.ndarray[Any, Any]
 
@@ -59,14 +60,14 @@ class Task:
                 found[name] = {"rows": len(rows), "digest": digest}
         return found
 
-    def settings(self, fit: Fit) -> dict[str, Any]:
+    def settings(self, network: Network, optimizer: Optimizer, loss: Loss, metrics: Sequence[Metric]) -> dict[str, Any]:
         """Return everything but the data that decides how a fit goes, as JSON can hold it."""
         settings = {
-            "input_shape": list(fit.network.input_shape),
-            "layers": [to_plain(layer) for layer in fit.network.layers],
-            "optimizer": fit.optimizer.config(),
-            "loss": fit.loss.config(),
-            "metrics": [metric.config() for metric in fit.metrics],
+            "input_shape": list(network.input_shape),
+            "layers": [to_plain(layer) for layer in network.layers],
+            "optimizer": optimizer.config(),
+            "loss": loss.config(),
+            "metrics": [metric.config() for metric in metrics],
             **self.arguments,
         }
         plain: dict[str, Any] = json.loads(to_json(settings))  # so that it can be compared with what was read

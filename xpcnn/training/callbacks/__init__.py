@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from xpcnn.hints import no_attribute
 from xpcnn.training.callbacks.averaged_weights import AveragedWeights
-from xpcnn.training.callbacks.base import Callback, Model
+from xpcnn.training.callbacks.base import Callback
 from xpcnn.training.callbacks.best import EarlyStopping, SaveBest
 from xpcnn.training.callbacks.evaluate_every import EvaluateEvery
 from xpcnn.training.callbacks.json_lines import JSONLines
@@ -13,6 +13,7 @@ from xpcnn.training.callbacks.mlflow import MLflow
 from xpcnn.training.callbacks.saving import Checkpoint, CSVLog, SaveLast
 from xpcnn.training.callbacks.stop_on_nan import StopOnNaN
 from xpcnn.training.callbacks.tensorboard import TensorBoard
+from xpcnn.training.fit import Model
 
 __all__ = [
     "AveragedWeights",

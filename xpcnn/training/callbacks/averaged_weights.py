@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from xpcnn.backend import Array, to_device, to_host
 from xpcnn.registry import number, whole
 from xpcnn.training.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from xpcnn.training.loop import Fit
+from xpcnn.training.fit import Fit
 
 
 class AveragedWeights(Callback):

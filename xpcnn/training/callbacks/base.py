@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-from xpcnn import files
-
-if TYPE_CHECKING:
-    from xpcnn.training.loop import Fit
-
-
-class Model(Protocol):
-    """What a fit and its callbacks may ask of the model that is fitted."""
-
-    epochs: int
-    temperature: float
-
-    def save(self, path: files.PathLike) -> None:
-        """Write the model file."""
-
-    def evaluate(self, x: Any, y: Any) -> dict[str, float]:
-        """Measure loss and metrics."""
+from xpcnn.program.execute import StepResult
+from xpcnn.training.fit import Fit
 
 
 class Callback:
@@ -35,6 +20,10 @@ class Callback:
 
     #: Whether this writes or shows something, which of the processes of a distributed fit the first alone does.
     writes = False
+    #: Whether this saves the fit itself: it comes last, since it keeps what all the others know.
+    saves_fit = False
+    #: Whether this ends a fit whose numbers are not finite, which a device then looks for by itself.
+    guards = False
 
     def on_fit_begin(self, fit: Fit) -> None:
         """Run before the first epoch."""
@@ -42,8 +31,8 @@ class Callback:
     def on_epoch_begin(self, fit: Fit) -> None:
         """Run before each epoch."""
 
-    def on_gradient(self, fit: Fit) -> None:
-        """Run when the gradient is known and the weights are not changed yet."""
+    def on_gradient(self, fit: Fit, result: StepResult) -> None:
+        """Run when the gradient is known and the weights are not changed yet; ``result``: loss and flat gradient."""
 
     def on_step_end(self, fit: Fit) -> None:
         """Run after each update."""
@@ -56,6 +45,11 @@ class Callback:
 
     def on_fit_end(self, fit: Fit) -> None:
         """Run at the end, whatever ended the fit."""
+
+    @property
+    def looks_at_gradients(self) -> bool:
+        """Whether every gradient has to be shown to this, for which a device is waited for."""
+        return type(self).on_gradient is not Callback.on_gradient
 
     @property
     def has_state(self) -> bool:

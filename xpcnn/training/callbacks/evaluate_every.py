@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from xpcnn.registry import whole
 from xpcnn.training.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from xpcnn.training.loop import Fit
+from xpcnn.training.fit import Fit
 
 
 class EvaluateEvery(Callback):

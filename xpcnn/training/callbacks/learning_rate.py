@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from xpcnn import schedules
 from xpcnn.training.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from xpcnn.training.loop import Fit
+from xpcnn.training.fit import Fit
 
 
 class LearningRate(Callback):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from xpcnn.extras import install_line
 from xpcnn.training.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from xpcnn.training.loop import Fit
+from xpcnn.training.fit import Fit
 
 
 class MLflow(Callback):

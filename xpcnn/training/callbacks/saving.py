@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,7 @@ from xpcnn.registry import number, whole
 from xpcnn.training import checkpoints
 from xpcnn.training.callbacks.base import Callback
 from xpcnn.training.callbacks.stop_on_nan import are_finite, not_finite
-
-if TYPE_CHECKING:
-    from xpcnn.training.loop import Fit
+from xpcnn.training.fit import Fit
 
 
 class SaveLast(Callback):
@@ -65,7 +63,7 @@ class Checkpoint(Callback):
     >>> checkpoint = Checkpoint("cells.checkpoint", minutes=10)
     """
 
-    writes = True
+    writes = saves_fit = True
 
     def __init__(
         self,

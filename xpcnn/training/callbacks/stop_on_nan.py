@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xpcnn.backend import Array, to_host
 from xpcnn.layers import Context
 from xpcnn.ops.workspace import Workspace
+from xpcnn.program.execute import StepResult
 from xpcnn.registry import whole
 from xpcnn.training.callbacks.base import Callback
-from xpcnn.training.steps import Failure
-
-if TYPE_CHECKING:
-    from xpcnn.training.loop import Fit
-
+from xpcnn.training.engine.base import Failure
+from xpcnn.training.fit import Fit
 
 #: Images with larger values are the likely cause of numbers that overflow.
 EXTREME = 1e6
@@ -30,13 +27,20 @@ class StopOnNaN(Callback):
     when an epoch ends; it changes no weights from that step on.
     """
 
+    guards = True
+
     def __init__(self, steps: int = 50) -> None:
         self.steps = whole("steps", steps, 1)
 
-    def on_gradient(self, fit: Fit) -> None:
+    @property
+    def looks_at_gradients(self) -> bool:
+        """No: a device looks at them by itself."""
+        return type(self).on_gradient is not StopOnNaN.on_gradient
+
+    def on_gradient(self, fit: Fit, result: StepResult) -> None:
         """Look at the loss and at the sum of the gradient, one number each."""
-        if not math.isfinite(float(fit.result.loss + fit.result.gradient.sum())):
-            raise not_finite(fit, Failure(fit.step, float(fit.result.loss), fit.batch[0], fit.result.gradient))
+        if not math.isfinite(float(result.loss + result.gradient.sum())):
+            raise not_finite(fit, Failure(fit.step, float(result.loss), fit.batch[0], result.gradient))
 
     def on_step_end(self, fit: Fit) -> None:
         """Ask a device whether a step has failed."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import time
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from xpcnn import files
 from xpcnn.extras import install_line
 from xpcnn.training.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from xpcnn.training.loop import Fit
+from xpcnn.training.fit import Fit
 
 #: Where each package keeps what writes event files, and what they are made of.
 _PACKAGES = (

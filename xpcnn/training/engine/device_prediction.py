@@ -15,7 +15,7 @@ from xpcnn.ops.workspace import Workspace
 from xpcnn.program.lru_cache import LRUCache
 from xpcnn.program.network import Network
 from xpcnn.program.program import Program
-from xpcnn.training.out_of_memory import out_of_memory
+from xpcnn.training.engine.out_of_memory import out_of_memory
 
 HostArray = np.ndarray[Any, Any]
 

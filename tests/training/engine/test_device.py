@@ -12,8 +12,8 @@ from xpcnn import Sequential, layers, optimizers, presets
 from xpcnn.backend import has_kernels, to_host
 from xpcnn.data import Decoding, Normalized, Preprocessing, augment
 from xpcnn.training.callbacks import Callback, LearningRate, StopOnNaN
-from xpcnn.training.device import DeviceSteps
-from xpcnn.training.device_prediction import MOST_KINDS
+from xpcnn.training.engine.device import DeviceEngine
+from xpcnn.training.engine.device_prediction import MOST_KINDS
 
 pytestmark = pytest.mark.filterwarnings("error:This step can't be captured")
 
@@ -89,15 +89,15 @@ def test_weights_of_samples_and_classes_count_as_on_the_host(device, optimizer):
 
 
 def test_once_captured_a_step_is_one_launch_and_nothing_passes_between_host_and_device(monkeypatch):
-    whole = DeviceSteps.step
+    whole = DeviceEngine.step
     seen = []
 
-    def step(self, positions):
+    def step(self, positions, look):
         with strict.counting() as counts, strict.forbid():
-            whole(self, positions)
+            whole(self, positions, look)
         seen.append(counts.launches)
 
-    monkeypatch.setattr(DeviceSteps, "step", step)
+    monkeypatch.setattr(DeviceEngine, "step", step)
     fit(plain(strict.xp), n=48, epochs=2)
     assert seen[-3:] == [1, 1, 1]
     assert min(seen[:2]) > 20
@@ -106,14 +106,14 @@ def test_once_captured_a_step_is_one_launch_and_nothing_passes_between_host_and_
 def test_with_kernels_dropout_and_everything_else_is_in_the_graph(monkeypatch):
     if kernels.COMPILER is None:
         pytest.skip("there is no C++ compiler")
-    whole, seen = DeviceSteps.step, []
+    whole, seen = DeviceEngine.step, []
 
-    def step(self, positions):
+    def step(self, positions, look):
         with strict.counting() as counts, strict.forbid():
-            whole(self, positions)
+            whole(self, positions, look)
         seen.append(counts.launches)
 
-    monkeypatch.setattr(DeviceSteps, "step", step)
+    monkeypatch.setattr(DeviceEngine, "step", step)
     model = mixed(kernels.xp, metrics=["accuracy", "f1"])
     fit(model, n=48, epochs=2, callbacks=[StopOnNaN()])
     assert seen[-3:] == [1, 1, 1]
@@ -173,13 +173,13 @@ KEPT = {"floats": "float32", "bytes": "uint8", "normalised": "uint8", "each by i
 @pytest.mark.parametrize("name", SETS)
 def test_images_that_fit_stay_on_the_device_as_they_are_and_others_are_sent(device, monkeypatch, name, augmentation):
     kept = []
-    begin = DeviceSteps.begin_epoch
+    begin = DeviceEngine.begin_epoch
 
     def begin_epoch(self, *arguments):
         kept.append(None if self._images is None else np.dtype(self._images.dtype).name)
         begin(self, *arguments)
 
-    monkeypatch.setattr(DeviceSteps, "begin_epoch", begin_epoch)
+    monkeypatch.setattr(DeviceEngine, "begin_epoch", begin_epoch)
 
     def run(xp):
         model = Sequential([layers.Flatten(), layers.Dense(3, activation="softmax")], (3, 6, 6), xp)
@@ -268,12 +268,12 @@ def test_predictions_are_captured_for_the_sizes_that_come_again(device):
 def test_what_a_fit_took_on_the_device_is_freed_with_it(device):
     x, y = samples(44)
     steps = []
-    begin = DeviceSteps.begin_epoch
+    begin = DeviceEngine.begin_epoch
     gc.disable()
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                DeviceSteps, "begin_epoch", lambda self, *given: (steps.append(weakref.ref(self)), begin(self, *given))
+                DeviceEngine, "begin_epoch", lambda self, *given: (steps.append(weakref.ref(self)), begin(self, *given))
             )
             model = plain(device)
             model.fit(x, y, epochs=3, batch_size=16, verbose=0)
@@ -295,7 +295,7 @@ def out_of_memory(*arguments, **keywords):
 
 
 def test_where_memory_runs_out_images_are_sent_and_the_step_is_made_again(monkeypatch):
-    monkeypatch.setattr("xpcnn.training.device.gather", out_of_memory)
+    monkeypatch.setattr("xpcnn.training.engine.device.gather", out_of_memory)
     both(plain, strict.xp, augment="light")
 
 
@@ -355,7 +355,7 @@ def test_the_batch_of_an_epochs_last_step_stays_the_one_it_was(device):
 
 def test_a_rate_that_changes_at_every_step_sends_no_more_than_its_own_numbers(monkeypatch):
     sent = []
-    rows_of_table = DeviceSteps._rows_of_table
+    rows_of_table = DeviceEngine._rows_of_table
 
     def counted(self, numbers):
         sent.append(len(list(numbers)))
@@ -365,7 +365,7 @@ def test_a_rate_that_changes_at_every_step_sends_no_more_than_its_own_numbers(mo
         def on_step_end(self, fit):
             fit.optimizer.learning_rate *= 0.5
 
-    monkeypatch.setattr(DeviceSteps, "_rows_of_table", counted)
+    monkeypatch.setattr(DeviceEngine, "_rows_of_table", counted)
     fit(plain(strict.xp), n=48, epochs=2, callbacks=[Halve()])
     assert sent == [3, 1, 1, 3, 1, 1]
 
@@ -388,14 +388,14 @@ def test_launches_are_counted_as_the_page_says(monkeypatch):
     if kernels.COMPILER is None:
         pytest.skip("there is no C++ compiler")
     monkeypatch.setattr("xpcnn.ops.cuda.compiler._multiprocessors", lambda xp, device: 132)
-    whole, seen = DeviceSteps.step, []
+    whole, seen = DeviceEngine.step, []
 
-    def step(self, positions):
+    def step(self, positions, look):
         with strict.counting() as counts:
-            whole(self, positions)
+            whole(self, positions, look)
         seen.append(counts.launches)
 
-    monkeypatch.setattr(DeviceSteps, "step", step)
+    monkeypatch.setattr(DeviceEngine, "step", step)
     model = Sequential(presets.blood((1, 50, 50), 8), (1, 50, 50), kernels.xp)
     model.compile("adam")
     rng = np.random.default_rng(0)

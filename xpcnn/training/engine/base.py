@@ -1,0 +1,122 @@
+"""What engines are given and what they give back: a batch forward and backward, and one update."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from xpcnn.backend import Array
+from xpcnn.data.augmentation import Augmentation
+from xpcnn.losses import Loss
+from xpcnn.metrics import Metric
+from xpcnn.optimizers import Optimizer
+from xpcnn.parameters import Segment
+from xpcnn.program.execute import StepResult
+from xpcnn.program.network import Network
+
+HostArray = np.ndarray[Any, Any]
+#: What looks at the gradient of a step before the weights are changed.
+Look: TypeAlias = Callable[[StepResult], None]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What to learn from.
+
+    x: images (n, channels, height, width), any array that takes rows; y: (n, …); weights: (n,) or None; rows: the
+    indices of those to train on; augment: what is done to images before each step.
+    """
+
+    x: Any
+    y: HostArray
+    weights: HostArray | None
+    rows: HostArray
+    augment: Augmentation | None = None
+
+    def images(self, rows: HostArray, seed: int, epoch: int, dtype: Any) -> HostArray:
+        """Return images as a network takes them in an epoch."""
+        x = np.asarray(self.x[rows], dtype=dtype)
+        return x if self.augment is None else np.asarray(self.augment(x, seed, epoch, rows), dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an engine trains, and with what: the same for all steps of a fit."""
+
+    network: Network
+    optimizer: Optimizer
+    loss: Loss
+    metrics: Sequence[Metric]
+    samples: Samples
+    batch_size: int
+    seed: int
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The parts of the flat parameters that are trained."""
+        return self.network.layout.segments(self.network.frozen())
+
+
+class Figures(NamedTuple):
+    """What an epoch gave, on the host: the loss and the weight of every step, and the sums of each metric."""
+
+    losses: HostArray
+    weights: list[float]
+    sums: list[HostArray]
+
+
+#: The figures of an epoch before its first step.
+EMPTY = Figures(np.empty(0), [], [])
+
+
+class Failure(NamedTuple):
+    """The first step whose loss or gradient was not finite, and what it worked on; nothing has been updated since."""
+
+    step: int
+    loss: float
+    x: HostArray
+    gradient: Array
+
+
+class StepEngine(ABC):
+    """What makes the steps of a fit."""
+
+    #: The learning rate of the latest step.
+    rate: float
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self._latest: tuple[HostArray, HostArray] | None = None
+
+    def begin_epoch(self, epoch: int, order: HostArray, before: Figures = EMPTY) -> None:
+        """Prepare an epoch that takes the samples in this order, positions in ``samples.rows``.
+
+        before: what its first steps gave, where they were made before the fit was resumed.
+        """
+        self.epoch, self.order, self._latest = epoch, order, None
+
+    def images(self, positions: HostArray) -> HostArray:
+        """Return the images at some positions as they are in this epoch: those of the latest step are kept."""
+        if self._latest is None or self._latest[0] is not positions:
+            samples, dtype = self.work.samples, self.work.network.dtype
+            self._latest = positions, samples.images(samples.rows[positions], self.work.seed, self.epoch, dtype)
+        return self._latest[1]
+
+    @abstractmethod
+    def step(self, positions: HostArray, look: Look) -> None:
+        """Make the epoch's next step, with the samples at these positions.
+
+        look: is shown loss and gradient before the update, by an engine on which that waits for nothing.
+        """
+
+    @abstractmethod
+    def figures(self) -> Figures:
+        """Return the figures of the steps since the epoch began."""
+
+    def failure(self) -> Failure | None:
+        """Return the first step that failed, where that is only known later: on a device."""
+        return None
