@@ -48,7 +48,7 @@ def xpcnn_train(xp: Any, model: Any, images: Any, rows: Any) -> Step:
     """Return the work of a training step: forward, loss, backward and Adam, on arrays that stay where they are."""
     from xpcnn.layers import Context
     from xpcnn.ops.workspace import Workspace
-    from xpcnn.program.passes import Shard, Task, train_whole
+    from xpcnn.program.execute import Goal, Shard, train_whole
 
     network, optimizer = model.network, model.optimizer
     optimizer.build(xp, network.parameters)
@@ -61,8 +61,9 @@ def xpcnn_train(xp: Any, model: Any, images: Any, rows: Any) -> Step:
     def work() -> Any:
         context = Context(Workspace(xp), training=True, step=step)
         losses: list[Any] = []
-        task = Task(model.loss, rows, None, divisor, lambda loss, probabilities: losses.append(loss))
-        train_whole(Shard(program, network.params, images, context, views, task))
+        goal = Goal(model.loss, rows, None, divisor)
+        report = lambda loss, probabilities: losses.append(loss)  # noqa: E731
+        train_whole(Shard(program, network.params, images, context, views, goal, report))
         optimizer.apply(network.parameters, gradient, segments, scalars)
         network.update_buffers(context.buffers)
         return losses[0]
@@ -74,9 +75,10 @@ def xpcnn_predict(xp: Any, model: Any, images: Any) -> Step:
     """Return the work of a prediction."""
     from xpcnn.layers import Context
     from xpcnn.ops.workspace import Workspace
+    from xpcnn.program.execute import infer
 
     network = model.network
-    return lambda: network.infer(images, Context(Workspace(xp)), network.program())
+    return lambda: infer(network, images, Context(Workspace(xp)), network.program())
 
 
 def torch_train(module: Any, x: Any, y: Any, *, capturable: bool = False, compiled: bool = False) -> Step:

@@ -18,16 +18,17 @@ Step = Callable[[], object]
 def xpcnn_train(model: Any, x: Any, y: Any, threads: int, stack: ExitStack) -> Step:
     """Return a function that makes one training step, as a fit makes it."""
     from xpcnn.program.execute import Executor
+    from xpcnn.training.engine.host import ShardedTraining
 
     network, optimizer, loss = model.network, model.optimizer, model.loss
     executor = stack.enter_context(Executor(network, len(x), None, threads, training=True))
-    executor.prepare_training(loss)
+    sharded = ShardedTraining(executor, loss)
     optimizer.build(network.xp, network.parameters)
     segments = network.layout.segments()
 
     def step() -> None:
         targets = loss.prepare(y, network.output_shape[0])
-        result = executor.train(x, targets, [], 0, optimizer.step)
+        result = sharded.train(x, targets, [], 0, optimizer.step)
         optimizer.update(network.parameters, result.gradient, segments)
         network.update_buffers(result.buffers)
 

@@ -25,7 +25,7 @@ from xpcnn.metrics import Metric
 from xpcnn.ops.workspace import Workspace
 from xpcnn.optimizers import Optimizer
 from xpcnn.parameters import Shape
-from xpcnn.program.execute import Executor
+from xpcnn.program.execute import Executor, activations
 from xpcnn.program.network import Network
 from xpcnn.registry import Number, whole
 from xpcnn.summary import summary_table
@@ -33,6 +33,7 @@ from xpcnn.targets import Targets
 from xpcnn.training import checkpoints, evaluation, loop
 from xpcnn.training.callbacks import Callback
 from xpcnn.training.engine.base import Samples, Work
+from xpcnn.training.engine.host import ShardedTraining
 from xpcnn.training.fit import Fit
 from xpcnn.training.history import History
 from xpcnn.training.task import Task
@@ -340,16 +341,15 @@ class Sequential:
         _, loss = self._compiled()
         x, y = self._samples(x, y)
         targets = self._targets(y, sample_weight)
-        with Executor(self.network, len(x), training=True) as runner:
-            runner.prepare_training(loss)
+        with Executor(self.network, len(x), training=True) as executor:
             x = np.asarray(x[:], dtype=self.network.dtype)
-            result = runner.train(x, targets, [], self.seed, 0)
+            result = ShardedTraining(executor, loss).train(x, targets, [], self.seed, 0)
         return float(result.loss), self.network.layout.views(to_host(result.gradient))
 
     def activations(self, x: Any) -> dict[str, HostArray]:
         """Return the output of every layer in prediction, {"conv2d_1": array (n, …), …}."""
         x = np.asarray(inputs.images(x, self.network.input_shape)[:], dtype=self.network.dtype)
-        outputs = self.network.activations(self.xp.asarray(x), Context(Workspace(self.xp)))
+        outputs = activations(self.network, self.xp.asarray(x), Context(Workspace(self.xp)))
         return {name: np.array(to_host(output), order="C") for name, output in outputs.items()}
 
     def get_weights(self) -> dict[str, HostArray]:

@@ -7,8 +7,9 @@ from tests.reference import numerical_gradient
 from xpcnn import layers, losses
 from xpcnn.layers import Add, BatchNorm, Concatenate, Conv2D, Dense, Flatten, GlobalAveragePool2D, Multiply, Tanh
 from xpcnn.ops.workspace import Workspace
-from xpcnn.program.execute import Executor
+from xpcnn.program.execute import Executor, activations
 from xpcnn.program.network import Network
+from xpcnn.training.engine.host import ShardedTraining
 
 IMAGE = (2, 3, 3)
 
@@ -40,8 +41,8 @@ BLOCKS = {
 def evaluate(network, x, y, shards=1):
     loss = losses.get("mse")
     with Executor(network, len(x), shards, 1) as executor:
-        executor.prepare_training(loss)
-        result = executor.train(x, loss.prepare(y, 3, dtype=np.float64), [], 0, 0)
+        sharded = ShardedTraining(executor, loss)
+        result = sharded.train(x, loss.prepare(y, 3, dtype=np.float64), [], 0, 0)
         return result.loss, result.gradient
 
 
@@ -68,7 +69,7 @@ def test_gradients_are_numerical_ones(xp, host, block, shards):
 def test_outputs_are_what_their_names_say(xp, host, merge, expected):
     x = np.random.default_rng(0).normal(size=(4, *IMAGE))
     network = Network([Block(merge, [], [Tanh()])], IMAGE, xp, dtype=np.float64)
-    outputs = network.activations(xp.asarray(x), layers.Context(Workspace(xp)))
+    outputs = activations(network, xp.asarray(x), layers.Context(Workspace(xp)))
     np.testing.assert_allclose(host(outputs["block_1"]), expected(x), rtol=1e-14)
 
 

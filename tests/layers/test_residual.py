@@ -8,8 +8,9 @@ from tests.reference import numerical_gradient
 from xpcnn.layers import BatchNorm, Context, Conv2D, Dense, Dropout, Flatten, ReLU, Reshape, Residual, Tanh
 from xpcnn.losses import MeanSquaredError
 from xpcnn.ops.workspace import Workspace
-from xpcnn.program.execute import Executor
+from xpcnn.program.execute import Executor, infer
 from xpcnn.program.network import Network
+from xpcnn.training.engine.host import ShardedTraining
 
 #: Stacks that end in (n, features), for images of 2 x 3 x 3.
 STACKS = {
@@ -39,8 +40,8 @@ def evaluate(network, x, y, shards=1):
     """Return the loss and the flat gradient of a batch."""
     loss = MeanSquaredError()
     with Executor(network, len(x), shards, 1) as runner:
-        runner.prepare_training(loss)
-        result = runner.train(x, loss.prepare(y, 3, dtype=np.float64), [], 0, 0)
+        sharded = ShardedTraining(runner, loss)
+        result = sharded.train(x, loss.prepare(y, 3, dtype=np.float64), [], 0, 0)
         return result.loss, result.gradient
 
 
@@ -59,14 +60,14 @@ def test_gradients_are_numerical_ones(xp, host, stack, shards):
 def test_the_stack_is_added_to_its_input(xp, host):
     x = np.random.default_rng(0).normal(size=(2, 2, 3, 3))
     network = Network([Residual([ReLU(), Residual([ReLU()])])], (2, 3, 3), xp, dtype=np.float64)
-    y = network.infer(xp.asarray(x), Context(Workspace(xp)), network.program())
+    y = infer(network, xp.asarray(x), Context(Workspace(xp)), network.program())
     np.testing.assert_allclose(host(y), x + 2 * np.maximum(x, 0), rtol=1e-15)
 
 
 def test_a_shortcut_and_an_activation_of_the_sum(xp, host):
     x = np.random.default_rng(0).normal(size=(2, 2, 3, 3))
     network = Network([Residual([Tanh()], [ReLU()], "relu")], (2, 3, 3), xp, dtype=np.float64)
-    y = network.infer(xp.asarray(x), Context(Workspace(xp)), network.program())
+    y = infer(network, xp.asarray(x), Context(Workspace(xp)), network.program())
     np.testing.assert_allclose(host(y), np.maximum(np.tanh(x) + np.maximum(x, 0), 0), rtol=1e-14)
 
 

@@ -8,18 +8,19 @@ import xpcnn
 from tests import strict
 from tests.models import CLASSES, SHAPE, bits, mixed, plain, samples, without_seconds
 from xpcnn import callbacks, layers, losses, metrics
-from xpcnn.program.execute import Executor
+from xpcnn.program.execute import Executor, Shard
 from xpcnn.program.network import Network
-from xpcnn.program.passes import Shard
 from xpcnn.program.program import walk
+from xpcnn.training.engine.host import ShardedTraining
+from xpcnn.training.engine.host_prediction import HostPrediction
 
 
 def train(model, x, y, shards, threads=None, measured=()):
     """Return what one batch gives when it is cut into pieces, with the gradient on the host."""
     targets = model.loss.prepare(y, CLASSES)
     with Executor(model.network, len(x), shards, threads) as executor:
-        executor.prepare_training(model.loss)
-        return executor.train(x, targets, measured, seed=5, step=7)
+        sharded = ShardedTraining(executor, model.loss)
+        return sharded.train(x, targets, measured, seed=5, step=7)
 
 
 @pytest.mark.parametrize("build", [plain, mixed])
@@ -80,9 +81,9 @@ def test_an_error_in_one_piece_reaches_the_caller(threads):
     network = Network([Sensitive(), layers.Flatten(), layers.Dense(CLASSES)], SHAPE, np)
     x, y = samples(30)
     with Executor(network, 30, shards=3, threads=threads) as executor:
-        executor.prepare_training(losses.get("mse"))
+        sharded = ShardedTraining(executor, losses.get("mse"))
         with pytest.raises(ArithmeticError, match="rows from"):
-            executor.train(x, losses.get("mse").prepare(y, CLASSES), [], 0, 0)
+            sharded.train(x, losses.get("mse").prepare(y, CLASSES), [], 0, 0)
 
 
 def test_threads_are_only_taken_where_a_piece_has_work_for_one(monkeypatch):
@@ -144,9 +145,9 @@ def test_every_layer_stands_in_a_stack_that_is_replayed():
 
 def fit(stack, monkeypatch, recordable, **arguments):
     """Return the bits that a fit of eight steps and a prediction give, and how often the network really trained."""
-    passes, init = [], Shard.__init__
+    passes, evaluate = [], Shard.evaluate
     with monkeypatch.context() as patch:
-        patch.setattr(Shard, "__init__", lambda *given, **named: passes.append(1) or init(*given, **named))
+        patch.setattr(Shard, "evaluate", lambda *given: passes.append(1) or evaluate(*given))
         patch.setenv("XPCNN_REPLAY", str(int(recordable)))
         model = xpcnn.Sequential(STACKS[stack](), SHAPE, np)
         model.compile("adam", LOSSES.get(stack, "cross_entropy"), metrics=["accuracy", "mse"])
@@ -181,16 +182,16 @@ def test_a_layer_of_ones_own_is_computed_every_time():
     network = Network([Noisy(), layers.Flatten()], SHAPE, np)
     x, y = np.ones((4, *SHAPE), np.float32), np.empty((4, 72), np.float32)
     with Executor(network, 4) as executor:
-        executor.prepare_inference()
+        prediction = HostPrediction(executor)
         for number in range(1, 6):
-            executor.infer(x, network.program(), y)
+            prediction.infer(x, network.program(), y)
             assert set(y.ravel()) == {number}
 
 
 def test_a_later_prediction_replays_what_an_earlier_one_recorded_until_the_model_moves(monkeypatch):
     model, (x, _) = plain(), samples(20)
-    passes, infer = [], Network.infer
-    monkeypatch.setattr(Network, "infer", lambda *arguments: passes.append(1) or infer(*arguments))
+    passes, deliver = [], Shard.deliver
+    monkeypatch.setattr(Shard, "deliver", lambda *given: passes.append(1) or deliver(*given))
 
     def predict(x):
         passes.clear()
@@ -240,7 +241,7 @@ def test_an_error_on_one_thread_is_raised_when_all_have_ended():
     network = Network([Slow(), layers.Flatten(), layers.Dense(CLASSES)], SHAPE, np)
     loss, (x, y) = losses.get("mse"), samples(3)
     with Executor(network, 3, shards=3, threads=3) as executor:
-        executor.prepare_training(loss)
+        sharded = ShardedTraining(executor, loss)
         with pytest.raises(ArithmeticError):
-            executor.train(x, loss.prepare(y, CLASSES), [], 0, 0)
+            sharded.train(x, loss.prepare(y, CLASSES), [], 0, 0)
     assert sorted(ended) == [0, 2]

@@ -7,9 +7,10 @@ import xpcnn
 from xpcnn import layers, losses
 from xpcnn.layers import BatchNorm, Context, Conv2D, Flatten, MaxPool2D, ReLU
 from xpcnn.ops.workspace import Workspace
-from xpcnn.program.execute import Executor
+from xpcnn.program.execute import Executor, activations, infer
 from xpcnn.program.fuse import fuse
 from xpcnn.program.network import Network
+from xpcnn.training.engine.host import ShardedTraining
 
 STACKS = {
     "conv relu": lambda: [Conv2D(3, 3), ReLU()],
@@ -42,8 +43,8 @@ def step(network, x, y):
     """Return loss and flat gradient of a batch, on the host."""
     loss = losses.get("mse")
     with Executor(network, len(x), 1) as executor:
-        executor.prepare_training(loss)
-        result = executor.train(x, loss.prepare(y, 2, dtype=np.float64), [], 0, 0)
+        sharded = ShardedTraining(executor, loss)
+        result = sharded.train(x, loss.prepare(y, 2, dtype=np.float64), [], 0, 0)
         return float(result.loss), np.array(result.gradient)
 
 
@@ -145,8 +146,8 @@ def test_predictions_with_batch_norm_folded_are_those_without(xp, host, stack, d
     x = xp.asarray(np.random.default_rng(0).normal(size=(5, 2, 9, 9)).astype(dtype))
     kinds = [type(node.layer) for node in network.program().nodes]
     assert kinds.count(BatchNorm) == [type(node.layer) for node in network.nodes].count(BatchNorm) - count
-    folded = host(network.infer(x, Context(Workspace(xp)), network.program()))
-    plain = host([*network.activations(x, Context(Workspace(xp))).values()][-1])
+    folded = host(infer(network, x, Context(Workspace(xp)), network.program()))
+    plain = host([*activations(network, x, Context(Workspace(xp))).values()][-1])
     assert abs(folded - plain).max() <= tolerance * abs(plain).max()
 
 

@@ -15,9 +15,9 @@ from xpcnn import initializers, layers, losses, presets
 from xpcnn.backend import to_host
 from xpcnn.layers import Context, Layer
 from xpcnn.ops.workspace import Workspace
-from xpcnn.program.execute import Executor
+from xpcnn.program.execute import Executor, Goal, Shard, activations, infer, train_whole
 from xpcnn.program.network import Network
-from xpcnn.program.passes import Shard, Task, train_whole
+from xpcnn.training.engine.host import ShardedTraining
 
 IMAGE = (3, 8, 8)
 
@@ -80,9 +80,9 @@ def train(network, x, y, shards=None, threads=None, loss="cross_entropy", step=0
     """Return loss, gradients by name and new buffers of one step, on the host."""
     loss = losses.get(loss)
     with Executor(network, len(x), shards, threads) as runner:
-        runner.prepare_training(loss)
+        sharded = ShardedTraining(runner, loss)
         targets = loss.prepare(y, network.output_shape[0], dtype=network.dtype)
-        result = runner.train(x, targets, [], seed, step)
+        result = sharded.train(x, targets, [], seed, step)
         gradients = network.layout.views(to_host(result.gradient).copy())
         buffers = {
             f"{layer}.{name}": to_host(value)
@@ -92,14 +92,14 @@ def train(network, x, y, shards=None, threads=None, loss="cross_entropy", step=0
         return float(result.loss), gradients, buffers
 
 
-def infer(network, x):
+def predict(network, x):
     context = Context(Workspace(network.xp))
-    return to_host(network.infer(network.xp.asarray(x), context, network.program())).copy()
+    return to_host(infer(network, network.xp.asarray(x), context, network.program())).copy()
 
 
 def names(stack, input_shape=IMAGE):
     return [
-        *Network(stack, input_shape, np).activations(np.zeros((1, *input_shape), np.float32), Context(Workspace(np)))
+        *activations(Network(stack, input_shape, np), np.zeros((1, *input_shape), np.float32), Context(Workspace(np)))
     ]
 
 
@@ -213,7 +213,7 @@ def test_a_stack_gives_the_shapes_it_says_or_is_refused_naming_layer_shape_and_r
         assert remedy.startswith(("Use ", "Put ", "Choose ", "Let "))
         return
     x = xp.asarray(np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32))
-    outputs = network.activations(x, Context(Workspace(xp)))
+    outputs = activations(network, x, Context(Workspace(xp)))
     for layer in stack:
         assert outputs[layer.name].shape == (2, *layer.output_shape)
         assert outputs[layer.name].dtype == np.float32
@@ -241,11 +241,11 @@ def test_parameters_are_in_layer_order_weight_before_bias_and_decay_lies_first()
 def test_parameters_and_buffers_are_flat_float32_and_views_write_through(xp):
     network = Network(small(), IMAGE, xp)
     x, _ = batch(dtype=np.float32)
-    before = infer(network, x)
+    before = predict(network, x)
     assert network.parameters.dtype == network.buffers.dtype == np.float32
     assert network.parameters.shape == (network.layout.size,)
     network.layout.views(network.parameters)["dense_1.bias"][...] = xp.asarray(np.arange(5, dtype=np.float32))
-    changed = infer(network, x)
+    changed = predict(network, x)
     assert changed.dtype == np.float32
     np.testing.assert_allclose(
         changed, before * np.exp(np.arange(5)) / (before @ np.exp(np.arange(5)))[:, None], rtol=1e-4
@@ -318,15 +318,15 @@ def test_values_that_do_not_fit_are_refused_with_nothing_written(change, message
 def test_a_network_moves_between_modules_with_all_it_holds(xp):
     network = Network(small(), IMAGE, np)
     x, y = batch(dtype=np.float32)
-    before, expected = {name: v.copy() for name, v in network.host_values().items()}, infer(network, x)
+    before, expected = {name: v.copy() for name, v in network.host_values().items()}, predict(network, x)
     network.to(xp)
     assert type(network.parameters) is type(network.buffers) is type(xp.zeros(1))
-    np.testing.assert_allclose(infer(network, x), expected, rtol=1e-5)
+    np.testing.assert_allclose(predict(network, x), expected, rtol=1e-5)
     train(network, x, y)
     network.to(np)
     for name, value in before.items():
         np.testing.assert_array_equal(network.host_values()[name], value)
-    np.testing.assert_allclose(infer(network, x), expected, rtol=1e-5)
+    np.testing.assert_allclose(predict(network, x), expected, rtol=1e-5)
 
 
 # Passes
@@ -343,7 +343,7 @@ def test_loss_and_gradients_of_the_blood_network_are_pytorchs(xp, shards):
     for name, gradient in case.group("gradients").items():
         np.testing.assert_allclose(gradients[name], gradient, rtol=1e-9, atol=1e-13, err_msg=name)
     probabilities = np.exp(case.logits) / np.exp(case.logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(infer(network, case.x), probabilities, rtol=1e-10)
+    np.testing.assert_allclose(predict(network, case.x), probabilities, rtol=1e-10)
 
 
 def test_the_preset_blood_is_the_network_of_the_fixture():
@@ -443,16 +443,16 @@ def test_each_dropout_of_a_network_has_a_mask_of_its_own(xp, host):
 def test_prediction_does_not_depend_on_the_rest_of_the_batch_nor_on_earlier_runs(xp):
     network = Network(small(), IMAGE, xp, dtype=np.float64)
     x, y = batch(6)
-    whole = infer(network, x)
+    whole = predict(network, x)
     train(network, x, y)
-    np.testing.assert_array_equal(infer(network, x), whole)
-    np.testing.assert_allclose(infer(network, x[2:3]), whole[2:3], rtol=1e-12)
+    np.testing.assert_array_equal(predict(network, x), whole)
+    np.testing.assert_allclose(predict(network, x[2:3]), whole[2:3], rtol=1e-12)
 
 
 def test_activations_are_the_outputs_of_every_named_layer(xp, host):
     network = Network(small(), IMAGE, xp, dtype=np.float64)
     x, _ = batch()
-    outputs = network.activations(xp.asarray(x), Context(Workspace(xp)))
+    outputs = activations(network, xp.asarray(x), Context(Workspace(xp)))
     assert [*outputs] == [
         *["conv2d_1", "batch_norm_1", "conv2d_2", "batch_norm_2", "tanh_1", "residual_1"],
         *["max_pool2d_1", "flatten_1", "dropout_1", "dense_1"],
@@ -462,19 +462,19 @@ def test_activations_are_the_outputs_of_every_named_layer(xp, host):
     np.testing.assert_allclose(outputs["residual_1"], outputs["batch_norm_1"] + outputs["tanh_1"], rtol=1e-12)
     np.testing.assert_array_equal(outputs["flatten_1"], outputs["max_pool2d_1"].reshape(6, 64))
     np.testing.assert_array_equal(outputs["dropout_1"], outputs["flatten_1"])
-    np.testing.assert_allclose(outputs["dense_1"], infer(network, x), rtol=1e-12)
+    np.testing.assert_allclose(outputs["dense_1"], predict(network, x), rtol=1e-12)
 
 
 def test_runs_at_the_same_time_do_not_disturb_each_other():
     network = Network(small(), IMAGE, np)
     x, y = batch(40, dtype=np.float32)
-    predicted, trained = infer(network, x), train(network, x, y, 3, 1)[0]
+    predicted, trained = predict(network, x), train(network, x, y, 3, 1)[0]
     barrier = threading.Barrier(4)
 
     def work(number):
         barrier.wait()
         if number % 2:
-            return [infer(network, x) for _ in range(10)]
+            return [predict(network, x) for _ in range(10)]
         return [train(network, x, y, 3, 2)[0] for _ in range(5)]
 
     with ThreadPoolExecutor(4) as pool:
@@ -542,8 +542,12 @@ def test_the_only_copy_to_the_device_inside_a_step_is_dropouts_mask():
 def train_at_once(network, x, rows, normalizer, loss, gradients):
     """Make a step of a batch that is one shard; return its probabilities and new buffers."""
     reported, context = [], Context(Workspace(network.xp), training=True)
-    task = Task(loss, rows, None, normalizer, lambda *result: reported.append(result))
-    train_whole(Shard(network.training_program(loss), network.params, x, context, gradients, task, releases=False))
+    program, goal = network.training_program(loss), Goal(loss, rows, None, normalizer)
+    train_whole(
+        Shard(
+            program, network.params, x, context, gradients, goal, lambda *given: reported.append(given), releases=False
+        )
+    )
     return reported[0][1], context.buffers
 
 

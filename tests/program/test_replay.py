@@ -1,9 +1,12 @@
 """A replay: what is recorded and replayed is what would be computed anew, or nothing is replayed."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
-from xpcnn.program.replay import Replay, Rounds
+from xpcnn.program.memory import Memory
+from xpcnn.program.replay import Replay
 from xpcnn.recording import made_each_time, watched
 
 
@@ -11,17 +14,14 @@ def one_after_the_other(work, shards):
     return [work(shard) for shard in range(shards)]
 
 
-ROUNDS = Rounds(one_after_the_other, sum)
-
-
 class Averages:
     """Three shards that subtract the mean of all, and count how often each really ran."""
 
-    def __init__(self, spoil=lambda x: x, recordable=True):
+    def __init__(self, spoil=lambda x: x):
         self.x, self.y, self.spoil, self.runs = np.zeros(3), np.zeros(3), spoil, [0, 0, 0]
-        self.replay = Replay(recordable)
+        self.replay = Replay()
 
-    def compute(self, one_round):
+    def compute(self, notes):
         x, doubled = {}, {}
 
         def begin(shard):
@@ -33,13 +33,15 @@ class Averages:
             watched(self.y)[shard : shard + 1] = self.spoil(x[shard] - total / 3.0)
             doubled[shard] = x[shard] * 2.0
 
-        total = one_round(begin, 3)
-        one_round(end, 3)
+        parts = one_after_the_other(begin if notes is None else notes.taken(begin, 3), 3)
+        with contextlib.nullcontext() if notes is None else notes.between():
+            total = sum(parts)
+        one_after_the_other(end if notes is None else notes.taken(end, 3), 3)
         return {"total": total, "doubled": doubled}
 
     def run(self, *x):
         self.x[...] = x
-        results = self.replay.run(self.compute, lambda: [self.y], ROUNDS)
+        results = self.replay.run(self.compute, lambda: [self.y], one_after_the_other)
         return self.y.tolist(), float(results["total"][0]), [float(results["doubled"][shard][0]) for shard in range(3)]
 
 
@@ -50,9 +52,8 @@ def expected(x):
     return [value - sum(x) / 3 for value in x], sum(x), [2 * value for value in x]
 
 
-@pytest.mark.parametrize("recordable", [True, False])
-def test_every_run_gives_what_its_own_batch_gives(recordable):
-    averages = Averages(recordable=recordable)
+def test_every_run_gives_what_its_own_batch_gives():
+    averages = Averages()
     for x in BATCHES:
         assert averages.run(*x) == expected(x)
 
@@ -63,13 +64,6 @@ def test_the_second_run_is_recorded_the_third_compared_and_later_ones_replayed()
         averages.run(*x)
         seen.append((averages.runs[0], averages.replay.state.name))
     assert seen == [(1, "COMPUTED"), (2, "RECORDED"), (3, "TRUSTED"), (3, "TRUSTED"), (3, "TRUSTED")]
-
-
-def test_what_is_not_recordable_runs_every_time():
-    averages = Averages(recordable=False)
-    for x in BATCHES:
-        averages.run(*x)
-    assert averages.runs == [5, 5, 5]
 
 
 # np.asarray takes the plain array out of a watched one, so a recording never sees what is added.
@@ -116,13 +110,12 @@ def test_results_are_plain_arrays():
     averages = Averages()
     for x in BATCHES:
         averages.x[...] = x
-        results = averages.replay.run(averages.compute, lambda: [averages.y], ROUNDS)
+        results = averages.replay.run(averages.compute, lambda: [averages.y], one_after_the_other)
         assert type(results["total"]) is np.ndarray
 
 
 def test_nothing_is_replayed_where_the_environment_says_so(monkeypatch):
     monkeypatch.setenv("XPCNN_REPLAY", "0")
-    averages = Averages()
-    for x in BATCHES:
-        assert averages.run(*x) == expected(x)
-    assert averages.runs == [5, 5, 5]
+    assert Memory(np, 1).replay("kind", 1) is None
+    monkeypatch.setenv("XPCNN_REPLAY", "1")
+    assert Memory(np, 1).replay("kind", 1) is not None

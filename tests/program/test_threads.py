@@ -10,6 +10,7 @@ from xpcnn.processors import available_threads
 from xpcnn.program import threads
 from xpcnn.program.execute import Executor
 from xpcnn.program.network import Network
+from xpcnn.training.engine.host_prediction import HostPrediction
 
 
 def blas_threads():
@@ -102,8 +103,8 @@ def test_every_thread_that_works_holds_its_own_blas(monkeypatch):
     network = Network([watch, layers.Flatten()], SHAPE, np)
     x, _ = samples(30)
     with Executor(network, 30, shards=3, threads=3) as runner:
-        runner.prepare_inference()
-        runner.infer(x, network.program(), np.empty((30, 72), np.float32))
+        prediction = HostPrediction(runner)
+        prediction.infer(x, network.program(), np.empty((30, 72), np.float32))
     assert len(watch.seen) == 3
     assert set(watch.seen.values()) == {1}
 

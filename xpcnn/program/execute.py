@@ -1,48 +1,218 @@
-"""The executor: batches through a network in shards, on threads of this process and on its ranks."""
+"""What runs a program: shards of a batch, on threads of this process and on its ranks, and memory that is used again.
+
+A shard runs a segment of the program by itself. Between two segments the shards wait for each other, and what each
+returns is added up over the batch; the next segment gets the total.
+"""
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass
+from types import MappingProxyType, TracebackType
+from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
-
-from xpcnn.backend import Array, is_host, to_device, to_host
+from xpcnn.backend import Array, is_host
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.layers import Context
-from xpcnn.losses import Loss, Targets
-from xpcnn.metrics import Metric
-from xpcnn.program.memory import Batch, Memory
+from xpcnn.layers.base import Arrays
+from xpcnn.losses import Loss
+from xpcnn.ops.workspace import to_batch_last
+from xpcnn.program.memory import Memory
 from xpcnn.program.network import Network
-from xpcnn.program.passes import Shard, Task, rounds
-from xpcnn.program.program import Program
-from xpcnn.program.replay import OneRound, Rounds
-from xpcnn.program.shards import add_tree, cut
+from xpcnn.program.program import INPUT, Node, Program, Segment
+from xpcnn.program.replay import Notes
+from xpcnn.program.shards import add_tree
 from xpcnn.program.threads import blas_on_one_thread, check_shards, check_threads, hold_in_this_thread
-from xpcnn.recording import each_time, made_each_time, unwatched
+from xpcnn.recording import watched
 
-HostArray = np.ndarray[Any, Any]
+_NONE: Arrays = MappingProxyType({})
 
 
-class StepResult(NamedTuple):
-    """What a batch gives: its mean loss, the sums of each metric, its flat gradient, and new values of buffers.
+@dataclass
+class Goal:
+    """What one shard of a batch is to learn: the loss, and its targets as that prepared them.
 
-    The gradient and the buffers are valid until the next step.
+    normalizer: the whole batch's, so that losses and gradients of shards add up.
     """
 
-    loss: Array
-    sums: list[Array]
-    gradient: Array
-    buffers: dict[str, dict[str, Array]]
+    loss: Loss
+    rows: Array
+    weights: Array | None
+    normalizer: Array | float
+
+
+class Taped(NamedTuple):
+    """A node that has run forward, what goes back through it, and how much memory had been handed out before it."""
+
+    node: Node
+    backward: Any
+    requests: int
+
+
+class Shard:
+    """One shard of a batch: the arrays in the slots of its program, and the tape of what goes back through it.
+
+    params: parameters and buffers by layer; gradients: views of the shard's flat gradient, by layer. goal: what it is
+    to learn. report: takes its loss and probabilities, or its output where there is no goal. releases: whether memory
+    is used again as soon as no layer needs it, which layers of one's own may not expect.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        params: Mapping[str, Arrays],
+        x: Array,
+        context: Context,
+        gradients: Mapping[str, Arrays] = MappingProxyType({}),
+        goal: Goal | None = None,
+        report: Callable[..., None] = lambda *given: None,
+        *,
+        releases: bool = True,
+    ) -> None:
+        self.program, self.context, self.goal, self.report = program, context, goal, report
+        self.slots: dict[int, Array] = {INPUT: to_batch_last(x, context.workspace)}
+        #: Gradients of slots that have been passed back and not yet taken.
+        self.dy: dict[int, Array] = {}
+        self._params, self._gradients, self._releases = params, gradients, releases
+        self._tape: list[Taped] = []
+
+    def forward(self, segment: Segment, total: Any = None) -> Any:
+        """Run the nodes of a segment, the first with the ``total`` it needs; return what the next one adds up."""
+        context, workspace = self.context, self.context.workspace
+        for node in segment.nodes:
+            requests = workspace.requests
+            needed = (total,) if node.reduces else ()
+            y, backward = node.layer.forward(
+                self._params_of(node), self._input_of(node), context, *needed, **node.options
+            )
+            self.slots[node.output] = y
+            if context.backward:
+                self._tape.append(Taped(node, backward, requests))
+                continue
+            for slot in node.frees:
+                del self.slots[slot]
+            if self._releases:
+                workspace.reclaim(self.slots.values())
+        after = segment.reduces
+        if after is None:
+            return None
+        layer: Any = after.layer
+        return layer.local_sums(self._params_of(after), self._input_of(after), context)
+
+    def deliver(self, segment: Segment, total: Any = None) -> None:
+        """Report the output."""
+        self.report(self.slots[self.program.output])
+
+    def evaluate(self, segment: Segment, total: Any = None) -> None:
+        """Evaluate the loss of the output, report it, and note the gradient with which backward begins."""
+        assert self.goal is not None
+        goal, program, xp = self.goal, self.program, self.context.workspace.xp
+        value, dy, probabilities = goal.loss.evaluate(
+            xp, self.slots[program.output], goal.rows, goal.weights, goal.normalizer, from_logits=program.from_logits
+        )
+        self.report(value, probabilities)
+        self.dy[program.output] = dy
+
+    def backward(self, segment: Segment, total: Any = None) -> Any:
+        """Go back through the node after a segment, which gets the ``total`` it needs, and through the segment.
+
+        Returns what the segment's first node adds up over the batch, where it needs that.
+        """
+        after = segment.reduces
+        if after is not None and after.runs_backward:
+            node, (_, backward), requests = self._tape.pop()
+            if node.passes_on:
+                self._pass_on(node, backward(self.dy.pop(node.output), total), requests)
+        for node in reversed(segment.nodes):
+            if node.reduces and node.runs_backward:
+                local_sums, _ = self._tape[-1].backward
+                sums = local_sums(self.dy[node.output], self._gradients_of(node))
+                return sums if node.passes_on else None
+            _, backward, requests = self._tape.pop()
+            if node.runs_backward:
+                dx = backward(self.dy.pop(node.output), self._gradients_of(node))
+                self._pass_on(node, dx, requests)
+        return None
+
+    def _pass_on(self, node: Node, dx: Any, requests: int) -> None:
+        """Note the gradients of a node's inputs, and take back all memory that was handed out from its forward on."""
+        workspace = self.context.workspace
+        for slot, gradient in zip(node.inputs, dx if len(node.inputs) > 1 else (dx,), strict=True):
+            if slot not in node.passes_on:
+                continue
+            if slot in self.dy:
+                gradient = workspace.xp.add(self.dy[slot], gradient, out=workspace.like(gradient))
+            self.dy[slot] = gradient
+        if self._releases:
+            workspace.reclaim(self.dy.values(), requests)
+
+    def _input_of(self, node: Node) -> Any:
+        inputs = tuple(self.slots[slot] for slot in node.inputs)
+        return inputs if len(inputs) > 1 else inputs[0]
+
+    def _params_of(self, node: Node) -> Arrays:
+        return _watched(self._params.get(node.layer.name, _NONE))
+
+    def _gradients_of(self, node: Node) -> Arrays:
+        return _watched(self._gradients.get(node.layer.name, _NONE))
+
+
+#: What a shard does between two waits: its methods and their segments, one after the other.
+Round: TypeAlias = Sequence[tuple[Callable[[Shard, Segment, Any], Any], Segment]]
+
+
+def prediction_rounds(program: Program) -> list[Round]:
+    """Return the one round of a prediction."""
+    (segment,) = program.segments
+    return [[(Shard.forward, segment), (Shard.deliver, segment)]]
+
+
+def training_rounds(program: Program) -> list[Round]:
+    """Return the rounds of a training step: forward through all segments, the loss, and back."""
+    *before, last = program.segments
+    return [
+        *([(Shard.forward, segment)] for segment in before),
+        [(Shard.forward, last), (Shard.evaluate, last), (Shard.backward, last)],
+        *([(Shard.backward, segment)] for segment in reversed(before)),
+    ]
+
+
+def train_whole(shard: Shard) -> None:
+    """Make a training step of a batch that is one shard: what it adds up is the total."""
+    total = None
+    for one_round in training_rounds(shard.program):
+        for act, segment in one_round:
+            total = act(shard, segment, total)
+
+
+def infer(
+    network: Network, x: Array, context: Context, program: Program, params: Mapping[str, Arrays] | None = None
+) -> Array:
+    """Return the output of a network's program for ``x``, (n, *input_shape), in prediction.
+
+    params: what :meth:`Network.prediction_params` gave.
+    """
+    params = network.prediction_params({}) if params is None else params
+    shard = Shard(program, params, x, context, releases=network.knows())
+    for segment in program.segments:
+        shard.forward(segment)
+    return shard.slots[program.output]
+
+
+def activations(network: Network, x: Array, context: Context) -> dict[str, Array]:
+    """Return {"conv2d_1": output, …} for every named layer, in prediction and in order of completion."""
+    shard = Shard(network.plain, network.params, x, context, releases=False)
+    for segment in network.plain.segments:
+        shard.forward(segment)
+    return {name: shard.slots[slot] for name, slot in network.outputs.items()}
 
 
 class Executor:
-    """Runs batches through a network in shards, on threads of this process; a device takes a batch whole.
+    """Runs shards of a batch on threads of this process; a device takes a batch whole.
 
     Use it as a context manager: BLAS is held to one thread meanwhile. training: to train, with three times the work of
     a prediction. communicator: of the processes among which the shards are spread.
@@ -57,9 +227,7 @@ class Executor:
         training: bool = False,
         communicator: Communicator = ALONE,
     ) -> None:
-        self.network = network
-        self._communicator = communicator
-        self.xp = network.xp
+        self.network, self.communicator, self.xp = network, communicator, network.xp
         host = is_host(self.xp)
         self.shards = min(check_shards(shards, batch_size), batch_size) if host or shards else communicator.size
         work = network.multiplications * (3 if training else 1) * batch_size / self.shards
@@ -81,158 +249,66 @@ class Executor:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def prepare_training(self, loss: Loss) -> None:
-        """Allocate a flat gradient for each shard, for the layers that are not frozen now."""
-        layout = self.network.layout
-        self._loss, self._program = loss, self.network.training_program(loss)
-        self._memory = Memory(self.xp, self.threads)
-        if self._program.reduces:
-            # Shards that wait for each other are all under way at once, so each needs memory of its own.
-            self._memory.grow(self.shards)
-        own = len(range(self.shards)[self._communicator.pieces(self.shards)[0]])  # no rank has more than the first
-        self._gradients = [self.xp.zeros(layout.size, dtype=self.network.dtype) for _ in range(own)]
-        self._views = [layout.layer_views(gradient) for gradient in self._gradients]
-
-    def prepare_inference(self) -> None:
-        """Take over the memory, and with it the recordings, that an earlier run with as many threads has left."""
+    def borrow_memory(self) -> Memory:
+        """Return the memory, and with it the recordings, that an earlier run with as many threads has left."""
         lent = self.network.lent(self.threads, functools.partial(Memory, self.xp, self.threads))
-        self._memory = self._stack.enter_context(lent)
-        self._stack.callback(self._memory.batch.clear)
-        self._params = self.network.prediction_params(self._memory.folded)
+        memory = self._stack.enter_context(lent)
+        self._stack.callback(memory.batch.clear)
+        return memory
 
-    def train(
+    def run(
         self,
-        x: HostArray,
-        targets: Targets,
-        measured: Sequence[tuple[Metric, HostArray]],
-        seed: int,
-        step: int,
-    ) -> StepResult:
-        """Return loss, metrics and gradient of one batch of host arrays; each metric comes with what it compares.
+        rounds: Sequence[Round],
+        begin: Callable[[int], Shard],
+        count: int,
+        holders: int = 1,
+        notes: Notes | None = None,
+    ) -> list[Shard]:
+        """Run shards through all rounds, and return them.
 
-        x: the images of :meth:`own_rows`; all else is of the whole batch, and so is what is returned.
+        begin: makes a shard by its number, on the thread that runs it. holders: how many ranks have shards. notes:
+        takes down all calls, to be replayed.
         """
-        n, together = len(targets.rows), self._communicator
-        batch, shards, dtype = self._memory.batch, cut(n, self.shards), self.network.dtype
-        shares = together.pieces(len(shards))
-        own, holders = range(len(shards))[shares[together.rank]], sum(share.start < len(shards) for share in shares)
-        batch.x, batch.rows, batch.weights = x, targets.rows, targets.weights
-        batch.first_row = self.own_rows(n).start
-        batch.normalizer = np.asarray(targets.normalizer or 1.0, dtype)  # a batch without any weight counts nothing
-        batch.seed, batch.step = seed, step
-        batch.losses = self.xp.empty(len(shards), dtype=dtype)
-        batch.y = self.xp.empty((n, *self.network.output_shape), dtype=dtype)
-        gradients = self._gradients[: len(own)] or self._gradients[:1]
-        buffers: dict[str, dict[str, Array]] = {}
-        if own:
-            begin = functools.partial(self._training_shard, own, shards)
-            buffers = self._memory.replay((n, targets.weights is None), self._holds(self._loss)).run(
-                functools.partial(_train, self._program, begin, len(own)),
-                lambda: (*gradients, batch.losses, batch.y),
-                Rounds(self._on_shards, lambda parts: together.all_reduce(add_tree(parts, operator.add), holders)),
-            )
-        if together.size > 1:
-            buffers = self._exchange(batch, shards, shares, buffers)
-        return StepResult(
-            add_tree(list(batch.losses), self.xp.add),
-            [metric.sums(self.xp, batch.y, to_device(self.xp, expected)) for metric, expected in measured],
-            together.add(self.xp, add_tree(gradients, lambda a, b: self.xp.add(a, b, out=a)), holders),
-            buffers,
-        )
+        shards: dict[int, Shard] = {}
+        total: Any = None
+        for one_round in rounds:
+            work: Callable[[int], Any] = functools.partial(self._work, shards, begin, one_round, total)
+            if notes is not None:
+                work = notes.taken(work, count)
+            parts = list(map(work, range(count))) if self._pool is None else self._on_threads(work, count)
+            total = None if parts[0] is None else self._all_reduce(parts, holders, notes)
+        return [shards[number] for number in range(count)]
 
-    def own_rows(self, n: int) -> slice:
-        """Return which rows of a batch of n this process computes."""
-        shards = cut(n, self.shards)
-        own = shards[self._communicator.pieces(len(shards))[self._communicator.rank]]
-        return slice(own[0].start, own[-1].stop) if own else slice(0, 0)
+    def _work(
+        self, shards: dict[int, Shard], begin: Callable[[int], Shard], one_round: Round, total: Any, number: int
+    ) -> Any:
+        """Let one shard do what it does in a round."""
+        shard = shards[number] = shards.get(number) or begin(number)
+        for act, segment in one_round:
+            total = act(shard, segment, total)
+        return total
 
-    def _exchange(
-        self, batch: Batch, shards: list[slice], shares: list[slice], buffers: dict[str, dict[str, Array]]
-    ) -> dict[str, dict[str, Array]]:
-        """Fill in losses and outputs of the other ranks, and return the buffers, which a rank without shards lacks."""
-        together = self._communicator
-        places = [(share, slice(shards[share][0].start, shards[share][-1].stop)) for share in shares if shards[share]]
-        mine: tuple[HostArray, HostArray] = np.empty(0), np.empty(0)
-        if together.rank < len(places):
-            own, rows = places[together.rank]
-            mine = to_host(batch.losses[own]), to_host(batch.y[rows])
-        everyone = together.gather((mine, buffers if together.rank == 0 else None))
-        for (own, rows), ((losses, y), _) in zip(places, everyone, strict=False):
-            batch.losses[own], batch.y[rows] = to_device(self.xp, losses), to_device(self.xp, y)
-        return buffers or everyone[0][1] or {}
+    def _all_reduce(self, parts: list[Any], holders: int, notes: Notes | None) -> Any:
+        """Add up what the shards of all ranks gave."""
+        if notes is None:
+            return self.communicator.all_reduce(add_tree(parts, operator.add), holders)
+        with notes.between():
+            return self.communicator.all_reduce(add_tree(parts, operator.add), holders)
 
-    def _training_shard(self, own: Sequence[int], shards: list[slice], place: int) -> Shard:
-        """Return a shard of the batch at hand, by its place among the own ones."""
-        memory, xp, number, rows = self._memory, self.xp, own[place], shards[own[place]]
-        batch, context = memory.batch, Context(memory.workspace(place), training=True, first_row=rows.start)
-        here = slice(rows.start - batch.first_row, rows.stop - batch.first_row)
-        x = context.workspace.batch_last(batch.x[here].shape, self.network.dtype)
+    def on_shards(self, work: Callable[[int], Any], count: int) -> list[Any]:
+        """Let every shard work, one after the other or on threads."""
+        return list(map(work, range(count))) if self._pool is None else self._on_threads(work, count)
 
-        def enter() -> None:
-            context.seed, context.step = batch.seed, batch.step
-            unwatched(x)[...] = to_device(xp, batch.x[here])
-
-        def weights() -> Array:
-            return to_device(xp, cast(HostArray, batch.weights)[rows])
-
-        def report(loss: Array, probabilities: Array) -> None:
-            loss, probabilities = unwatched(loss), unwatched(probabilities)
-
-            def leave() -> None:
-                batch.losses[number], batch.y[rows] = loss, probabilities
-
-            each_time(leave)
-
-        each_time(enter)
-        task = Task(
-            self._loss,
-            made_each_time(lambda: to_device(xp, batch.rows[rows])),
-            None if batch.weights is None else made_each_time(weights),
-            made_each_time(lambda: to_device(xp, batch.normalizer)),
-            report,
-        )
-        params, releases = self.network.params, self.network.knows(self._loss)
-        return Shard(self._program, params, x, context, self._views[place], task, releases=releases)
-
-    def infer(self, x: HostArray, program: Program, y: HostArray) -> None:
-        """Write the output of ``program`` for one batch of host arrays into the host array ``y``."""
-        batch, shards = self._memory.batch, cut(len(x), self.shards)
-        batch.x, batch.y = x, y
-        self._memory.replay((len(x), len(shards), program.from_logits), self._holds()).run(
-            lambda one_round: one_round(functools.partial(self._infer_shard, shards, program), len(shards)),
-            lambda: (y,),
-            Rounds(self._on_shards, lambda parts: None),
-        )
-
-    def _infer_shard(self, shards: list[slice], program: Program, number: int) -> None:
-        memory, xp, rows = self._memory, self.xp, shards[number]
-        batch, workspace = memory.batch, memory.workspace(number)
-        x = workspace.batch_last(batch.x[rows].shape, self.network.dtype)
-
-        def enter() -> None:
-            unwatched(x)[...] = to_device(xp, batch.x[rows])
-
-        def leave() -> None:
-            batch.y[rows] = to_host(output)
-
-        each_time(enter)
-        output = unwatched(self.network.infer(x, Context(workspace), program, self._params))
-        each_time(leave)
-
-    def _holds(self, *others: object) -> Hashable:
-        """Return what a recording holds for, None if it can't be known: parts of this package alone, on the host."""
-        apart = self._communicator.size > 1 and self._program.reduces if others else False
-        return self.network.changes if is_host(self.xp) and self.network.knows(*others) and not apart else None
-
-    def _on_shards(self, work: Callable[[int], Any], shards: int) -> list[Any]:
-        """Let every shard work: shard i on thread i modulo the threads, of which this one is the first."""
-        results: list[Any] = [None] * shards
+    def _on_threads(self, work: Callable[[int], Any], count: int) -> list[Any]:
+        """Let shard i work on thread i modulo the threads, of which this one is the first."""
+        assert self._pool is not None
+        results: list[Any] = [None] * count
 
         def work_from(first: int) -> None:
-            for shard in range(first, shards, self.threads):
-                results[shard] = work(shard)
+            for number in range(first, count, self.threads):
+                results[number] = work(number)
 
-        others = [self._pool.submit(work_from, t) for t in range(1, min(self.threads, shards))] if self._pool else []
+        others = [self._pool.submit(work_from, t) for t in range(1, min(self.threads, count))]
         try:
             work_from(0)
         finally:
@@ -242,18 +318,6 @@ class Executor:
         return results
 
 
-def _train(
-    program: Program, begin: Callable[[int], Shard], count: int, one_round: OneRound
-) -> dict[str, dict[str, Array]]:
-    """Make a training step of all shards, round by round, and return new values of buffers."""
-    shards: list[Shard | None] = [None] * count
-    total: Any = None
-    for act, segment in rounds(program):
-
-        def work(place: int, act: Any = act, segment: Any = segment, total: Any = total) -> Any:
-            shard = shards[place] or begin(place)
-            shards[place] = shard
-            return act(shard, segment, total)
-
-        total = one_round(work, count)
-    return cast(Shard, shards[0]).context.buffers
+def _watched(views: Arrays) -> Arrays:
+    """Return views as a pass takes them: read-only mappings, so that a layer writes into them and not beside them."""
+    return MappingProxyType({name: watched(view) for name, view in views.items()})

@@ -10,7 +10,7 @@ import numpy as np
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.workspace import Workspace
 from xpcnn.program.lru_cache import LRUCache
-from xpcnn.program.replay import Replay
+from xpcnn.program.replay import Replay, is_on
 from xpcnn.recording import under_way
 
 HostArray = np.ndarray[Any, Any]
@@ -74,12 +74,12 @@ class Memory:
             recording.empty = temporaries.empty
         return workspace
 
-    def replay(self, kind: Hashable, holds: Hashable) -> Replay:
-        """Return the replay for batches of one kind.
+    def replay(self, kind: Hashable, holds: Hashable) -> Replay | None:
+        """Return the replay for batches of one kind, None where nothing is to be recorded.
 
-        holds: what recordings hold for; once it is another, they are forgotten. None: nothing is to be recorded.
+        holds: what recordings hold for; once it is another, they are forgotten. None: that can't be known.
         """
         if holds != self._holds:
             self._replays.clear()
             self._holds = holds
-        return self._replays.get(kind, lambda: Replay(holds is not None))
+        return self._replays.get(kind, Replay) if holds is not None and is_on() else None

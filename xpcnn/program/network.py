@@ -13,13 +13,12 @@ import numpy as np
 
 from xpcnn import draws
 from xpcnn.backend import Array, ArrayModule, to_device, to_host
-from xpcnn.layers import Context, Layer
+from xpcnn.layers import Layer
 from xpcnn.layers.base import Arrays
 from xpcnn.losses import Loss
 from xpcnn.parameters import Layout, Shape, check_values
 from xpcnn.program.build import Builder, name_layers
 from xpcnn.program.fuse import fold, fuse
-from xpcnn.program.passes import Shard, infer
 from xpcnn.program.program import Node, Program, for_prediction, for_training, walk, without_last_activation
 
 T = TypeVar("T")
@@ -161,8 +160,8 @@ class Network:
 
     @property
     def plain(self) -> Program:
-        """The program of the layers one by one, nothing fused."""
-        return for_prediction(self.nodes, self._output)
+        """The program of the layers one by one: nothing is fused, and every output stays in its slot."""
+        return Program(self.nodes, self._output)
 
     def program(self, loss: Loss | None = None) -> Program:
         """Return the program for prediction, BatchNorm folded away: for a ``loss`` that computes the last activation
@@ -191,18 +190,6 @@ class Network:
             for name, array in arrays.items():
                 kept[name][...] = array
         return {**self.params, **folded}
-
-    def infer(self, x: Array, context: Context, program: Program, params: Mapping[str, Arrays] | None = None) -> Array:
-        """Return the output of a :meth:`program` for ``x``, (n, *input_shape); params: :meth:`prediction_params`."""
-        params = self.prediction_params({}) if params is None else params
-        return infer(program, params, x, context, releases=self.knows())
-
-    def activations(self, x: Array, context: Context) -> dict[str, Array]:
-        """Return {"conv2d_1": output, …} for every named layer, in prediction and in order of completion."""
-        shard = Shard(self.plain, self.params, x, context)
-        for segment in self.plain.segments:
-            shard.forward(segment)
-        return {name: shard.slots[slot] for name, slot in self.outputs.items()}
 
 
 def _refuse_others(layers: Sequence[Layer], owner: object) -> None:

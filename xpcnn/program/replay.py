@@ -20,24 +20,8 @@ from xpcnn.recording import Recording, RecordingError, unwatched
 
 ENVIRONMENT_VARIABLE = "XPCNN_REPLAY"
 
-#: one_round(work, n) makes a round of n shards and returns the total of what they gave.
-OneRound: TypeAlias = Callable[[Callable[[int], Any], int], Any]
-
-
-class Rounds(NamedTuple):
-    """How a round is made.
-
-    on_shards(work, n) returns [work(0), …, work(n - 1)]; shards that share memory follow one another.
-    all_reduce(parts) returns the total of all shards, those of other processes included.
-    """
-
-    on_shards: Callable[[Callable[[int], Any], int], list[Any]]
-    all_reduce: Callable[[list[Any]], Any]
-
-    def make(self, work: Callable[[int], Any], shards: int) -> Any:
-        """Let all shards work, and return the total of what they give, None if that is nothing."""
-        parts = self.on_shards(work, shards)
-        return None if parts[0] is None else self.all_reduce(parts)
+#: on_shards(work, n) returns [work(0), …, work(n - 1)]; shards that share memory follow one another.
+OnShards: TypeAlias = Callable[[Callable[[int], Any], int], list[Any]]
 
 
 class Recorded(NamedTuple):
@@ -45,6 +29,28 @@ class Recorded(NamedTuple):
 
     shards: list[Recording]
     between: Recording
+
+
+class Notes:
+    """Takes down the calls of all rounds."""
+
+    def __init__(self) -> None:
+        self.rounds: list[Recorded] = []
+
+    def taken(self, work: Callable[[int], Any], shards: int) -> Callable[[int], Any]:
+        """Return the work of the shards in a new round, whose calls are taken down."""
+        recorded = Recorded([Recording() for _ in range(shards)], Recording())
+        self.rounds.append(recorded)
+
+        def taken(shard: int) -> Any:
+            with recorded.shards[shard]:
+                return work(shard)
+
+        return taken
+
+    def between(self) -> Recording:
+        """Return what takes down how the latest round's results are added up: use it as a context manager."""
+        return self.rounds[-1].between
 
 
 class State(Enum):
@@ -65,76 +71,62 @@ class Replay:
     is ever replayed, so that a call that escapes the recording costs speed alone.
     """
 
-    def __init__(self, recordable: bool) -> None:
-        self.state = State.FRESH if recordable and is_on() else State.NEVER
+    def __init__(self) -> None:
+        self.state = State.FRESH
         self._rounds: list[Recorded] = []
         self._results: Any = None
         self._digest = b""
 
-    def run(self, compute: Callable[[OneRound], Any], written: Callable[[], Iterable[Array]], rounds: Rounds) -> Any:
-        """Return what ``compute(one_round)`` returns, in memory that the next run may use again.
+    def run(
+        self, compute: Callable[[Notes | None], Any], written: Callable[[], Iterable[Array]], on_shards: OnShards
+    ) -> Any:
+        """Return what ``compute(notes)`` returns, in memory that the next run may use again.
 
         written: gives the arrays that it writes into.
         """
-        if self.state is State.NEVER:
-            return compute(rounds.make)
         if self.state is State.TRUSTED:
-            return self._replayed(rounds)
+            return self._replayed(on_shards)
         if self.state is State.COMPUTED:
-            return self._recorded(compute, written, rounds)
-        results = compute(rounds.make)
+            return self._recorded(compute, written)
+        results = compute(None)
         if self.state is State.FRESH:
             self.state = State.COMPUTED
-        elif self.state is State.RECORDED and not self._compared(results, written, rounds):
-            return compute(rounds.make)  # the replay has overwritten what was right
+        elif self.state is State.RECORDED and not self._compared(results, written, on_shards):
+            return compute(None)  # the replay has overwritten what was right
         return results
 
-    def _compared(self, results: Any, written: Callable[[], Iterable[Array]], rounds: Rounds) -> bool:
+    def _compared(self, results: Any, written: Callable[[], Iterable[Array]], on_shards: OnShards) -> bool:
         """Replay what was just computed, if that tells anything, and return False where it gives anything else."""
         digest = _digest(results, written())
         if digest == self._digest:
             return True  # the recorded batch over again
-        self._replayed(rounds)
+        self._replayed(on_shards)
         if _digest(self._results, written()) == digest:
             self.state = State.TRUSTED
             return True
         self.state, self._rounds, self._results = State.NEVER, [], None
         return False
 
-    def _recorded(
-        self, compute: Callable[[OneRound], Any], written: Callable[[], Iterable[Array]], rounds: Rounds
-    ) -> Any:
-        def noted_round(work: Callable[[int], Any], shards: int) -> Any:
-            noted = Recorded([Recording() for _ in range(shards)], Recording())
-            self._rounds.append(noted)
-            return rounds._replace(
-                all_reduce=lambda parts: _during(noted.between, rounds.all_reduce, parts),
-            ).make(lambda shard: _during(noted.shards[shard], work, shard), shards)
-
+    def _recorded(self, compute: Callable[[Notes | None], Any], written: Callable[[], Iterable[Array]]) -> Any:
+        notes = Notes()
         try:
-            self._results = unwatched(compute(noted_round))
+            self._results = unwatched(compute(notes))
         except RecordingError:
-            self.state, self._rounds = State.NEVER, []
-            return compute(rounds.make)
-        self._digest = _digest(self._results, written())
+            self.state = State.NEVER
+            return compute(None)
+        self._rounds, self._digest = notes.rounds, _digest(self._results, written())
         self.state = State.RECORDED
         return self._results
 
-    def _replayed(self, rounds: Rounds) -> Any:
+    def _replayed(self, on_shards: OnShards) -> Any:
         for recordings, between in self._rounds:
-            rounds.on_shards(functools.partial(_replay, recordings), len(recordings))
+            on_shards(functools.partial(_replay, recordings), len(recordings))
             between.replay()
         return self._results
 
 
 def _replay(recordings: list[Recording], shard: int) -> None:
     recordings[shard].replay()
-
-
-def _during(recording: Recording, function: Callable[[Any], Any], argument: Any) -> Any:
-    """Call a function while a recording notes what it does."""
-    with recording:
-        return function(argument)
 
 
 def is_on() -> bool:

@@ -12,8 +12,8 @@ import numpy as np
 from xpcnn.layers import Add, BatchNorm, Context, Conv2D, LeakyReLU
 from xpcnn.layers.activation import Activation, applies
 from xpcnn.ops.workspace import Workspace, to_batch_last
+from xpcnn.program.execute import Shard
 from xpcnn.program.network import Network
-from xpcnn.program.passes import Shard
 from xpcnn.program.program import INPUT, for_gradient_of, readers
 
 Array = np.ndarray[Any, Any]
@@ -51,7 +51,9 @@ def explain(network: Network, x: Array, classes: Array) -> Array:
 
 def feature_maps(network: Network, x: Array) -> list[tuple[str, Array]]:
     """Return what each convolutional block makes of one image, (1, channels, height, width): [(name, maps), …]."""
-    shard = Shard(network.plain, network.params, np.asarray(x, dtype=network.dtype), Context(Workspace(np)))
+    shard = Shard(
+        network.plain, network.params, np.asarray(x, dtype=network.dtype), Context(Workspace(np)), releases=False
+    )
     for segment in network.plain.segments:
         shard.forward(segment)
     names = [node.layer.name for node in network.nodes if isinstance(node.layer, Conv2D)]

@@ -20,6 +20,7 @@ from xpcnn.program.network import Network
 from xpcnn.program.program import Program
 from xpcnn.registry import whole
 from xpcnn.training.engine.device_prediction import DevicePrediction
+from xpcnn.training.engine.host_prediction import HostPrediction
 
 HostArray = np.ndarray[Any, Any]
 #: Writes the output of a program for a batch into an array: run(x, program, y).
@@ -93,9 +94,8 @@ def _running(network: Network, batch_size: int, threads: int | None) -> Iterator
             prediction.prepare(network)
             yield functools.partial(prediction.infer, network)
     else:
-        with Executor(network, batch_size, None, threads) as runner:
-            runner.prepare_inference()
-            yield runner.infer
+        with Executor(network, batch_size, None, threads) as executor:
+            yield HostPrediction(executor).infer
 
 
 def evaluate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,7 +16,7 @@ from xpcnn.graphs import own_stream
 from xpcnn.program.execute import Executor
 from xpcnn.training import checkpoints
 from xpcnn.training.callbacks import Callback
-from xpcnn.training.engine.base import EMPTY, StepEngine
+from xpcnn.training.engine.base import EMPTY, StepEngine, StepResult
 from xpcnn.training.engine.device import DeviceEngine
 from xpcnn.training.engine.host import HostEngine
 from xpcnn.training.fit import Fit
@@ -24,6 +24,7 @@ from xpcnn.training.history import History
 from xpcnn.training.progress import Progress
 from xpcnn.training.task import code_digest
 
+HostArray = np.ndarray[Any, Any]
 #: Measures the validation part after an epoch.
 Validate = Callable[[], dict[str, Any]]
 
@@ -53,6 +54,11 @@ def run(
         resume.restore(fit)
     fit.model.temperature = 1.0  # what was found for the weights before
     work.optimizer.build(work.network.xp, work.network.parameters)
+
+    def look(result: StepResult) -> None:
+        for callback in called:
+            callback.on_gradient(fit, result)
+
     with ExitStack() as stack:
         make_engine = _choose_engine(stack, fit, called, shards, threads)
         stack.callback(_let_go, fit)
@@ -67,7 +73,21 @@ def run(
             fit.engine = engine = make_engine()
             progress = Progress(fit, shown=verbose > 0)
             while fit.epoch < fit.epochs and not ended:
-                ended = _run_epoch(fit, engine, called, shuffle, validate, progress, verbose)
+                order = _begin_epoch(fit, engine, called, shuffle)
+                with progress.epoch(engine, fit.done * work.batch_size):
+                    for positions in order:
+                        fit.positions = positions
+                        engine.step(positions, look)
+                        fit.done += 1
+                        progress.step(len(positions))
+                        fit.ends_epoch = fit.done == fit.batches_per_epoch
+                        for callback in called:
+                            callback.on_step_end(fit)
+                        ended = _agree(fit)
+                        if ended:
+                            break
+                if fit.ends_epoch:
+                    ended = _end_epoch(fit, engine, called, validate, verbose) or ended
             for callback in called:
                 callback.on_stop(fit)
         fit.history.steps.extend(fit.position().figures.losses.tolist())  # of an epoch that was not finished
@@ -75,42 +95,22 @@ def run(
     return fit.history
 
 
-def _run_epoch(
-    fit: Fit,
-    engine: StepEngine,
-    callbacks: Sequence[Callback],
-    shuffle: bool,
-    validate: Validate | None,
-    progress: Progress,
-    verbose: int,
-) -> bool:
-    """Make the steps of an epoch, or those that are left of it; returns whether the fit ends here."""
+def _begin_epoch(fit: Fit, engine: StepEngine, callbacks: Sequence[Callback], shuffle: bool) -> Iterator[HostArray]:
+    """Return the batches of an epoch, or those that are left of it, as positions among the samples."""
     fit.started = time.perf_counter() - fit.seconds
     for callback in callbacks:
         callback.on_epoch_begin(fit)
     n, size, seed = len(fit.work.samples.rows), fit.work.batch_size, fit.work.seed
-    engine.begin_epoch(fit.epoch, shuffled(n, seed, fit.epoch) if shuffle else np.arange(n), fit.before)
+    order = shuffled(n, seed, fit.epoch) if shuffle else np.arange(n)
+    engine.begin_epoch(fit.epoch, order, fit.before)
     fit.before, fit.seconds = EMPTY, 0.0
+    return batches(order[fit.done * size :], size)
 
-    def look(result: Any) -> None:
-        for callback in callbacks:
-            callback.on_gradient(fit, result)
 
-    ended = False
-    with progress.epoch(engine, fit.done * size):
-        for positions in batches(engine.order[fit.done * size :], size):
-            fit.positions = positions
-            engine.step(positions, look)
-            fit.done += 1
-            progress.step(len(positions))
-            fit.ends_epoch = fit.done == fit.batches_per_epoch
-            for callback in callbacks:
-                callback.on_step_end(fit)
-            ended = _agree(fit)
-            if ended:
-                break
-    if not fit.ends_epoch:
-        return ended
+def _end_epoch(
+    fit: Fit, engine: StepEngine, callbacks: Sequence[Callback], validate: Validate | None, verbose: int
+) -> bool:
+    """Note and measure what an epoch gave; returns whether the fit ends here."""
     losses, weights, sums = engine.figures()
     fit.history.steps.extend(losses.tolist())
     fit.done = 0
@@ -128,7 +128,7 @@ def _run_epoch(
         callback.on_epoch_end(fit)
     if verbose and fit.epoch % verbose == 0:
         print(_line(fit), flush=True)  # at last: an epoch that is printed is saved
-    return _agree(fit) or ended
+    return _agree(fit)
 
 
 def _choose_engine(

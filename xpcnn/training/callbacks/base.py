@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpcnn.program.execute import StepResult
+from xpcnn.training.engine.base import StepResult
 from xpcnn.training.fit import Fit
 
 

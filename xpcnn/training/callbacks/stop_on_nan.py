@@ -9,10 +9,10 @@ import numpy as np
 from xpcnn.backend import Array, to_host
 from xpcnn.layers import Context
 from xpcnn.ops.workspace import Workspace
-from xpcnn.program.execute import StepResult
+from xpcnn.program.execute import activations
 from xpcnn.registry import whole
 from xpcnn.training.callbacks.base import Callback
-from xpcnn.training.engine.base import Failure
+from xpcnn.training.engine.base import Failure, StepResult
 from xpcnn.training.fit import Fit
 
 #: Images with larger values are the likely cause of numbers that overflow.
@@ -60,7 +60,7 @@ class StopOnNaN(Callback):
 def not_finite(fit: Fit, failure: Failure) -> FloatingPointError:
     """Return the error that says which step failed and what in it was not finite."""
     xp = fit.network.xp
-    outputs = fit.network.activations(xp.asarray(failure.x), Context(Workspace(xp)))
+    outputs = activations(fit.network, xp.asarray(failure.x), Context(Workspace(xp)))
     guilty = next((name for name, y in outputs.items() if not are_finite(y)), None)
     what = f"the output of {guilty!r}" if guilty else "the loss"
     if guilty is None and math.isfinite(failure.loss):

@@ -15,10 +15,23 @@ from xpcnn.losses import Loss
 from xpcnn.metrics import Metric
 from xpcnn.optimizers import Optimizer
 from xpcnn.parameters import Segment
-from xpcnn.program.execute import StepResult
 from xpcnn.program.network import Network
 
 HostArray = np.ndarray[Any, Any]
+
+
+class StepResult(NamedTuple):
+    """What a batch gives: its mean loss, the sums of each metric, its flat gradient, and new values of buffers.
+
+    The gradient and the buffers are valid until the next step.
+    """
+
+    loss: Array
+    sums: list[Array]
+    gradient: Array
+    buffers: dict[str, dict[str, Array]]
+
+
 #: What looks at the gradient of a step before the weights are changed.
 Look: TypeAlias = Callable[[StepResult], None]
 

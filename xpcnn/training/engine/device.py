@@ -17,8 +17,8 @@ from xpcnn.layers import Context
 from xpcnn.metrics import with_targets
 from xpcnn.ops.batches import count_step, gather, next_rows
 from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace
+from xpcnn.program.execute import Goal, Shard, train_whole
 from xpcnn.program.lru_cache import LRUCache
-from xpcnn.program.passes import Shard, Task, train_whole
 from xpcnn.training.engine.base import EMPTY, Failure, Figures, Look, Samples, StepEngine, Work
 from xpcnn.training.engine.out_of_memory import out_of_memory
 
@@ -216,8 +216,9 @@ class DeviceEngine(StepEngine):
         rows = xp.take(self._rows, indices, axis=0)
         weights = None if self._weights is None else xp.take(self._weights, indices, axis=0)
         reported: list[tuple[Array, Array]] = []
-        task = Task(work.loss, rows, weights, scalars[0], lambda *result: reported.append(result))
-        train_whole(Shard(self._program, network.params, x, context, self._views, task))
+        goal = Goal(work.loss, rows, weights, scalars[0])
+        report = lambda *result: reported.append(result)  # noqa: E731
+        train_whole(Shard(self._program, network.params, x, context, self._views, goal, report))
         ((loss, probabilities),) = reported
         buffers = context.buffers
         sums = [

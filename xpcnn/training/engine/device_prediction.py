@@ -12,6 +12,7 @@ from xpcnn.backend import Array, ArrayModule, is_out_of_memory, to_host
 from xpcnn.graphs import Captured, own_stream
 from xpcnn.layers import Context
 from xpcnn.ops.workspace import Workspace
+from xpcnn.program.execute import infer
 from xpcnn.program.lru_cache import LRUCache
 from xpcnn.program.network import Network
 from xpcnn.program.program import Program
@@ -50,7 +51,7 @@ class DevicePrediction:
 
         def make() -> tuple[Array, Captured[Array]]:
             sent = Workspace(xp).batch_last(x.shape, network.dtype)
-            return sent, Captured(xp, lambda: alive.infer(sent, Context(Workspace(xp)), program, params))
+            return sent, Captured(xp, lambda: infer(alive, sent, Context(Workspace(xp)), program, params))
 
         sent, captured = self._kinds.get((len(x), program.from_logits, network.changes), make)
         try:

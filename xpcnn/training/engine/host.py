@@ -1,27 +1,35 @@
-"""Steps whose batches are made on the host: every gradient can be looked at before the update."""
+"""Steps whose batches are made on the host, in shards on threads and ranks: every gradient can be looked at."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Hashable, Sequence
+from typing import Any, cast
 
 import numpy as np
 
-from xpcnn.backend import Array, to_host
-from xpcnn.metrics import with_targets
-from xpcnn.program.execute import Executor
-from xpcnn.training.engine.base import EMPTY, Figures, Look, StepEngine, Work
+from xpcnn.backend import Array, is_host, to_device, to_host
+from xpcnn.layers import Context
+from xpcnn.losses import Loss, Targets
+from xpcnn.metrics import Metric, with_targets
+from xpcnn.program.execute import Executor, Goal, Shard, training_rounds
+from xpcnn.program.memory import Batch, Memory
+from xpcnn.program.replay import Notes
+from xpcnn.program.shards import add_tree, cut
+from xpcnn.recording import each_time, made_each_time, unwatched
+from xpcnn.training.engine.base import EMPTY, Figures, Look, StepEngine, StepResult, Work
 
 HostArray = np.ndarray[Any, Any]
+Buffers = dict[str, dict[str, Array]]
 
 
 class HostEngine(StepEngine):
-    """Makes steps in shards, by an executor that is entered already."""
+    """Makes steps by an executor that is entered already."""
 
     def __init__(self, work: Work, executor: Executor) -> None:
         super().__init__(work)
-        self._executor = executor
+        self._sharded = ShardedTraining(executor, work.loss)
         self._segments = work.segments
-        executor.prepare_training(work.loss)
 
     def begin_epoch(self, epoch: int, order: HostArray, before: Figures = EMPTY) -> None:
         """Begin to count, or go on counting."""
@@ -37,13 +45,13 @@ class HostEngine(StepEngine):
         work = self.work
         network, optimizer, loss, samples, seed = work.network, work.optimizer, work.loss, work.samples, work.seed
         rows = samples.rows[positions]
-        own = self._executor.own_rows(len(rows))
+        own = self._sharded.own_rows(len(rows))
         whole = own == slice(0, len(rows))
         x = self.images(positions) if whole else samples.images(rows[own], seed, self.epoch, network.dtype)
         y, weights = samples.y[rows], None if samples.weights is None else samples.weights[rows]
         width = network.output_shape[0]
         targets = loss.prepare(y, width, weights, network.dtype)
-        result = self._executor.train(x, targets, with_targets(work.metrics, targets, y, width), seed, optimizer.step)
+        result = self._sharded.train(x, targets, with_targets(work.metrics, targets, y, width), seed, optimizer.step)
         look(result)
         self.rate = optimizer.rate
         optimizer.update(network.parameters, result.gradient, self._segments)
@@ -59,3 +67,116 @@ class HostEngine(StepEngine):
             return EMPTY
         losses = to_host(self.work.network.xp.stack(self._losses)).astype(float)
         return Figures(losses, list(self._weights), [to_host(total) for total in self._sums])
+
+
+class ShardedTraining:
+    """Loss and gradient of batches, for the layers that are not frozen now: a flat gradient for each shard."""
+
+    def __init__(self, executor: Executor, loss: Loss) -> None:
+        network, together = executor.network, executor.communicator
+        self._executor, self._network, self._together, self._loss = executor, network, together, loss
+        self._xp = network.xp
+        self._program = network.training_program(loss)
+        self._rounds = training_rounds(self._program)
+        self._memory = Memory(network.xp, executor.threads)
+        if self._program.reduces:
+            # Shards that wait for each other are all under way at once, so each needs memory of its own.
+            self._memory.grow(executor.shards)
+        own = len(range(executor.shards)[together.pieces(executor.shards)[0]])  # no rank has more than the first
+        self._gradients = [network.xp.zeros(network.layout.size, dtype=network.dtype) for _ in range(own)]
+        self._views = [network.layout.layer_views(gradient) for gradient in self._gradients]
+
+    def train(
+        self, x: HostArray, targets: Targets, measured: Sequence[tuple[Metric, HostArray]], seed: int, step: int
+    ) -> StepResult:
+        """Return loss, metrics and gradient of one batch of host arrays; each metric comes with what it compares.
+
+        x: the images of :meth:`own_rows`; all else is of the whole batch, and so is what is returned.
+        """
+        n, together, executor, xp = len(targets.rows), self._together, self._executor, self._xp
+        batch, shards, dtype = self._memory.batch, cut(n, executor.shards), self._network.dtype
+        shares = together.pieces(len(shards))
+        own, holders = range(len(shards))[shares[together.rank]], sum(share.start < len(shards) for share in shares)
+        batch.x, batch.rows, batch.weights = x, targets.rows, targets.weights
+        batch.first_row = self.own_rows(n).start
+        batch.normalizer = np.asarray(targets.normalizer or 1.0, dtype)  # a batch without any weight counts nothing
+        batch.seed, batch.step = seed, step
+        batch.losses = xp.empty(len(shards), dtype=dtype)
+        batch.y = xp.empty((n, *self._network.output_shape), dtype=dtype)
+        gradients = self._gradients[: len(own)] or self._gradients[:1]
+        begin = functools.partial(self._begin, own, shards)
+        replay = self._memory.replay((n, targets.weights is None), self._holds())
+        if not own:
+            buffers: Buffers = {}
+        elif replay is None:
+            buffers = executor.run(self._rounds, begin, len(own), holders)[0].context.buffers
+        else:
+
+            def compute(notes: Notes | None) -> Buffers:
+                return executor.run(self._rounds, begin, len(own), holders, notes)[0].context.buffers
+
+            buffers = replay.run(compute, lambda: (*gradients, batch.losses, batch.y), executor.on_shards)
+        if together.size > 1:
+            buffers = self._exchange(batch, shards, shares, buffers)
+        return StepResult(
+            add_tree(list(batch.losses), xp.add),
+            [metric.sums(xp, batch.y, to_device(xp, expected)) for metric, expected in measured],
+            together.add(xp, add_tree(gradients, lambda a, b: xp.add(a, b, out=a)), holders),
+            buffers,
+        )
+
+    def own_rows(self, n: int) -> slice:
+        """Return which rows of a batch of n this process computes."""
+        shards = cut(n, self._executor.shards)
+        own = shards[self._together.pieces(len(shards))[self._together.rank]]
+        return slice(own[0].start, own[-1].stop) if own else slice(0, 0)
+
+    def _exchange(self, batch: Batch, shards: list[slice], shares: list[slice], buffers: Buffers) -> Buffers:
+        """Fill in losses and outputs of the other ranks, and return the buffers, which a rank without shards lacks."""
+        together, xp = self._together, self._xp
+        places = [(share, slice(shards[share][0].start, shards[share][-1].stop)) for share in shares if shards[share]]
+        mine: tuple[HostArray, HostArray] = np.empty(0), np.empty(0)
+        if together.rank < len(places):
+            own, rows = places[together.rank]
+            mine = to_host(batch.losses[own]), to_host(batch.y[rows])
+        everyone = together.gather((mine, buffers if together.rank == 0 else None))
+        for (own, rows), ((losses, y), _) in zip(places, everyone, strict=False):
+            batch.losses[own], batch.y[rows] = to_device(xp, losses), to_device(xp, y)
+        return buffers or everyone[0][1] or {}
+
+    def _begin(self, own: Sequence[int], shards: list[slice], place: int) -> Shard:
+        """Return a shard of the batch at hand, by its place among the own ones."""
+        memory, xp, number, rows = self._memory, self._xp, own[place], shards[own[place]]
+        batch, context = memory.batch, Context(memory.workspace(place), training=True, first_row=rows.start)
+        here = slice(rows.start - batch.first_row, rows.stop - batch.first_row)
+        x = context.workspace.batch_last(batch.x[here].shape, self._network.dtype)
+
+        def enter() -> None:
+            context.seed, context.step = batch.seed, batch.step
+            unwatched(x)[...] = to_device(xp, batch.x[here])
+
+        def weights() -> Array:
+            return to_device(xp, cast(HostArray, batch.weights)[rows])
+
+        def report(loss: Array, probabilities: Array) -> None:
+            loss, probabilities = unwatched(loss), unwatched(probabilities)
+
+            def leave() -> None:
+                batch.losses[number], batch.y[rows] = loss, probabilities
+
+            each_time(leave)
+
+        each_time(enter)
+        goal = Goal(
+            self._loss,
+            made_each_time(lambda: to_device(xp, batch.rows[rows])),
+            None if batch.weights is None else made_each_time(weights),
+            made_each_time(lambda: to_device(xp, batch.normalizer)),
+        )
+        params, releases = self._network.params, self._network.knows(self._loss)
+        return Shard(self._program, params, x, context, self._views[place], goal, report, releases=releases)
+
+    def _holds(self) -> Hashable:
+        """Return what a recording holds for, None if it can't be known: parts of this package alone, on the host."""
+        network, apart = self._network, self._together.size > 1 and self._program.reduces
+        return network.changes if is_host(self._xp) and network.knows(self._loss) and not apart else None

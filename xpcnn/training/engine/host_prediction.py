@@ -1,0 +1,64 @@
+"""Predictions on the host, in shards on threads."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from xpcnn.backend import is_host, to_device, to_host
+from xpcnn.layers import Context
+from xpcnn.program.execute import Executor, Shard, prediction_rounds
+from xpcnn.program.program import Program
+from xpcnn.program.replay import Notes
+from xpcnn.program.shards import cut
+from xpcnn.recording import each_time, unwatched
+
+HostArray = np.ndarray[Any, Any]
+
+
+class HostPrediction:
+    """Outputs of a network for batches, by an executor that is entered already."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor, self._network = executor, executor.network
+        self._memory = executor.borrow_memory()
+        self._params = self._network.prediction_params(self._memory.folded)
+
+    def infer(self, x: HostArray, program: Program, y: HostArray) -> None:
+        """Write the output of ``program`` for one batch of host arrays into the host array ``y``."""
+        executor, memory, network = self._executor, self._memory, self._network
+        batch, shards = memory.batch, cut(len(x), executor.shards)
+        batch.x, batch.y = x, y
+        begin = functools.partial(self._begin, shards, program)
+
+        def compute(notes: Notes | None) -> None:
+            executor.run(prediction_rounds(program), begin, len(shards), notes=notes)
+
+        holds = network.changes if is_host(network.xp) and network.knows() else None
+        replay = memory.replay((len(x), len(shards), program.from_logits), holds)
+        if replay is None:
+            compute(None)
+        else:
+            replay.run(compute, lambda: (y,), executor.on_shards)
+
+    def _begin(self, shards: list[slice], program: Program, number: int) -> Shard:
+        """Return a shard of the batch at hand."""
+        batch, network, rows = self._memory.batch, self._network, shards[number]
+        xp, workspace = network.xp, self._memory.workspace(number)
+        x = workspace.batch_last(batch.x[rows].shape, network.dtype)
+
+        def enter() -> None:
+            unwatched(x)[...] = to_device(xp, batch.x[rows])
+
+        def report(output: Any) -> None:
+            output = unwatched(output)
+
+            def leave() -> None:
+                batch.y[rows] = to_host(output)
+
+            each_time(leave)
+
+        each_time(enter)
+        return Shard(program, self._params, x, Context(workspace), report=report, releases=network.knows())
