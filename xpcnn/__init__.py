@@ -82,4 +82,4 @@ def _version() -> str:
     try:
         return version("xpcnn")
     except PackageNotFoundError:
-        return "0.1.0+source"
+        return "0.2.0.dev0+source"

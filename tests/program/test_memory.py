@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import xpcnn
-from tests.models import CLASSES, SHAPE, plain, samples
-from xpcnn import layers
+from tests.models import CLASSES, SHAPE, bits, plain, samples
+from xpcnn import layers, losses
 from xpcnn.ops.workspace import Workspace
+from xpcnn.program.execute import Shard
 from xpcnn.program.memory import MOST_KINDS, Memory
 from xpcnn.recording import Recording, watched
 
@@ -95,6 +96,41 @@ def test_a_prediction_keeps_neither_its_images_nor_its_results_alive():
         del given, result
         gc.collect()
         assert [one() for one in alive] == [None, None]
+
+
+def test_a_second_fit_goes_on_with_the_recordings_of_the_first(monkeypatch):
+    computed, evaluate = [], Shard.evaluate
+    monkeypatch.setattr(Shard, "evaluate", lambda *given: computed.append(1) or evaluate(*given))
+    model, (x, y) = plain(), samples(64)
+    again, fits = plain(), []
+    for number in range(4):
+        model.fit(x, y, batch_size=16, verbose=0, seed=number)
+        fits.append(len(computed))
+        computed.clear()
+        with monkeypatch.context() as patch:
+            patch.setenv("XPCNN_REPLAY", "0")
+            again.fit(x, y, batch_size=16, verbose=0, seed=number)
+        computed.clear()
+        assert bits(model) == bits(again)
+    assert fits == [3, 0, 0, 0]
+
+
+def test_another_loss_or_a_frozen_layer_is_computed_anew():
+    x, y = samples(64)
+    results = []
+    for replay in "10":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XPCNN_REPLAY", replay)
+            model = plain()
+            for smoothing in (0.0, 0.5):
+                model.compile("sgd", losses.CrossEntropy(smoothing))
+                model.fit(x, y, epochs=2, batch_size=16, verbose=0)
+            model.layers[0].trainable = False
+            _, gradients = model.loss_and_gradients(x, y)
+            assert not gradients["conv2d_1.weight"].any(), "what an earlier step wrote is gone"
+            model.fit(x, y, epochs=2, batch_size=16, verbose=0)
+            results.append(bits(model))
+    assert results[0] == results[1]
 
 
 CHANGES = {

@@ -550,4 +550,4 @@ def test_the_description_is_plain_json(tmp_path):
     fit(plain(), Interrupt(4), callbacks.Checkpoint(tmp_path / "a"))
     _, description = files.load_tensors(tmp_path / "a")
     assert json.loads(json.dumps(description)) == description
-    assert description["versions"].keys() == {"xpcnn", "numpy", "machine"}
+    assert description["versions"].keys() == {"xpcnn", "numpy", "machine", "arithmetic"}

@@ -89,7 +89,7 @@ class Layer:
     hidden: bool = False
     #: False freezes the layer and those inside it: their arrays are not trained.
     trainable: bool = True
-    #: The layer's place in the network, which keys its random draws.
+    #: The layer's number in the network, blocks counted too, which keys its random draws.
     number: int = 0
     input_shape: Shape = ()
     output_shape: Shape = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -19,10 +20,11 @@ class Builder:
         self.shapes: list[Shape] = [tuple(input_shape)]
         #: The slot of every named layer's output, in the order in which they are complete.
         self.outputs: dict[str, int] = {}
+        self._numbers = itertools.count()
 
     def add(self, layer: Layer, *inputs: int) -> int:
         """Add one layer that reads these slots, and return the slot of its output."""
-        layer.number = len(self.nodes)
+        layer.number = next(self._numbers)
         slot = len(self.shapes)
         self.shapes.append(layer.connect(*(self.shapes[slot] for slot in inputs)))
         self.nodes.append(Node(layer, inputs, slot))
@@ -31,6 +33,8 @@ class Builder:
     def chain(self, layers: Sequence[Layer], slot: int = INPUT) -> int:
         """Add layers one after the other, and return the slot of the last one's output."""
         for layer in layers:
+            if type(layer).expand is not Layer.expand:  # a block has a number too, before those inside it
+                next(self._numbers)
             before, slot = slot, layer.expand(self, slot)
             layer.input_shape, layer.output_shape = self.shapes[before], self.shapes[slot]
             if not layer.hidden:

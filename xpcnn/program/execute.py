@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from xpcnn.backend import Array, is_host
 from xpcnn.communicator import ALONE, Communicator
@@ -29,6 +29,7 @@ from xpcnn.program.shards import add_tree
 from xpcnn.program.threads import blas_on_one_thread, check_shards, check_threads, hold_in_this_thread
 from xpcnn.recording import watched
 
+M = TypeVar("M", bound=Memory)
 _NONE: Arrays = MappingProxyType({})
 
 
@@ -249,10 +250,9 @@ class Executor:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def borrow_memory(self) -> Memory:
-        """Return the memory, and with it the recordings, that an earlier run with as many threads has left."""
-        lent = self.network.lent(self.threads, functools.partial(Memory, self.xp, self.threads))
-        memory = self._stack.enter_context(lent)
+    def borrow_memory(self, make: Callable[[], M], kind: Hashable, only: Hashable = None) -> M:
+        """Return the memory, and with it the recordings, that an earlier run of this kind has left, or a new one."""
+        memory = self._stack.enter_context(self.network.lent(kind, make, only))
         self._stack.callback(memory.batch.clear)
         return memory
 

@@ -51,7 +51,7 @@ class Network:
         self.input_shape = tuple(input_shape)
         self.dtype = np.dtype(dtype)
         self._lock = threading.Lock()
-        self._idle: dict[Hashable, list[Any]] = {}
+        self._idle: dict[Hashable, list[tuple[Hashable, Any]]] = {}
         name_layers(self.layers)
         builder = Builder(self.input_shape)
         self._output = builder.chain(self.layers)
@@ -137,21 +137,23 @@ class Network:
         return all(type(part).__module__.startswith("xpcnn.") for part in parts)
 
     @contextmanager
-    def lent(self, kind: Hashable, make: Callable[[], T]) -> Iterator[T]:
+    def lent(self, kind: Hashable, make: Callable[[], T], only: Hashable = None) -> Iterator[T]:
         """Lend what an earlier run of this kind has left, such as its working memory, or else what ``make`` makes.
 
         Runs at the same time get different things. Nothing is taken back after an error, nor what still refers to
-        parameters that have moved to another array module meanwhile.
+        parameters that have moved to another array module meanwhile. only: of the things of one kind, those for another
+        purpose are let go, and one is kept at most.
         """
         idle = self._idle
         with self._lock:
-            left = idle.get(kind)
+            left = [thing for purpose, thing in idle.pop(kind, []) if purpose == only]
             thing = left.pop() if left else None
+            idle[kind] = [(only, other) for other in left]
         thing = make() if thing is None else thing
         yield thing
         with self._lock:
             if idle is self._idle:
-                idle.setdefault(kind, []).append(thing)
+                idle[kind] = [*([] if only is not None else idle.get(kind, [])), (only, thing)]
 
     def frozen(self) -> set[str]:
         """Return the names of the layers that are not to be trained, those inside a frozen layer included."""

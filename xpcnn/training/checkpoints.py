@@ -26,6 +26,8 @@ HostArray = np.ndarray[Any, Any]
 
 #: The version of the file; a newer one is refused.
 FORMAT = 1
+#: The number of the arithmetic, raised with every change of the bits that a step gives; files without one have 1.
+ARITHMETIC = 2
 #: What the file is called in the directory of a run.
 NAME = "checkpoint.safetensors"
 #: Updates and epochs that no fit comes to.
@@ -208,7 +210,8 @@ class SavedFit:
 
     def _tell_of_versions(self) -> None:
         written_by = self.description.get("versions")
-        different = [*differences("", written_by if isinstance(written_by, dict) else {}, versions())]
+        then = {"arithmetic": 1, **written_by} if isinstance(written_by, dict) else {}
+        different = [*differences("", then, versions())]
         if different:
             warnings.warn(
                 f"{self.path} was written elsewhere: {'; '.join(different)}. The last bits may differ from those of "
@@ -251,6 +254,7 @@ def _changed_rate(fit: Fit) -> float | None:
     return float(rate) if isinstance(rate, Number) and rate != fit.settings["optimizer"]["learning_rate"] else None
 
 
-def versions() -> dict[str, str]:
+def versions() -> dict[str, str | int]:
     """Return what decides the last bits of a fit beside its task."""
-    return {"xpcnn": __version__, "numpy": np.__version__, "machine": platform.machine()}
+    numbers = {"xpcnn": __version__, "numpy": np.__version__, "machine": platform.machine()}
+    return {**numbers, "arithmetic": ARITHMETIC}

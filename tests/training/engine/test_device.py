@@ -286,7 +286,7 @@ def test_only_the_latest_kinds_of_batch_are_kept(device):
     model = plain(device)
     for n in range(1, MOST_KINDS + 3):
         model.predict(samples(n)[0])
-    (prediction,) = model.network._idle["device"]
+    ((_, prediction),) = model.network._idle["device"]
     assert len(prediction._kinds.keys()) == MOST_KINDS
 
 

@@ -14,6 +14,7 @@ from xpcnn.losses import Loss, Targets
 from xpcnn.metrics import Metric, with_targets
 from xpcnn.program.execute import Executor, Goal, Shard, training_rounds
 from xpcnn.program.memory import Batch, Memory
+from xpcnn.program.network import Network
 from xpcnn.program.replay import Notes
 from xpcnn.program.shards import add_tree, cut
 from xpcnn.recording import each_time, made_each_time, unwatched
@@ -69,8 +70,19 @@ class HostEngine(StepEngine):
         return Figures(losses, list(self._weights), [to_host(total) for total in self._sums])
 
 
+class TrainingMemory(Memory):
+    """Memory with a flat gradient for each shard; where shards wait for each other, each has a workspace of its own."""
+
+    def __init__(self, network: Network, threads: int, shards: int, workspaces: int) -> None:
+        super().__init__(network.xp, threads)
+        self.grow(workspaces)
+        self.gradients = [network.xp.zeros(network.layout.size, dtype=network.dtype) for _ in range(shards)]
+        #: Their views by layer.
+        self.views = [network.layout.layer_views(gradient) for gradient in self.gradients]
+
+
 class ShardedTraining:
-    """Loss and gradient of batches, for the layers that are not frozen now: a flat gradient for each shard."""
+    """Loss and gradient of batches, for the layers that are not frozen now."""
 
     def __init__(self, executor: Executor, loss: Loss) -> None:
         network, together = executor.network, executor.communicator
@@ -78,13 +90,12 @@ class ShardedTraining:
         self._xp = network.xp
         self._program = network.training_program(loss)
         self._rounds = training_rounds(self._program)
-        self._memory = Memory(network.xp, executor.threads)
-        if self._program.reduces:
-            # Shards that wait for each other are all under way at once, so each needs memory of its own.
-            self._memory.grow(executor.shards)
         own = len(range(executor.shards)[together.pieces(executor.shards)[0]])  # no rank has more than the first
-        self._gradients = [network.xp.zeros(network.layout.size, dtype=network.dtype) for _ in range(own)]
-        self._views = [network.layout.layer_views(gradient) for gradient in self._gradients]
+        shape = executor.threads, own, executor.shards if self._program.reduces else executor.threads
+        # A second fit goes on with the memory, and the recordings, of the first.
+        self._memory = executor.borrow_memory(lambda: TrainingMemory(network, *shape), "training", only=shape)
+        for gradient in self._memory.gradients:
+            gradient.fill(0)  # nothing is written for frozen layers
 
     def train(
         self, x: HostArray, targets: Targets, measured: Sequence[tuple[Metric, HostArray]], seed: int, step: int
@@ -103,7 +114,7 @@ class ShardedTraining:
         batch.seed, batch.step = seed, step
         batch.losses = xp.empty(len(shards), dtype=dtype)
         batch.y = xp.empty((n, *self._network.output_shape), dtype=dtype)
-        gradients = self._gradients[: len(own)] or self._gradients[:1]
+        gradients = self._memory.gradients[: len(own)] or self._memory.gradients[:1]
         begin = functools.partial(self._begin, own, shards)
         replay = self._memory.replay((n, targets.weights is None), self._holds())
         if not own:
@@ -174,9 +185,10 @@ class ShardedTraining:
             made_each_time(lambda: to_device(xp, batch.normalizer)),
         )
         params, releases = self._network.params, self._network.knows(self._loss)
-        return Shard(self._program, params, x, context, self._views[place], goal, report, releases=releases)
+        return Shard(self._program, params, x, context, memory.views[place], goal, report, releases=releases)
 
     def _holds(self) -> Hashable:
         """Return what a recording holds for, None if it can't be known: parts of this package alone, on the host."""
         network, apart = self._network, self._together.size > 1 and self._program.reduces
-        return network.changes if is_host(self._xp) and network.knows(self._loss) and not apart else None
+        known = is_host(self._xp) and network.knows(self._loss) and not apart
+        return (network.changes, repr(self._loss.config())) if known else None

@@ -10,6 +10,7 @@ import numpy as np
 from xpcnn.backend import is_host, to_device, to_host
 from xpcnn.layers import Context
 from xpcnn.program.execute import Executor, Shard, prediction_rounds
+from xpcnn.program.memory import Memory
 from xpcnn.program.program import Program
 from xpcnn.program.replay import Notes
 from xpcnn.program.shards import cut
@@ -23,7 +24,8 @@ class HostPrediction:
 
     def __init__(self, executor: Executor) -> None:
         self._executor, self._network = executor, executor.network
-        self._memory = executor.borrow_memory()
+        threads = executor.threads
+        self._memory = executor.borrow_memory(lambda: Memory(executor.xp, threads), ("prediction", threads))
         self._params = self._network.prediction_params(self._memory.folded)
 
     def infer(self, x: HostArray, program: Program, y: HostArray) -> None:
