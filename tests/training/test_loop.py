@@ -1,7 +1,9 @@
 """A fit: which samples make which step, what is written down, and what a second fit starts from."""
 
 import threading
+import traceback
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import threadpoolctl
 from tests import strict
 from tests.models import CLASSES, bits, mixed, plain, samples, straight, without_seconds
 from xpcnn import Sequential, data, layers, optimizers
+from xpcnn.layers import convolution
 from xpcnn.training.callbacks import Callback, LearningRate
 
 
@@ -507,3 +510,20 @@ def test_the_history_has_the_rate_of_the_last_update_whoever_set_it():
             fit.optimizer.learning_rate = 0.001 * (fit.step + 1)
 
     assert fit(plain(), n=48, epochs=2, callbacks=[Set()]).history["lr"] == pytest.approx([0.003, 0.006])
+
+
+def test_from_fit_to_a_convolution_it_is_eight_frames_in_five_files(monkeypatch):
+    """What docs/fit-to-gradient.md walks through, with replay turned off."""
+    seen, convolve = [], convolution.convolution
+
+    def look(*arguments, **keywords):
+        frames = [(Path(frame.filename).name, frame.name) for frame in traceback.extract_stack()[:-1]]
+        seen.append(frames[[name for _, name in frames].index("fit") :])
+        return convolve(*arguments, **keywords)
+
+    monkeypatch.setenv("XPCNN_REPLAY", "0")
+    monkeypatch.setattr(convolution, "convolution", look)
+    model, (x, y) = plain(), samples(16)
+    model.fit(x, y, verbose=0)
+    assert [name for _, name in seen[0]] == ["fit", "run", "step", "train", "run", "_work", "forward", "forward"]
+    assert len({file for file, _ in seen[0]}) == 5
