@@ -173,6 +173,7 @@ FLOORS = {
     "xpcnn.targets": 4,
     "xpcnn.plan": 5,
     "xpcnn.network": 5,
+    "xpcnn.memory_bound": 5,
     "xpcnn.training": 6,
     "xpcnn.callbacks": 7,
     "xpcnn.distributed": 7,

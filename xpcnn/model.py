@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpcnn import calibration, draws, files, inputs, losses, model_file, model_state, optimizers
+from xpcnn import calibration, draws, files, inputs, losses, memory_bound, model_file, model_state, optimizers
 from xpcnn import metrics as metrics_
 from xpcnn.backend import Array, ArrayModule, host_array, resolve, to_host
 from xpcnn.data import Normalized, Preprocessing
@@ -314,7 +314,7 @@ class Sequential:
             predict_images,  # it decodes files, and who predicts arrays needs no library for that
         )
 
-        return predict_images(self, images, model_file.images_at_once(self.network), threads, augment, progress)
+        return predict_images(self, images, memory_bound.images_at_once(self.network), threads, augment, progress)
 
     def calibrate(self, x: Any, y: Any, batch_size: int = 256, threads: int | None = None) -> float:
         """Find by images and labels that were kept out of training how sure the model may be; returns the temperature.

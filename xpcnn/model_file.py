@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,10 +13,9 @@ from xpcnn import __version__, calibration, files, losses, metrics, optimizers
 from xpcnn.data import Preprocessing
 from xpcnn.data.digests import SIZE, with_digests
 from xpcnn.endings import refuse_foreign
-from xpcnn.layers import Layer, Upsample2D
+from xpcnn.layers import Layer
 from xpcnn.layers.configs import from_plain, kinds, to_plain
-from xpcnn.network import Network
-from xpcnn.ops.window import Window
+from xpcnn.memory_bound import check_size
 from xpcnn.parameters import Shape
 from xpcnn.registry import number, whole
 
@@ -30,17 +28,11 @@ DIGESTS = "digests"
 FORMAT = 1
 #: The most layers of a model that is loaded, those inside others counted.
 MOST_LAYERS = 10_000
-#: The most numbers that predicting one image may take, in all layers together: 2 GiB.
-MOST_NUMBERS = 2**29
-#: The most multiplications that it may take: seventy times those of VGG-16.
-MOST_MULTIPLICATIONS = 10**12
 #: What is said of other files.
 READS = (
     "Give a file that xpcnn wrote. Of other libraries it reads PyTorch's weights, saved as safetensors, by "
     "xpcnn.formats.torch.load_state_dict(model, path)."
 )
-#: The view of a cell of a window, or of a repeated cell, takes as much memory as so many numbers.
-_NUMBERS_OF_A_VIEW = 64
 
 
 def save(model: Sequential, path: files.PathLike) -> None:
@@ -148,41 +140,6 @@ def check_finite(values: Mapping[str, np.ndarray[Any, Any]]) -> None:
             raise ValueError(f"The array {name!r} holds values that are not finite. Use the model of an earlier epoch.")
 
 
-def demand(network: Network) -> tuple[int, int]:
-    """Return how many numbers the prediction of one image keeps in memory, and how many multiplications it takes.
-
-    Numbers: all layers' outputs, images with their borders, and what one row of windows is copied to.
-    """
-    numbers, multiplications = math.prod(network.input_shape), network.multiplications
-    for step in network.steps:
-        layer, window = step.layer, getattr(step.layer, "window", None)
-        numbers += math.prod(layer.output_shape)
-        if isinstance(window, Window):
-            (channels, height, width), ((top, bottom), (left, right)) = layer.input_shape, window.padding
-            rows, columns, (kh, kw) = height + top + bottom, width + left + right, window.kernel
-            _, rows_out, columns_out = layer.output_shape
-            numbers += channels * rows * columns + _NUMBERS_OF_A_VIEW * (kh + kw)
-            numbers += kw * columns_out * (channels * kh + rows)
-            multiplications += channels * columns_out * (kw * rows + kh * rows_out)
-        elif isinstance(layer, Upsample2D):
-            numbers += _NUMBERS_OF_A_VIEW * math.prod(layer.size)
-    return numbers, multiplications
-
-
-def check_size(network: Network) -> None:
-    """Raise ValueError for a network that takes more memory or time for one image than a stranger's file may ask."""
-    numbers, multiplications = demand(network)
-    for what, received, most in (
-        ("numbers in memory", numbers, MOST_NUMBERS),
-        ("multiplications", multiplications, MOST_MULTIPLICATIONS),
-    ):
-        if received > most:
-            raise ValueError(
-                f"Its layers take too much for one image: {most:,} {what} are the most. "
-                f"Received: {reprlib.repr(received)}. Use smaller images or layers."
-            )
-
-
 def checked_names(names: Any, output_shape: Shape) -> Any:
     """Return class names as a list, None as it is; ValueError where they are not one text for each class."""
     if names is None:
@@ -199,12 +156,6 @@ def checked_digests(digests: Any) -> np.ndarray[Any, Any]:
     if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != SIZE:
         raise ValueError(f"digests are uint8 (n, {SIZE}). Received: {array.dtype} {array.shape}.")
     return with_digests(None, array)
-
-
-def images_at_once(network: Network, most: int = 256) -> int:
-    """Return how many images are predicted together: those that take no more memory than one may, ``most`` at most."""
-    numbers, _ = demand(network)
-    return max(1, min(most, MOST_NUMBERS // numbers))
 
 
 def _compiled(model: Sequential) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpcnn import files, model_file
+from xpcnn import files, memory_bound, model_file
 from xpcnn.backend import ArrayModule, to_host
 from xpcnn.layers import AveragePool2D, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, MinPool2D, Upsample2D
 from xpcnn.parameters import Shape
@@ -50,7 +50,7 @@ def load(path: files.PathLike, xp: ArrayModule | str | None = None) -> Sequentia
             shape = layer.connect(shape)
             _check_sizes(layer, entry)
         model = Sequential(layers, input_shape, xp)
-        model_file.check_size(model.network)
+        memory_bound.check_size(model.network)
         weights = {}
         for (layer, flattened), entry in zip(_with_flattened(model.layers), entries, strict=True):
             if isinstance(layer, Conv2D | Dense):

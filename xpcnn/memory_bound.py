@@ -1,0 +1,58 @@
+"""How much memory and how much work one image may take, so that a stranger's file can ask for no more."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+
+from xpcnn.layers import Upsample2D
+from xpcnn.network import Network
+from xpcnn.ops.window import Window
+
+#: The most numbers that predicting one image may take, in all layers together: 2 GiB.
+MOST_NUMBERS = 2**29
+#: The most multiplications that it may take: seventy times those of VGG-16.
+MOST_MULTIPLICATIONS = 10**12
+#: The view of a cell of a window, or of a repeated cell, takes as much memory as so many numbers.
+_NUMBERS_OF_A_VIEW = 64
+
+
+def demand(network: Network) -> tuple[int, int]:
+    """Return how many numbers the prediction of one image keeps in memory, and how many multiplications it takes.
+
+    Numbers: all layers' outputs, images with their borders, and what one row of windows is copied to.
+    """
+    numbers, multiplications = math.prod(network.input_shape), network.multiplications
+    for step in network.steps:
+        layer, window = step.layer, getattr(step.layer, "window", None)
+        numbers += math.prod(layer.output_shape)
+        if isinstance(window, Window):
+            (channels, height, width), ((top, bottom), (left, right)) = layer.input_shape, window.padding
+            rows, columns, (kh, kw) = height + top + bottom, width + left + right, window.kernel
+            _, rows_out, columns_out = layer.output_shape
+            numbers += channels * rows * columns + _NUMBERS_OF_A_VIEW * (kh + kw)
+            numbers += kw * columns_out * (channels * kh + rows)
+            multiplications += channels * columns_out * (kw * rows + kh * rows_out)
+        elif isinstance(layer, Upsample2D):
+            numbers += _NUMBERS_OF_A_VIEW * math.prod(layer.size)
+    return numbers, multiplications
+
+
+def check_size(network: Network) -> None:
+    """Raise ValueError for a network that takes more memory or time for one image than a stranger's file may ask."""
+    numbers, multiplications = demand(network)
+    for what, received, most in (
+        ("numbers in memory", numbers, MOST_NUMBERS),
+        ("multiplications", multiplications, MOST_MULTIPLICATIONS),
+    ):
+        if received > most:
+            raise ValueError(
+                f"Its layers take too much for one image: {most:,} {what} are the most. "
+                f"Received: {reprlib.repr(received)}. Use smaller images or layers."
+            )
+
+
+def images_at_once(network: Network, most: int = 256) -> int:
+    """Return how many images are predicted together: those that take no more memory than one may, ``most`` at most."""
+    numbers, _ = demand(network)
+    return max(1, min(most, MOST_NUMBERS // numbers))
