@@ -182,7 +182,7 @@ FLOORS = {
     "xpcnn.model_state": 7,
     "xpcnn.formats": 7,
     "xpcnn.inputs": 7,
-    "xpcnn.prediction": 7,
+    "xpcnn.prediction": 6,
     "xpcnn.presets": 7,
     "xpcnn.recipe": 8,
     "xpcnn.summary": 7,

@@ -6,11 +6,11 @@ import reprlib
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from xpcnn import calibration, draws, files, inputs, losses, memory_bound, model_file, model_state, optimizers
+from xpcnn import calibration, draws, files, inputs, losses, model_file, model_state, optimizers, prediction
 from xpcnn import metrics as metrics_
 from xpcnn.backend import Array, ArrayModule, host_array, resolve, to_host
 from xpcnn.data import Normalized, Preprocessing
@@ -36,9 +36,6 @@ from xpcnn.training.loop import Fit
 from xpcnn.training.shards import Runner
 from xpcnn.training.steps import Samples
 from xpcnn.training.task import Task
-
-if TYPE_CHECKING:
-    from xpcnn.prediction import Predictions
 
 HostArray = np.ndarray[Any, Any]
 
@@ -298,7 +295,7 @@ class Sequential:
 
     def predict_images(
         self, images: Any, threads: int | None = None, augment: str = "none", progress: bool = False
-    ) -> Predictions:
+    ) -> prediction.Predictions:
         """Return labels and probabilities for pictures, decoded and normalised as those that the model learned from.
 
         images: paths; the bytes of files; file objects; raw pixels, as an array (n, channels, height, width) or a list
@@ -310,11 +307,7 @@ class Sequential:
         Raises ValueError for a model without ``preprocessing``, and for arrays of another shape. Warns where pictures
         lie outside the range of values that the model maps.
         """
-        from xpcnn.prediction import (
-            predict_images,  # it decodes files, and who predicts arrays needs no library for that
-        )
-
-        return predict_images(self, images, memory_bound.images_at_once(self.network), threads, augment, progress)
+        return prediction.predict_images(self, images, threads, augment, progress)
 
     def calibrate(self, x: Any, y: Any, batch_size: int = 256, threads: int | None = None) -> float:
         """Find by images and labels that were kept out of training how sure the model may be; returns the temperature.
