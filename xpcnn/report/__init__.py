@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpcnn import files, memory_bound
+from xpcnn.model.summary import summary_table
 from xpcnn.report import galleries, page, results, sections
 from xpcnn.report.results import Predictions
 from xpcnn.report.run import Epochs, Run, number
-from xpcnn.summary import summary_table
 from xpcnn.training.callbacks import Callback
 
 if TYPE_CHECKING:

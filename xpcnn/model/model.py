@@ -6,11 +6,11 @@ import reprlib
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from xpcnn import calibration, draws, files, inputs, losses, model_file, model_state, optimizers, prediction
+from xpcnn import calibration, draws, files, inputs, losses, optimizers, prediction
 from xpcnn import metrics as metrics_
 from xpcnn.backend import Array, ArrayModule, host_array, resolve, to_host
 from xpcnn.data import Normalized, Preprocessing
@@ -19,14 +19,18 @@ from xpcnn.data.augmentation import augment as augmentation_of
 from xpcnn.data.splits import stratified_split
 from xpcnn.layers import Context, Dense, Flatten, GlobalAveragePool2D, GlobalMaxPool2D, Layer
 from xpcnn.layers.activation import applies
+from xpcnn.layers.configs import from_plain, kinds, to_plain
 from xpcnn.losses import Loss
+from xpcnn.memory_bound import check_size
 from xpcnn.metrics import Metric
-from xpcnn.network import Network
+from xpcnn.model import file
+from xpcnn.model.state import ModelState, check_names
+from xpcnn.model.summary import summary_table
+from xpcnn.network import Network, walk
 from xpcnn.ops.workspace import Workspace
 from xpcnn.optimizers import Optimizer
 from xpcnn.parameters import Shape
 from xpcnn.registry import Number, whole
-from xpcnn.summary import summary_table
 from xpcnn.targets import Targets
 from xpcnn.training import checkpoints, evaluation
 from xpcnn.training.callbacks import Callback
@@ -381,10 +385,52 @@ class Sequential:
         that are not one for each output, for weights that are not finite and for a path that ends as files of another
         library do, such as ``.keras``; what was there stays.
         """
-        model_file.save(self, path)
+        check_names(self.class_names, self.network.output_shape)
+        file.write(path, self.state())
+
+    def state(self) -> ModelState:
+        """Return a copy of all that makes the model what it is; TypeError for a layer's argument that is not plain."""
+        return ModelState(
+            layers=[to_plain(layer) for layer in self._layers],
+            input_shape=self.input_shape,
+            seed=self.seed,
+            arrays=self.get_weights() if self._layers and self.input_shape is not None else None,
+            class_names=self.class_names,
+            preprocessing=self.preprocessing,
+            temperature=self.temperature,
+            epochs=self.epochs,
+            digests=self.digests,
+            optimizer=self.optimizer,
+            loss=self.loss,
+            metrics=self.metrics,
+        )
+
+    @classmethod
+    def from_state(
+        cls,
+        state: ModelState,
+        custom_layers: Mapping[str, type[Layer]] | None = None,
+        xp: ArrayModule | str | None = None,
+    ) -> Self:
+        """Return the model of a state, compiled as it was; custom_layers and xp are as in :func:`xpcnn.load`.
+
+        Its arrays are compared with what its layers declare before memory is taken for them.
+        """
+        model = cls((), state.input_shape, xp, state.seed)
+        for layer in from_plain(state.layers, kinds(custom_layers)):
+            model.add(layer)
+        if state.arrays is not None:
+            model.build(state.arrays)
+        model.class_names, model.preprocessing = state.class_names, state.preprocessing
+        model.temperature, model.epochs, model.digests = state.temperature, state.epochs, state.digests
+        if state.optimizer is not None and state.loss is not None:
+            model.compile(state.optimizer, state.loss, state.metrics)
+        return model
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return model_state.restore, (type(self), model_state.state_of(self))
+        classes = {type(layer).__name__: type(layer) for layer in walk(self._layers) if not layer.hidden}
+        xp = "numpy" if self.backend == "numpy" else None  # any other goes to a device where there is one
+        return type(self).from_state, (self.state(), classes, xp)
 
     def _compiled(self) -> tuple[Optimizer, Loss]:
         if self.optimizer is None or self.loss is None:
@@ -479,7 +525,13 @@ def load(
     the file is no model, is damaged, or holds a layer that is not known, TypeError for custom_layers that are no
     layer classes, BackendError.
     """
-    return model_file.load(path, custom_layers, lambda shape, seed: Sequential((), shape, xp, seed))
+    known = kinds(custom_layers)
+    state = file.read(path)
+    with file.refusal(path):
+        model = Sequential.from_state(state, known, xp)
+        check_size(model.network)
+        check_names(model.class_names, model.network.output_shape)
+    return model
 
 
 def _checked_layer(layer: Any) -> Layer:
