@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import reprlib
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 
 from xpcnn import calibration, draws, files, inputs, losses, optimizers, prediction
 from xpcnn import metrics as metrics_
-from xpcnn.backend import Array, ArrayModule, host_array, resolve, to_host
+from xpcnn.backend import Array, ArrayModule, resolve, to_host
 from xpcnn.data import Normalized, Preprocessing
 from xpcnn.data.augmentation import Augmentation, Way, ways
-from xpcnn.data.augmentation import augment as augmentation_of
-from xpcnn.data.splits import stratified_split
-from xpcnn.layers import Context, Dense, Flatten, GlobalAveragePool2D, GlobalMaxPool2D, Layer
-from xpcnn.layers.activation import applies
+from xpcnn.layers import Context, Layer
 from xpcnn.layers.configs import from_plain, kinds, to_plain
 from xpcnn.losses import Loss
 from xpcnn.memory_bound import check_size
 from xpcnn.metrics import Metric
-from xpcnn.model import file
+from xpcnn.model import file, training_data
+from xpcnn.model.objective import Objective
 from xpcnn.model.state import ModelState, check_names
 from xpcnn.model.summary import summary_table
 from xpcnn.network import Network, walk
 from xpcnn.ops.workspace import Workspace
 from xpcnn.optimizers import Optimizer
 from xpcnn.parameters import Shape
-from xpcnn.registry import Number, whole
-from xpcnn.targets import Targets
+from xpcnn.registry import whole
 from xpcnn.training import checkpoints, evaluation
 from xpcnn.training.callbacks import Callback
 from xpcnn.training.communicator import ALONE, Communicator
 from xpcnn.training.history import History
 from xpcnn.training.loop import Fit
 from xpcnn.training.shards import Runner
-from xpcnn.training.steps import Samples
 from xpcnn.training.task import Task
 
 HostArray = np.ndarray[Any, Any]
@@ -196,8 +193,8 @@ class Sequential:
         Raises RuntimeError before compile, ValueError for arrays that do not fit and for a checkpoint of another fit,
         saying what differs, FileNotFoundError where there is no checkpoint.
         """
-        optimizer, loss = self._compiled()
-        self._check_outputs(loss)
+        objective, optimizer = self._compiled()
+        objective.check_outputs()
         if isinstance(callbacks, Callback) or not all(isinstance(callback, Callback) for callback in callbacks):
             raise TypeError(f"callbacks is a list of callbacks. Received: {reprlib.repr(callbacks)}.")
         verbose = whole("verbose", int(verbose) if isinstance(verbose, bool) else verbose)
@@ -206,25 +203,15 @@ class Sequential:
         communicator = communicator or ALONE
         saved = None if resume is None or communicator.rank else checkpoints.read(resume)
         saved = communicator.hand_down(saved)
-        x, y = self._samples(x, y, data_format)
-        labels = self._measurable_targets(y, None).labels
-        weights = inputs.sample_weights(sample_weight, class_weight, labels, len(y), self._width())
-        rows, validate = np.arange(len(y)), None
-        data = {"x": x, "y": y, "sample weights": weights}
-        if validation_data is not None:
-            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-                raise ValueError(f"validation_data is a pair (x, y). Received: {reprlib.repr(validation_data)}.")
-            vx, vy = self._samples(*validation_data, data_format)
-            data |= {"validation x": vx, "validation y": vy}
-            validate = self._validator(vx, vy, None, max(batch_size, 256), threads, communicator=communicator)
-        elif validation_split:
-            rows, held = _split(labels, len(y), validation_split, seed)
-            held_weights = None if sample_weight is None else host_array(sample_weight)[held]
-            validate = self._validator(
-                x[held], y[held], held_weights, max(batch_size, 256), threads, communicator=communicator
+        data = training_data.gather(
+            objective, x, y, sample_weight, class_weight, validation_split, validation_data, seed, augment, data_format
+        )
+        validate = None
+        if data.held is not None:
+            validate = functools.partial(
+                objective.evaluate, *data.held, max(batch_size, 256), threads, communicator=communicator
             )
-        self._targets(y[rows], None if weights is None else weights[rows])
-        own_augment = getattr(augment, "__qualname__", type(augment).__name__)
+        own = getattr(augment, "__qualname__", type(augment).__name__)
         arguments = {
             "epochs": epochs,
             "batch_size": batch_size,
@@ -232,21 +219,21 @@ class Sequential:
             "shuffle": bool(shuffle),
             "seed": seed,
             "shards": shards,
-            "augment": augment if isinstance(augment, str | None) else own_augment,
+            "augment": augment if isinstance(augment, str | None) else own,
         }
         fit = Fit(
             self,
             self.network,
             optimizer,
-            loss,
+            objective.loss,
             self.metrics,
-            Task(arguments, data),
+            Task(arguments, data.arrays),
             seed=seed,
             first_epoch=self.epochs,
             communicator=communicator,
         )
         return fit.run(
-            Samples(x, y, weights, rows, augmentation_of(augment) if isinstance(augment, str) else augment),
+            data.samples,
             epochs=epochs,
             batch_size=batch_size,
             shuffle=shuffle,
@@ -272,9 +259,11 @@ class Sequential:
 
         augment: average the outputs over the ways in which an augmentation lays an image, as :meth:`predict` does.
         """
-        x, y = self._samples(x, y, data_format)
+        objective, _ = self._compiled()
+        x, y = inputs.samples(x, y, self.network.input_shape, data_format)
         self._refuse_raw(x)
-        return self._validator(x, y, sample_weight, batch_size, threads, self._ways(augment), self.temperature)()
+        objective.measurable_targets(y, sample_weight)
+        return objective.evaluate(x, y, sample_weight, batch_size, threads, self._ways(augment), self.temperature)
 
     def predict(
         self,
@@ -323,11 +312,11 @@ class Sequential:
         Raises RuntimeError before compile, ValueError where the loss is no cross-entropy of probabilities, or the
         labels no classes.
         """
-        _, loss = self._compiled()
-        x, y = self._samples(x, y)
+        objective, _ = self._compiled()
+        x, y = inputs.samples(x, y, self.network.input_shape)
         self._refuse_raw(x)
-        labels = self._targets(y, None).labels
-        apart = loss.activation == "sigmoid" and self._width() > 1
+        loss, labels = objective.loss, objective.targets(y).labels
+        apart = loss.activation == "sigmoid" and objective.width > 1
         if loss.activation is None or labels is None or apart:
             raise ValueError(
                 f"Only probabilities of classes can be calibrated. The loss is {loss.name}, and the labels are "
@@ -344,11 +333,11 @@ class Sequential:
 
         Weights and running statistics stay as they are. Of frozen layers before the first that learns it is 0.
         """
-        _, loss = self._compiled()
-        x, y = self._samples(x, y)
-        targets = self._targets(y, sample_weight)
+        objective, _ = self._compiled()
+        x, y = inputs.samples(x, y, self.network.input_shape)
+        targets = objective.targets(y, sample_weight)
         with Runner(self.network, len(x), training=True) as runner:
-            runner.prepare_training(loss)
+            runner.prepare_training(objective.loss)
             x = np.asarray(x[:], dtype=self.network.dtype)
             result = runner.train(x, targets, [], self.seed, 0)
         return float(result.loss), self.network.layout.views(to_host(result.gradient))
@@ -432,37 +421,12 @@ class Sequential:
         xp = "numpy" if self.backend == "numpy" else None  # any other goes to a device where there is one
         return type(self).from_state, (self.state(), classes, xp)
 
-    def _compiled(self) -> tuple[Optimizer, Loss]:
+    def _compiled(self) -> tuple[Objective, Optimizer]:
         if self.optimizer is None or self.loss is None:
             raise RuntimeError(
                 'The model is not compiled. Call model.compile(optimizer="adam", loss="cross_entropy") first.'
             )
-        return self.optimizer, self.loss
-
-    def _width(self) -> int:
-        shape = self.network.output_shape
-        if len(shape) != 1:
-            raise ValueError(
-                f"To learn, a model must end in flat outputs, (classes,). Its last layer gives {shape}. Add Flatten()."
-            )
-        return shape[0]
-
-    def _check_outputs(self, loss: Loss) -> None:
-        """Refuse a last layer whose outputs are no probabilities under a loss that needs them."""
-        last = self.network.steps[-1].layer
-        plain = type(last) in (Dense, Flatten, GlobalAveragePool2D, GlobalMaxPool2D)
-        if loss.activation is not None and (plain or any(applies(last, name) for name in ("relu", "tanh", "linear"))):
-            raise ValueError(
-                f"The loss {loss.name} needs probabilities, but {(last.name or 'the last layer')!r} gives any numbers. "
-                f'Give the last layer activation="{loss.activation}", or add layers.{loss.activation.capitalize()}().'
-            )
-
-    def _samples(self, x: Any, y: Any, data_format: str = "channels_first") -> tuple[Any, HostArray]:
-        """Check images and labels together; without labels, x holds pairs of both."""
-        if y is None:
-            x, y = inputs.pairs(x, len(self.network.input_shape))
-        x = inputs.images(x, self.network.input_shape, data_format)
-        return x, inputs.labels(y, len(x))
+        return Objective(self.network, self.loss, self.metrics), self.optimizer
 
     def _refuse_raw(self, x: Any) -> None:
         """Check that images that were taken are normalised, where the model says how; warn once of what looks raw."""
@@ -471,42 +435,6 @@ class Sequential:
             if not self._warned and inputs.look_raw(x, self.preprocessing):
                 self._warned = True
                 warnings.warn(inputs.RAW, stacklevel=3)
-
-    def _targets(self, y: HostArray, weights: Any) -> Targets:
-        """Check all targets at once, before anything is computed."""
-        _, loss = self._compiled()
-        targets = loss.prepare(y, self._width(), weights, self.network.dtype)
-        if targets.normalizer == 0:
-            raise ValueError("All samples weigh 0, so there is nothing to average. Give one a weight above 0.")
-        return targets
-
-    def _measurable_targets(self, y: HostArray, weights: Any) -> Targets:
-        """Check all targets, and that the metrics can be computed for them."""
-        targets = self._targets(y, weights)
-        unfit = [metric.name for metric in self.metrics if metric.needs_classes]
-        if targets.labels is None and unfit:
-            raise ValueError(
-                f"The targets are no classes, which {', '.join(unfit)} needs. Compile with metrics=[] or a loss's name."
-            )
-        return targets
-
-    def _validator(
-        self,
-        x: Any,
-        y: HostArray,
-        weights: Any,
-        batch_size: int,
-        threads: int | None,
-        ways: Sequence[Way] = evaluation.ONE_WAY,
-        temperature: float = 1.0,
-        communicator: Communicator = ALONE,
-    ) -> Callable[[], dict[str, Any]]:
-        """Check the targets and return a function that measures them."""
-        loss = self._compiled()[1].unsmoothed()
-        self._measurable_targets(y, weights)
-        return lambda: evaluation.evaluate(
-            self.network, loss, self.metrics, x, y, weights, batch_size, threads, ways, temperature, communicator
-        )
 
     def _ways(self, augment: str) -> list[Way]:
         """Return the ways in which an augmentation lays the model's images; those of other shapes in one."""
@@ -545,11 +473,3 @@ def _checked_shape(shape: Any) -> Shape:
     if not isinstance(shape, tuple | list) or not shape:
         raise ValueError(f"input_shape is (channels, height, width). Received: {reprlib.repr(shape)}.")
     return tuple(whole("Each size of input_shape", n, 1) for n in shape)
-
-
-def _split(labels: HostArray | None, n: int, fraction: float, seed: int) -> tuple[HostArray, HostArray]:
-    """Return the rows to train on and those to keep for validation, each class in proportion."""
-    if not isinstance(fraction, Number) or not 0 < fraction < 1:
-        raise ValueError(f"validation_split lies between 0 and 1. Received: {fraction!r}.")
-    split = stratified_split(np.zeros(n, dtype=np.int64) if labels is None else labels, fraction, 0.0, seed)
-    return split.train, split.test
