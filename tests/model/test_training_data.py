@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+import xpcnn
+from tests.data.conftest import picture, save
 from tests.models import plain, samples
-from xpcnn import losses
+from xpcnn import data, layers, losses
 from xpcnn.model import training_data
 from xpcnn.model.objective import Objective
 
@@ -51,6 +53,31 @@ def test_a_split_holds_out_images_with_their_own_weights_alone():
     assert data.held.y.tolist() == y[held].tolist()
     assert data.held.weights.tolist() == held.tolist()
     assert data.arrays.keys() == {"x", "y", "sample weights"}
+
+
+def test_images_that_are_read_when_they_are_taken_are_held_out_so(tmp_path):
+    """A folder may hold more than fits into memory: a fit takes no more of it at once than a batch."""
+    taken = []
+
+    class Folder(data.Folder):
+        def __getitem__(self, rows):
+            images = super().__getitem__(rows)
+            taken.append(len(images))
+            return images
+
+    for name in ("a", "b"):
+        for number in range(10):
+            save(tmp_path / name / f"{number}.png", picture(6, 6, 1, seed=number))
+    folder = Folder(tmp_path, data.Decoding(6, 6, 1))
+    model = xpcnn.Sequential([layers.Flatten(), layers.Dense(2, activation="softmax")], folder.shape[1:], np)
+    model.compile()
+    objective = Objective(model.network, model.loss, model.metrics)
+    found = training_data.gather(objective, folder, folder.y, None, None, 0.5, None, 0, None, "channels_first")
+    assert (len(found.held.x), taken) == (10, [])
+    evaluated = objective.evaluate(*found.held, 4, 1)
+    assert taken == [4, 4, 2]
+    held = np.setdiff1d(np.arange(20), found.samples.rows)
+    assert evaluated == objective.evaluate(folder[held], folder.y[held], None, 4, 1)
 
 
 def test_what_is_given_to_validate_with_is_known_by_name():

@@ -11,6 +11,7 @@ import numpy as np
 from xpcnn import inputs
 from xpcnn.data.augmentation import Augmentation
 from xpcnn.data.augmentation import augment as augmentation_of
+from xpcnn.data.rows import Rows
 from xpcnn.data.splits import stratified_split
 from xpcnn.model.objective import Objective, refuse_weightless
 from xpcnn.registry import Number
@@ -64,7 +65,7 @@ def gather(
         arrays |= {"validation x": held.x, "validation y": held.y}
     elif validation_split:
         rows, kept = _split(targets.labels, len(y), validation_split, seed)
-        held = Held(x[kept], y[kept], None if own is None else own[kept])
+        held = Held(Rows(x, kept), y[kept], None if own is None else own[kept])
         refuse_weightless(targets.shares[kept] if own is None else targets.shares[kept] * own[kept])
     refuse_weightless(targets.shares[rows] if weights is None else targets.shares[rows] * weights[rows])
     augment = augmentation_of(augment) if isinstance(augment, str) else augment
