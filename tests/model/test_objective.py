@@ -37,6 +37,18 @@ def test_targets_that_are_no_classes_have_no_accuracy():
         objective(model).measurable_targets(y)
 
 
+def test_classes_are_calibrated_and_nothing_else():
+    y = np.array([0, 2, 1])
+    assert objective(plain()).calibration_labels(y).tolist() == [0, 2, 1]
+    assert objective(straight(activation="sigmoid", loss="binary_cross_entropy")).calibration_labels(
+        np.array([0, 1])
+    ).tolist() == [0, 1]
+    with pytest.raises(ValueError, match="The loss is mse, and the labels are classes"):
+        objective(straight(3, loss="mse")).calibration_labels(y)
+    with pytest.raises(ValueError, match="Only probabilities of classes can be calibrated"):
+        objective(straight(3, activation="sigmoid", loss="binary_cross_entropy")).calibration_labels(np.eye(3))
+
+
 def test_smoothed_labels_train_and_others_measure():
     x, y = samples(12)
     model = plain(loss=xpcnn.losses.CrossEntropy(label_smoothing=0.3))

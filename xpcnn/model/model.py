@@ -315,16 +315,9 @@ class Sequential:
         objective, _ = self._compiled()
         x, y = inputs.samples(x, y, self.network.input_shape)
         self._refuse_raw(x)
-        loss, labels = objective.loss, objective.targets(y).labels
-        apart = loss.activation == "sigmoid" and objective.width > 1
-        if loss.activation is None or labels is None or apart:
-            raise ValueError(
-                f"Only probabilities of classes can be calibrated. The loss is {loss.name}, and the labels are "
-                f"{'rows' if labels is None else 'classes'}. Use cross_entropy, or binary_cross_entropy with one "
-                "output, and labels (n,) of whole numbers."
-            )
-        outputs = evaluation.infer(self.network, x, batch_size, threads, loss)
-        from_logits = self.network.program(loss).from_logits
+        labels = objective.calibration_labels(y)
+        outputs = evaluation.infer(self.network, x, batch_size, threads, objective.loss)
+        from_logits = self.network.program(objective.loss).from_logits
         self.temperature = calibration.find_temperature(outputs, labels, from_logits)
         return self.temperature
 
@@ -378,7 +371,10 @@ class Sequential:
         file.write(path, self.state())
 
     def state(self) -> ModelState:
-        """Return a copy of all that makes the model what it is; TypeError for a layer's argument that is not plain."""
+        """Return all that makes the model what it is, its arrays as copies; the optimiser is the model's own.
+
+        Raises TypeError for a layer's argument that is no plain value.
+        """
         return ModelState(
             layers=[to_plain(layer) for layer in self._layers],
             input_shape=self.input_shape,
@@ -403,7 +399,7 @@ class Sequential:
     ) -> Self:
         """Return the model of a state, compiled as it was; custom_layers and xp are as in :func:`xpcnn.load`.
 
-        Its arrays are compared with what its layers declare before memory is taken for them.
+        Raises ValueError, before memory is taken, for arrays that are not those that the layers declare.
         """
         model = cls((), state.input_shape, xp, state.seed)
         for layer in from_plain(state.layers, kinds(custom_layers)):
@@ -453,7 +449,7 @@ def load(
     the file is no model, is damaged, or holds a layer that is not known, TypeError for custom_layers that are no
     layer classes, BackendError.
     """
-    known = kinds(custom_layers)
+    known = kinds(custom_layers)  # of which a wrong one is no fault of the file
     state = file.read(path)
     with file.refusal(path):
         model = Sequential.from_state(state, known, xp)

@@ -65,6 +65,18 @@ class Objective:
             )
         return targets
 
+    def calibration_labels(self, y: HostArray) -> HostArray:
+        """Return the class of every sample; ValueError where the outputs are no probabilities of one class each."""
+        loss, labels = self.loss, self.targets(y).labels
+        apart = loss.activation == "sigmoid" and self.width > 1
+        if loss.activation is None or labels is None or apart:
+            raise ValueError(
+                f"Only probabilities of classes can be calibrated. The loss is {loss.name}, and the labels are "
+                f"{'rows' if labels is None else 'classes'}. Use cross_entropy, or binary_cross_entropy with one "
+                "output, and labels (n,) of whole numbers."
+            )
+        return labels
+
     def evaluate(
         self,
         x: Any,
