@@ -176,6 +176,11 @@ def shortened(error: Exception) -> str:
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} …"
 
 
+def reason_of(error: Exception) -> str:
+    """Return what was wrong with a file, by the error that its content raised."""
+    return f"{shortened(error)} is missing" if isinstance(error, KeyError) else shortened(error)
+
+
 @contextmanager
 def _naming(path: PathLike) -> Iterator[None]:
     """Let an error of the temporary file, or of writing, name the file that was to be; others stay as they are."""

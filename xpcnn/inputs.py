@@ -112,6 +112,14 @@ def pairs(batches: Any, rank: int) -> tuple[HostArray, HostArray]:
     return _joined(x, rank), np.concatenate(y) if together else np.stack(y)
 
 
+def samples(x: Any, y: Any, input_shape: Shape, data_format: str = "channels_first") -> tuple[Any, HostArray]:
+    """Return images and their labels, checked together; without labels, x holds pairs of both."""
+    if y is None:
+        x, y = pairs(x, len(input_shape))
+    x = images(x, input_shape, data_format)
+    return x, labels(y, len(x))
+
+
 def _joined(parts: Sequence[HostArray], rank: int) -> HostArray:
     """Return single images, or batches of them, as one array."""
     if not parts:

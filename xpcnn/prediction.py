@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,13 +19,26 @@ from xpcnn.data.left_out import left_out
 from xpcnn.data.picture import Facts, Picture
 from xpcnn.data.ranges import warn_of_lost_values
 from xpcnn.data.reading import read_images
-
-if TYPE_CHECKING:
-    from xpcnn.model import Sequential
+from xpcnn.memory_bound import images_at_once
+from xpcnn.program.network import Network
 
 HostArray = np.ndarray[Any, Any]
 #: Pictures that are decoded before they are predicted together.
 TOGETHER = 64
+
+
+class Model(Protocol):
+    """What is asked of a model that answers for pictures."""
+
+    class_names: tuple[str, ...] | None
+    preprocessing: Preprocessing | None
+
+    @property
+    def network(self) -> Network:
+        """The built stack."""
+
+    def predict(self, x: Any, batch_size: int, threads: int | None, augment: str) -> HostArray:
+        """Return the outputs for normalised images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +57,7 @@ class Predictions:
         return len(self.labels)
 
 
-def predict_images(
-    model: Sequential, images: Any, at_once: int, threads: int | None, augment: str, progress: bool
-) -> Predictions:
+def predict_images(model: Model, images: Any, threads: int | None, augment: str, progress: bool) -> Predictions:
     """Return a model's answers for pictures; see :meth:`xpcnn.Sequential.predict_images`."""
     preprocessing, names = _known(model)
     sources = _sources(images, preprocessing)
@@ -54,7 +65,7 @@ def predict_images(
     facts: list[Facts] = []
     count = max(2, model.network.output_shape[0])
     probabilities = np.full((len(sources), count), np.nan, np.float32)
-    together = min(at_once, TOGETHER)
+    together = images_at_once(model.network, TOGETHER)
     for start in _with_bar(range(0, len(sources), together), len(sources), together, progress):
         read = list(_pictures(sources[start : start + together], preprocessing, threads))
         errors += [one.reason if isinstance(one, UndecodableImage) else None for one in read]
@@ -73,7 +84,7 @@ def predict_images(
     return Predictions(labels, probabilities, errors)
 
 
-def _known(model: Sequential) -> tuple[Preprocessing, Sequence[str]]:
+def _known(model: Model) -> tuple[Preprocessing, Sequence[str]]:
     preprocessing, names = model.preprocessing, model.class_names
     if preprocessing is None or len(model.network.output_shape) != 1:
         raise ValueError(

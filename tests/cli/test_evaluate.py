@@ -8,7 +8,7 @@ import pytest
 
 import xpcnn
 from tests.cli.conftest import CLASSES, fill, rows, save, truncated_jpeg
-from xpcnn import data, layers, model_file
+from xpcnn import data, layers, memory_bound
 from xpcnn.losses import CrossEntropy
 
 
@@ -118,8 +118,8 @@ class TestFigures:
         lengths = []
         normalize = data.Preprocessing.normalize
         monkeypatch.setattr(data.Preprocessing, "normalize", lambda p, x: lengths.append(len(x)) or normalize(p, x))
-        numbers, _ = model_file.demand(xpcnn.load(model).network)
-        monkeypatch.setattr(model_file, "MOST_NUMBERS", 13 * numbers + 1)
+        numbers, _ = memory_bound.demand(xpcnn.load(model).network)
+        monkeypatch.setattr(memory_bound, "MOST_NUMBERS", 13 * numbers + 1)
         few = measured(run("evaluate", model, photos, "--format", "json"))
         assert lengths == [13, 13, 4, 6]  # and those alone that it has not seen
         assert (few["classes"], few["loss"]) == (whole["classes"], pytest.approx(whole["loss"], rel=1e-4))

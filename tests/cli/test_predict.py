@@ -13,7 +13,7 @@ import pytest
 
 import xpcnn
 from tests.cli.conftest import CLASSES, picture, save, truncated_jpeg
-from xpcnn import data, layers, model_file, prediction
+from xpcnn import data, layers, memory_bound, prediction
 from xpcnn.cli import predict
 
 FORMATS = ["table", "csv", "json", "jsonl"]
@@ -89,8 +89,8 @@ class TestAnswers:
         monkeypatch.setattr(
             prediction, "read_images", lambda paths, *o, **k: lengths.append(len(paths)) or read(paths, *o, **k)
         )
-        numbers, _ = model_file.demand(xpcnn.load(model).network)
-        monkeypatch.setattr(model_file, "MOST_NUMBERS", 4 * numbers + 1)
+        numbers, _ = memory_bound.demand(xpcnn.load(model).network)
+        monkeypatch.setattr(memory_bound, "MOST_NUMBERS", 4 * numbers + 1)
         assert len(answers(run("predict", model, *images, "--format", "json"))) == 9
         assert lengths == [4, 4, 1]
 

@@ -71,7 +71,7 @@ def _opencv() -> str:
 
 def _card(path: str) -> list[tuple[str, str]]:
     from xpcnn import load
-    from xpcnn.summary import summary_table
+    from xpcnn.model.summary import summary_table
 
     model = load(path, xp="numpy")
     lines = [("model", printable(path)), ("bytes", f"{os.path.getsize(path):,}"), ("epochs", str(model.epochs))]

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from tqdm import tqdm
-
 from xpcnn.data.decode import Source, UndecodableImage, read_picture
 from xpcnn.data.decoding import Decoding
 from xpcnn.data.picture import Picture
@@ -30,6 +28,8 @@ def read_images(
     threads: how many decode; None: as many as this process may use cores. progress: a bar on stderr, where that is
     a terminal. raw: as :func:`xpcnn.data.decode.read_picture` does.
     """
+
+    from tqdm import tqdm  # here, so that who predicts arrays needs none
 
     def attempt(source: Source) -> Picture | UndecodableImage:
         try:

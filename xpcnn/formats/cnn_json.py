@@ -11,17 +11,16 @@ import json
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from xpcnn import files, model_file
+from xpcnn import files, memory_bound
 from xpcnn.backend import ArrayModule, to_host
 from xpcnn.layers import AveragePool2D, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, MinPool2D, Upsample2D
+from xpcnn.model import Sequential
+from xpcnn.model.state import check_finite
 from xpcnn.parameters import Shape
-
-if TYPE_CHECKING:
-    from xpcnn.model import Sequential
 
 HostArray = np.ndarray[Any, Any]
 
@@ -40,8 +39,6 @@ def load(path: files.PathLike, xp: ArrayModule | str | None = None) -> Sequentia
     Raises FileNotFoundError, and ValueError for a file that is no JSON of this format, that has another kind of layer,
     or arrays that do not fit.
     """
-    from xpcnn.model import Sequential
-
     try:
         entries = _entries(path)
         layers = [_layer(entry) for entry in entries]
@@ -50,17 +47,17 @@ def load(path: files.PathLike, xp: ArrayModule | str | None = None) -> Sequentia
             shape = layer.connect(shape)
             _check_sizes(layer, entry)
         model = Sequential(layers, input_shape, xp)
-        model_file.check_size(model.network)
+        memory_bound.check_size(model.network)
         weights = {}
         for (layer, flattened), entry in zip(_with_flattened(model.layers), entries, strict=True):
             if isinstance(layer, Conv2D | Dense):
                 for name, array in _arrays(layer, flattened, entry):
                     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
                         weights[f"{layer.name}.{name}"] = array.astype(np.float32)
-        model_file.check_finite(weights)
+        check_finite(weights)
         model.set_weights(weights)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError) as error:
-        raise ValueError(f"{str(path)!r} holds no model of this format: {model_file.reason_of(error)}") from error
+        raise ValueError(f"{str(path)!r} holds no model of this format: {files.reason_of(error)}") from error
     return model
 
 

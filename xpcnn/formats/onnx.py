@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from xpcnn import __version__, calibration, files, model_file
+from xpcnn import __version__, calibration, files
 from xpcnn.data import Decoding, Preprocessing
 from xpcnn.extras import install_line
 from xpcnn.formats.onnx_graph import Graph
 from xpcnn.formats.onnx_layers import add_layer
 from xpcnn.layers import Layer
 from xpcnn.layers.activation import applies
+from xpcnn.model import Sequential
+from xpcnn.model.state import check_finite, check_names
 from xpcnn.program.program import INPUT
-
-if TYPE_CHECKING:
-    from xpcnn.model import Sequential
 
 HostArray = np.ndarray[Any, Any]
 
@@ -87,8 +86,8 @@ def _model(model: Sequential) -> Any:
 
 def _check(model: Sequential, values: Mapping[str, HostArray]) -> None:
     """Raise ValueError for a model whose file would be wrong or could not be written."""
-    model_file.check_finite(values)
-    model_file.checked_names(model.class_names, model.network.output_shape)
+    check_finite(values)
+    check_names(model.class_names, model.network.output_shape)
     size = sum(value.nbytes for value in values.values())
     if size > MOST_BYTES:
         raise ValueError(f"An ONNX file holds {MOST_BYTES:,} bytes of weights at most. Received: {size:,}.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,8 @@ from xpcnn import files, presets
 from xpcnn.backend import ArrayModule
 from xpcnn.data import Decoding, Preprocessing
 from xpcnn.layers import Conv2D, Dense, Layer
+from xpcnn.model import Sequential
 from xpcnn.parameters import Declaration, Shape
-
-if TYPE_CHECKING:
-    from xpcnn.model import Sequential
 
 HostArray = np.ndarray[Any, Any]
 
@@ -40,8 +38,6 @@ def load(folder: files.PathLike, input_shape: Shape = (1, 50, 50), xp: ArrayModu
     (``blood-unpooled``). The model takes pixels from 0 to 255. Raises FileNotFoundError for a file that is missing,
     ValueError for one that holds anything but numbers, or another number of them than its layer takes.
     """
-    from xpcnn.model import Sequential
-
     place = Path(folder)
     values = {name: _read(place / name) for name in (*WEIGHTS, *BIASES)}
     units, classes = len(values["bias3.txt"]), len(values["bias4.txt"])

@@ -11,19 +11,18 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpcnn import files, model_file
+from xpcnn import files
 from xpcnn.formats.torch_names import full_name, match
 from xpcnn.layers import BatchNorm, Dense, GlobalAveragePool2D, GlobalMaxPool2D, Layer, Residual
 from xpcnn.layers.activation import applies
+from xpcnn.model import Sequential
+from xpcnn.model.state import check_finite
 from xpcnn.parameters import Shape
 from xpcnn.program.program import walk
-
-if TYPE_CHECKING:
-    from xpcnn.model import Sequential
 
 HostArray = np.ndarray[Any, Any]
 
@@ -92,7 +91,7 @@ def load_state_dict(model: Sequential, path: files.PathLike, names: Mapping[str,
             for layer, arrays in ours.items()
             for array in arrays
         }
-        model_file.check_finite(values)
+        check_finite(values)
     except ValueError as error:
         raise ValueError(f"{str(path)!r} holds no state_dict that can be loaded: {error}") from error
     model.set_weights(values)
@@ -126,7 +125,7 @@ def save_state_dict(model: Sequential, path: files.PathLike, names: Mapping[str,
     if sorted(found) != sorted(wanted) or len(set(found.values())) < len(found):
         raise ValueError(f"names gives each of {', '.join(wanted)} a module of its own. Received: {names}.")
     values = model.get_weights()
-    model_file.check_finite(values)
+    check_finite(values)
     if model.temperature != 1:
         last = _last_dense(model)
         for declaration in last.declarations:

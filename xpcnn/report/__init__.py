@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpcnn import files, model_file
+from xpcnn import files, memory_bound
+from xpcnn.model.summary import summary_table
 from xpcnn.report import galleries, page, results, sections
 from xpcnn.report.results import Predictions
 from xpcnn.report.run import Epochs, Run, number
-from xpcnn.summary import summary_table
 from xpcnn.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Report(Callback):
         part, rows = ("test", split.test) if len(split.test) else ("validation", split.validation)
         if not len(rows):
             return None
-        at_once = model_file.images_at_once(best.network, MOST_AT_ONCE)
+        at_once = memory_bound.images_at_once(best.network, MOST_AT_ONCE)
         outputs = best.predict(Normalized(images.x, rows, best.preprocessing), at_once)
         if outputs.shape[1] == 1:
             outputs = np.concatenate((1 - outputs, outputs), axis=1)

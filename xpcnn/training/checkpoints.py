@@ -239,8 +239,9 @@ def _damage_told(path: Path) -> Iterator[None]:
     except _OtherFitError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else files.shortened(error)
-        raise ValueError(f"{str(path)!r} is damaged, and no fit can go on from it: {reason}.") from error
+        raise ValueError(
+            f"{str(path)!r} is damaged, and no fit can go on from it: {files.reason_of(error)}."
+        ) from error
 
 
 def _stateful(callbacks: Sequence[Stateful]) -> list[Stateful]:

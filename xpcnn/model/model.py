@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
+import functools
 import reprlib
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 
-from xpcnn import calibration, draws, files, inputs, losses, model_file, model_state, optimizers
+from xpcnn import calibration, draws, files, inputs, losses, optimizers, prediction
 from xpcnn import metrics as metrics_
-from xpcnn.backend import Array, ArrayModule, host_array, resolve, to_host
+from xpcnn.backend import Array, ArrayModule, resolve, to_host
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data import Normalized, Preprocessing
 from xpcnn.data.augmentation import Augmentation, Way, ways
-from xpcnn.data.augmentation import augment as augmentation_of
-from xpcnn.data.splits import stratified_split
-from xpcnn.layers import Context, Dense, Flatten, GlobalAveragePool2D, GlobalMaxPool2D, Layer
-from xpcnn.layers.activation import applies
+from xpcnn.layers import Context, Layer
+from xpcnn.layers.configs import from_plain, kinds, to_plain
 from xpcnn.losses import Loss
+from xpcnn.memory_bound import check_size
 from xpcnn.metrics import Metric
+from xpcnn.model import file, training_data
+from xpcnn.model.objective import Objective
+from xpcnn.model.state import ModelState, check_names
+from xpcnn.model.summary import summary_table
 from xpcnn.ops.workspace import Workspace
 from xpcnn.optimizers import Optimizer
 from xpcnn.parameters import Shape
 from xpcnn.program.execute import Executor, activations
 from xpcnn.program.network import Network
-from xpcnn.registry import Number, whole
-from xpcnn.summary import summary_table
-from xpcnn.targets import Targets
+from xpcnn.program.program import walk
+from xpcnn.registry import whole
 from xpcnn.training import checkpoints, evaluation, loop
 from xpcnn.training.callbacks import Callback
-from xpcnn.training.engine.base import Samples, Work
+from xpcnn.training.engine.base import Work
 from xpcnn.training.engine.host import ShardedTraining
 from xpcnn.training.fit import Fit
 from xpcnn.training.history import History
 from xpcnn.training.task import Task
-
-if TYPE_CHECKING:
-    from xpcnn.prediction import Predictions
 
 HostArray = np.ndarray[Any, Any]
 
@@ -196,8 +196,8 @@ class Sequential:
         Raises RuntimeError before compile, ValueError for arrays that do not fit and for a checkpoint of another fit,
         saying what differs, FileNotFoundError where there is no checkpoint.
         """
-        optimizer, loss = self._compiled()
-        self._check_outputs(loss)
+        objective, optimizer = self._compiled()
+        objective.check_outputs()
         if isinstance(callbacks, Callback) or not all(isinstance(callback, Callback) for callback in callbacks):
             raise TypeError(f"callbacks is a list of callbacks. Received: {reprlib.repr(callbacks)}.")
         verbose = whole("verbose", int(verbose) if isinstance(verbose, bool) else verbose)
@@ -206,25 +206,15 @@ class Sequential:
         communicator = communicator or ALONE
         saved = None if resume is None or communicator.rank else checkpoints.read(resume)
         saved = communicator.hand_down(saved)
-        x, y = self._samples(x, y, data_format)
-        labels = self._measurable_targets(y, None).labels
-        weights = inputs.sample_weights(sample_weight, class_weight, labels, len(y), self._width())
-        rows, validate = np.arange(len(y)), None
-        data = {"x": x, "y": y, "sample weights": weights}
-        if validation_data is not None:
-            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-                raise ValueError(f"validation_data is a pair (x, y). Received: {reprlib.repr(validation_data)}.")
-            vx, vy = self._samples(*validation_data, data_format)
-            data |= {"validation x": vx, "validation y": vy}
-            validate = self._validator(vx, vy, None, max(batch_size, 256), threads, communicator=communicator)
-        elif validation_split:
-            rows, held = _split(labels, len(y), validation_split, seed)
-            held_weights = None if sample_weight is None else host_array(sample_weight)[held]
-            validate = self._validator(
-                x[held], y[held], held_weights, max(batch_size, 256), threads, communicator=communicator
+        data = training_data.gather(
+            objective, x, y, sample_weight, class_weight, validation_split, validation_data, seed, augment, data_format
+        )
+        validate = None
+        if data.held is not None:
+            validate = functools.partial(
+                objective.evaluate, *data.held, max(batch_size, 256), threads, communicator=communicator
             )
-        self._targets(y[rows], None if weights is None else weights[rows])
-        own_augment = getattr(augment, "__qualname__", type(augment).__name__)
+        own = getattr(augment, "__qualname__", type(augment).__name__)
         arguments = {
             "epochs": epochs,
             "batch_size": batch_size,
@@ -232,11 +222,10 @@ class Sequential:
             "shuffle": bool(shuffle),
             "seed": seed,
             "shards": shards,
-            "augment": augment if isinstance(augment, str | None) else own_augment,
+            "augment": augment if isinstance(augment, str | None) else own,
         }
-        samples = Samples(x, y, weights, rows, augmentation_of(augment) if isinstance(augment, str) else augment)
-        work = Work(self.network, optimizer, loss, tuple(self.metrics), samples, batch_size, seed)
-        task = Task(arguments, data)
+        work = Work(self.network, optimizer, objective.loss, tuple(self.metrics), data.samples, batch_size, seed)
+        task = Task(arguments, data.arrays)
         return loop.run(
             Fit(self, work, task, epochs=epochs, first_epoch=self.epochs, communicator=communicator),
             callbacks,
@@ -262,9 +251,11 @@ class Sequential:
 
         augment: average the outputs over the ways in which an augmentation lays an image, as :meth:`predict` does.
         """
-        x, y = self._samples(x, y, data_format)
+        objective, _ = self._compiled()
+        x, y = inputs.samples(x, y, self.network.input_shape, data_format)
         self._refuse_raw(x)
-        return self._validator(x, y, sample_weight, batch_size, threads, self._ways(augment), self.temperature)()
+        objective.measurable_targets(y, sample_weight)
+        return objective.evaluate(x, y, sample_weight, batch_size, threads, self._ways(augment), self.temperature)
 
     def predict(
         self,
@@ -289,7 +280,7 @@ class Sequential:
 
     def predict_images(
         self, images: Any, threads: int | None = None, augment: str = "none", progress: bool = False
-    ) -> Predictions:
+    ) -> prediction.Predictions:
         """Return labels and probabilities for pictures, decoded and normalised as those that the model learned from.
 
         images: paths; the bytes of files; file objects; raw pixels, as an array (n, channels, height, width) or a list
@@ -301,11 +292,7 @@ class Sequential:
         Raises ValueError for a model without ``preprocessing``, and for arrays of another shape. Warns where pictures
         lie outside the range of values that the model maps.
         """
-        from xpcnn.prediction import (
-            predict_images,  # it decodes files, and who predicts arrays needs no library for that
-        )
-
-        return predict_images(self, images, model_file.images_at_once(self.network), threads, augment, progress)
+        return prediction.predict_images(self, images, threads, augment, progress)
 
     def calibrate(self, x: Any, y: Any, batch_size: int = 256, threads: int | None = None) -> float:
         """Find by images and labels that were kept out of training how sure the model may be; returns the temperature.
@@ -317,19 +304,12 @@ class Sequential:
         Raises RuntimeError before compile, ValueError where the loss is no cross-entropy of probabilities, or the
         labels no classes.
         """
-        _, loss = self._compiled()
-        x, y = self._samples(x, y)
+        objective, _ = self._compiled()
+        x, y = inputs.samples(x, y, self.network.input_shape)
         self._refuse_raw(x)
-        labels = self._targets(y, None).labels
-        apart = loss.activation == "sigmoid" and self._width() > 1
-        if loss.activation is None or labels is None or apart:
-            raise ValueError(
-                f"Only probabilities of classes can be calibrated. The loss is {loss.name}, and the labels are "
-                f"{'rows' if labels is None else 'classes'}. Use cross_entropy, or binary_cross_entropy with one "
-                "output, and labels (n,) of whole numbers."
-            )
-        outputs = evaluation.infer(self.network, x, batch_size, threads, loss)
-        from_logits = self.network.program(loss).from_logits
+        labels = objective.calibration_labels(y)
+        outputs = evaluation.infer(self.network, x, batch_size, threads, objective.loss)
+        from_logits = self.network.program(objective.loss).from_logits
         self.temperature = calibration.find_temperature(outputs, labels, from_logits)
         return self.temperature
 
@@ -338,12 +318,12 @@ class Sequential:
 
         Weights and running statistics stay as they are. Of frozen layers before the first that learns it is 0.
         """
-        _, loss = self._compiled()
-        x, y = self._samples(x, y)
-        targets = self._targets(y, sample_weight)
+        objective, _ = self._compiled()
+        x, y = inputs.samples(x, y, self.network.input_shape)
+        targets = objective.targets(y, sample_weight)
         with Executor(self.network, len(x), training=True) as executor:
             x = np.asarray(x[:], dtype=self.network.dtype)
-            result = ShardedTraining(executor, loss).train(x, targets, [], self.seed, 0)
+            result = ShardedTraining(executor, objective.loss).train(x, targets, [], self.seed, 0)
         return float(result.loss), self.network.layout.views(to_host(result.gradient))
 
     def activations(self, x: Any) -> dict[str, HostArray]:
@@ -378,42 +358,62 @@ class Sequential:
         that are not one for each output, for weights that are not finite and for a path that ends as files of another
         library do, such as ``.keras``; what was there stays.
         """
-        model_file.save(self, path)
+        check_names(self.class_names, self.network.output_shape)
+        file.write(path, self.state())
+
+    def state(self) -> ModelState:
+        """Return all that makes the model what it is, its arrays as copies; the optimiser is the model's own.
+
+        Raises TypeError for a layer's argument that is no plain value.
+        """
+        return ModelState(
+            layers=[to_plain(layer) for layer in self._layers],
+            input_shape=self.input_shape,
+            seed=self.seed,
+            arrays=self.get_weights() if self._layers and self.input_shape is not None else None,
+            class_names=self.class_names,
+            preprocessing=self.preprocessing,
+            temperature=self.temperature,
+            epochs=self.epochs,
+            digests=self.digests,
+            optimizer=self.optimizer,
+            loss=self.loss,
+            metrics=self.metrics,
+        )
+
+    @classmethod
+    def from_state(
+        cls,
+        state: ModelState,
+        custom_layers: Mapping[str, type[Layer]] | None = None,
+        xp: ArrayModule | str | None = None,
+    ) -> Self:
+        """Return the model of a state, compiled as it was; custom_layers and xp are as in :func:`xpcnn.load`.
+
+        Raises ValueError, before memory is taken, for arrays that are not those that the layers declare.
+        """
+        model = cls((), state.input_shape, xp, state.seed)
+        for layer in from_plain(state.layers, kinds(custom_layers)):
+            model.add(layer)
+        if state.arrays is not None:
+            model.build(state.arrays)
+        model.class_names, model.preprocessing = state.class_names, state.preprocessing
+        model.temperature, model.epochs, model.digests = state.temperature, state.epochs, state.digests
+        if state.optimizer is not None and state.loss is not None:
+            model.compile(state.optimizer, state.loss, state.metrics)
+        return model
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return model_state.restore, (type(self), model_state.state_of(self))
+        classes = {type(layer).__name__: type(layer) for layer in walk(self._layers) if not layer.hidden}
+        xp = "numpy" if self.backend == "numpy" else None  # any other goes to a device where there is one
+        return type(self).from_state, (self.state(), classes, xp)
 
-    def _compiled(self) -> tuple[Optimizer, Loss]:
+    def _compiled(self) -> tuple[Objective, Optimizer]:
         if self.optimizer is None or self.loss is None:
             raise RuntimeError(
                 'The model is not compiled. Call model.compile(optimizer="adam", loss="cross_entropy") first.'
             )
-        return self.optimizer, self.loss
-
-    def _width(self) -> int:
-        shape = self.network.output_shape
-        if len(shape) != 1:
-            raise ValueError(
-                f"To learn, a model must end in flat outputs, (classes,). Its last layer gives {shape}. Add Flatten()."
-            )
-        return shape[0]
-
-    def _check_outputs(self, loss: Loss) -> None:
-        """Refuse a last layer whose outputs are no probabilities under a loss that needs them."""
-        last = self.network.nodes[-1].layer
-        plain = type(last) in (Dense, Flatten, GlobalAveragePool2D, GlobalMaxPool2D)
-        if loss.activation is not None and (plain or any(applies(last, name) for name in ("relu", "tanh", "linear"))):
-            raise ValueError(
-                f"The loss {loss.name} needs probabilities, but {(last.name or 'the last layer')!r} gives any numbers. "
-                f'Give the last layer activation="{loss.activation}", or add layers.{loss.activation.capitalize()}().'
-            )
-
-    def _samples(self, x: Any, y: Any, data_format: str = "channels_first") -> tuple[Any, HostArray]:
-        """Check images and labels together; without labels, x holds pairs of both."""
-        if y is None:
-            x, y = inputs.pairs(x, len(self.network.input_shape))
-        x = inputs.images(x, self.network.input_shape, data_format)
-        return x, inputs.labels(y, len(x))
+        return Objective(self.network, self.loss, self.metrics), self.optimizer
 
     def _refuse_raw(self, x: Any) -> None:
         """Check that images that were taken are normalised, where the model says how; warn once of what looks raw."""
@@ -422,42 +422,6 @@ class Sequential:
             if not self._warned and inputs.look_raw(x, self.preprocessing):
                 self._warned = True
                 warnings.warn(inputs.RAW, stacklevel=3)
-
-    def _targets(self, y: HostArray, weights: Any) -> Targets:
-        """Check all targets at once, before anything is computed."""
-        _, loss = self._compiled()
-        targets = loss.prepare(y, self._width(), weights, self.network.dtype)
-        if targets.normalizer == 0:
-            raise ValueError("All samples weigh 0, so there is nothing to average. Give one a weight above 0.")
-        return targets
-
-    def _measurable_targets(self, y: HostArray, weights: Any) -> Targets:
-        """Check all targets, and that the metrics can be computed for them."""
-        targets = self._targets(y, weights)
-        unfit = [metric.name for metric in self.metrics if metric.needs_classes]
-        if targets.labels is None and unfit:
-            raise ValueError(
-                f"The targets are no classes, which {', '.join(unfit)} needs. Compile with metrics=[] or a loss's name."
-            )
-        return targets
-
-    def _validator(
-        self,
-        x: Any,
-        y: HostArray,
-        weights: Any,
-        batch_size: int,
-        threads: int | None,
-        ways: Sequence[Way] = evaluation.ONE_WAY,
-        temperature: float = 1.0,
-        communicator: Communicator = ALONE,
-    ) -> Callable[[], dict[str, Any]]:
-        """Check the targets and return a function that measures them."""
-        loss = self._compiled()[1].unsmoothed()
-        self._measurable_targets(y, weights)
-        return lambda: evaluation.evaluate(
-            self.network, loss, self.metrics, x, y, weights, batch_size, threads, ways, temperature, communicator
-        )
 
     def _ways(self, augment: str) -> list[Way]:
         """Return the ways in which an augmentation lays the model's images; those of other shapes in one."""
@@ -476,7 +440,13 @@ def load(
     the file is no model, is damaged, or holds a layer that is not known, TypeError for custom_layers that are no
     layer classes, BackendError.
     """
-    return model_file.load(path, custom_layers, lambda shape, seed: Sequential((), shape, xp, seed))
+    known = kinds(custom_layers)  # of which a wrong one is no fault of the file
+    state = file.read(path)
+    with file.refusal(path):
+        model = Sequential.from_state(state, known, xp)
+        check_size(model.network)
+        check_names(model.class_names, model.network.output_shape)
+    return model
 
 
 def _checked_layer(layer: Any) -> Layer:
@@ -490,11 +460,3 @@ def _checked_shape(shape: Any) -> Shape:
     if not isinstance(shape, tuple | list) or not shape:
         raise ValueError(f"input_shape is (channels, height, width). Received: {reprlib.repr(shape)}.")
     return tuple(whole("Each size of input_shape", n, 1) for n in shape)
-
-
-def _split(labels: HostArray | None, n: int, fraction: float, seed: int) -> tuple[HostArray, HostArray]:
-    """Return the rows to train on and those to keep for validation, each class in proportion."""
-    if not isinstance(fraction, Number) or not 0 < fraction < 1:
-        raise ValueError(f"validation_split lies between 0 and 1. Received: {fraction!r}.")
-    split = stratified_split(np.zeros(n, dtype=np.int64) if labels is None else labels, fraction, 0.0, seed)
-    return split.train, split.test

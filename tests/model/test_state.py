@@ -1,6 +1,7 @@
-"""Models that are copied, or sent to another process: what they predict, and how they go on."""
+"""What a model is as plain data, and models that are copied, or sent to another process."""
 
 import copy
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 import xpcnn
 from tests.models import SHAPE, bits, mixed, samples
-from xpcnn import backend, callbacks, layers, optimizers
+from xpcnn import backend, callbacks, data, layers, optimizers
 
 COPIES = pytest.mark.parametrize(
     "copied", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy], ids=["pickle", "deepcopy"]
@@ -26,6 +27,59 @@ class Doubled(layers.Layer):
 
     def forward(self, params, x, context):
         return x * self.factor, lambda dy, gradients: dy * self.factor
+
+
+def full():
+    """A model in which no field of the state has the value that a new model gives it."""
+    x, y = samples()
+    model = mixed(seed=3)
+    model.fit(x, y, epochs=2, verbose=0)
+    model.calibrate(x, y)
+    model.class_names, model.digests = ("a", "b", "c"), np.ones((1, 8), np.uint8)
+    model.preprocessing = data.Preprocessing(data.Decoding(6, 6, 2, as_channels=True), (1.0, 2.0), (3.0, 4.0))
+    return model
+
+
+def told(state):
+    """Return every field of a state as what can be compared."""
+
+    def plain(value):
+        if isinstance(value, np.ndarray):
+            return value.tolist()
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return value.config() if hasattr(value, "config") else value
+
+    return {field.name: plain(getattr(state, field.name)) for field in dataclasses.fields(state)}
+
+
+def saved(model, path):
+    model.save(path)
+    return xpcnn.load(path)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [lambda model, path: xpcnn.Sequential.from_state(copy.deepcopy(model.state())), saved],
+    ids=["state", "file"],
+)
+def test_every_field_comes_back(again, tmp_path):
+    new, model = told(xpcnn.Sequential().state()), full()
+    state = told(model.state())
+    assert [name for name in state if state[name] == new[name]] == []
+    assert told(again(model, tmp_path / "a").state()) == state
+
+
+def test_a_state_is_a_copy_that_cannot_be_changed():
+    model = full()
+    state = model.state()
+    before = told(state)["arrays"]
+    model.parameters["dense_1.bias"][...] = 7
+    assert told(state)["arrays"] == before
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        state.epochs = 3
 
 
 @COPIES

@@ -1,0 +1,67 @@
+"""How much memory and how much work one image may take, so that a stranger's file can ask for no more."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+
+from xpcnn.layers import Upsample2D
+from xpcnn.ops.window import Window
+from xpcnn.program.network import Network
+from xpcnn.program.program import INPUT, for_prediction
+
+#: The most numbers that predicting one image may take, in all layers together: 2 GiB.
+MOST_NUMBERS = 2**29
+#: The most multiplications that it may take: seventy times those of VGG-16.
+MOST_MULTIPLICATIONS = 10**12
+#: The view of a cell of a window, or of a repeated cell, takes as much memory as so many numbers.
+_NUMBERS_OF_A_VIEW = 64
+
+
+def demand(network: Network) -> tuple[int, int]:
+    """Return how many numbers the prediction of one image keeps in memory at most, and its multiplications.
+
+    Numbers: outputs until their last use, twice, since memory that is used again may be twice as large as what it
+    holds; images with their borders, and what one row of windows is copied to. Layers of one's own let nothing go.
+    """
+    live = {INPUT: math.prod(network.input_shape)}
+    everything = most = live[INPUT]
+    multiplications = network.multiplications
+    for node in for_prediction(network.nodes, network.nodes[-1].output).nodes:
+        layer, window = node.layer, getattr(node.layer, "window", None)
+        live[node.output] = math.prod(layer.output_shape)
+        own = 0
+        if isinstance(window, Window):
+            (channels, height, width), ((top, bottom), (left, right)) = layer.input_shape, window.padding
+            rows, columns, (kh, kw) = height + top + bottom, width + left + right, window.kernel
+            _, rows_out, columns_out = layer.output_shape
+            own = channels * rows * columns + _NUMBERS_OF_A_VIEW * (kh + kw)
+            own += kw * columns_out * (channels * kh + rows)
+            multiplications += channels * columns_out * (kw * rows + kh * rows_out)
+        elif isinstance(layer, Upsample2D):
+            own = _NUMBERS_OF_A_VIEW * math.prod(layer.size)
+        everything += live[node.output] + own
+        most = max(most, sum(live.values()) + own)
+        for slot in node.frees:
+            del live[slot]
+    return min(everything, 2 * most) if network.knows() else everything, multiplications
+
+
+def check_size(network: Network) -> None:
+    """Raise ValueError for a network that takes more memory or time for one image than a stranger's file may ask."""
+    numbers, multiplications = demand(network)
+    for what, received, most in (
+        ("numbers in memory", numbers, MOST_NUMBERS),
+        ("multiplications", multiplications, MOST_MULTIPLICATIONS),
+    ):
+        if received > most:
+            raise ValueError(
+                f"Its layers take too much for one image: {most:,} {what} are the most. "
+                f"Received: {reprlib.repr(received)}. Use smaller images or layers."
+            )
+
+
+def images_at_once(network: Network, most: int = 256) -> int:
+    """Return how many images are predicted together: those that take no more memory than one may, ``most`` at most."""
+    numbers, _ = demand(network)
+    return max(1, min(most, MOST_NUMBERS // numbers))

@@ -1,0 +1,158 @@
+"""The model file: the state of a model in safetensors, and back."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpcnn import __version__, calibration, files, losses, optimizers
+from xpcnn import metrics as metrics_
+from xpcnn.data import Preprocessing
+from xpcnn.data.digests import SIZE, with_digests
+from xpcnn.endings import refuse_foreign
+from xpcnn.losses import Loss
+from xpcnn.metrics import Metric
+from xpcnn.model.state import ModelState, check_finite
+from xpcnn.optimizers import Optimizer
+from xpcnn.registry import number, whole
+
+#: The name of the tensor that holds the digests of the pictures a model was made with; layers' have a dot.
+DIGESTS = "digests"
+#: The version of the description; a newer one is refused.
+FORMAT = 1
+#: The most layers of a model that is loaded, those inside others counted.
+MOST_LAYERS = 10_000
+#: What is said of other files.
+READS = (
+    "Give a file that xpcnn wrote. Of other libraries it reads PyTorch's weights, saved as safetensors, by "
+    "xpcnn.formats.torch.load_state_dict(model, path)."
+)
+
+
+def write(path: files.PathLike, state: ModelState) -> None:
+    """Write the arrays of a complete model and its description; see :meth:`xpcnn.Sequential.save`."""
+    refuse_foreign(path)
+    assert state.input_shape is not None
+    assert state.arrays is not None
+    description = {
+        "format": FORMAT,
+        "version": __version__,
+        "input_shape": list(state.input_shape),
+        "seed": state.seed,
+        "layers": state.layers,
+        "class_names": None if state.class_names is None else list(state.class_names),
+        "preprocessing": None if state.preprocessing is None else state.preprocessing.to_json(),
+        "epochs": state.epochs,
+        "temperature": state.temperature,
+        "compiled": _compiled(state),
+    }
+    check_finite(state.arrays)
+    digests = {} if state.digests is None else {DIGESTS: state.digests}
+    files.save_tensors(path, {**state.arrays, **digests}, description)
+
+
+def read(path: files.PathLike) -> ModelState:
+    """Return the state that a file holds, its arrays not yet compared with what its layers declare.
+
+    Raises what :func:`xpcnn.load` does.
+    """
+    _refuse_no_file(Path(path))
+    tensors, description = files.load_tensors(path, READS)
+    with refusal(path):
+        if isinstance(description, dict) and "checkpoint" in description:
+            raise ValueError("it is a checkpoint, not a model. Give a model file, such as best.safetensors beside it.")
+        if not isinstance(description, dict) or description.get("format") != FORMAT:
+            found = description.get("format") if isinstance(description, dict) else description
+            raise ValueError(f"this version of xpcnn reads format {FORMAT}. Received: format {reprlib.repr(found)}.")
+        count = _count_layers(description["layers"])
+        if count > MOST_LAYERS:
+            raise ValueError(f"A model has {MOST_LAYERS:,} layers at most. Received: {count:,}.")
+        digests = tensors.pop(DIGESTS, None)
+        check_finite(tensors)
+        names, preprocessing, compiled = (description[key] for key in ("class_names", "preprocessing", "compiled"))
+        temperature = description.get("temperature", 1)  # the first files had none
+        optimizer, loss, measured = (None, None, []) if compiled is None else _parts(**compiled)
+        return ModelState(
+            layers=description["layers"],
+            input_shape=description["input_shape"],
+            seed=description["seed"],
+            arrays=tensors,
+            class_names=tuple(names) if isinstance(names, list) else names,
+            preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
+            temperature=number("temperature", temperature, f"[{calibration.LEAST}, {calibration.MOST}]"),
+            epochs=whole("epochs", description["epochs"]),
+            digests=None if digests is None else _digests(digests),
+            optimizer=optimizer,
+            loss=loss,
+            metrics=measured,
+        )
+
+
+@contextmanager
+def refusal(path: files.PathLike) -> Iterator[None]:
+    """Turn whatever the content of a file raises into one error that names the file."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{str(path)!r} holds no model that can be loaded: {files.reason_of(error)}") from error
+
+
+def _refuse_no_file(path: Path) -> None:
+    """Raise OSError, saying what to give, for a folder and where there is nothing."""
+    if path.is_dir():
+        inside = path / "best.safetensors"
+        advice = f"Give {str(inside)!r}." if inside.exists() else "Give a file, such as runs/train/best.safetensors."
+        raise IsADirectoryError(f"{str(path)!r} is a folder, not a model file. {advice}")
+    if path.exists() and not path.is_file():
+        raise OSError(f"{str(path)!r} is no regular file. Give a model file, such as runs/train/best.safetensors.")
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There is no model file {str(path)!r}. Give one that xpcnn wrote, such as runs/train/best.safetensors."
+        )
+
+
+def _count_layers(plain: Any) -> int:
+    """Return how many layers a description holds, those inside others included."""
+    count, waiting = 0, [plain]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            count += "layer" in value
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return count
+
+
+def _digests(digests: Any) -> np.ndarray[Any, Any]:
+    """Return the digests of pictures, sorted and each once; ValueError where they are not uint8 (n, 8)."""
+    array = np.asarray(digests)
+    if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != SIZE:
+        raise ValueError(f"digests are uint8 (n, {SIZE}). Received: {array.dtype} {array.shape}.")
+    return with_digests(None, array)
+
+
+def _compiled(state: ModelState) -> dict[str, Any] | None:
+    """Return what compile needs to choose the same again; None before it, or where a part is of one's own class."""
+    if state.optimizer is None or state.loss is None:
+        return None
+    compiled: dict[str, Any] = {
+        "optimizer": state.optimizer.config(),
+        "loss": state.loss.config(),
+        "metrics": [metric.config() for metric in state.metrics],
+    }
+    try:
+        _ = _parts(**compiled)
+    except ValueError:
+        return None
+    return compiled
+
+
+def _parts(optimizer: Any, loss: Any, metrics: Any) -> tuple[Optimizer, Loss, list[Metric]]:
+    """Return what a model was compiled with, by the descriptions of a file."""
+    return optimizers.get(optimizer), losses.get(loss), [metrics_.get(metric) for metric in metrics]
