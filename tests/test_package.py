@@ -193,14 +193,10 @@ def room_of(module):
     return next((".".join(module.split(".")[:n]) for n in (3, 2) if ".".join(module.split(".")[:n]) in FLOORS), None)
 
 
-def imports(path, types=True):
-    """Yield the modules that a source imports, when it is loaded or later; types: those only type checkers see, too."""
+def imports(path):
+    """Yield the modules that a source imports, when it is loaded or later, those only type checkers see too."""
 
     def visit(node):
-        if not types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            for other in node.orelse:
-                yield from visit(other)
-            return
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -251,9 +247,9 @@ def test_a_circle_is_noticed():
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    """Imports for types are counted, but in training, where a fit and its parts still name each other's types."""
+    """Imports for types are counted too."""
     parts = SOURCES.keys() - {"xpcnn"}  # whose names are all loaded when they are first used
-    graph = {module: {*imports(SOURCES[module], types=room_of(module) != "xpcnn.training")} & parts for module in parts}
+    graph = {module: {*IMPORTS[module]} & parts for module in parts}
     assert circles(graph) == set()
 
 
