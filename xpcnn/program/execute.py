@@ -10,7 +10,7 @@ import functools
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -91,12 +91,11 @@ class Shard:
                 self._params_of(node), self._input_of(node), context, *needed, **node.options
             )
             self.slots[node.output] = y
-            if context.backward:
-                self._tape.append(Taped(node, backward, requests))
-                continue
             for slot in node.frees:
                 del self.slots[slot]
-            if self._releases:
+            if context.backward:
+                self._tape.append(Taped(node, backward, requests))
+            elif self._releases:
                 workspace.reclaim(self.slots.values())
         after = segment.reduces
         if after is None:
@@ -290,9 +289,7 @@ class Executor:
 
     def _all_reduce(self, parts: list[Any], holders: int, notes: Notes | None) -> Any:
         """Add up what the shards of all ranks gave."""
-        if notes is None:
-            return self.communicator.all_reduce(add_tree(parts, operator.add), holders)
-        with notes.between():
+        with nullcontext() if notes is None else notes.between():
             return self.communicator.all_reduce(add_tree(parts, operator.add), holders)
 
     def on_shards(self, work: Callable[[int], Any], count: int) -> list[Any]:

@@ -75,12 +75,7 @@ def without_last_activation(nodes: Sequence[Node], loss: Loss | None) -> tuple[S
 
 def for_prediction(nodes: Sequence[Node], output: int, from_logits: bool = False) -> Program:
     """Return the program of nodes, each noted with the slots that nobody reads after it."""
-    last_use = {slot: number for number, node in enumerate(nodes) for slot in node.inputs}
-    noted = [
-        node._replace(frees=tuple(slot for slot in dict.fromkeys(node.inputs) if last_use[slot] == number))
-        for number, node in enumerate(nodes)
-    ]
-    return Program(tuple(noted), output, from_logits)
+    return Program(tuple(_with_last_uses(nodes)), output, from_logits)
 
 
 def for_training(nodes: Sequence[Node], output: int, from_logits: bool, frozen: Collection[str]) -> Program:
@@ -89,7 +84,8 @@ def for_training(nodes: Sequence[Node], output: int, from_logits: bool, frozen: 
     frozen: names of layers that do not learn. Gradients end where nothing before learns.
     """
     noted = []
-    for node in _with_gradients(nodes, (), lambda layer: bool(layer.declarations) and layer.name not in frozen):
+    learning = _with_gradients(nodes, (), lambda layer: bool(layer.declarations) and layer.name not in frozen)
+    for node in _with_last_uses([*learning]):
         if not node.passes_on and type(node.layer) in (Conv2D, Dense):
             node = node.also(input_gradient=False)
         noted.append(node._replace(reduces=node.layer.reduces_over_batch and node.layer.name not in frozen))
@@ -99,6 +95,13 @@ def for_training(nodes: Sequence[Node], output: int, from_logits: bool, frozen: 
 def for_gradient_of(slot: int, nodes: Sequence[Node], output: int) -> Program:
     """Return the program of nodes, each noted with what goes back through it to a slot."""
     return Program(tuple(_with_gradients(nodes, (slot,), lambda layer: False)), output)
+
+
+def _with_last_uses(nodes: Sequence[Node]) -> Iterator[Node]:
+    """Yield nodes noted with the slots that nobody reads after them."""
+    last_use = {slot: number for number, node in enumerate(nodes) for slot in node.inputs}
+    for number, node in enumerate(nodes):
+        yield node._replace(frees=tuple(slot for slot in dict.fromkeys(node.inputs) if last_use[slot] == number))
 
 
 def _with_gradients(nodes: Sequence[Node], needed: Iterable[int], learns: Callable[[Layer], bool]) -> Iterator[Node]:
