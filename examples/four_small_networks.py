@@ -88,7 +88,7 @@ def main():
 
 
 def standardized(images):
-    """Return images less their own mean, over their own deviation."""
+    """Return each image standardised by its own mean and standard deviation."""
     flat = images.reshape(len(images), -1).astype(np.float32)
     flat = (flat - flat.mean(axis=1, keepdims=True)) / np.maximum(flat.std(axis=1, keepdims=True), 1e-6)
     return flat.reshape(images.shape)

@@ -77,7 +77,7 @@ class TestCard:
         assert list(lines(done.out)) == ["model", "bytes", "epochs", "layers"]
 
     @pytest.mark.parametrize(
-        ("per_image", "names"), [(False, ["mean", "deviation"]), (True, ["normalised"])], ids=["set", "image"]
+        ("per_image", "names"), [(False, ["mean", "std"]), (True, ["normalised"])], ids=["set", "image"]
     )
     def test_it_says_how_images_are_normalised(self, run, here, per_image, names):
         stack = [layers.Flatten(), layers.Dense(2)]

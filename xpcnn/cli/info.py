@@ -87,10 +87,10 @@ def _card(path: str) -> list[tuple[str, str]]:
         if decoding.page != 0:
             lines.append(("page", f"{decoding.page} of stacks"))
         if model.preprocessing.per_image:
-            lines.append(("normalised", "each image by its own mean and deviation"))
+            lines.append(("normalised", "each image by its own mean and standard deviation"))
         else:
             lines.append(("mean", ", ".join(f"{value:.2f}" for value in model.preprocessing.mean)))
-            lines.append(("deviation", ", ".join(f"{value:.2f}" for value in model.preprocessing.deviation)))
+            lines.append(("std", ", ".join(f"{value:.2f}" for value in model.preprocessing.std)))
     if model.digests is not None:
         lines.append(("made with", f"{len(model.digests):,} images, of which it holds digests of 8 bytes"))
     if model.temperature != 1:

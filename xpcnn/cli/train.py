@@ -167,7 +167,7 @@ def _prepare(
         model = Sequential(layers, input_shape=shape, xp=xp, seed=options_.seed)
         model.class_names = images.classes
         model.preprocessing = data.Preprocessing.measure(
-            images.x, loaded.decoding, rows=split.train, spread=communicator.spread
+            images.x, loaded.decoding, rows=split.train, parallel_map=communicator.spread
         )
     if options_.freeze:
         recipe.freeze(model, options_.freeze)

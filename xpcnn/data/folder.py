@@ -14,10 +14,10 @@ from xpcnn.data.decode import UndecodableImage
 from xpcnn.data.decoding import Decoding
 from xpcnn.data.digests import as_array
 from xpcnn.data.folders import ImageFolder, scan
+from xpcnn.data.parallel_map import ParallelMap, serial_map
 from xpcnn.data.picture import Facts
 from xpcnn.data.ranges import check_depths
 from xpcnn.data.reading import read_images
-from xpcnn.data.spread import Spread, one_after_another
 
 #: Files that are looked at together.
 _TOGETHER = 256
@@ -47,7 +47,7 @@ class Folder:
         path: str | os.PathLike[str] | ImageFolder,
         decoding: Decoding,
         threads: int | None = None,
-        spread: Spread = one_after_another,
+        parallel_map: ParallelMap = serial_map,
         raw: bool = False,
     ) -> None:
         found = path if isinstance(path, ImageFolder) else scan(path)
@@ -60,7 +60,7 @@ class Folder:
             with closing(read_images(paths, decoding, threads=threads, raw=raw)) as results:
                 return [result.reason if isinstance(result, UndecodableImage) else result.facts for result in results]
 
-        looks = spread(look, -(-len(found.paths) // _TOGETHER))
+        looks = parallel_map(look, -(-len(found.paths) // _TOGETHER))
         seen = [one for some in looks for one in some]
         self.skipped = [(path, one) for path, one in zip(found.paths, seen, strict=True) if isinstance(one, str)]
         kept = [row for row, one in enumerate(seen) if not isinstance(one, str)]

@@ -103,7 +103,7 @@ class DeviceSteps(Steps):
             self._images[some] = xp.asarray(np.ascontiguousarray(stored[stored_rows[some]], dtype=stored_dtype))
         if normalized:
             self._mean = xp.asarray(np.array(x.preprocessing.mean, dtype))
-            self._deviation = xp.asarray(np.array(x.preprocessing.deviation, dtype))
+            self._deviation = xp.asarray(np.array(x.preprocessing.std, dtype))
         if samples.augment is not None:
             self._places = xp.zeros((len(rows), 5), dtype=np.int32)
             if samples.augment.tones is not None:
