@@ -14,7 +14,7 @@ from xpcnn import calibration, draws, files, inputs, losses, model_file, model_s
 from xpcnn import metrics as metrics_
 from xpcnn.backend import Array, ArrayModule, host_array, resolve, to_host
 from xpcnn.data import Normalized, Preprocessing
-from xpcnn.data.augmentation import Augmentation, Way, ways
+from xpcnn.data.augmentation import Augmentation, View, views
 from xpcnn.data.augmentation import augment as augmentation_of
 from xpcnn.data.splits import stratified_split
 from xpcnn.layers import Context, Dense, Flatten, GlobalAveragePool2D, GlobalMaxPool2D, Layer
@@ -269,11 +269,11 @@ class Sequential:
     ) -> dict[str, Any]:
         """Return {"loss": …, "accuracy": …} for images and labels, in prediction, the loss without label smoothing.
 
-        augment: average the outputs over the ways in which an augmentation lays an image, as :meth:`predict` does.
+        augment: average the outputs over the views of an augmentation, as :meth:`predict` does.
         """
         x, y = self._samples(x, y, data_format)
         self._refuse_raw(x)
-        return self._validator(x, y, sample_weight, batch_size, threads, self._ways(augment), self.temperature)()
+        return self._validator(x, y, sample_weight, batch_size, threads, self._views(augment), self.temperature)()
 
     def predict(
         self,
@@ -285,7 +285,7 @@ class Sequential:
     ) -> HostArray:
         """Return the outputs (n, classes) for images (n, channels, height, width) or for one image, as NumPy array.
 
-        augment: average over the ways in which an augmentation lays an image, itself among them: 2 for "light", 8 for
+        augment: average over the views of an augmentation, the image itself among them: 2 for "light", 8 for
         "microscopy" (4 where images are not square), which takes as many times as long. Pictures as files or raw pixels
         go to :meth:`predict_images`: of a model with ``preprocessing``, arrays are taken as normalised by it, and those
         of integers are refused.
@@ -293,7 +293,7 @@ class Sequential:
         x = inputs.images(x, self.network.input_shape, data_format)
         self._refuse_raw(x)
         return evaluation.predict(
-            self.network, x, batch_size, threads, self._ways(augment), self.temperature, self.loss
+            self.network, x, batch_size, threads, self._views(augment), self.temperature, self.loss
         )
 
     def predict_images(
@@ -458,7 +458,7 @@ class Sequential:
         weights: Any,
         batch_size: int,
         threads: int | None,
-        ways: Sequence[Way] = evaluation.ONE_WAY,
+        views: Sequence[View] = evaluation.ONE_VIEW,
         temperature: float = 1.0,
         communicator: Communicator = ALONE,
     ) -> Callable[[], dict[str, Any]]:
@@ -466,13 +466,13 @@ class Sequential:
         loss = self._compiled()[1].unsmoothed()
         self._measurable_targets(y, weights)
         return lambda: evaluation.evaluate(
-            self.network, loss, self.metrics, x, y, weights, batch_size, threads, ways, temperature, communicator
+            self.network, loss, self.metrics, x, y, weights, batch_size, threads, views, temperature, communicator
         )
 
-    def _ways(self, augment: str) -> list[Way]:
-        """Return the ways in which an augmentation lays the model's images; those of other shapes in one."""
+    def _views(self, augment: str) -> list[View]:
+        """Return an augmentation's views of the model's inputs; only the input itself if they are not images."""
         size = self.network.input_shape[1:]
-        return ways(augment, (size[0], size[1])) if len(size) == 2 else ways("none", (1, 1))
+        return views(augment, (size[0], size[1])) if len(size) == 2 else views("none", (1, 1))
 
 
 def load(

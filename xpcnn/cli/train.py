@@ -277,14 +277,14 @@ def _measure(
         for name, rows in (("validation", split.validation), ("test", split.test))
         if len(rows)
     }
-    ways = options_.augment if options_.test_augment else "none"
+    averaged_over = options_.augment if options_.test_augment else "none"
     with finite(str(best_file)) as checked:
         if "validation" in kept_aside:
             results["temperature"] = best.calibrate(*kept_aside["validation"], threads=options_.threads)
             best.save(best_file)
         best.metrics = [*model.metrics, metrics.CalibrationError()]
         for name, samples in kept_aside.items():
-            results[name] = best.evaluate(*samples, threads=options_.threads, augment=ways)
+            results[name] = best.evaluate(*samples, threads=options_.threads, augment=averaged_over)
             checked(results[name]["loss"])
     page.finish(results, best)
     directory.write_metrics(results)
