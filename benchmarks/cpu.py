@@ -160,7 +160,7 @@ def whole_processes(quick: bool) -> dict[str, Any]:
 
 
 def loops() -> dict[str, float]:
-    """Time the first seed's way, plain loops over positions, on one image, against xpcnn's step of 32."""
+    """Time the first origin's plain loops over positions on one image, against xpcnn's step on 32."""
     from tests import reference
 
     shape, batch, description = NETWORKS["blood"]

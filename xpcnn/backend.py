@@ -1,6 +1,6 @@
 """Which array module computes: NumPy or CuPy, and how arrays cross between host and device.
 
-The only room that imports CuPy, and only once somebody has chosen it.
+The only module that imports CuPy, and only once somebody has chosen it.
 """
 
 from __future__ import annotations

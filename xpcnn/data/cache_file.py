@@ -1,6 +1,6 @@
 """The file of a cache: decoded images, and of which files they are, as safetensors that are written in one pass.
 
-A header of fixed room, which is written last; ``images``, uint8 or float32 (n, channels, height, width); ``index``,
+A header of fixed size, which is written last; ``images``, uint8 or float32 (n, channels, height, width); ``index``,
 JSON in ASCII: the origin of the whole, and for every file its name, its status, and why it could not be read, or what
 was found in it, where its image is the next in ``images``.
 """
@@ -115,8 +115,8 @@ def _head(count: int, layout: Layout, index_bytes: int) -> bytes:
         "images": {"dtype": dtype, "shape": [count, *layout.shape], "data_offsets": [0, end]},
         "index": {"dtype": "U8", "shape": [index_bytes], "data_offsets": [end, end + index_bytes]},
     }
-    room = _START - 8
-    return room.to_bytes(8, "little") + json.dumps(tensors).encode("ascii").ljust(room)
+    header_size = _START - 8
+    return header_size.to_bytes(8, "little") + json.dumps(tensors).encode("ascii").ljust(header_size)
 
 
 def _read_entries(file: BinaryIO, origin: Any, layout: Layout) -> list[Entry]:
