@@ -386,7 +386,7 @@ def drop(*path):
         (put(["a", "b"], "class_names"), "one text for each of the 3 classes"),
         (put("abc", "class_names"), "one text for each of the 3 classes"),
         (put([1, 2, 3], "class_names"), "one text for each of the 3 classes"),
-        (put({}, "preprocessing"), "A preprocessing holds"),
+        (put({}, "preprocessing"), "A preprocessing has"),
         (put([float("nan")], "preprocessing", "mean"), "finite numbers"),
         (put("adam", "compiled"), "must be a mapping"),
         (put({"optimiser": "adam"}, "compiled"), "unexpected keyword"),

@@ -90,7 +90,7 @@ class TestDepth:
         tifffile.imwrite(here / "bright.tif", np.full((16, 16), 60000, np.uint16))
         done = run("predict", "run/best.safetensors", "bright.tif")
         assert done.code == 0
-        assert done.err.startswith("xpcnn predict: 1 picture with many values outside the range")
+        assert done.err.startswith("xpcnn predict: 1 image with many values outside the range")
         assert run("predict", "run/best.safetensors", "set/above/0.tif").err == ""
 
     def test_mixed_depths_without_a_common_scale_are_refused(self, refuses, here):
@@ -102,7 +102,7 @@ class TestDepth:
             *QUICK,
             "--out",
             "run",
-            words=["1 pictures are of 8 bits and 16 of uint16", "--range LOW HIGH"],
+            words=["1 images are 8-bit and 16 are uint16", "--range LOW HIGH"],
         )
 
     @pytest.mark.parametrize("first", [np.uint8, np.uint16])
@@ -151,7 +151,7 @@ class TestChannels:
     def test_pages_that_nothing_is_said_of_are_pages_unless_channels_are_asked_for(self, run, here):
         stacks(here / "set", 2, axes="")
         done = run("train", "set", *QUICK, "--gray", "--out", "pages")
-        assert "left out: all pages but number 0 of 16 images with up to 2 pages" in done.out
+        assert "left out: all pages except page 0 of 16 images with up to 2 pages" in done.out
         done = run("train", "set", *QUICK, "--channels", "all", "--out", "channels")
         assert "left out" not in done.out
         assert decoding(here / "channels").channels == 2
@@ -168,13 +168,13 @@ class TestChannels:
         tifffile.imwrite(here / "set" / "left" / "x.tif", np.zeros((5, 16, 16), np.uint8), imagej=True)
         done = run("train", "set", *QUICK, "--out", "run")
         assert "in colour" in done.out
-        assert "x.tif (it has 5 channels, which are no colours" in done.out
+        assert "x.tif (it has 5 channels, which are not colours" in done.out
 
     def test_grey_of_channels_that_are_no_colours_is_refused(self, run, here):
         stacks(here / "set", 2)
         done = run("train", "set", *QUICK, "--gray", "--out", "run")
         assert done.code == 1
-        assert "it has 2 channels, which are no colours" in done.err
+        assert "it has 2 channels, which are not colours" in done.err
 
     @pytest.mark.parametrize("page", ["1", "max", "mean"])
     def test_another_page_can_be_asked_for(self, run, here, page):
@@ -263,7 +263,7 @@ def test_the_bundled_digits_take_no_such_options(refuses, options):
 
 def test_a_range_upside_down_is_one_line(refuses, here):
     deep(here / "set")
-    refuses("train", "set", *QUICK, "--range", "5", "1", "--out", "run", words=["low below high"])
+    refuses("train", "set", *QUICK, "--range", "5", "1", "--out", "run", words=["low < high"])
 
 
 def test_a_model_gives_on_its_range_and_channels(run, here):

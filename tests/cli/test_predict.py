@@ -30,7 +30,7 @@ def broken(here):
     """Files that cannot be read, with a word of the reason of each."""
     (here / "empty.png").touch()
     (here / "text.jpg").write_text("no image")
-    reasons = {"empty.png": "empty", "text.jpg": "no format", "nowhere.png": "No such"}
+    reasons = {"empty.png": "empty", "text.jpg": "not one that xpcnn reads", "nowhere.png": "No such"}
     return {"half.jpg": "truncated", **reasons} if truncated_jpeg(here / "half.jpg") else {}
 
 
@@ -242,7 +242,7 @@ class TestOddNames:
         assert done.code == 0
         assert done.err == (
             f"2 of {len(odd)} images could not be read, the first: './new\\nline.png' "
-            "(it is in no format that is read here (its first bytes: 6e 6f 20 69 6d 61 67 65))\n"
+            "(its format is not one that xpcnn reads (its first bytes: 6e 6f 20 69 6d 61 67 65))\n"
         )
 
     def test_in_json_they_come_back_as_they_were(self, run, model, odd):

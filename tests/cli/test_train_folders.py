@@ -77,7 +77,7 @@ class TestLabels:
             file.write("p0 left.png;left\ngone.png;left\n")
         done = run("train", "flat", "--labels", "labels.csv", *QUICK, "--out", "run")
         assert done.code == 0
-        assert done.err.startswith("xpcnn train: 1 of the rows list a file once more, the first 'p0 left.png'")
+        assert done.err.startswith("xpcnn train: 1 of the rows list a file again, the first 'p0 left.png'")
         assert done.err.count("\n") == 1
         assert [row["path"] for row in rows(here / "run" / "skipped.csv")] == [os.path.join("flat", "gone.png")]
 

@@ -84,7 +84,7 @@ class TestRefusals:
 
     def test_an_empty_class(self, refuses, here):
         (fill(here / "set") / "void").mkdir()
-        refuses("train", "set", words=[os.path.join("set", "void"), "holds no image"])
+        refuses("train", "set", words=[os.path.join("set", "void"), "contains no image"])
 
     def test_a_class_with_one_image(self, refuses, here):
         fill(fill(here / "set"), classes=("left",), each=1)
@@ -180,6 +180,6 @@ class TestRefusals:
         done = process("train", "nowhere", "--out", "run")
         assert (done.code, done.out) == (1, "")
         assert done.err == (
-            "xpcnn train: There is no folder nowhere. Give a folder that holds one folder for each class.\n"
+            "xpcnn train: There is no folder nowhere. Give a folder that contains one folder per class.\n"
         )
         assert not list(here.iterdir())

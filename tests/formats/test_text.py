@@ -14,7 +14,7 @@ SIDE = 22
 
 
 def write(folder, arrays):
-    """Write eight arrays as the first seed does: flattened, by NumPy's savetxt."""
+    """Write eight arrays as the first origin does: flattened, by NumPy's savetxt."""
     folder.mkdir(exist_ok=True)
     for name, array in zip((*text.WEIGHTS, *text.BIASES), arrays, strict=True):
         np.savetxt(folder / name, array.flatten(), delimiter=", ")

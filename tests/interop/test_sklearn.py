@@ -305,7 +305,7 @@ def test_verbose_prints_epochs_and_the_default_nothing(capsys):
         ({"augment": "blur"}, "There is no augmentation 'blur'"),
         ({"class_weight": "fair"}, "class_weight"),
         ({"class_weight": {"up": 1}}, "class_weight"),
-        ({"validation_fraction": 1.0}, "fraction is from 0 to below 1"),
+        ({"validation_fraction": 1.0}, "fraction must be from 0 to below 1"),
         ({"patience": 3}, "Give a validation_fraction, such as 0.1"),
         ({"random_state": "x"}, "random_state|seed"),
         ({"threads": 0}, "threads must be a whole number, at least 1"),

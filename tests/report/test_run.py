@@ -58,7 +58,7 @@ def test_of_many_skipped_files_some_are_named_and_all_counted(copy):
         ("parts.csv", "a,b\n", "does not begin with image,class,part"),
         ("parts.csv", "image,class,part\n1,2\n", "has a line of 2 fields"),
         ("parts.csv", "image,class,part\n1,2,else\n", "knows a part 'else'"),
-        ("parts.csv", 'image,class,part\n"' + "x" * 200_000, "is no table"),
+        ("parts.csv", 'image,class,part\n"' + "x" * 200_000, "is not a table"),
         ("skipped.csv", "", "does not begin with path,reason"),
     ],
 )  # fmt: skip
@@ -70,7 +70,7 @@ def test_a_damaged_file_is_named(copy, name, content, word):
 
 def test_a_file_that_is_too_large_is_not_read(copy, monkeypatch):
     monkeypatch.setattr(run, "MOST_BYTES", 10)
-    with pytest.raises(ValueError, match=r"args.json' cannot be read .*larger than the 10 bytes"):
+    with pytest.raises(ValueError, match=r"args.json' cannot be read .*larger than 10 bytes"):
         run.read_run(copy)
 
 

@@ -20,7 +20,7 @@ _STD_IN_FILES = "deviation"
 
 
 def _is_number(value: object, smallest: float) -> bool:
-    """Whether ``value`` is an int or a float from ``smallest`` up to what float32 can hold."""
+    """Whether ``value`` is an int or a float from ``smallest`` up to float32's maximum."""
     return type(value) in (int, float) and smallest <= value <= float(_FLOAT32.max)  # type: ignore[operator]
 
 
@@ -55,7 +55,7 @@ class Preprocessing:
                     f"positive. Received: {str(values)[:200]}."
                 )
         if type(self.per_image) is not bool:
-            raise ValueError(f"per_image is True or False. Received: {self.per_image!r}.")
+            raise ValueError(f"per_image must be True or False. Received: {self.per_image!r}.")
 
     def normalize(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Return float32 (x - mean) / std for images (n, channels, h, w) of uint8, or of floats in 0..255.
