@@ -75,9 +75,10 @@ class TestDepth:
         assert "values from -100 to 4095.5 become 0 to 255, as given" in done.out
         assert arguments(here / "run")["range"] == [-100.0, 4095.5]
 
-    def test_a_range_much_wider_than_what_images_use_is_spoken_of(self, run, here):
+    def test_a_range_much_wider_than_what_images_use_is_reported(self, run, here):
         deep(here / "set")
-        assert "give the range that counts" in run("train", "set", *QUICK, "--range", "900", "6000", "--out", "run").out
+        done = run("train", "set", *QUICK, "--range", "900", "6000", "--out", "run")
+        assert "give the range that matters" in done.out
 
     def test_of_8_bits_nothing_is_said(self, run, here):
         fill(here / "set", each=3)
@@ -189,7 +190,7 @@ class TestShape:
     def test_size_and_shape_are_said_and_kept(self, run, here):
         fill(here / "set", each=3)
         done = run("train", "set", *QUICK, "--resize", "pad", "--out", "run")
-        assert "pictures of 3 sizes, 30x18 to 28x20 pixels, padded and brought to 29x29, in colour" in done.out
+        assert "images of 3 sizes, 30x18 to 28x20 pixels, padded and resized to 29x29, in colour" in done.out
         assert (decoding(here / "run").resizing, arguments(here / "run")["image_size"]) == ("pad", 29)
         assert "image size" in (here / "run" / "report.html").read_text(encoding="utf-8")
 
@@ -258,7 +259,7 @@ def test_impossible_options_are_usage_errors(run, here, options, word):
 
 @pytest.mark.parametrize("options", [["--channels", "1"], ["--range", "0", "9"]])
 def test_the_bundled_digits_take_no_such_options(refuses, options):
-    refuses("train", "digits", *options, code=2, words=["is for a folder of images"])
+    refuses("train", "digits", *options, code=2, words=["needs a folder of images"])
 
 
 def test_a_range_upside_down_is_one_line(refuses, here):

@@ -1,4 +1,4 @@
-"""Show a model's card, or what this machine computes with."""
+"""Describe a model, or this machine."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from xpcnn.cli.text import printable
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``xpcnn info``."""
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model file; without one: the machine")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model file; without one, describe the machine")
 
 
 def run(options_: argparse.Namespace) -> int:
-    """Print the card or the machine."""
+    """Print the description of the model or the machine."""
     lines = _machine() if options_.model is None else _card(options_.model)
     width = max(len(name) for name, _ in lines)
     for name, value in lines:

@@ -72,7 +72,6 @@ def scan(folder: str | os.PathLike[str], training: bool = True) -> ImageFolder:
     two class folders, a class without images, or a class in another part that ``train`` lacks.
     """
     root = check_folder(folder, "Give a folder that contains one folder per class.")
-    root = check_folder(folder, "Give a folder that holds one folder for each class.")
     part_folders = _part_folders(root)
     classes = tuple(_class_folders(part_folders.get("train", root)))
     if len(classes) < (2 if training else 1):
