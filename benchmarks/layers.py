@@ -1,4 +1,4 @@
-"""Where a training step of xpcnn spends its time: each layer's passes, and how near they come to the peak."""
+"""Where a training step of xpcnn spends its time: each layer's passes, and how close they come to the peak."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import numpy as np
 from benchmarks.networks import NETWORKS, samples, xpcnn_model
 from benchmarks.sides import xpcnn_train
 
-#: Images of a piece, which one thread computes.
+#: Images of a piece, computed by one thread.
 IMAGES = 16
 WARM_UP = 5
 
 
 def layer_times(name: str, rounds: int) -> list[dict[str, Any]]:
-    """Return for each layer, as it is joined, median ms of its passes and their GFLOP/s, in replayed steps.
+    """Return for each layer, fused as in training, median ms of its passes and their GFLOP/s, in replayed steps.
 
-    The operations are those of the definition, so that an algorithm with fewer can come out above the peak.
+    The operations are those of the definition, so an algorithm with fewer can exceed the peak.
     """
     from xpcnn.recording import each_time
 
@@ -39,7 +39,7 @@ def layer_times(name: str, rounds: int) -> list[dict[str, Any]]:
         started = time.perf_counter()
 
     def timed(key: tuple[int, str], run: Any) -> Iterator[Any]:
-        """Run one pass of a layer, a generator where pieces meet in it, between two looks at the clock."""
+        """Run one pass of a layer, a generator where pieces meet in it, between two readings of the clock."""
         each_time(start)
         result = (yield from run()) if layers[key[0]].meets else run()
         each_time(lambda: times[key].append((time.perf_counter() - started) * 1e3))
@@ -79,13 +79,13 @@ def layer_times(name: str, rounds: int) -> list[dict[str, Any]]:
 
 
 def multiplications(layer: Any) -> int:
-    """Return those of one image's forward pass through a layer."""
+    """Return the multiplications of one image's forward pass through a layer."""
     shape = getattr(layer, "convolution", layer).output_shape
     return sum(d.size * math.prod(shape[1:]) for d in layer.declarations if len(d.shape) > 1)
 
 
 def peak_gflops() -> float:
-    """Return what one thread reaches on the product of two square matrices of 1024."""
+    """Return the speed of one thread for the product of two square matrices of 1024."""
     from xpcnn.training.threads import blas_on_one_thread
 
     a, b = np.random.default_rng(0).random((2, 1024, 1024), dtype=np.float32)
@@ -100,7 +100,7 @@ def peak_gflops() -> float:
 
 
 def _result(run: Iterator[Any]) -> Any:
-    """Return what a generator without a yield returns."""
+    """Return the result of a generator without a yield."""
     try:
         next(run)
     except StopIteration as end:
