@@ -83,7 +83,7 @@ def _card(path: str) -> list[tuple[str, str]]:
             ("images", f"{decoding.width}x{decoding.height}, {pictures.colours(decoding)}, {decoding.resizing}")
         )
         if decoding.range is not None:
-            lines.append(("values", f"{pictures.told_range(decoding)} become 0 to 255"))
+            lines.append(("values", f"{pictures.range_in_words(decoding)} become 0 to 255"))
         if decoding.page != 0:
             lines.append(("page", f"{decoding.page} of stacks"))
         if model.preprocessing.per_image:

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 class Loaded(NamedTuple):
     """Images, decoded and split into parts.
 
-    told: lines that describe them. notes: warnings.
+    description: lines that describe them. notes: warnings.
     """
 
     images: LabelledImages
     split: Split
     decoding: Decoding
-    told: list[str]
+    description: list[str]
     notes: list[str]
 
 
@@ -63,8 +63,8 @@ def load_images(
     if measures:
         images, decoding = datasets.with_measured_range(images, split, decoding)
     source = "as measured on the training images" if measures else "as given" if options_.range else "as kept"
-    told = [] if images.facts is None else pictures.told(images.facts, decoding, source)
-    return Loaded(images, split, decoding, told + _not_taken(images), notes + _alike(images))
+    description = [] if images.facts is None else pictures.description(images.facts, decoding, source)
+    return Loaded(images, split, decoding, description + _not_taken(images), notes + _alike(images))
 
 
 def _chosen(options_: argparse.Namespace, communicator: Communicator) -> tuple[Decoding, bool]:

@@ -100,7 +100,7 @@ def arguments_of(decoding: Decoding) -> dict[str, Any]:
     return chosen
 
 
-def told(facts: Sequence[Facts], decoding: Decoding, source: str) -> list[str]:
+def description(facts: Sequence[Facts], decoding: Decoding, source: str) -> list[str]:
     """Return lines that describe the images, their decoding, and what it leaves out.
 
     source: where the range of values comes from.
@@ -109,7 +109,7 @@ def told(facts: Sequence[Facts], decoding: Decoding, source: str) -> list[str]:
 
     lines = [f"images of {_sizes(facts)}, {_shaped(decoding)}, {colours(decoding)}"]
     if decoding.range is not None:
-        lines.append(f"values from {told_range(decoding)} become 0 to 255, {source}")
+        lines.append(f"values from {range_in_words(decoding)} become 0 to 255, {source}")
         spans = [max(one.high) - min(one.low) for one in facts if one.is_deep]
         low, high = min(low for low, _ in decoding.ranges or ()), max(high for _, high in decoding.ranges or ())
         if spans and statistics.median(spans) * _WIDE < high - low:
@@ -128,11 +128,11 @@ def colours(decoding: Decoding) -> str:
     return "in colour" if decoding.channels == 3 else "in grey"
 
 
-def told_range(decoding: Decoding) -> str:
+def range_in_words(decoding: Decoding) -> str:
     """Describe the ranges of values in words.
 
     >>> from xpcnn.data import Decoding
-    >>> told_range(Decoding(8, 8, 2, as_channels=True, range=((0, 4095), (0.5, 2))))
+    >>> range_in_words(Decoding(8, 8, 2, as_channels=True, range=((0, 4095), (0.5, 2))))
     '0 to 4095, 0.5 to 2'
     """
     ranges: Any = decoding.range or ()

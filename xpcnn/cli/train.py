@@ -121,7 +121,7 @@ def _run(
             f"{len(split.validation)} to validate, {len(split.test)} to test; seed {options_.seed}",
             flush=True,
         )
-        for line in loaded.told:
+        for line in loaded.description:
             print(printable(line), flush=True)
         for note in loaded.notes if communicator.rank == 0 else []:
             _say(printable(note))

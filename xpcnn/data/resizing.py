@@ -43,8 +43,8 @@ def _stretched(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     cv2 = load_opencv()
     h, w, channels = image.shape
     if channels > _TOGETHER:
-        parts = (image[:, :, start : start + _TOGETHER] for start in range(0, channels, _TOGETHER))
-        return np.concatenate([_stretched(part, height, width) for part in parts], axis=2)
+        channel_groups = (image[:, :, start : start + _TOGETHER] for start in range(0, channels, _TOGETHER))
+        return np.concatenate([_stretched(group, height, width) for group in channel_groups], axis=2)
     image = np.ascontiguousarray(image)
     shrunk = cv2.resize(image, (min(w, width), min(h, height)), interpolation=cv2.INTER_AREA)
     stretched = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -30,7 +30,7 @@ class Look(NamedTuple):
 
 def look(paths: Sequence[Path], page: Page = 0, as_channels: bool = False, threads: int | None = None) -> list[Look]:
     """Return the properties of some images, taken at regular intervals from ``paths``, without unreadable ones."""
-    step = max(1, len(paths) // _LOOKED_AT)
+    interval = max(1, len(paths) // _LOOKED_AT)
 
     def see(path: Path) -> Look | None:
         try:
@@ -42,7 +42,7 @@ def look(paths: Sequence[Path], page: Page = 0, as_channels: bool = False, threa
         return Look(height, width, samples - transparent, pixels.kind, pixels.values.dtype.name)
 
     with ThreadPoolExecutor(threads or available_threads()) as pool:
-        return [one for one in pool.map(see, paths[::step]) if one is not None]
+        return [one for one in pool.map(see, paths[::interval]) if one is not None]
 
 
 def side(looks: Sequence[Look]) -> int:

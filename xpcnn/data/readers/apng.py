@@ -26,7 +26,7 @@ _OVER = 1  # blend a frame over the canvas
 class _Frame(NamedTuple):
     """A frame as a separate PNG, its position, and how to dispose of it and blend it."""
 
-    parts: list[bytes]
+    chunks: list[bytes]
     left: int
     top: int
     disposal: int
@@ -77,9 +77,9 @@ def _frames(content: Content, chunks: Sequence[Chunk]) -> list[_Frame]:
                 _Frame([signature, _chunk(b"IHDR", payload[4:12] + header), *palette], left, top, disposal, blend)
             )
         elif name == b"IDAT" and frames:
-            frames[-1].parts.append(_chunk(b"IDAT", payload))
+            frames[-1].chunks.append(_chunk(b"IDAT", payload))
         elif name == b"fdAT" and frames:
-            frames[-1].parts.append(_chunk(b"IDAT", payload[4:]))
+            frames[-1].chunks.append(_chunk(b"IDAT", payload[4:]))
     return frames
 
 
@@ -87,7 +87,7 @@ def _shown(frames: Sequence[_Frame], height: int, width: int) -> Iterator[NDArra
     """Yield the canvas after each frame."""
     canvas: NDArray[Any] | None = None
     for frame in frames:
-        file = np.frombuffer(b"".join([*frame.parts, _chunk(b"IEND", b"")]), np.uint8)
+        file = np.frombuffer(b"".join([*frame.chunks, _chunk(b"IEND", b"")]), np.uint8)
         image = decode(file, "png", WITH_ALPHA)
         if canvas is None:
             canvas = np.zeros((height, width, *image.shape[2:]), image.dtype)

@@ -29,12 +29,12 @@ def decode_jpeg(data: NDArray[np.uint8], tables: bytes, form: Form, shape: tuple
     if shape[2] == 3:
         # Without this marker libjpeg guesses from the components' identifiers.
         stream.append(_ADOBE + bytes([1 if form.photometric == 6 else 0]))
-    stream += [part for marker, part in _parts(tables) if marker not in _NOTES]
-    for marker, part in _parts(data.tobytes()):
+    stream += [segment for marker, segment in _segments(tables) if marker not in _NOTES]
+    for marker, segment in _segments(data.tobytes()):
         if marker in range(0xC0, 0xD0) and marker not in (0xC4, 0xCC):
-            _check_frame(marker, part, shape)
+            _check_frame(marker, segment, shape)
         if marker not in _NOTES:
-            stream.append(part)
+            stream.append(segment)
     cv2 = load_opencv()
     colour = cv2.IMREAD_COLOR if shape[2] == 3 else cv2.IMREAD_GRAYSCALE
     try:
@@ -47,15 +47,16 @@ def decode_jpeg(data: NDArray[np.uint8], tables: bytes, form: Form, shape: tuple
     return decoded
 
 
-def _check_frame(marker: int, part: bytes, shape: tuple[int, int, int]) -> None:
+def _check_frame(marker: int, segment: bytes, shape: tuple[int, int, int]) -> None:
     if marker not in _FRAMES:
         raise Refusal(f"its JPEG data are of a kind that xpcnn does not read (SOF{marker - 0xC0})")
-    found = int.from_bytes(part[5:7], "big"), int.from_bytes(part[7:9], "big"), int.from_bytes(part[9:10], "big")
-    if found != shape or part[4] != 8:
-        raise Refusal(f"it is damaged: its JPEG data are of {found} of {part[4]} bits where {shape} of 8 belong")
+    height, width, samples = (int.from_bytes(segment[start:end], "big") for start, end in ((5, 7), (7, 9), (9, 10)))
+    found = height, width, samples
+    if found != shape or segment[4] != 8:
+        raise Refusal(f"it is damaged: its JPEG data are of {found} of {segment[4]} bits where {shape} of 8 belong")
 
 
-def _parts(stream: bytes) -> Iterator[tuple[int, bytes]]:
+def _segments(stream: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the marker segments of a JPEG stream without its start, then the first scan with everything after it."""
     place = 2
     if stream[:2] != b"\xff\xd8" and stream:
