@@ -1,8 +1,8 @@
-"""How good the models become: the commands of docs/results.md, each with several seeds, as a table.
+"""The accuracy of trained models: the commands of docs/results.md, each with several seeds, as a table.
 
     python benchmarks/accuracy.py DATA [--seeds 3] [--only blood digits …]
 
-DATA holds the folders ``blood`` and ``mnist``. Each line is a process of its own, one after the other.
+DATA contains the folders ``blood`` and ``mnist``. Each line is a separate process, one after another.
 """
 
 import argparse
@@ -24,7 +24,7 @@ COMMANDS = {
 
 
 def train(arguments: str, data: Path, seed: int) -> dict[str, float]:
-    """Run one command and return what it measured on its test part, and how long it took."""
+    """Run one command and return its results on the test part, and its duration."""
     with tempfile.TemporaryDirectory() as place:
         out = Path(place, "run")
         line = [sys.executable, "-m", "xpcnn", "train", *arguments.format(data=data).split()]
@@ -41,7 +41,7 @@ def train(arguments: str, data: Path, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print a line a run and the mean of each command."""
+    """Print a line per run and the mean of each command."""
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)

@@ -29,7 +29,7 @@ AGREEMENT = 1e-2
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="take about a minute, with fewer rounds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
     options = parser.parse_args()
     results = measure(seconds=0.3 if options.quick else 8.0, quick=options.quick)
     if options.json:
@@ -71,7 +71,7 @@ def measure(seconds: float, quick: bool) -> dict[str, Any]:
 
 
 def tasks(name: str, quick: bool) -> list[tuple[str, int]]:
-    """Return what is timed of a network: a training step, and predictions of several batches."""
+    """Return the tasks to time for a network: a training step, and predictions of several batches."""
     batch = NETWORKS[name][1]
     if quick:
         return [("train", batch), ("predict", batch)]
@@ -79,7 +79,7 @@ def tasks(name: str, quick: bool) -> list[tuple[str, int]]:
 
 
 def compare_one(name: str, task: str, batch: int, threads: int, seconds: float) -> dict[str, Any]:
-    """Time one task of one network; xpcnn may use fewer threads than it is allowed."""
+    """Time one task of one network; xpcnn may use fewer threads than allowed."""
     shape, _, description = NETWORKS[name]
     x, y = samples(shape, batch)
     model, module = xpcnn_model(shape, description), torch_model(shape, description)
@@ -100,7 +100,7 @@ FORMATS = ("channels first", "channels last")
 
 
 def layers(quick: bool) -> dict[str, Any]:
-    """Time the passes of each layer on one thread, beside the peak of this processor."""
+    """Time the passes of each layer on one thread, against the peak of this processor."""
     peak = peak_gflops()
     title = "layers, a piece of 16 images, 1 thread"
     print(f"\n{title:42} {'forward ms':>12} {'of peak':>8} {'backward ms':>12} {'of peak':>8}")
@@ -141,7 +141,7 @@ def growing(seconds: float, quick: bool) -> list[dict[str, Any]]:
 
 
 def whole_processes(quick: bool) -> dict[str, Any]:
-    """Time imports and a small job, and measure memory, in processes of their own."""
+    """Time imports and a small job, and measure memory, in separate processes."""
     rounds = 1 if quick else 7
     digits = processes.ROOT / "xpcnn" / "data" / "digits.npz"
     with tempfile.TemporaryDirectory() as folder:
@@ -160,7 +160,7 @@ def whole_processes(quick: bool) -> dict[str, Any]:
 
 
 def loops() -> dict[str, float]:
-    """Time the first seed's way, plain loops over positions, on one image, against xpcnn's step of 32."""
+    """Time the first origin's plain loops over positions on one image, against xpcnn's step on 32."""
     from tests import reference
 
     shape, batch, description = NETWORKS["blood"]
@@ -185,7 +185,7 @@ def loops() -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return what the figures depend on: date, processor, libraries."""
     import os
 
     import torch

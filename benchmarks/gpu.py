@@ -1,7 +1,7 @@
 """Compare xpcnn on CuPy with PyTorch on the same GPU, in one run: ``python benchmarks/gpu.py``.
 
-First both sides must agree. Then they take turns, timed by device events: a training step on a batch that lies on the
-device, and a prediction, launched one by one and as one CUDA graph; at last whole epochs, from images to weights.
+First both sides must agree. Then they take turns, timed by device events: a training step on a batch in device memory,
+and a prediction, launched one by one and as one CUDA graph; finally whole epochs, from images to weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from benchmarks.networks import NETWORKS, copy_weights, samples, torch_model, xp
 BATCHES = (32, 128, 512)
 #: Largest relative difference of loss, gradients and predictions that counts as agreement, in float32.
 AGREEMENT = 1e-2
-#: Seconds after which no other part is begun, so that the whole stays within 8 minutes.
+#: Seconds after which no other part is started, so that everything stays within 8 minutes.
 DEADLINE = 420.0
 #: Milliseconds of a turn, and turns of each side.
 TURN, TURNS = 15.0, 7
@@ -39,23 +39,23 @@ started = time.perf_counter()
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
     parser.add_argument(
         "--data", type=Path, default=os.environ.get("XPCNN_DATA"), metavar="FOLDER",
-        help="holds mnist/ and blood/ (default: $XPCNN_DATA); without it, drawn images of the same sizes",
+        help="contains mnist/ and blood/ (default: $XPCNN_DATA); without it, random images of the same sizes",
     )  # fmt: skip
     options = parser.parse_args()
     results: dict[str, Any] = {"steps": [], "left_out": []}
     try:
         measure(results, options.data)
-    finally:  # what was measured is kept, whatever ends the run
+    finally:  # what was measured is saved, whatever ends the run
         if options.json:
             options.json.write_text(json.dumps(results, indent=1) + "\n")
-    print(f"\n{time.perf_counter() - started:.0f} s in all")
+    print(f"\n{time.perf_counter() - started:.0f} s in total")
 
 
 def measure(results: dict[str, Any], data: Path | None) -> None:
-    """Measure everything there is time for, printing row by row, and write all figures into ``results``."""
+    """Measure everything there is time for, printing row by row, and store all figures in ``results``."""
     import torch
 
     from xpcnn.backend import choose
@@ -75,7 +75,7 @@ def measure(results: dict[str, Any], data: Path | None) -> None:
         raise SystemExit(f"The two sides differ on {', '.join(wrong)}, so there is nothing to compare.")
 
     def part(name: str, make: Callable[[], Any]) -> Any:
-        """Do one part, if there is time; what fails is written down and the rest goes on."""
+        """Do one part, if there is time; a failure is recorded and the rest continues."""
         if time.perf_counter() - started > DEADLINE:
             results["left_out"].append(f"{name}: no time")
             return None
@@ -111,7 +111,7 @@ def measure(results: dict[str, Any], data: Path | None) -> None:
     results["launches"] = [
         n for name in NETWORKS if (n := part(f"{name}, launches", lambda name=name: launches(xp, name)))
     ]
-    # Last, since it may take all the time that is left.
+    # Last, since it may take all remaining time.
     for name in NETWORKS:
         compiled = part(f"{name}, torch.compile", lambda name=name: compare_compiled(xp, name))
         results.setdefault("compiled", []).extend([compiled] if compiled else [])
@@ -150,7 +150,7 @@ def machine(xp: Any) -> dict[str, str]:
 
 
 def limits() -> dict[str, float]:
-    """Return what the card can do, measured: float32 products, and copies from memory to memory."""
+    """Return the GPU's measured limits: float32 products, and copies from memory to memory."""
     import torch
 
     a = torch.randn(8192, 8192, device="cuda")
@@ -161,7 +161,7 @@ def limits() -> dict[str, float]:
 
 
 def agreement(xp: Any, name: str) -> float:
-    """Return the largest relative difference of loss and gradients between the sides, dropout left out."""
+    """Return the largest relative difference of loss and gradients between the sides, without dropout."""
     import torch
 
     shape, batch, description = NETWORKS[name]
@@ -183,8 +183,8 @@ def agreement(xp: Any, name: str) -> float:
 def fifty_steps(xp: Any) -> float:
     """Return the largest relative difference of the losses of 50 steps on NumPy and on the device.
 
-    At this rate a rounding that tips one ReLU moves no loss by more than roundings do; at Adam's usual one the loss of
-    these drawn images differs by 0.08 between NumPy and NumPy with pixels that were moved in their last place.
+    At this rate a rounding that flips one ReLU changes the loss no more than other roundings do; at Adam's usual one
+    the loss of these random images differs by 0.08 between NumPy and NumPy with pixels changed in their last place.
     """
     from xpcnn.optimizers import Adam
 
@@ -199,7 +199,7 @@ def fifty_steps(xp: Any) -> float:
 
 
 def take_turns(ways: dict[str, sides.Side]) -> dict[str, float]:
-    """Return the median milliseconds of each way, the turns of all of them following each other."""
+    """Return the median milliseconds of each side, which take turns."""
     counts = {}
     for name, way in ways.items():
         way.milliseconds(way.call, 4)  # compiled, captured, warm
@@ -255,7 +255,7 @@ def compare(xp: Any, name: str, task: str, batch: int, precise: bool, results: d
 
 
 def compare_compiled(xp: Any, name: str) -> dict[str, Any]:
-    """Time torch.compile beside xpcnn's graph, at the smallest batch."""
+    """Time torch.compile against xpcnn's graph, at the smallest batch."""
     from xpcnn.graphs import Captured
 
     images, rows, x, y = sides.batch_of(xp, name, BATCHES[0])
@@ -271,7 +271,7 @@ def compare_compiled(xp: Any, name: str) -> dict[str, Any]:
 
 
 def memory(xp: Any, name: str) -> dict[str, Any]:
-    """Return the bytes of the card that a captured training step of the largest batch takes, on one side at a time."""
+    """Return the bytes of GPU memory of a captured training step of the largest batch, on one side at a time."""
     import torch
 
     from xpcnn.graphs import Captured
@@ -310,7 +310,7 @@ def launches(xp: Any, name: str) -> dict[str, Any]:
 
 
 def images_of(name: str, data: Path | None) -> tuple[Any, Any, str]:
-    """Return (images uint8, labels) to train on and to test with, and what they are."""
+    """Return (images uint8, labels) to train on and to test on, and a description."""
     from xpcnn import data as sets
 
     if data is not None and name == "mnist":
@@ -323,11 +323,11 @@ def images_of(name: str, data: Path | None) -> tuple[Any, Any, str]:
     n, size, classes = (60_000, 28, 10) if name == "mnist" else (10_869, 50, 8)
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (n, 1, size, size), dtype=np.uint8), rng.integers(0, classes, n)
-    return (x, y), (x[:1000], y[:1000]), f"drawn images of the size of {name}"
+    return (x, y), (x[:1000], y[:1000]), f"random images of the size of {name}"
 
 
 def epochs(xp: Any, name: str, data: Path | None) -> dict[str, Any]:
-    """Train three epochs of batches of 32 on both sides, from images on the host to a measured accuracy."""
+    """Train three epochs with batches of 32 on both sides, from images on the host to a measured accuracy."""
     import torch
 
     from xpcnn.data import Decoding, Normalized, Preprocessing
@@ -366,7 +366,7 @@ def epochs(xp: Any, name: str, data: Path | None) -> dict[str, Any]:
 
 
 def summary(results: dict[str, Any]) -> None:
-    """Print the targets beside what was measured."""
+    """Print the targets next to the results."""
     found = {(r["network"], r["batch"]): r for r in results["steps"] if r["task"] == "train" and not r["tf32"]}
     print("\ntargets (PyTorch's time / xpcnn's, TF32 off):")
     for name in ("blood", "blood-unpooled", "mnist"):

@@ -1,4 +1,4 @@
-"""A training step and a prediction of each side on a GPU, launched one kernel after the other or as one CUDA graph."""
+"""A training step and a prediction of each side on a GPU, launched one kernel after another or as one CUDA graph."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Step = Callable[[], object]
 
 @dataclass
 class Side:
-    """One way to do the work: a call, and how its time on the device is taken."""
+    """One side's work: a call, and how to measure its time on the device."""
 
     call: Step
     milliseconds: Callable[[Step, int], float]
@@ -45,7 +45,7 @@ def batch_of(xp: Any, name: str, n: int) -> tuple[Any, Any, Any, Any]:
 
 
 def xpcnn_train(xp: Any, model: Any, images: Any, rows: Any) -> Step:
-    """Return the work of a training step: forward, loss, backward and Adam, on arrays that stay where they are."""
+    """Return the work of a training step: forward, loss, backward and Adam, on arrays that stay in place."""
     from xpcnn.layers import Context
     from xpcnn.ops.workspace import Workspace
     from xpcnn.program.execute import Goal, Shard, train_whole
@@ -116,7 +116,7 @@ def torch_predict(module: Any, x: Any) -> Step:
 
 
 def torch_graph(work: Step) -> Step:
-    """Capture PyTorch's work as one CUDA graph, as its documentation says, and return its replay."""
+    """Capture PyTorch's work as one CUDA graph, following its documentation, and return its replay."""
     import torch
 
     stream = torch.cuda.Stream()
@@ -131,7 +131,7 @@ def torch_graph(work: Step) -> Step:
 
     def replay() -> object:
         graph.replay()
-        return work  # which holds the module and the optimiser whose memory the graph uses
+        return work  # keeps alive the module and the optimiser whose memory the graph uses
 
     return replay
 
@@ -165,7 +165,7 @@ def torch_milliseconds(call: Step, n: int) -> float:
 
 
 def first_multiplications(model: Any) -> int:
-    """Return the multiplications of the first layer with weights: nobody computes its input's gradient."""
+    """Return the multiplications of the first layer with weights, whose input's gradient nobody computes."""
     import math
 
     layer = next(node.layer for node in model.network.nodes if node.layer.declarations)
@@ -173,7 +173,7 @@ def first_multiplications(model: Any) -> int:
 
 
 def launches(call: Step) -> int | None:
-    """Return how many kernels and copies a call starts on the device, or None where the profiler cannot tell."""
+    """Return how many kernels and copies a call starts on the device, or None if the profiler fails."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -185,6 +185,6 @@ def launches(call: Step) -> int | None:
             torch.cuda.synchronize()
         on_device = (event for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA)
         return sum(1 for event in on_device if not getattr(event, "is_user_annotation", False))
-    except Exception as error:  # a profiler that cannot start must not end the run
+    except Exception as error:  # a profiler that can't start must not end the run
         print(f"launches are not counted: {error}")
         return None

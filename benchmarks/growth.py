@@ -1,4 +1,4 @@
-"""How the cost of a training step grows with the work: batch, image side, filters and threads, one at a time."""
+"""How the cost of a training step grows with the work: batch, image side and filters, one at a time, by threads."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from benchmarks.networks import samples, xpcnn_model
 from benchmarks.sides import xpcnn_train
 from benchmarks.timing import take_turns
 
-#: What varies, and the values of the others meanwhile. Filters of side 3 in two convolutions, each pooled, and a dense
-#: layer of ten.
+#: What varies, and the values of the others. Two convolutions with 3x3 filters, each pooled, and a dense layer of ten
+#: units.
 BASE = {"batch": 32, "side": 32, "filters": 16, "threads": 1}
 VALUES = {
     "batch": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512],
     "side": [16, 32, 64, 128, 256],
     "filters": [4, 8, 16, 32, 64, 128],
 }
-#: A step that costs so many times more for each multiplication than both its neighbours is a cliff.
+#: A step that costs this many times more per multiplication than both its neighbours is a cliff.
 CLIFF = 1.5
 
 
 def growth(varied: str, threads: int, seconds: float) -> list[dict[str, Any]]:
-    """Time training steps along one row of values; return ms, µs an image, and ps a multiplication."""
+    """Time training steps along one row of values; return ms, µs per image, and ps per multiplication."""
     rows = []
     for value in VALUES[varied]:
         sizes = {**BASE, varied: value}
@@ -32,7 +32,7 @@ def growth(varied: str, threads: int, seconds: float) -> list[dict[str, Any]]:
         x, y = samples(shape, sizes["batch"])
         with ExitStack() as stack:
             step = xpcnn_train(model, x, y, threads if threads == 1 else None, stack)
-            for _ in range(3):  # so that what is timed is a replay
+            for _ in range(3):  # so that a replay is timed
                 step()
             ms = min(take_turns({"xpcnn": step}, seconds)["xpcnn"])
         images, work = sizes["batch"], model.network.multiplications
@@ -50,7 +50,7 @@ def growth(varied: str, threads: int, seconds: float) -> list[dict[str, Any]]:
 
 
 def cliffs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows that cost much more for each multiplication than the rows before and after them."""
+    """Return the rows that cost much more per multiplication than the rows before and after them."""
     cost = [row["ps_a_multiplication"] for row in rows]
     return [
         row

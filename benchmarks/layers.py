@@ -1,4 +1,4 @@
-"""Where a training step of xpcnn spends its time: each layer's passes, and how near they come to the peak."""
+"""Where a training step of xpcnn spends its time: each layer's passes, and how close they come to the peak."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import numpy as np
 from benchmarks.networks import NETWORKS, samples, xpcnn_model
 from benchmarks.sides import xpcnn_train
 
-#: Images of a piece, which one thread computes.
+#: Images of a piece, computed by one thread.
 IMAGES = 16
 WARM_UP = 5
 
 
 def layer_times(name: str, rounds: int) -> list[dict[str, Any]]:
-    """Return for each layer, as it is joined, median ms of its passes and their GFLOP/s, in replayed steps.
+    """Return for each layer, fused as in training, median ms of its passes and their GFLOP/s, in replayed steps.
 
-    The operations are those of the definition, so that an algorithm with fewer can come out above the peak.
+    The operations are those of the definition, so an algorithm with fewer can exceed the peak.
     """
     from xpcnn.recording import each_time
 

@@ -1,4 +1,4 @@
-"""The networks that are compared, described once and built on both sides with the same weights."""
+"""The networks to compare, described once and built on both sides with the same weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-#: name: (image shape, batch trained with, layers). A convolution: ("conv", filters, kernel, padding); max pooling by 2.
+#: name: (image shape, training batch, layers). A convolution: ("conv", filters, kernel, padding); max pooling by 2.
 NETWORKS: dict[str, tuple[tuple[int, int, int], int, list[tuple[Any, ...]]]] = {
     "blood": (
         (1, 50, 50), 32,
@@ -39,7 +39,7 @@ NETWORKS: dict[str, tuple[tuple[int, int, int], int, list[tuple[Any, ...]]]] = {
 
 
 def xpcnn_model(shape: tuple[int, ...], description: list[tuple[Any, ...]], dropout: bool = True) -> Any:
-    """Return the network in xpcnn, compiled with Adam and cross-entropy."""
+    """Return the xpcnn network, compiled with Adam and cross-entropy."""
     import xpcnn
     from xpcnn import layers
 
@@ -61,7 +61,7 @@ def xpcnn_model(shape: tuple[int, ...], description: list[tuple[Any, ...]], drop
 
 
 def torch_model(shape: tuple[int, ...], description: list[tuple[Any, ...]], dropout: bool = True) -> Any:
-    """Return the network in PyTorch, giving logits."""
+    """Return the PyTorch network, which returns logits."""
     import torch
     from torch import nn
 
@@ -85,7 +85,7 @@ def torch_model(shape: tuple[int, ...], description: list[tuple[Any, ...]], drop
 
 
 def copy_weights(model: Any, module: Any) -> None:
-    """Give the PyTorch module the weights of the xpcnn model: both have them in the same order and layout."""
+    """Copy the weights of the xpcnn model to the PyTorch module: both have them in the same order and layout."""
     import torch
 
     with torch.no_grad():

@@ -1,6 +1,6 @@
-"""The first seed's network in loops over filters and places, beside xpcnn: ``python -m benchmarks.plain_loops``.
+"""The first origin's network as loops over filters and positions, against xpcnn: ``python -m benchmarks.plain_loops``.
 
-They are written in its author's manner, its faults mended, so that both sides can be compared before they are timed.
+The loops are written in the author's style with the bugs fixed, so that both sides can be compared before timing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is measured on whole processes: memory at its peak, import, and a small job from start to end."""
+"""Measurements of whole processes: peak memory, import, and a small job from start to end."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ print(int(peak.split()[1]) / 1024)
 
 
 def run(code: str, *arguments: str) -> tuple[float, str]:
-    """Run code in a fresh interpreter; return its seconds from start to end and what it printed."""
+    """Run code in a fresh interpreter; return its duration in seconds and its output."""
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
@@ -74,7 +74,7 @@ def run(code: str, *arguments: str) -> tuple[float, str]:
 
 
 def in_turns(codes: dict[str, str], rounds: int, *arguments: str) -> dict[str, float]:
-    """Return each side's median seconds of whole processes that take turns, after one that does not count."""
+    """Return each side's median seconds for whole processes that take turns, after one that does not count."""
     times: dict[str, list[float]] = {name: [] for name in codes}
     for counted in range(rounds + 1):
         for name, code in codes.items():
@@ -85,5 +85,5 @@ def in_turns(codes: dict[str, str], rounds: int, *arguments: str) -> dict[str, f
 
 
 def peak_memory(name: str) -> dict[str, float]:
-    """Return megabytes of resident memory at the peak of 20 training steps, a process for each side."""
+    """Return megabytes of resident memory at the peak of 20 training steps, a process per side."""
     return {side: float(run(MEMORY, side, name)[1]) for side in ("xpcnn", "torch")}

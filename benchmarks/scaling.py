@@ -1,9 +1,9 @@
-"""Ranks and threads side by side, and what a slower network would cost: the tables of docs/distributed.md.
+"""Ranks compared with threads, and the effect of a slower network: the tables of docs/distributed.md.
 
     python -m benchmarks.scaling [--quick]
 
-Needs mpi4py and mpiexec. Each figure is the median of the seconds of a step in a process, or job, of its own; all of
-them one after another, the whole round several times.
+Needs mpi4py and mpiexec. Each figure is the median of the seconds of a step in a separate process or job; they run one
+after another, for several rounds.
 """
 
 import argparse
@@ -30,13 +30,13 @@ NETWORKS = {
     "small, 64x64 colour": ("small", (3, 64, 64), 8),
 }
 BATCH = 64
-#: Seconds a message takes beside its bytes, and bytes a second.
+#: Seconds per message in addition to its bytes, and bytes per second.
 LINKS = {"10 Gbit/s, 20 µs": (2e-5, 1.25e9), "1 Gbit/s, 50 µs": (5e-5, 1.25e8), "100 Mbit/s, 200 µs": (2e-4, 1.25e7)}
 MANY = (2, 8, 64, 512)
 
 
 class Slow(Ranks):
-    """Ranks whose messages take as long as on a slower network."""
+    """Ranks whose messages are delayed as on a slower network."""
 
     def __init__(self, comm, latency, bandwidth):
         super().__init__(comm)
@@ -60,7 +60,7 @@ class Slow(Ranks):
 
 
 class Clock(Callback):
-    """The seconds of every step."""
+    """Records the seconds of every step."""
 
     def __init__(self):
         self.at = []
@@ -70,7 +70,7 @@ class Clock(Callback):
 
 
 def side(options):
-    """Train for some steps, and print what one took."""
+    """Train for some steps, and print the time of one."""
     preset, shape, classes = NETWORKS[options["network"]]
     together = None
     if options["ranks"]:
@@ -96,7 +96,7 @@ def side(options):
 
 
 def measure(**options):
-    """Run one side in a process or job of its own."""
+    """Run one side in a separate process or job."""
     line = [sys.executable, "-m", "benchmarks.scaling", "--side", json.dumps(options)]
     if options["ranks"]:
         mpiexec = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or "mpiexec"
@@ -112,7 +112,7 @@ def median(found, key="seconds"):
 
 
 def sides(steps, rounds):
-    """Measure every side in turn, several times over."""
+    """Measure every side in turn, for several rounds."""
     table = {}
     for name in NETWORKS:
         common = {"network": name, "steps": steps, "exact": True}
@@ -139,7 +139,7 @@ def messages(name):
 
 
 def predicted(compute, ranks, count, size, latency, bandwidth):
-    """Seconds of a step whose computing takes ``compute`` on each rank: every wait goes through a tree of the ranks."""
+    """Seconds of a step that computes for ``compute`` on each rank: every wait goes through a tree of the ranks."""
     levels = math.ceil(math.log2(ranks))
     return compute + levels * (count * latency + 2 * size / bandwidth)
 

@@ -1,4 +1,4 @@
-"""One step and one prediction of each side, as functions to be timed, and the check that both compute the same."""
+"""One step and one prediction of each side, as functions to time, and the check that both compute the same."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def torch_train(module: Any, x: Any, y: Any, channels_last: bool) -> Step:
 
 
 def xpcnn_predict(model: Any, x: Any, threads: int) -> Step:
-    """Return a function that predicts, as a user does, other images each time."""
+    """Return a function that predicts different images each time, as a user would."""
     batches = itertools.cycle([x, x[::-1].copy() + 1])
     return lambda: model.predict(next(batches), batch_size=len(x), threads=threads)
 
@@ -81,7 +81,7 @@ def torch_predict(module: Any, x: Any, channels_last: bool) -> Step:
 def disagreement(name: str) -> float:
     """Return the largest relative difference of loss, gradients and predictions between the two sides.
 
-    A gradient's difference is measured against the largest of its own array; dropout is left out on both sides.
+    A gradient's difference is relative to the largest value of its own array; dropout is left out on both sides.
     """
     import torch
 
@@ -96,9 +96,9 @@ def disagreement(name: str) -> float:
     differences = [abs(loss - theirs.item()) / abs(theirs.item())]
     total = max(float(p.grad.abs().max()) for p in module.parameters())
     for ours, parameter in zip(gradients.values(), module.parameters(), strict=True):
-        # A bias before batch normalisation has the gradient 0 but for rounding, hence not its own scale alone.
+        # The gradient of a bias before batch normalisation is only rounding, so its own scale is not enough.
         scale = max(float(parameter.grad.abs().max()), 1e-3 * total)
         differences.append(float(np.abs(ours - parameter.grad.numpy()).max()) / scale)
-    if "norm" not in {kind for kind, *_ in description}:  # the running statistics of the two have moved apart
+    if "norm" not in {kind for kind, *_ in description}:  # the running statistics of the two have diverged
         differences.append(float(np.abs(model.predict(x) - torch_predict(module, x, False)()).max()))
     return max(differences)

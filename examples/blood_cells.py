@@ -1,6 +1,6 @@
-"""Blood cells in eight classes: the first seed's network, its costs, its eight text files, and one image predicted.
+"""Blood cells in eight classes: the first origin's network, its loss, its eight text files, and one predicted image.
 
-The seed trained on its test images and ended at 31.30 %, the share of one class in a test part that held only two.
+The origin trained on its test images and ended at 31.30 %, the share of one class in a test part that held only two.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import xpcnn
 from xpcnn import callbacks, data, layers, metrics, optimizers, plots
 from xpcnn.formats import text
 
-SEEDS_ACCURACY, SEEDS_SECONDS_A_BATCH = 0.3130, 17.7
+ORIGIN_ACCURACY, ORIGIN_SECONDS_PER_BATCH = 0.3130, 17.7
 
 
 def main():
@@ -26,7 +26,7 @@ def main():
     x, y, classes = sources.blood_cells(options.data, side=50)
     x, y = sources.some(options.images, x, y, options.seed)
     split = data.stratified_split(y, test_fraction=0.2, validation_fraction=0.0, seed=options.seed)
-    print("class: images to train on, to test with")
+    print("class: training images, test images")
     for number, name in enumerate(classes):
         print(f"  {name}: {(y[split.train] == number).sum():,}, {(y[split.test] == number).sum():,}")
 
@@ -56,20 +56,20 @@ def main():
     seconds = time.perf_counter() - before
 
     result = model.evaluate(test, y[split.test])
-    print(f"test accuracy {result['accuracy']:.4f} (the seed: {SEEDS_ACCURACY}), loss {result['loss']:.4f}")
+    print(f"test accuracy {result['accuracy']:.4f} (the origin: {ORIGIN_ACCURACY}), loss {result['loss']:.4f}")
     batches = len(history.steps)
-    print(f"{seconds / batches * 1e3:.1f} ms a batch, measuring included (the seed: {SEEDS_SECONDS_A_BATCH} s)")
+    print(f"{seconds / batches * 1e3:.1f} ms per batch, evaluation included (the origin: {ORIGIN_SECONDS_PER_BATCH} s)")
 
     text.save(model, options.out / "text")
     again = text.load(options.out / "text")
     pixels, label = x[split.test[:1]], y[split.test[0]]
     probabilities = again.predict_images(pixels).probabilities[0]
     assert np.allclose(probabilities, model.predict(test[:1])[0], atol=1e-4)
-    print("one test image, by the network that was read back from its eight text files:")
+    print("one test image, predicted by the network read back from its eight text files:")
     for name, probability in zip(classes, probabilities, strict=True):
         print(f"  {name}: {probability:.4f}")
     loss = -math.log(probabilities[label])
-    print(f"predicted {classes[probabilities.argmax()]}, it is {classes[label]}: loss {loss:.4f}")
+    print(f"predicted {classes[probabilities.argmax()]}, true class {classes[label]}: loss {loss:.4f}")
 
     cost = plots.curves(history.history, history.steps, test_cost.results)
     cost.savefig(options.out / "blood_cells_cost.png")

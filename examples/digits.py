@@ -1,6 +1,6 @@
-"""Train on the bundled digits with the Python API, and draw what was learned.
+"""Train on the bundled digits with the Python API, and plot the result.
 
-The picture needs matplotlib: pip install "xpcnn[plot]".
+The plot needs matplotlib: pip install "xpcnn[plot]".
 """
 
 import argparse
@@ -14,7 +14,7 @@ from xpcnn import data, layers, optimizers
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--picture", metavar="FILE", help="draw curves, filters and predictions into a PNG")
+    parser.add_argument("--picture", metavar="FILE", help="plot curves, filters and predictions to a PNG")
     options = parser.parse_args()
 
     digits = data.load_digits()

@@ -1,6 +1,6 @@
-"""The third seed's four test networks, each image standardised by itself: summaries, validation, filters and maps.
+"""The third origin's four test networks, on images standardised one by one: summaries, validation, filters and maps.
 
-In the seed's networks with dropout only the last layer learned: dropout zeroed the gradient of what lies before it.
+In the origin's networks with dropout only the last layer learned: dropout zeroed the gradient of the layers before it.
 """
 
 import argparse
@@ -13,10 +13,10 @@ import xpcnn
 from xpcnn import layers, optimizers, plots
 from xpcnn.formats import cnn_json
 
-#: Parameters of the four, and the accuracy on validation images that the seed reached with each.
+#: The number of parameters of each network, and the validation accuracy that the origin reached with it.
 PARAMETERS = (54_170, 93_418, 10_026, 74_778)
-SEEDS_ACCURACY = (0.63, 0.818, 0.762, 0.61)
-#: Images to train on and to validate with, and the learning rate of Adam.
+ORIGIN_ACCURACY = (0.63, 0.818, 0.762, 0.61)
+#: Training images, validation images, and the learning rate of Adam.
 TRAINING = ((1000, 100, 0.01), (10_000, 500, 0.01), (5000, 500, 0.001), (10_000, 500, 0.001))
 OPTIMIZERS = {
     "adam": optimizers.Adam,
@@ -26,7 +26,7 @@ OPTIMIZERS = {
 
 
 def networks():
-    """Return the layers of the four networks, the last layer left out."""
+    """Return the layers of the four networks, without the last layer."""
     relu = {"activation": "relu"}
     return (
         [layers.Conv2D(8, 3, **relu), layers.Flatten()],
@@ -72,7 +72,7 @@ def main():
         )
         seconds = (time.perf_counter() - before) / options.epochs
         accuracy = history.history["val_accuracy"][-1]
-        print(f"validation accuracy {accuracy:.3f} (the seed: {SEEDS_ACCURACY[number]}), {seconds:.2f} s an epoch")
+        print(f"validation accuracy {accuracy:.3f} (the origin: {ORIGIN_ACCURACY[number]}), {seconds:.2f} s per epoch")
         picture(plots.curves(history.history), options.out, number, "curves")
         picture(plots.filters(model.parameters["conv2d_1.weight"]), options.out, number, "filters")
         picture(plots.weights(model.parameters[f"dense_{1 + (number == 3)}.weight"]), options.out, number, "weights")
@@ -88,7 +88,7 @@ def main():
 
 
 def standardized(images):
-    """Return images less their own mean, over their own deviation."""
+    """Return each image standardised by its own mean and standard deviation."""
     flat = images.reshape(len(images), -1).astype(np.float32)
     flat = (flat - flat.mean(axis=1, keepdims=True)) / np.maximum(flat.std(axis=1, keepdims=True), 1e-6)
     return flat.reshape(images.shape)

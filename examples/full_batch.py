@@ -1,7 +1,7 @@
-"""Gradient descent on 100 digits at once: the fourth seed's network, from its own initial weights.
+"""Full-batch gradient descent on 100 digits: the fourth origin's network, from its own initial weights.
 
-Its images and weights have the channels last, which xpcnn takes at the door. The seed's pooling passed the gradient on
-times the largest cell, so its losses fell faster than those of the right gradient: to 1.490 in place of 1.548.
+Its images and weights are channels-last; xpcnn converts them on input. The origin's pooling multiplied the gradient
+by the largest cell, so its loss fell faster than with the correct gradient: to 1.490 instead of 1.548.
 """
 
 import argparse
@@ -12,10 +12,11 @@ import sources
 import xpcnn
 from xpcnn import layers, optimizers, plots
 
-#: Loss on the 100 digits before the first update and after each of the five: the right gradient's, and the seed's.
-RIGHT_LOSSES = (2.30219, 2.10375, 1.95350, 1.81235, 1.67674, 1.54765)
-SEEDS_LOSSES = (2.302, 2.104, 1.949, 1.797, 1.646, 1.490)
-SEEDS_ACCURACY = 0.83
+#: The loss on the 100 digits before the first update and after each of the five: with the correct gradient, and the
+#: origin's.
+CORRECT_LOSSES = (2.30219, 2.10375, 1.95350, 1.81235, 1.67674, 1.54765)
+ORIGIN_LOSSES = (2.302, 2.104, 1.949, 1.797, 1.646, 1.490)
+ORIGIN_ACCURACY = 0.83
 
 
 def main():
@@ -36,28 +37,28 @@ def main():
         ],
         input_shape=(1, 28, 28),
     )
-    model.set_weights(seeds_weights())
+    model.set_weights(origin_weights())
     model.compile(optimizers.SGD(0.1), "cross_entropy", ["accuracy"])
     model.summary()
 
     first = model.evaluate(x[:20], y[:20], data_format="channels_last")
     print(f"20 images before training: loss {first['loss']:.5f}, accuracy {first['accuracy']:.0%}")
     history = model.fit(x, y, epochs=options.epochs, batch_size=100, seed=options.seed, data_format="channels_last")
-    print("epoch  loss     right    the seed's")
+    print("epoch  loss     correct  the origin's")
     losses = [*history.steps, model.evaluate(x, y, data_format="channels_last")["loss"]]
     for epoch, loss in enumerate(losses):
-        known = epoch < len(RIGHT_LOSSES)
-        print(f"{epoch:5}  {loss:.5f}", f" {RIGHT_LOSSES[epoch]:.5f}  {SEEDS_LOSSES[epoch]:.3f}" if known else "")
+        known = epoch < len(CORRECT_LOSSES)
+        print(f"{epoch:5}  {loss:.5f}", f" {CORRECT_LOSSES[epoch]:.5f}  {ORIGIN_LOSSES[epoch]:.3f}" if known else "")
     accuracy = model.evaluate(x, y, data_format="channels_last")["accuracy"]
-    print(f"accuracy on the 100 it has learned: {accuracy:.2f} (the seed: {SEEDS_ACCURACY})")
+    print(f"accuracy on the 100 training images: {accuracy:.2f} (the origin: {ORIGIN_ACCURACY})")
 
     plots.samples(images[:1], [f"the first digit, a {y[0]}"]).savefig(options.out / "full_batch_first.png")
     plots.filters(model.parameters["conv2d_1.weight"]).savefig(options.out / "full_batch_filters.png")
     print(f"pictures: {options.out}")
 
 
-def seeds_weights():
-    """Return the seed's initial weights in xpcnn's order: its kernels and flat features have the channels last."""
+def origin_weights():
+    """Return the origin's initial weights in xpcnn's order: its kernels and flat features are channels-last."""
     rng = np.random.RandomState(1)
     kernels, dense = rng.randn(3, 3, 8) / 3, rng.randn(1352, 10) / 135
     return {

@@ -1,4 +1,4 @@
-"""The images that the examples share: MNIST or the blood cells from a folder, or else the bundled digits."""
+"""Images for the examples: MNIST or the blood cells from a folder, or else the bundled digits."""
 
 import os
 import sys
@@ -11,16 +11,16 @@ from xpcnn import data
 
 
 def add_arguments(parser, epochs):
-    """Add the arguments that all examples have."""
+    """Add the arguments that all examples share."""
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the images are (default: from $XPCNN_DATA)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="where pictures go")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="where to save plots")
     parser.add_argument("--epochs", type=int, default=epochs, help=f"(default: {epochs})")
-    parser.add_argument("--images", type=int, metavar="N", help="take this many images only, for a short run")
+    parser.add_argument("--images", type=int, metavar="N", help="use only this many images, for a short run")
     parser.add_argument("--seed", type=int, default=0)
 
 
 def run(main):
-    """Run an example; what it cannot read, or find, it says in one line."""
+    """Run an example; report data that is missing or unreadable in one line."""
     try:
         main()
     except (OSError, ValueError, ImportError) as error:
@@ -48,7 +48,7 @@ def mnist(folder):
 
 
 def mnist_with_test(folder):
-    """Return (images, labels) of MNIST to train on and to test with; without a folder, of the digits."""
+    """Return MNIST's (images, labels) for training and for testing; without a folder, those of the digits."""
     folder = folder or _from_environment("mnist")
     if folder is None:
         x, y, _ = digits(28)
@@ -58,15 +58,15 @@ def mnist_with_test(folder):
 
 
 def digits(side):
-    """Return the bundled digits, enlarged to what the network takes."""
+    """Return the bundled digits, enlarged to the network's input size."""
     bundled = data.load_digits()
     enlarged = [cv2.resize(image[0], (side, side), interpolation=cv2.INTER_LINEAR) for image in bundled.x]
-    print(f"no data folder, so the {len(enlarged):,} bundled digits, enlarged from 8x8 to {side}x{side}, stand in")
+    print(f"no data folder: using the {len(enlarged):,} bundled digits, enlarged from 8x8 to {side}x{side}")
     return np.array(enlarged)[:, None], bundled.y, bundled.classes
 
 
 def some(count, x, y, seed):
-    """Return ``count`` of the images, drawn so that every class keeps its part; all where it is None."""
+    """Return ``count`` of the images, a stratified sample; all of them if it is None."""
     if count is None or count >= len(y):
         return x, y
     rows = data.stratified_split(y, count / len(y), 0.0, seed).test

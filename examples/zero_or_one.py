@@ -1,6 +1,6 @@
-"""Zero against one: the second seed's network, in which softmax is a layer of its own, learning one image at a time.
+"""Zero or one: the second origin's network, with softmax as a separate layer, trained on one image at a time.
 
-The seed's loss became NaN in its second epoch, so that it answered 0 for everything: 46.3 %, the share of zeros.
+The origin's loss became NaN in its second epoch, so it predicted 0 for everything: 46.3 %, the share of zeros.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import sources
 import xpcnn
 from xpcnn import data, layers, optimizers, plots
 
-SEEDS_ACCURACY = 0.463
+ORIGIN_ACCURACY = 0.463
 
 
 def main():
@@ -53,8 +53,8 @@ def main():
     )
     seconds = time.perf_counter() - before
     result = model.evaluate(x[split.test], y[split.test])
-    print(f"test accuracy {result['accuracy']:.4f} (the seed: {SEEDS_ACCURACY}), loss {result['loss']:.4f} (NaN)")
-    print(f"{len(history.steps) / seconds:,.0f} images a second, one at a time")
+    print(f"test accuracy {result['accuracy']:.4f} (the origin: {ORIGIN_ACCURACY}), loss {result['loss']:.4f} (NaN)")
+    print(f"{len(history.steps) / seconds:,.0f} images per second, one at a time")
 
     plots.curves(history.history).savefig(options.out / "zero_or_one_curves.png")
     plots.filters(model.parameters["conv2d_1.weight"]).savefig(options.out / "zero_or_one_filters.png")

@@ -52,7 +52,7 @@ def test_numpy_by_name_needs_no_cupy(install):
     install(None)
     choice = backend.choose("numpy")
     assert choice.xp is np
-    assert choice.reason == "numpy was asked for"
+    assert choice.reason == "numpy was requested"
     assert backend.probe_cupy.cache_info().misses == 0
 
 
@@ -80,7 +80,7 @@ def test_without_a_working_cupy_auto_is_numpy_and_an_explicit_request_fails(inst
     choice = backend.choose("auto")
     assert choice.xp is np
     assert why in choice.reason
-    assert choice.reason.endswith("so NumPy computes")
+    assert choice.reason.endswith("so NumPy is used")
     assert "\n" not in choice.reason
     with pytest.raises(backend.BackendError) as error:
         backend.choose("cupy")
@@ -97,10 +97,10 @@ TOO_OLD = RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insu
     [
         (None, False, f"Run `{install_line('cuda12')}` or, for CUDA 13, `{install_line('cuda13')}`."),
         (fake_cupy(ones=failing(TOO_OLD)), False, "There is no NVIDIA driver on this machine: install it"),
-        (fake_cupy(ones=failing(TOO_OLD)), True, "The driver is older than this CUDA needs: update it"),
+        (fake_cupy(ones=failing(TOO_OLD)), True, "The driver is too old for this CUDA: update it"),
         (fake_cupy(ones=failing(ImportError("libcublas.so.12: cannot open"))), True, "libraries are missing: run `pip"),
         (fake_cupy(module=failing(RuntimeError("DynamicLibNotFoundError: nvrtc"))), True, '[ctk]"`, which brings them'),
-        (fake_cupy(ones=fail), True, "Look at `nvidia-smi`"),
+        (fake_cupy(ones=fail), True, "Check `nvidia-smi`"),
     ],
     ids=["not installed", "no driver", "old driver", "no library", "no compiler", "no device"],
 )
@@ -160,7 +160,7 @@ def test_an_unset_or_empty_environment_means_auto(monkeypatch, install, value):
     install(None)
     if value is not None:
         monkeypatch.setenv("XPCNN_BACKEND", value)
-    assert "so NumPy computes" in backend.choose().reason
+    assert "so NumPy is used" in backend.choose().reason
 
 
 def test_unknown_names_list_the_known_ones(monkeypatch):
@@ -174,7 +174,7 @@ def test_unknown_names_list_the_known_ones(monkeypatch):
 def test_an_error_says_that_the_environment_asked(monkeypatch, install):
     install(None)
     monkeypatch.setenv("XPCNN_BACKEND", "cupy")
-    with pytest.raises(backend.BackendError, match="was asked for in XPCNN_BACKEND"):
+    with pytest.raises(backend.BackendError, match="was requested in XPCNN_BACKEND"):
         backend.choose()
 
 

@@ -1,4 +1,4 @@
-"""The examples: on the real data they give what docs/seeds.md says, and without it they say so."""
+"""The examples: on the real data they reach the figures in docs/origins.md, and without data they say so."""
 
 import os
 import re
@@ -20,27 +20,27 @@ def run(name, *arguments, data=""):
 
 
 @pytest.mark.parametrize("name", ["blood_cells", "zero_or_one", "four_small_networks", "full_batch", "homework"])
-def test_every_example_tells_what_it_is_and_says_in_one_line_what_it_cannot_find(name, tmp_path):
+def test_every_example_has_help_and_reports_missing_data_in_one_line(name, tmp_path):
     assert "--epochs" in run(name, "--help").stdout
     done = run(name, "--data", tmp_path / "nothing", "--out", tmp_path)
     assert done.returncode == 1
     assert re.fullmatch(rf"{name}: There is no .*\n", done.stderr)
 
 
-def test_without_data_the_digits_stand_in(tmp_path):
+def test_without_data_the_digits_are_used(tmp_path):
     done = run("full_batch", "--epochs", 1, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "the 1,797 bundled digits, enlarged from 8x8 to 28x28, stand in" in done.stdout
+    assert "using the 1,797 bundled digits, enlarged from 8x8 to 28x28" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full_batch_filters.png", "full_batch_first.png"]
 
 
-def test_full_batch_gives_the_losses_of_the_right_gradient(data_folder, tmp_path):
+def test_full_batch_gives_the_losses_of_the_correct_gradient(data_folder, tmp_path):
     printed = run("full_batch", "--out", tmp_path, data=data_folder).stdout
     assert "20 images before training: loss 2.31577, accuracy 15%" in printed
     rows = re.findall(r"^ +\d  (\d\.\d{5})  (\d\.\d{5})", printed, re.MULTILINE)
     assert len(rows) == 6
     assert all(abs(float(ours) - float(right)) <= 1.1e-5 for ours, right in rows)
-    assert "accuracy on the 100 it has learned: 0.83" in printed
+    assert "accuracy on the 100 training images: 0.83" in printed
 
 
 def test_homework_ends_below_a_hundredth(data_folder, tmp_path):

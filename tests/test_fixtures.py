@@ -1,4 +1,4 @@
-"""The saved PyTorch cases load without PyTorch and hold what the tests of the rooms count on."""
+"""The saved PyTorch cases load without PyTorch and hold what the other tests rely on."""
 
 import numpy as np
 import pytest

@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_weights_in_either_precision():
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4), (0, 3)])
 def test_shapes_without_fans_are_refused(shape):
-    with pytest.raises(ValueError, match=r"Fans are those of .* Received shape"):
+    with pytest.raises(ValueError, match=r"Fans are defined for .* Received shape"):
         initializers.HeNormal()(np.random.default_rng(0), shape)
 
 

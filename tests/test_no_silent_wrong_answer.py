@@ -291,7 +291,7 @@ def test_jfif_is_read_and_files_that_are_passed_over_are_counted(here, capsys):
     code, out, _ = command(capsys, "train", "set", "--epochs", "1", "--model", "tiny", "--out", "run")
     assert code == 0
     assert out.startswith("12 images in 2 classes")
-    assert "passed over: 1 without ending, 1 .czi" in out
+    assert "not images: 1 without extension, 1 .czi" in out
 
 
 def test_class_names_are_one_in_either_form_of_unicode(here, capsys):
@@ -335,8 +335,8 @@ def test_a_picture_in_two_parts_or_of_two_classes_is_named(here, capsys):
     (here / "set" / "test" / "light" / "copy.png").write_bytes(picture)
     code, _, err = command(capsys, "train", "set", "--epochs", "1", "--model", "tiny", "--out", "run")
     assert code == 0
-    assert "1 pictures in more than one class" in err
-    assert "1 pictures in more than one part, 1 images left out" in err
+    assert "1 images in more than one class" in err
+    assert "1 images in more than one part, 1 copies left out" in err
     code, _, err = command(capsys, "train", "set", "--strict", "--out", "strict")
     assert (code, err.count("\n")) == (1, 1)
 
@@ -353,7 +353,7 @@ def test_the_figures_of_pictures_that_were_learned_are_told_from_others(here, tr
     code, out, err = command(capsys, "evaluate", trained, "set", "--format", "json")
     results, test = json.loads(out), json.loads((here / "run" / "metrics.json").read_text())["test"]
     assert code == 0
-    assert "the model was made with" in err
+    assert "the model was trained or selected with" in err
     assert results["unseen"]["accuracy"] == test["accuracy"]
     assert results["unseen"]["count"] == results["count"] - results["seen"]
 

@@ -145,8 +145,8 @@ def test_what_docstrings_show_is_what_comes(module, tmp_path, monkeypatch):
 
 # Who may import whom
 
-#: The floor of each room, from the table of the house; a module not named has that of the package it is in.
-FLOORS = {
+#: The layer of each module, as in the table of docs/code-tour.md; a module not named is in its package's layer.
+LAYERS = {
     "xpcnn.backend": 1,
     "xpcnn.communicator": 1,
     "xpcnn.draws": 1,
@@ -159,8 +159,8 @@ FLOORS = {
     "xpcnn.recording": 1,
     "xpcnn.registry": 1,
     "xpcnn.ops": 2,
-    "xpcnn.plots": 2,  # stands beside the floors too: pictures of arrays
-    "xpcnn.data": 2,  # stands beside the floors, and knows nothing of networks
+    "xpcnn.plots": 2,  # beside the layers too: plots of arrays
+    "xpcnn.data": 2,  # beside the layers: it knows nothing of networks
     "xpcnn.layers": 3,
     "xpcnn.initializers": 3,
     "xpcnn.parameters": 3,
@@ -189,8 +189,8 @@ FLOORS = {
 }
 
 
-def room_of(module):
-    return next((".".join(module.split(".")[:n]) for n in (3, 2) if ".".join(module.split(".")[:n]) in FLOORS), None)
+def owner_of(module):
+    return next((".".join(module.split(".")[:n]) for n in (3, 2) if ".".join(module.split(".")[:n]) in LAYERS), None)
 
 
 def imports(path):
@@ -215,15 +215,15 @@ IMPORTS = {module: sorted(set(imports(path))) for module, path in SOURCES.items(
 
 
 @pytest.mark.parametrize("module", sorted(set(SOURCES) - {"xpcnn"}))
-def test_a_floor_imports_only_from_those_below_it(module):
-    assert room_of(module) is not None, f"{module} needs a place in the house"
-    floor = FLOORS[room_of(module)]
+def test_a_layer_imports_only_from_those_below_it(module):
+    assert owner_of(module) is not None, f"{module} needs a layer"
+    layer = LAYERS[owner_of(module)]
     above = {
-        other: FLOORS[room_of(other)]
+        other: LAYERS[owner_of(other)]
         for other in IMPORTS[module]
-        if other.startswith("xpcnn.") and FLOORS[room_of(other)] > floor
+        if other.startswith("xpcnn.") and LAYERS[owner_of(other)] > layer
     }
-    assert above == {}, f"{module} is on floor {floor}"
+    assert above == {}, f"{module} is in layer {layer}"
 
 
 def circles(graph):
@@ -264,12 +264,12 @@ def test_only_the_backend_knows_cupy():
         assert not re.search(r"import_module\(.*cupy|__import__", source), module
 
 
-def test_data_stand_beside_the_floors():
-    """They know the first floor and themselves."""
+def test_data_stands_beside_the_layers():
+    """It imports only the first layer and itself."""
     for module in SOURCES:
-        if room_of(module) == "xpcnn.data":
-            others = {room_of(other) for other in IMPORTS[module] if other.startswith("xpcnn.")}
-            assert {FLOORS[other] for other in others - {"xpcnn.data"}} <= {1}, module
+        if owner_of(module) == "xpcnn.data":
+            others = {owner_of(other) for other in IMPORTS[module] if other.startswith("xpcnn.")}
+            assert {LAYERS[other] for other in others - {"xpcnn.data"}} <= {1}, module
 
 
 @pytest.mark.parametrize("module", SOURCES)
@@ -352,7 +352,7 @@ def test_every_layer_takes_a_name_and_an_array_module(name):
 
 
 @pytest.mark.parametrize(
-    ("room", "names"),
+    ("module", "names"),
     [
         (layers, "Conv2D MaxPool2D MinPool2D AveragePool2D GlobalAveragePool2D GlobalMaxPool2D Upsample2D BatchNorm "
                  "Dropout Activation Softmax ReLU LeakyReLU Tanh Sigmoid Flatten Reshape Dense Residual Layer"),
@@ -368,9 +368,9 @@ def test_every_layer_takes_a_name_and_an_array_module(name):
     ],
     ids=lambda value: "" if isinstance(value, str) else value.__name__,
 )  # fmt: skip
-def test_every_public_name_is_there_and_says_what_it_is(room, names):
+def test_every_public_name_is_there_and_says_what_it_is(module, names):
     for name in names.split():
-        thing = getattr(room, name)
+        thing = getattr(module, name)
         assert inspect.getdoc(thing), name
 
 

@@ -141,5 +141,5 @@ def test_what_cannot_be_drawn_is_refused(draw, message):
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=f"^Pictures need matplotlib .*{re.escape(install_line('plot'))}"):
+    with pytest.raises(ImportError, match=f"^Plots need matplotlib .*{re.escape(install_line('plot'))}"):
         plots.confusion(np.eye(2))

@@ -133,7 +133,7 @@ class TestSources:
         np.testing.assert_array_equal(one, other)
 
     def test_a_name_with_a_null_byte_is_an_error_of_its_own(self, model, files):
-        assert model.predict_images(["a\0b", files[0]]).errors == ["its name holds a null byte", None]
+        assert model.predict_images(["a\0b", files[0]]).errors == ["its name contains a null byte", None]
 
     def test_none_at_all(self, model):
         found = model.predict_images([])
@@ -156,7 +156,7 @@ class TestErrors:
         assert [label is None for label in found.labels] == [True, False, True, True, True]
         assert np.isnan(found.probabilities).all(axis=1).tolist() == [True, False, True, True, True]
         for error, word in zip(
-            found.errors, ("No such file", None, "no format", "without pixels", "binary"), strict=True
+            found.errors, ("No such file", None, "not one that xpcnn reads", "without pixels", "binary"), strict=True
         ):
             assert (error is None) if word is None else (word in error)
 
@@ -181,7 +181,7 @@ class TestErrors:
 
 def test_what_is_left_out_of_stacks_is_said(model, tmp_path):
     tifffile.imwrite(tmp_path / "stack.tif", np.zeros((4, 9, 9), np.uint8), imagej=True, metadata={"axes": "ZYX"})
-    with pytest.warns(UserWarning, match="left out: all pages but number 0 of 1 image with up to 4 pages"):
+    with pytest.warns(UserWarning, match="left out: all pages except page 0 of 1 image with up to 4 pages"):
         model.predict_images([tmp_path / "stack.tif"])
 
 

@@ -41,6 +41,7 @@ def test_pictures_are_decoded_as_they_were(expected, name, channels):
 def test_a_model_answers_as_it_did(expected):
     model = xpcnn.load(FOLDER / "model.safetensors")
     assert isinstance(model.preprocessing, Preprocessing)
+    assert len(model.preprocessing.std) == model.preprocessing.decoding.channels  # "deviation" in the file
     images = np.stack([read_image(FOLDER / str(path), model.preprocessing.decoding) for path in expected["paths"]])
     outputs = model.predict(model.preprocessing.normalize(images))
     np.testing.assert_allclose(outputs, expected["probabilities"], rtol=1e-3, atol=1e-5)

@@ -1,6 +1,6 @@
-"""Which array module computes: NumPy or CuPy, and how arrays cross between host and device.
+"""Choosing the array module, NumPy or CuPy, and copying arrays between host and device.
 
-The only room that imports CuPy, and only once somebody has chosen it.
+The only module that imports CuPy, and only when it is chosen.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy
 from xpcnn.extras import install_line
 from xpcnn.hints import did_you_mean
 
-#: An array of whichever module computes: ``numpy.ndarray`` or ``cupy.ndarray``.
+#: An array of either module: ``numpy.ndarray`` or ``cupy.ndarray``.
 Array: TypeAlias = Any
-#: The module itself, always called ``xp``.
+#: The array module itself, always called ``xp``.
 ArrayModule: TypeAlias = Any
 
 ENVIRONMENT_VARIABLE = "XPCNN_BACKEND"
@@ -30,44 +30,44 @@ NAMES = ("numpy", "cupy", "auto")
 
 
 class BackendError(RuntimeError):
-    """The backend that was asked for does not exist or cannot compute on this machine."""
+    """The requested backend does not exist or does not work on this machine."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An array module and, in words, why it was chosen."""
+    """An array module and, in words, the reason for choosing it."""
 
     xp: ArrayModule
     reason: str
 
 
 class Probe(NamedTuple):
-    """CuPy, if it computes here, what was seen of it, and what to do where it does not."""
+    """CuPy, if it works here, what was found, and what to do if it does not."""
 
     xp: ArrayModule | None
     seen: str
     advice: str = ""
 
 
-#: A kernel that does nothing: to compile one needs NVRTC and CUDA's headers, which the packages of CuPy lack.
+#: A kernel that does nothing: compiling it needs NVRTC and CUDA's headers, which CuPy's packages lack.
 NOTHING = 'extern "C" __global__ void nothing() {}'
 
 
 @functools.cache
 def probe_cupy() -> Probe:
-    """Import CuPy and compute with it once.
+    """Import CuPy and try one computation.
 
-    ``cupy.cuda.is_available()`` does not promise that the CUDA libraries load, so a small matrix product, a kernel and
-    a copy back to the host decide.
+    ``cupy.cuda.is_available()`` does not guarantee that the CUDA libraries load, so a small matrix product, a kernel
+    and a copy back to the host are tried.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # CuPy's own on two packages, which are refused below
+            warnings.simplefilter("ignore")  # CuPy's own about two packages, which are refused below
             cupy = importlib.import_module("cupy")
         failure = None
     except ImportError as error:
         failure = f"CuPy cannot be imported ({error})"
-        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":  # no need to look at every package
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":  # no need to search all packages
             return Probe(None, failure, _install())
     packages = _cupy_packages()
     if len(packages) > 1:
@@ -83,9 +83,9 @@ def probe_cupy() -> Probe:
         ones = cupy.ones((2, 2), dtype=numpy.float32)
         cupy.RawModule(code=NOTHING).get_function("nothing")((1,), (1,), ())
         if float((ones @ ones + ones).get().sum()) != 12.0:
-            return Probe(None, "CuPy computed a wrong matrix product", "Install it anew, or update the driver.")
+            return Probe(None, "CuPy computed a wrong matrix product", "Reinstall it, or update the driver.")
         device = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
-    except Exception as error:  # CuPy raises many kinds when a driver or a library is missing
+    except Exception as error:  # CuPy raises many kinds of errors if a driver or a library is missing
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         seen = f"CuPy {cupy.__version__} is installed but no CUDA device works ({first_line})"
         return Probe(None, seen, _advice(error, packages))
@@ -97,22 +97,22 @@ def _install() -> str:
 
 
 def _cupy_packages() -> list[str]:
-    """Return the packages that bring CuPy, of which there must be one at most."""
+    """Return the installed packages that provide CuPy, of which there must be at most one."""
     names = (distribution.metadata["Name"] for distribution in importlib.metadata.distributions())
     return sorted({name for name in names if name and re.fullmatch(r"cupy(-cuda\d+x?|-rocm-[\d-]+)?", name)})
 
 
 def _advice(error: Exception, packages: list[str]) -> str:
-    """Return what to do about an error of CuPy's, in one sentence."""
+    """Return what to do about an error from CuPy, in one sentence."""
     text = f"{type(error).__name__} {error}".lower()
     if "insufficientdriver" in text:
         if not _has_driver():
-            return "There is no NVIDIA driver on this machine: install it, or use a machine with an NVIDIA card."
-        return "The driver is older than this CUDA needs: update it, or install `xpcnn[cuda12]` in place of `[cuda13]`."
+            return "There is no NVIDIA driver on this machine: install it, or use a machine with an NVIDIA GPU."
+        return "The driver is too old for this CUDA: update it, or install `xpcnn[cuda12]` instead of `[cuda13]`."
     if isinstance(error, ImportError | OSError) or "lib" in text or "nvrtc" in text or "header" in text:
         package = packages[0] if packages else "cupy-cuda12x"
         return f'CUDA\'s libraries are missing: run `pip install "{package}[ctk]"`, which brings them.'
-    return "Look at `nvidia-smi`: it shows whether the driver finds a card that is free."
+    return "Check `nvidia-smi`, which shows whether the driver finds a free GPU."
 
 
 def _has_driver() -> bool:
@@ -124,9 +124,9 @@ def _has_driver() -> bool:
 
 
 def choose(name: str | None = None) -> Choice:
-    """Choose the array module by name; None asks the environment variable ``XPCNN_BACKEND``, else ``auto``.
+    """Choose the array module by name; None uses the environment variable ``XPCNN_BACKEND``, else ``auto``.
 
-    Raises :class:`BackendError` for an unknown name, or for ``cupy`` where no CUDA device works.
+    Raises :class:`BackendError` for an unknown name, or for ``cupy`` if no CUDA device works.
 
     >>> choose("numpy").xp.__name__
     'numpy'
@@ -139,24 +139,24 @@ def choose(name: str | None = None) -> Choice:
         hint = did_you_mean("backend", name, NAMES)
         raise BackendError(f"There is no backend {name!r}{asked_by}.{hint} Use one of: {', '.join(NAMES)}.")
     if name == "numpy":
-        return Choice(numpy, "numpy was asked for")
+        return Choice(numpy, "numpy was requested")
     cupy, seen, advice = probe_cupy()
     if cupy is not None:
         return Choice(cupy, seen)
     if name == "cupy":
         raise BackendError(
-            f"The backend 'cupy' was asked for{asked_by}, but {seen}. {advice} Or choose the backend 'numpy'."
+            f"The backend 'cupy' was requested{asked_by}, but {seen}. {advice} Or choose the backend 'numpy'."
         )
-    return Choice(numpy, f"{seen}, so NumPy computes")
+    return Choice(numpy, f"{seen}, so NumPy is used")
 
 
 def resolve(xp: ArrayModule | str | None = None) -> ArrayModule:
-    """Return the array module for ``xp``: a module stays as it is; a name or None is looked up by :func:`choose`."""
+    """Return the array module for ``xp``: a module is returned as it is; a name or None goes to :func:`choose`."""
     return choose(xp).xp if xp is None or isinstance(xp, str) else xp
 
 
 def is_host(xp: ArrayModule) -> bool:
-    """Whether arrays of ``xp`` live in the memory that NumPy and threads share."""
+    """Whether arrays of ``xp`` are in host memory, which NumPy and threads share."""
     return xp is numpy
 
 
@@ -171,17 +171,17 @@ def has_graphs(xp: ArrayModule) -> bool:
 
 
 def is_out_of_memory(xp: ArrayModule, error: BaseException) -> bool:
-    """Whether an error says that the device has no memory left."""
+    """Whether an error means that the device is out of memory."""
     return has_graphs(xp) and isinstance(error, xp.cuda.memory.OutOfMemoryError)
 
 
 def to_host(array: Array) -> numpy.ndarray[Any, Any]:
-    """Copy a device array to a NumPy array; a NumPy array is returned as it is."""
+    """Copy a device array to a NumPy array; return a NumPy array unchanged."""
     return array if isinstance(array, numpy.ndarray) else array.get()
 
 
 def has_device_groups() -> bool:
-    """Whether this CuPy has NCCL, by which devices of several processes add arrays."""
+    """Whether this CuPy has NCCL, which sums arrays over the devices of several processes."""
     try:
         return bool(importlib.import_module("cupy.cuda.nccl").available)
     except (ImportError, AttributeError):
@@ -189,22 +189,22 @@ def has_device_groups() -> bool:
 
 
 def device_group(size: int, rank: int) -> Any:
-    """Return what adds arrays over the devices of all ranks of MPI, each of which calls this."""
+    """Return the NCCL communicator over the devices of all MPI ranks, each of which calls this function."""
     return importlib.import_module("cupyx.distributed").init_process_group(size, rank, use_mpi=True)
 
 
 def host_array(values: Any) -> numpy.ndarray[Any, Any]:
-    """Return whatever holds numbers as a NumPy array, copied only where it does not lie in the host's memory.
+    """Return array-like values as a NumPy array, copied only if they are not in host memory.
 
-    values: nested lists, and what has ``__array__``, DLPack or the CUDA array interface, such as arrays of NumPy, CuPy,
-    PyTorch and JAX and tables of pandas. Raises TypeError for what NumPy cannot hold as one array.
+    values: nested lists, or objects with ``__array__``, DLPack or the CUDA array interface, such as arrays of NumPy,
+    CuPy, PyTorch and JAX and pandas tables. Raises TypeError for values that NumPy cannot hold as one array.
 
     >>> host_array([[1, 2], [3, 4]]).shape
     (2, 2)
     """
     if isinstance(values, numpy.ndarray):
         return values
-    for step in ("detach", "cpu"):  # of PyTorch, whose tensors may take part in gradients or lie on a device
+    for step in ("detach", "cpu"):  # for PyTorch, whose tensors may require gradients or be on a device
         values = getattr(values, step, lambda same=values: same)()
     if hasattr(values, "__cuda_array_interface__"):
         values = values if hasattr(values, "get") else choose("cupy").xp.asarray(values)
@@ -217,10 +217,10 @@ def host_array(values: Any) -> numpy.ndarray[Any, Any]:
         kind = getattr(values, "dtype", type(values).__name__)
         raise TypeError(
             f"NumPy cannot hold this as one array of numbers: {error}. Received: {kind}. "
-            "Give arrays of one shape, of whole numbers or of floats of 16, 32 or 64 bits."
+            "Give arrays of one shape, of integers or of floats of 16, 32 or 64 bits."
         ) from error
 
 
 def to_device(xp: ArrayModule, array: Array) -> Array:
-    """Bring an array of any module to ``xp``; nothing is copied where it is there already."""
+    """Copy an array of any module to ``xp``; nothing is copied if it is there already."""
     return to_host(array) if is_host(xp) else xp.asarray(array)

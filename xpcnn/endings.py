@@ -1,4 +1,4 @@
-"""Names that end as files of other libraries do, which would promise what is not in them."""
+"""Refusing file names with the extension of another library, which would promise the wrong format."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xpcnn.files import PathLike
 
-#: By ending: whose files these are.
+#: By extension: the library whose files have it.
 LIBRARIES = {
     ".onnx": "ONNX",
     ".pt": "PyTorch",
@@ -20,7 +20,7 @@ LIBRARIES = {
     ".pickle": "pickle",
     ".joblib": "joblib",
 }
-#: What writes the files of a library.
+#: The function that writes a library's files.
 WRITERS = {
     "ONNX": "xpcnn.formats.onnx.export(model, path) or `xpcnn export`",
     "PyTorch": "xpcnn.formats.torch.save_state_dict(model, path)",
@@ -28,14 +28,14 @@ WRITERS = {
 
 
 def refuse_foreign(path: PathLike) -> None:
-    """Raise ValueError for a path that names a file of another library, where safetensors are written.
+    """Raise ValueError for a path with the extension of another library, since safetensors are written.
 
     >>> refuse_foreign("cells.keras")
     Traceback (most recent call last):
-    ValueError: What is saved is no file of Keras, as 'cells.keras' says. Use 'cells.safetensors'.
+    ValueError: The file would not be one of Keras, as 'cells.keras' suggests. Use 'cells.safetensors'.
     """
     library = LIBRARIES.get(Path(path).suffix.lower())
     if library is not None:
         ours = str(Path(path).with_suffix(".safetensors"))
         other = f", or for {library} {WRITERS[library]}" if library in WRITERS else ""
-        raise ValueError(f"What is saved is no file of {library}, as {str(path)!r} says. Use {ours!r}{other}.")
+        raise ValueError(f"The file would not be one of {library}, as {str(path)!r} suggests. Use {ours!r}{other}.")

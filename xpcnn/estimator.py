@@ -1,4 +1,4 @@
-"""The classifier in scikit-learn's manners: for its pipelines, searches and cross-validation."""
+"""A scikit-learn classifier: for its pipelines, searches and cross-validation."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ except ImportError as error:
     ) from error
 
 HostArray = np.ndarray[Any, Any]
-#: Rows of features that a step takes, since sets of them are often small: with 64 of them 0.90 of the irises were right
-#: in five folds, with 32 0.93 (two layers of 64 units, four seeds).
+#: Rows of features per step, since such datasets are often small: with 64, 0.90 of the irises were right in five folds,
+#: with 32, 0.93 (two layers of 64 units, four seeds).
 _BATCH_OF_ROWS = 32
 #: Rows predicted together.
 _ROWS = 16
@@ -43,25 +43,25 @@ _ROWS = 16
 class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A convolutional network as a scikit-learn classifier.
 
-    X: images (n, channels, height, width) or rows (n, features), of any range, since they are standardised inside, by
-    channel or by feature; rows are taken as images of 1 x 1 x features. y: labels (n,) of any kind.
+    X: images (n, channels, height, width) or rows (n, features), of any range: they are standardised internally, by
+    channel or by feature; rows are treated as images of 1 x 1 x features. y: labels (n,) of any kind.
 
     model: "auto" (the preset "small" for images, two dense layers for rows), the name of a preset, or a function of
-    (input_shape, classes) that returns layers, the last one with softmax. epochs. batch_size: "auto" takes 64 images or
-    32 rows. learning_rate (the highest of one cycle; in partial_fit the rate itself), weight_decay, label_smoothing: as
-    in :func:`xpcnn.recipe.compile`. augment: "none", "shift", "light", "microscopy" or a function, as in
-    :meth:`xpcnn.Sequential.fit`. class_weight: None, "balanced" or {label: weight}. validation_fraction: the part of
-    each class that is kept out of training, measured after every epoch and used to calibrate the probabilities.
-    patience: stop after so many epochs without a better validation loss and take the best epoch's weights; None: train
-    all epochs. warm_start: whether fit goes on from the weights that it finds. random_state: keys weights, shuffles,
-    dropout, augmentation and the validation part. threads: None for as many as are worth it. verbose=n prints every
-    n-th epoch. backend: "numpy", "cupy", "auto" or None (what ``XPCNN_BACKEND`` says).
+    (input_shape, classes) that returns layers, the last one with softmax. epochs. batch_size: "auto" uses 64 images or
+    32 rows. learning_rate (the peak of one cycle; in partial_fit the rate itself), weight_decay, label_smoothing: as in
+    :func:`xpcnn.recipe.compile`. augment: "none", "shift", "light", "microscopy" or a function, as in
+    :meth:`xpcnn.Sequential.fit`. class_weight: None, "balanced" or {label: weight}. validation_fraction: the fraction
+    of each class to hold out, evaluate after every epoch and use to calibrate the probabilities. patience: stop after
+    this many epochs without a better validation loss and restore the best epoch's weights; None: train all epochs.
+    warm_start: continue from the current weights in fit. random_state: keys weights, shuffling, dropout, augmentation
+    and the validation part. threads: None for as many as are useful. verbose=n prints every n-th epoch. backend:
+    "numpy", "cupy", "auto" or None (the value of ``XPCNN_BACKEND``).
 
-    Fitted: ``classes_``, ``n_features_in_`` (features or channels), ``n_iter_`` (epochs trained so far), ``model_``
-    (the :class:`xpcnn.Sequential`, which takes standardised images), ``standardization_`` and ``history_`` (the figures
-    of the last call, a list for each with one entry an epoch).
+    Fitted attributes: ``classes_``, ``n_features_in_`` (features or channels), ``n_iter_`` (epochs trained so far),
+    ``model_`` (the :class:`xpcnn.Sequential`, whose input is standardised), ``standardization_`` and ``history_`` (the
+    metrics of the last call, each a list with one entry per epoch).
 
-    Raises ValueError for arrays, labels or parameters that do not fit, FloatingPointError where training diverges.
+    Raises ValueError for unsuitable arrays, labels or parameters, and FloatingPointError if training diverges.
 
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
@@ -106,14 +106,14 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.backend = backend
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train anew, or with warm_start go on; samples of weight 0 count as absent. Returns the classifier."""
+        """Train from scratch, or with warm_start continue; samples of weight 0 are ignored. Returns the classifier."""
         goes_on = self.warm_start and hasattr(self, "model_")
         X, y, weights = self._checked(X, y, sample_weight, first=not goes_on)
         classes, labels = np.unique(y, return_inverse=True)
         if goes_on and not np.array_equal(classes, self.classes_):
             raise ValueError(
-                f"With warm_start the classes stay {_some(self.classes_)}. Received: {_some(classes)}. "
-                "Use warm_start=False for others."
+                f"With warm_start the classes must stay {_some(self.classes_)}. Received: {_some(classes)}. "
+                "Use warm_start=False for other classes."
             )
         seed = self._seed()
         train, held = self._split(labels, seed, classes)
@@ -131,18 +131,18 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Train one epoch on these samples, at a learning rate that stays; classes: all labels, at the first call.
+        """Train one epoch on these samples, at a constant learning rate; classes: all labels, on the first call.
 
-        Mean and deviation stay those of the first samples. Returns the classifier.
+        The mean and standard deviation stay those of the first samples. Returns the classifier.
         """
         first = not hasattr(self, "model_")
         if first and classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit: all labels that will come.")
+            raise ValueError("classes must be passed on the first call to partial_fit: all labels that will occur.")
         classes = self.classes_ if classes is None else unique_labels(classes)
         if not first and not np.array_equal(classes, self.classes_):
-            raise ValueError(f"The classes stay {_some(self.classes_)}. Received: {_some(classes)}.")
+            raise ValueError(f"The classes must stay {_some(self.classes_)}. Received: {_some(classes)}.")
         if isinstance(self.class_weight, str):
-            raise ValueError("partial_fit cannot weigh classes that it has not seen. Use class_weight={label: weight}.")
+            raise ValueError("partial_fit cannot balance classes in advance. Use class_weight={label: weight}.")
         X, y, weights = self._checked(X, y, sample_weight, first)
         known = np.isin(y, classes)
         if not known.all():
@@ -151,7 +151,7 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if first:
             self._begin(X, classes, seed)
         optimizer = self.model_.optimizer
-        if optimizer is None or isinstance(optimizer.learning_rate, Schedule):  # the cycle of a fit has ended
+        if optimizer is None or isinstance(optimizer.learning_rate, Schedule):  # a fit's cycle has ended
             optimizer = AdamW(self.learning_rate, weight_decay=self.weight_decay)
             self.model_.compile(optimizer, CrossEntropy(self.label_smoothing), ["accuracy"])
         self._train(X, np.searchsorted(classes, y), weights, 1, seed)
@@ -165,7 +165,7 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         x = self._images(X)
         if X.ndim == 4:
             return self.model_.predict(x, threads=self.threads)
-        # Products of one shape alone, so that no sample's last bits depend on how many others there are.
+        # Products of one shape only, so that no sample's last bits depend on the number of others.
         padded = np.concatenate((x, np.zeros((-len(x) % _ROWS, *x.shape[1:]), x.dtype)))
         return self.model_.predict(padded, batch_size=_ROWS, threads=self.threads)[: len(x)]
 
@@ -176,14 +176,14 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return labels
 
     def _checked(self, X: Any, y: Any, sample_weight: Any, first: bool) -> tuple[HostArray, HostArray, Any]:
-        """Return samples, labels and weights as arrays, without those of weight 0."""
+        """Return samples, labels and weights as arrays, without samples of weight 0."""
         X, y = validate_data(self, X, y, reset=first, allow_nd=True)
         check_classification_targets(y)
         if first:
             if X.ndim not in (2, 4):
                 advice = " Give grey images their channel axis: X[:, np.newaxis]." if X.ndim == 3 else ""
                 raise ValueError(
-                    "X holds rows (n, features) or images (n, channels, height, width). "
+                    "X must be rows (n, features) or images (n, channels, height, width). "
                     f"Received: an array of shape {X.shape}.{advice}"
                 )
             self._shape = X.shape[1:]
@@ -195,7 +195,7 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if counted.all():
             return X, y, weights
         if not counted.any():
-            raise ValueError("All samples weigh 0, so there is nothing to learn. Give one a weight above 0.")
+            raise ValueError("All samples weigh 0, so there is nothing to learn. Give at least one a weight above 0.")
         return X[counted], y[counted], weights[counted]
 
     def _check_shape(self, X: HostArray) -> None:
@@ -209,18 +209,18 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return int(check_random_state(self.random_state).randint(2**31))
 
     def _split(self, labels: HostArray, seed: int, classes: HostArray) -> tuple[HostArray | slice, HostArray]:
-        """Return the samples to train on, and those to validate with."""
+        """Return the samples to train on, and those to validate on."""
         if self.patience is not None and not self.validation_fraction:
-            raise ValueError("patience waits for a better validation loss. Give a validation_fraction, such as 0.1.")
+            raise ValueError("patience needs a validation loss. Set validation_fraction, for instance to 0.1.")
         split = stratified_split(labels, self.validation_fraction, 0.0, seed, classes.astype(str).tolist())
         return split.train if len(split.test) else slice(None), split.test
 
     def _begin(self, X: HostArray, classes: HostArray, seed: int) -> None:
-        """Measure the samples and make the network."""
+        """Measure the samples and build the network."""
         if len(classes) < 2:
-            raise ValueError(f"At least two classes are needed to tell apart. Received: one class, {_some(classes)}.")
+            raise ValueError(f"At least two classes are needed. Received: one class, {_some(classes)}.")
         if X.ndim == 2 and self.augment not in ("none", None):
-            raise ValueError(f"Only images can be augmented, and X holds rows. Received: augment={self.augment!r}.")
+            raise ValueError(f"Only images can be augmented, and X contains rows. Received: augment={self.augment!r}.")
         shape = X.shape[1:] if X.ndim == 4 else (1, 1, X.shape[1])
         network = self._network(rows=X.ndim == 2)
         self.classes_ = classes
@@ -228,7 +228,7 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.model_ = Sequential(network(shape, len(classes)), shape, self.backend, seed)
 
     def _network(self, rows: bool) -> Callable[[Shape, int], Sequence[Layer]]:
-        """Return the function that gives the layers."""
+        """Return the function that creates the layers."""
         if callable(self.model):
             return self.model
         if self.model == "auto":
@@ -236,13 +236,13 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return presets.get(self.model)
 
     def _batch(self) -> int:
-        """Return how many samples a step takes."""
+        """Return the number of samples per step."""
         if self.batch_size == "auto":
             return recipe.BATCH_SIZE if len(self._shape) == 3 else _BATCH_OF_ROWS
         return whole("batch_size", self.batch_size, 1)
 
     def _images(self, X: HostArray) -> HostArray:
-        """Return samples as the network takes them."""
+        """Return samples in the shape of the network's input."""
         return self.standardization_(X).reshape(len(X), *self.model_.network.input_shape)
 
     def _train(

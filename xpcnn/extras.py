@@ -1,4 +1,4 @@
-"""What installs an extra: the command that fits how xpcnn itself was installed."""
+"""The command that installs an extra, matching how xpcnn itself was installed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 def install_line(extra: str) -> str:
     """Return the command that installs an extra, such as ``pip install "xpcnn[onnx]"``.
 
-    With a clone it names its directory, with an archive or a repository its address, without user and password; in a
-    source tree that is not installed the packages of the extra. Environments of pipx and uv have commands of their own.
+    For a clone it names its directory, for an archive or a repository its address, without user and password; in a
+    source tree that is not installed, the packages of the extra. pipx and uv environments have their own commands.
     """
     try:
         installed = distribution("xpcnn")
@@ -32,12 +32,12 @@ def install_line(extra: str) -> str:
 
 
 def _source(installed: Distribution, extra: str) -> str:
-    """Return what to install anew, with the extra: the name that the index knows, a directory or an address."""
+    """Return what to reinstall with the extra: the name on the package index, a directory or an address."""
     named = f"xpcnn[{extra}]"
     origin: dict[str, Any] = json.loads(installed.read_text("direct_url.json") or "{}")
     url = urlsplit(origin.get("url", ""))
     if url.scheme == "file":
-        from urllib.request import url2pathname  # which loads much
+        from urllib.request import url2pathname  # a slow import
 
         folder = url2pathname(url.path)
         if "dir_info" not in origin or not os.path.isdir(folder):
@@ -46,7 +46,7 @@ def _source(installed: Distribution, extra: str) -> str:
     if not url.scheme:
         return _quoted(named)
     user, _, host = url.netloc.rpartition("@")
-    host = f"git@{host}" if user == "git" else host  # whom every server of that kind knows; others may be secret
+    host = f"git@{host}" if user == "git" else host  # a user that every such server has; others may be secret
     address = url._replace(netloc=host, query="", fragment="").geturl()
     if "vcs_info" in origin:
         vcs = origin["vcs_info"]
@@ -55,13 +55,13 @@ def _source(installed: Distribution, extra: str) -> str:
 
 
 def _required(installed: Distribution, extra: str) -> list[str]:
-    """Return the packages of an extra, with their versions, from what was installed."""
+    """Return the packages of an extra, with their versions, from the metadata of the installation."""
     wanted = re.compile(rf"""extra == ["']{extra}["']""")
     return [one.partition(";")[0].strip() for one in installed.requires or () if wanted.search(one)]
 
 
 def _declared(extra: str) -> list[str]:
-    """Return the packages of an extra from the source tree, else the extra itself."""
+    """Return the packages of an extra from the source tree, or else the extra itself."""
     import tomllib
 
     try:
@@ -72,7 +72,7 @@ def _declared(extra: str) -> list[str]:
 
 
 def _made_by_uv(prefix: Path) -> bool:
-    """Whether a virtual environment is of uv's, which puts no pip into it."""
+    """Whether uv created a virtual environment; uv does not put pip into it."""
     try:
         return "\nuv = " in "\n" + (prefix / "pyvenv.cfg").read_text(encoding="utf-8")
     except OSError:

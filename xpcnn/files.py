@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, and named arrays with a description (safetensors)."""
+"""Atomic writes, and safetensors files of named arrays with a description."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ import numpy as np
 PathLike: TypeAlias = str | os.PathLike[str]
 HostArray: TypeAlias = np.ndarray[Any, Any]
 
-#: The key in a file's metadata under which the description stands, as JSON.
+#: The key of the description, as JSON, in a file's metadata.
 DESCRIPTION = "xpcnn"
-#: Where the description of a file names its checksum, and what stands there while it is computed.
+#: The field of a description for the checksum of its file, and its placeholder during computation.
 _CHECKSUM, _NONE = "crc32", b"0" * 8
-#: How a file is called while it is written; one that stays was left by a process that was killed.
+#: The name of a file while it is being written; one that remains was left by a killed process.
 _PART = re.compile(r"\.[0-9a-f]{16}\.part")
-#: Larger files are refused before they are read.
+#: Larger files are refused unread.
 MOST_BYTES = 4 * 2**30
-#: So is a larger header, which holds the description: parsed, it takes up to a hundred times its bytes.
+#: So are larger headers, which contain the description: parsing one takes up to a hundred times its bytes.
 MOST_HEADER_BYTES = 2**23
-#: What a refusal says of an error at most.
+#: The most characters of an error that a message quotes.
 _MOST_CHARACTERS = 1000
 
 
 @contextmanager
 def atomic_write(path: PathLike) -> Iterator[BinaryIO]:
-    """Open a file that appears under its name only when it is written whole, and on the disk.
+    """Open a file that appears under its name only once it is completely written to disk.
 
-    The bytes go to a temporary file in the same folder, are flushed to the disk, and get the name at last, replacing
-    what was there; a link stays, and what it leads to is replaced. If anything fails, the temporary file is removed
-    and what was there stays. A device or a pipe, which has no whole to keep, is written directly. Raises OSError,
-    which names ``path``, PermissionError for a file that is there and may not be written.
+    The bytes go to a temporary file in the same folder, are flushed to disk, and are then renamed, replacing an
+    existing file; for a link, the file it points to is replaced. If anything fails, the temporary file is removed and
+    an existing file remains. A device or a pipe is written directly. Raises OSError naming ``path``, and
+    PermissionError for an existing read-only file.
     """
     named = Path(path)
     if named.exists() and not named.is_file():
@@ -51,7 +51,7 @@ def atomic_write(path: PathLike) -> Iterator[BinaryIO]:
         return
     target = Path(os.path.realpath(path))
     mode = target.stat().st_mode if target.exists() else None
-    if mode is not None and not mode & 0o222:  # a rename would ask the folder alone
+    if mode is not None and not mode & 0o222:  # renaming would only check the folder's permissions
         raise PermissionError(errno.EACCES, "The file is read-only", os.fspath(path))
     temporary = target.with_name(f".{secrets.token_hex(8)}.part")
     with _naming(path):
@@ -61,7 +61,7 @@ def atomic_write(path: PathLike) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if mode is not None:  # who may read what was there may read what comes
+        if mode is not None:  # keep the permissions of the replaced file
             temporary.chmod(stat.S_IMODE(mode))
         with _naming(path):
             os.replace(temporary, target)
@@ -72,13 +72,13 @@ def atomic_write(path: PathLike) -> Iterator[BinaryIO]:
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """Write a text file atomically, as UTF-8; file names that are none are written with the bytes they have."""
+    """Write a text file atomically, as UTF-8; undecodable file names are written as their original bytes."""
     with atomic_write(path) as file:
         file.write(text.encode("utf-8", errors="surrogateescape"))
 
 
 def write_json(path: PathLike, value: Any) -> None:
-    """Write a JSON file atomically; file names that are no UTF-8 are written as JSON's escapes, ``\\udcff``."""
+    """Write a JSON file atomically; undecodable file names are written as JSON escapes, ``\\udcff``."""
     with atomic_write(path) as file:
         file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", errors="backslashreplace"))
 
@@ -92,7 +92,7 @@ def csv_text(rows: Iterable[Iterable[Any]]) -> str:
     lines = []
     for row in rows:
         line = io.StringIO()
-        csv.writer(line, lineterminator="\r\n").writerow(row)  # by its line's end it knows what to quote
+        csv.writer(line, lineterminator="\r\n").writerow(row)  # the line terminator determines what is quoted
         lines.append(line.getvalue().removesuffix("\r\n") + "\n")
     return "".join(lines)
 
@@ -103,19 +103,19 @@ def write_csv(path: PathLike, rows: Iterable[Iterable[Any]]) -> None:
 
 
 def save_tensors(path: PathLike, tensors: Mapping[str, HostArray], description: Any) -> None:
-    """Write named arrays and a description that JSON can hold to one safetensors file, atomically."""
+    """Write named arrays and a JSON-serialisable description to a safetensors file, atomically."""
     from safetensors.numpy import save
 
-    # safetensors writes the memory of an array that is not C-contiguous in the wrong order, without a word
+    # safetensors silently writes the memory of an array that is not C-contiguous in the wrong order
     contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    # in ASCII: a class named by a folder whose name is no UTF-8 could not be written otherwise
+    # in ASCII: the name of a class may be undecodable
     text = json.dumps({_CHECKSUM: _NONE.decode(), **description} if isinstance(description, dict) else description)
     content = memoryview(save(contiguous, {DESCRIPTION: text}))
     start = 8 + int.from_bytes(content[:8], "little")
     if start > MOST_HEADER_BYTES:
         raise ValueError(
-            f"{str(path)!r} would have a header of {start} bytes, and {MOST_HEADER_BYTES} are the most that can be "
-            "read. Use fewer layers or names, or shorter ones."
+            f"{str(path)!r} would have a header of {start} bytes, and at most {MOST_HEADER_BYTES} can be read. "
+            "Use fewer layers or names, or shorter ones."
         )
     header = bytes(content[:start])
     header = header.replace(_NONE, _checksum(header, content[start:]), 1)
@@ -125,9 +125,10 @@ def save_tensors(path: PathLike, tensors: Mapping[str, HostArray], description: 
 
 
 def load_tensors(path: PathLike, advice: str = "Give a file that xpcnn wrote.") -> tuple[dict[str, HostArray], Any]:
-    """Return the named arrays and the description of a file that :func:`save_tensors` wrote.
+    """Return the named arrays and the description from a file that :func:`save_tensors` wrote.
 
-    Raises FileNotFoundError, or ValueError, ending with the advice, where the file is none of ours, cut off or damaged.
+    Raises FileNotFoundError, or ValueError, ending with the advice, if the file is not one of xpcnn's, is truncated or
+    is damaged.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -138,10 +139,10 @@ def load_tensors(path: PathLike, advice: str = "Give a file that xpcnn wrote.") 
         tensors = load(content)
         header = json.loads(content[8 : 8 + length])
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ValueError(f"{str(path)!r} is no model file, or is damaged ({shortened(error)}). {advice}") from error
+        raise ValueError(f"{str(path)!r} is not a model file, or is damaged ({shortened(error)}). {advice}") from error
     text = header.get("__metadata__", {}).get(DESCRIPTION)
     if text is None:
-        raise ValueError(f"{str(path)!r} holds tensors but no xpcnn model. {advice}")
+        raise ValueError(f"{str(path)!r} contains tensors but no xpcnn model. {advice}")
     try:
         description = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -149,29 +150,29 @@ def load_tensors(path: PathLike, advice: str = "Give a file that xpcnn wrote.") 
     if isinstance(description, dict) and _CHECKSUM in description:
         named = str(description.pop(_CHECKSUM)).encode()
         if named != _checksum(content[: 8 + length].replace(named, _NONE, 1), memoryview(content)[8 + length :]):
-            raise ValueError(f"{str(path)!r} is damaged: its content has another checksum than it names. {advice}")
+            raise ValueError(f"{str(path)!r} is damaged: its content does not match its checksum. {advice}")
     return tensors, description
 
 
 def read_bounded(path: PathLike) -> bytes:
-    """Return the bytes of a safetensors file; ValueError, before they are read, where it or its header is too large."""
+    """Return the bytes of a safetensors file; raises ValueError, unread, if it or its header is too large."""
     if os.path.getsize(path) > MOST_BYTES:
-        raise ValueError(f"it is larger than the {MOST_BYTES} bytes that a model file may have")
+        raise ValueError(f"it is larger than {MOST_BYTES} bytes, the limit for a model file")
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MOST_HEADER_BYTES:
-            raise ValueError(f"its header is of {length} bytes, and {MOST_HEADER_BYTES} are the most")
+            raise ValueError(f"its header has {length} bytes, and the limit is {MOST_HEADER_BYTES}")
         file.seek(0)
         return file.read()
 
 
 def _checksum(header: bytes, data: memoryview) -> bytes:
-    """Return the CRC-32 of a file that names none yet, in hexadecimal."""
+    """Return the CRC-32 of a file without a checksum yet, in hexadecimal."""
     return b"%08x" % zlib.crc32(data, zlib.crc32(header))
 
 
 def shortened(error: Exception) -> str:
-    """Return what an error says, cut where it repeats too much of a file."""
+    """Return the text of an error, shortened if it quotes too much of a file."""
     text = str(error)
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} …"
 
@@ -183,7 +184,7 @@ def reason_of(error: Exception) -> str:
 
 @contextmanager
 def _naming(path: PathLike) -> Iterator[None]:
-    """Let an error of the temporary file, or of writing, name the file that was to be; others stay as they are."""
+    """Make errors of the temporary file, or of writing, name the file to be written; keep other errors."""
     try:
         yield
     except OSError as error:
@@ -193,17 +194,17 @@ def _naming(path: PathLike) -> Iterator[None]:
 
 
 def is_part(path: Path) -> bool:
-    """Whether a file is one that :func:`atomic_write` has begun and not ended."""
+    """Whether a file is the temporary one of an unfinished :func:`atomic_write`."""
     return _PART.fullmatch(path.name) is not None
 
 
 def sync_folder(folder: Path) -> None:
-    """Put new names in a folder on the disk; Windows cannot open a folder."""
+    """Flush a folder's new names to disk; Windows can't open a folder."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
-        except OSError as error:  # some network file systems do that for files alone
+        except OSError as error:  # some network file systems only sync files
             if error.errno not in (errno.EINVAL, errno.ENOTSUP):
                 raise
         finally:

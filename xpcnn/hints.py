@@ -1,4 +1,4 @@
-"""What was probably meant by a name that is misspelled, or that is Keras's, PyTorch's or another library's."""
+"""Suggestions for unknown names: misspelled ones, and those of Keras, PyTorch or other libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CROSS_ENTROPY = (
 _BINARY = "BCE BCELoss BCEWithLogitsLoss binary_cross_entropy_with_logits"
 _SCHEDULE = "a schedule as the learning rate, such as Adam(schedules.OneCycle(1e-2, steps))"
 
-#: By kind: what is called so here, and under which names others know it, where the spelling alone does not tell.
+#: By kind: the name here, and other libraries' names for it, where the spelling alone would not find it.
 FOREIGN = {
     "name": {
         "Sequential": "Model Net Network",
@@ -86,14 +86,14 @@ FOREIGN = {
     },
 }
 
-#: How alike two spellings are, from 0 to 1, of which one is taken for the other.
+#: The similarity, from 0 to 1, from which one spelling is suggested for another.
 _ALIKE = 0.7
 
 
 def meant_by(kind: str, given: object, known: Sequence[str] | Mapping[str, str]) -> str | None:
-    """Return what was probably meant by a name of some kind that is unknown, None where nothing is near.
+    """Return the most likely meaning of an unknown name of some kind, or None.
 
-    known: the names, or what to say for each spelling of them.
+    known: the names, or what to suggest for each spelling of them.
 
     >>> meant_by("layer", "Linear", ["Conv2D", "Dense"])
     'Dense'
@@ -112,7 +112,7 @@ def meant_by(kind: str, given: object, known: Sequence[str] | Mapping[str, str])
 
 
 def did_you_mean(kind: str, given: object, known: Sequence[str] | Mapping[str, str]) -> str:
-    """Return " Did you mean x?", to be put behind a sentence, or nothing.
+    """Return " Did you mean x?", to append to a sentence, or "".
 
     >>> did_you_mean("loss", "sparse_categorical_crossentropy", ["cross_entropy", "mse"])
     ' Did you mean cross_entropy?'
@@ -125,9 +125,9 @@ def no_attribute(module: str, kind: str, given: str, known: Sequence[str] | Mapp
     """Return the error for a name that a module does not have."""
     hint = did_you_mean(kind, given, known)
     told = f"module {module!r} has no attribute {given!r}" + (f".{hint}" if hint else "")
-    return AttributeError(told, name=given, obj=None)  # without the module Python adds no guess of its own
+    return AttributeError(told, name=given, obj=None)  # without obj, Python does not add its own suggestion
 
 
 def _folded(name: str) -> str:
-    """Return a name as it is compared: without case, hyphens and underscores."""
+    """Return a name for comparison: without case, hyphens and underscores."""
     return re.sub("[^a-z0-9]", "", name.lower())

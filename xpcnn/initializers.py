@@ -1,7 +1,7 @@
 """Initial weights, drawn on the host in float64, so that a seed gives the same weights on every backend.
 
 The variance of a weight is ``scale / fan``: fan-in for He and LeCun, the mean of fan-in and fan-out for
-Glorot. A dense weight (out, in) has fans in and out; a kernel (out, in, kh, kw) has them times kh kw.
+Glorot. A dense weight (out, in) has fans in and out; a kernel (out, in, kh, kw) has these times kh kw.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from xpcnn.registry import Named, Registry, number
 
-#: What a user's own function looks like; it is called as ``function(generator, shape)``.
+#: The type of a custom function, called as ``function(generator, shape)``.
 Function = Callable[[np.random.Generator, tuple[int, ...]], Any]
 
 
@@ -26,12 +26,12 @@ class Initializer(Named):
     ) -> np.ndarray[Any, Any]:
         """Return an array of ``shape`` and ``dtype``, drawn from ``generator`` in float64.
 
-        Raises ValueError where the shape has no fans and the initialiser needs them.
+        Raises ValueError if the initialiser needs fans and the shape has none.
         """
         return self._draw(generator, shape).astype(dtype)
 
     def _draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        """Return the float64 array; this is what a subclass writes."""
+        """Return the float64 array; to be implemented by subclasses."""
         raise NotImplementedError
 
 
@@ -45,7 +45,7 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """
     if len(shape) not in (2, 4) or min(shape) < 1:
         raise ValueError(
-            "Fans are those of a weight (out, in) or (out, in, height, width); "
+            "Fans are defined for a weight (out, in) or (out, in, height, width); "
             "use zeros, ones or constant for other shapes. "
             f"Received shape: {tuple(shape)}."
         )
@@ -134,13 +134,13 @@ class Ones(Initializer):
 
 
 class _Own(Initializer):
-    """A function of the user's own, checked."""
+    """A custom function, with its result checked."""
 
     def __init__(self, function: Function) -> None:
         self.function = function
 
     def config(self) -> dict[str, Any]:
-        # A function cannot be kept in a model file, and a loaded model's weights replace whatever it drew.
+        # A function can't be saved in a model file, and a loaded model's weights replace its result anyway.
         return Zeros().config()
 
     def _draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
@@ -161,16 +161,16 @@ _REGISTRY = Registry(
 
 
 def config_of(initializer: Initializer) -> dict[str, Any]:
-    """Return what a model file keeps: the configuration, or "zeros" for a class of one's own, as for a function."""
+    """Return what a model file stores: the configuration, or "zeros" for a custom class or function."""
     known = _REGISTRY.classes.get(type(initializer).name) is type(initializer)
     return initializer.config() if known else Zeros().config()
 
 
 def get(initializer: Initializer | str | Mapping[str, Any] | Function) -> Initializer:
-    """Return the initialiser for a name, a configuration, an object or one's own ``f(generator, shape)``.
+    """Return the initialiser for a name, a configuration, an object or a custom ``f(generator, shape)``.
 
-    A model file keeps a function of one's own as "zeros": the saved weights replace what it drew.
-    Raises ValueError for an unknown name, listing those that exist.
+    A model file stores a custom function as "zeros": the saved weights replace its result.
+    Raises ValueError for an unknown name, listing the known ones.
 
     >>> get("he_normal")
     HeNormal()
@@ -180,7 +180,7 @@ def get(initializer: Initializer | str | Mapping[str, Any] | Function) -> Initia
     return _REGISTRY.get(initializer)  # type: ignore[arg-type]  # what is left is a name, a configuration or an object
 
 
-if not TYPE_CHECKING:  # which knows itself what is not there
+if not TYPE_CHECKING:  # type checkers know which names are missing
 
     def __getattr__(name):
         raise _REGISTRY.no_attribute(__name__, name)

@@ -89,8 +89,8 @@ def look_raw(x: Any, preprocessing: Preprocessing) -> bool:
         return False
     some = x[:_ROWS]
     least, greatest = float(some.min()), float(some.max())
-    means, deviations = np.array(preprocessing.mean), np.array(preprocessing.deviation)
-    low, high = float((-means / deviations).min()), float(((255 - means) / deviations).max())
+    means, stds = np.array(preprocessing.mean), np.array(preprocessing.std)
+    low, high = float((-means / stds).min()), float(((255 - means) / stds).max())
     slack = 0.01 * (high - low)
     scaled = 0 <= least < greatest <= 1 and low < -0.25
     return scaled or least < low - slack or greatest > high + slack

@@ -21,9 +21,9 @@ __all__ = ["BinaryCrossEntropy", "CrossEntropy", "Loss", "MeanSquaredError", "Ta
 
 
 class Loss(Named):
-    """Base of the losses. A subclass writes ``evaluate`` and, where it encodes otherwise, ``prepare``."""
+    """Base class of losses. A subclass implements ``evaluate`` and, for another encoding, ``prepare``."""
 
-    #: The last activation that the loss can take over, computing from that activation's input, the logits.
+    #: The final activation that the loss can take over, computing from that activation's input, the logits.
     activation: str | None = None
 
     def prepare(self, y: Any, width: int, sample_weight: Any = None, dtype: Any = np.float32) -> Targets:
@@ -31,8 +31,8 @@ class Loss(Named):
 
         y: integer labels (n,) or (n, 1), or rows (n, width); with one output, the values themselves.
         sample_weight: (n,) weights from 0 on. The value is a weighted mean over all n * width elements.
-        Raises ValueError for labels out of range, fractional labels, rows of another width, values that are
-        not finite, and weights that are negative or of another length.
+        Raises ValueError for labels out of range, fractional labels, rows of another width, NaN or infinite values, and
+        weights that are negative or of another length.
         """
         rows, labels = encode(y, width, dtype)
         self._check_rows(rows)
@@ -42,15 +42,15 @@ class Loss(Named):
         return Targets(rows, labels, weights.astype(dtype)[:, None], weights * width)
 
     def terms(self, n: int, width: int) -> int:
-        """Return how many terms the mean over n samples has."""
+        """Return the number of terms in the mean over n samples."""
         return n * width
 
     def unsmoothed(self) -> Loss:
-        """Return the loss that measures what this one trains: without label smoothing, which is a means of training."""
+        """Return the loss to evaluate with: this one without label smoothing, which is for training only."""
         return self
 
     def _check_rows(self, rows: HostArray) -> None:
-        """Raise ValueError where the loss is not defined for these targets."""
+        """Raise ValueError if the loss is not defined for these targets."""
 
     def evaluate(
         self,
@@ -64,8 +64,8 @@ class Loss(Named):
         """Return the value, its gradient with respect to ``outputs``, and the probabilities.
 
         outputs, rows: (n, width) arrays of ``xp``; weights: (n, 1) or None; normalizer: that of the whole
-        batch. from_logits: the outputs are what ``activation`` would be applied to; never True where that is
-        None. The value is a 0-d array; gradient and probabilities have the shape and dtype of the outputs.
+        batch. from_logits: whether ``outputs`` are the inputs of ``activation``; never True if that is None. The value
+        is a 0-d array; gradient and probabilities have the shape and dtype of the outputs.
         """
         raise NotImplementedError
 
@@ -105,11 +105,11 @@ class CrossEntropy(Loss):
         return plain
 
     def prepare(self, y: Any, width: int, sample_weight: Any = None, dtype: Any = np.float32) -> Targets:
-        """Check and encode as every loss does, with smoothing and all weights multiplied into the rows.
+        """Check and encode the targets, with smoothing and all weights multiplied into the rows.
 
-        The normaliser is the sum of sample weight times class weight, as in PyTorch's mean over labelled
-        samples. Raises ValueError also for fewer than two outputs, rows that are no distributions, and class
-        weights that are not ``width`` in number.
+        The normaliser is the sum of sample weight times class weight, as in PyTorch's mean over labelled samples. Also
+        raises ValueError for fewer than two outputs, rows that are not distributions, and a number of class weights
+        other than ``width``.
         """
         if width < 2:
             raise ValueError(
@@ -119,7 +119,7 @@ class CrossEntropy(Loss):
         rows, labels = encode(y, width, dtype)
         if labels is None:
             raise ValueError(
-                "The rows of targets for cross_entropy hold the probability of each class and sum to 1. "
+                "The rows of targets for cross_entropy must hold the probability of each class and sum to 1. "
                 f"Received: values from {rows.min():g} to {rows.max():g}, "
                 f"sums from {rows.sum(axis=1).min():g} to {rows.sum(axis=1).max():g}."
             )
@@ -149,7 +149,7 @@ class CrossEntropy(Loss):
         normalizer: Array | float,
         from_logits: bool,
     ) -> tuple[Array, Array, Array]:
-        """Evaluate from logits by the shifted log-softmax, or from probabilities, logarithms at least -100."""
+        """Evaluate from logits by the shifted log-softmax, or from probabilities, with logarithms of at least -100."""
         if not from_logits:
             value = xp.asarray((rows * _log(xp, outputs)).sum() / -normalizer)
             return value, rows / xp.maximum(outputs, _SMALLEST_DIVISOR) / -normalizer, outputs
@@ -167,7 +167,7 @@ class BinaryCrossEntropy(Loss):
     def _check_rows(self, rows: HostArray) -> None:
         if rows.min() < 0 or rows.max() > 1:
             raise ValueError(
-                "Targets for binary_cross_entropy lie between 0 and 1; one output has the classes 0 and 1. "
+                "Targets for binary_cross_entropy must be between 0 and 1; one output has the classes 0 and 1. "
                 f"Received: values from {rows.min():g} to {rows.max():g}."
             )
 
@@ -182,7 +182,7 @@ class BinaryCrossEntropy(Loss):
     ) -> tuple[Array, Array, Array]:
         """Evaluate from logits z as ``max(z, 0) - t z + log(1 + exp(-|z|))``, or from probabilities.
 
-        On probabilities logarithms start at -100 and the gradient's divisor p (1 - p) at 1e-12, as in
+        From probabilities, logarithms are at least -100 and the gradient's divisor p (1 - p) at least 1e-12, as in
         PyTorch.
         """
         if from_logits:
@@ -202,7 +202,7 @@ class BinaryCrossEntropy(Loss):
 class MeanSquaredError(Loss):
     """Mean over all elements of (y - t)^2, for outputs of any activation; labels become one-hot rows.
 
-    Where a difference exceeds 1e19 its square is infinite in float32; the gradient is not.
+    If a difference exceeds 1e19, its square is infinite in float32, but the gradient is not.
 
     >>> loss = MeanSquaredError()
     >>> targets = loss.prepare([0.5, 2.0], width=1)
@@ -222,18 +222,18 @@ class MeanSquaredError(Loss):
         normalizer: Array | float,
         from_logits: bool,
     ) -> tuple[Array, Array, Array]:
-        """Evaluate; the outputs come back as they are in place of probabilities."""
+        """Evaluate; the outputs are returned unchanged instead of probabilities."""
         difference = outputs - rows
         return (*_weighted_sum(xp, difference * difference, 2.0 * difference, weights, normalizer), outputs)
 
 
-#: Below every float32 but 0, and exp(-100): logarithms of it are cut at -100.
+#: Below every float32 except 0, and exp(-100): logarithms are clipped at -100.
 _ALMOST_ZERO = 1e-45
 _SMALLEST_DIVISOR = 1e-12
 
 
 def _log(xp: ArrayModule, probabilities: Array) -> Array:
-    """Return the logarithm, -100 where it would be less (PyTorch's BCELoss), without a warning at 0."""
+    """Return the logarithm, clipped at -100 (PyTorch's BCELoss), without a warning at 0."""
     return xp.maximum(xp.log(xp.maximum(probabilities, _ALMOST_ZERO)), -100.0)
 
 
@@ -254,7 +254,7 @@ NAMES = tuple(_REGISTRY.classes)
 def get(loss: Loss | str | Mapping[str, Any]) -> Loss:
     """Return the loss for a name, a configuration or an object.
 
-    Raises ValueError for an unknown name, listing those that exist, and TypeError for anything else.
+    Raises ValueError for an unknown name, listing the known ones, and TypeError for anything else.
 
     >>> get("mse")
     MeanSquaredError()
@@ -262,7 +262,7 @@ def get(loss: Loss | str | Mapping[str, Any]) -> Loss:
     return _REGISTRY.get(loss)
 
 
-if not TYPE_CHECKING:  # which knows itself what is not there
+if not TYPE_CHECKING:  # type checkers know which names are missing
 
     def __getattr__(name):
         raise _REGISTRY.no_attribute(__name__, name)

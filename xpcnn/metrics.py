@@ -1,7 +1,6 @@
-"""Metrics: counts that add up over shards and batches on the device, and the figure made of them on the host.
+"""Metrics: counts that are summed over shards and batches on the device, and their result, computed on the host.
 
-A metric sees probabilities (n, width) and labels (n,); with one output the classes are 0 and 1, divided at
-0.5.
+A metric sees probabilities (n, width) and labels (n,); a single output has the classes 0 and 1, separated at 0.5.
 """
 
 from __future__ import annotations
@@ -23,26 +22,25 @@ HostArray = np.ndarray[Any, Any]
 
 
 class Metric(Named):
-    """Base of the metrics."""
+    """Base class of metrics."""
 
-    #: Whether the targets must be classes; a metric of anything else compares with rows.
+    #: Whether the targets must be classes; other metrics compare the outputs with rows.
     needs_classes = True
 
     def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
-        """Return 1-D counts or sums of ``xp`` for these samples; those of other samples can be added.
+        """Return 1-D counts or sums of ``xp`` for these samples, which can be added to those of other samples.
 
-        outputs: (n, width) probabilities; labels: (n,) int64, in range. No value is read back from the
-        device.
+        outputs: (n, width) probabilities. labels: (n,) int64, in range. Nothing is read back from the device.
         """
         raise NotImplementedError
 
     def result(self, sums: HostArray) -> Any:
-        """Return the metric for counts that were added up and copied to the host."""
+        """Return the metric for counts that were summed and copied to the host."""
         raise NotImplementedError
 
 
 def _by_class(xp: ArrayModule, outputs: Array) -> Array:
-    """Return a column for each class: one output p becomes 1 - p and p."""
+    """Return a column for each class: a single output p becomes 1 - p and p."""
     return xp.concatenate((1.0 - outputs, outputs), axis=1) if outputs.shape[1] == 1 else outputs
 
 
@@ -52,7 +50,7 @@ def _share(sums: HostArray) -> float:
 
 
 class Accuracy(Metric):
-    """The share of samples whose largest output is that of their class; NaN for no samples.
+    """The fraction of samples whose largest output is that of their class; NaN for no samples.
 
     >>> accuracy = Accuracy()
     >>> accuracy.result(accuracy.sums(np, np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1])))
@@ -69,10 +67,10 @@ class Accuracy(Metric):
 
 
 class TopK(Metric):
-    """The share of samples whose class is among the ``k`` largest outputs; 1 for k classes or fewer.
+    """The fraction of samples whose class is among the ``k`` largest outputs; 1 for k classes or fewer.
 
-    Of equal outputs the lower class comes first, as in ``argmax``, and outputs that are NaN come before all
-    others, so a constant or broken model gets no credit. The metric is called "top_5" for k = 5.
+    Equal outputs are ordered by class, as in ``argmax``, and NaN comes before all other outputs, so a constant or
+    broken model gets no credit. For k = 5 the metric is called "top_5".
     """
 
     name = "top_k"
@@ -87,7 +85,7 @@ class TopK(Metric):
         classes = xp.arange(outputs.shape[1])
         labels = labels.reshape(-1, 1)
         own = xp.take_along_axis(outputs, labels, axis=1)
-        # "Not less" and not "greater": a NaN, which compares with nothing, is ahead.
+        # "Not less" instead of "greater": NaN, which compares as neither, comes first.
         ahead = xp.where(classes < labels, ~(outputs < own), ~(outputs <= own)) & (classes != labels)
         counts = xp.full(2, labels.size, dtype=np.int64)
         counts[0] = (ahead.sum(axis=1) < self.k).sum()
@@ -99,7 +97,7 @@ class TopK(Metric):
 
 
 class ConfusionMatrix(Metric):
-    """How many samples of each class (rows) were predicted as each class (columns), an int64 matrix."""
+    """The number of samples of each class (rows) that were predicted as each class (columns), an int64 matrix."""
 
     def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
         """Return the matrix in row-major order."""
@@ -111,7 +109,7 @@ class ConfusionMatrix(Metric):
 
 
 class _Macro(ConfusionMatrix):
-    """The mean over the classes that occur, as label or as prediction, of a figure of each class."""
+    """The mean of a per-class metric over the classes that occur, as label or as prediction."""
 
     def result(self, sums: HostArray) -> float:
         """Return the mean, or NaN for no samples."""
@@ -122,16 +120,16 @@ class _Macro(ConfusionMatrix):
 
 
 class Precision(_Macro):
-    """Macro precision: of the samples predicted as a class, the share that is of it, averaged over classes.
+    """Macro precision: the fraction of samples predicted as a class that belong to it, averaged over classes.
 
     The mean is over classes that occur as label or prediction; 0 for a class never predicted.
     """
 
 
 class Recall(_Macro):
-    """Macro recall: of the samples of a class, the share predicted as it, averaged over classes.
+    """Macro recall: the fraction of a class's samples that are predicted as it, averaged over classes.
 
-    The mean is over classes that occur as label or prediction; 0 for a class that is no sample's.
+    The mean is over classes that occur as label or prediction; 0 for a class without samples.
     """
 
 
@@ -143,11 +141,11 @@ class F1(_Macro):
 
 
 class CalibrationError(Metric):
-    """How far probabilities are from the share of right answers, 0 at best: the expected calibration error.
+    """The expected calibration error: the distance of probabilities from the fraction of right predictions; best is 0.
 
-    Samples are sorted by the largest probability into ``bins`` of equal width; the error is the mean over samples of
-    the difference between their bin's mean probability and its share of right answers. Naeini, Cooper and Hauskrecht,
-    "Obtaining well calibrated probabilities using Bayesian binning", 2015. NaN for no samples.
+    Samples are sorted by their largest probability into ``bins`` of equal width; the error is the mean over samples of
+    the difference between their bin's mean probability and its accuracy. Naeini, Cooper and Hauskrecht, "Obtaining well
+    calibrated probabilities using Bayesian binning", 2015. NaN for no samples.
 
     >>> error = CalibrationError()
     >>> error.result(error.sums(np, np.array([[0.75, 0.25], [0.25, 0.75]]), np.array([0, 0])))
@@ -158,7 +156,7 @@ class CalibrationError(Metric):
         self.bins = whole("bins", bins, 1)
 
     def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
-        """Return samples, right answers and probabilities of each bin, float64 (3 x bins,)."""
+        """Return the samples, right predictions and probabilities of each bin, float64 (3 x bins,)."""
         outputs = _by_class(xp, outputs).astype(np.float64)
         confidence = outputs.max(axis=1)
         right = outputs.argmax(axis=1) == labels
@@ -182,11 +180,11 @@ class LossValue(Metric):
         self.name = loss.name
 
     def config(self) -> dict[str, Any]:
-        """Return the loss's configuration, which stands for the metric too."""
+        """Return the loss's configuration, which also stands for the metric."""
         return self.loss.config()
 
     def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
-        """Return (sum of the loss, what to divide it by); labels: rows (n, width)."""
+        """Return (sum of the loss, its divisor); labels: rows (n, width)."""
         value, _, _ = self.loss.evaluate(xp, outputs, labels, None, 1.0, from_logits=False)
         return xp.stack([value, xp.full((), self.loss.terms(*outputs.shape), dtype=outputs.dtype)])
 
@@ -196,7 +194,7 @@ class LossValue(Metric):
 
 
 class PerClass(NamedTuple):
-    """Figures of each class, float64 (classes,), and support, the number of its samples, int64."""
+    """Metrics of each class, float64 (classes,), and support, the number of its samples, int64."""
 
     precision: HostArray
     recall: HostArray
@@ -215,8 +213,7 @@ def confusion_matrix(labels: Any, predicted: Any, classes: int) -> HostArray:
     labels, predicted = np.asarray(labels, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
     if labels.ndim != 1 or labels.shape != predicted.shape:
         raise ValueError(
-            "Labels and predictions must be two lists of the same length. "
-            f"Received: shapes {labels.shape} and {predicted.shape}."
+            f"Labels and predictions must have the same length. Received: shapes {labels.shape} and {predicted.shape}."
         )
     both = np.concatenate((labels, predicted))
     if both.size and (both.min() < 0 or both.max() >= classes):
@@ -225,7 +222,7 @@ def confusion_matrix(labels: Any, predicted: Any, classes: int) -> HostArray:
 
 
 def per_class(confusion: HostArray) -> PerClass:
-    """Return precision, recall, F1 and support of each class of a confusion matrix; 0 where a divisor is 0.
+    """Return precision, recall, F1 and support of each class of a confusion matrix; 0 for a division by 0.
 
     >>> per_class(np.array([[1, 0], [1, 1]])).recall.tolist()
     [1.0, 0.5]
@@ -240,9 +237,9 @@ def per_class(confusion: HostArray) -> PerClass:
 
 
 def with_targets(metrics: Sequence[Metric], targets: Targets, y: Any, width: int) -> list[tuple[Metric, HostArray]]:
-    """Return each metric with what it compares the outputs with: classes (n,), or rows (n, width) as they were given.
+    """Return each metric with the targets it compares with: classes (n,), or rows (n, width) as they were given.
 
-    targets: ``y`` as the loss prepared it, which may have weighted and smoothed its rows.
+    targets: ``y`` as prepared by the loss, which may have weighted and smoothed its rows.
     """
     return [
         (metric, targets.labels)
@@ -258,7 +255,7 @@ _REGISTRY = Registry("metric", Metric, [Accuracy, TopK, Precision, Recall, F1, C
 def get(metric: Metric | Loss | str | Mapping[str, Any]) -> Metric:
     """Return the metric for a name, a configuration or an object; "top_3" is ``TopK(3)``, a loss is a metric too.
 
-    Raises ValueError for an unknown name, listing those that exist, and TypeError for anything else.
+    Raises ValueError for an unknown name, listing the known ones, and TypeError for anything else.
 
     >>> get("top_3")
     TopK(k=3)
@@ -270,7 +267,7 @@ def get(metric: Metric | Loss | str | Mapping[str, Any]) -> Metric:
     return TopK(int(numbered[1])) if numbered else _REGISTRY.get(metric)
 
 
-if not TYPE_CHECKING:  # which knows itself what is not there
+if not TYPE_CHECKING:  # type checkers know which names are missing
 
     def __getattr__(name):
         raise _REGISTRY.no_attribute(__name__, name)

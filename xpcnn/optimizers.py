@@ -1,4 +1,4 @@
-"""Optimisers: one pass over flat arrays, in place, the formulas as PyTorch states them."""
+"""Optimisers: one pass over flat arrays, in place, by PyTorch's formulas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
 class SGD(Optimizer):
     """Stochastic gradient descent: v = momentum v + g, p -= rate v; Nesterov's: p -= rate (g + momentum v).
 
-    Sutskever et al., "On the importance of initialization and momentum", ICML 2013, as PyTorch states it.
+    Sutskever et al., "On the importance of initialization and momentum", ICML 2013, in PyTorch's form.
     weight_decay: d adds d p to the gradient. Raises ValueError for nesterov without momentum.
     """
 
@@ -59,8 +59,8 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """v = decay v + (1 - decay) g^2, p -= rate g / (sqrt(v) + epsilon).
 
-    Tieleman and Hinton, "Lecture 6.5: rmsprop", 2012. The moment "square" is kept as v / (1 - decay), a pass
-    less.
+    Tieleman and Hinton, "Lecture 6.5: rmsprop", 2012. The moment "square" is stored as v / (1 - decay), which saves a
+    pass.
     """
 
     moment_names = ("square",)
@@ -84,7 +84,7 @@ class RMSprop(Optimizer):
         step(xp, p, g, square, rate, self.epsilon / math.sqrt(1 - self.decay), scratch)
 
     def scalars(self, step: int) -> tuple[float, ...]:
-        """Return the rate, for the moment as it is kept."""
+        """Return the rate, adjusted for the stored moment."""
         return (self.rate_at(step) / math.sqrt(1 - self.decay),)
 
 
@@ -109,10 +109,9 @@ class Adagrad(Optimizer):
 class Adam(Optimizer):
     """m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, p -= rate m' / (sqrt(v') + epsilon).
 
-    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) (Kingma and Ba, "Adam", ICLR 2015, algorithm 1). The
-    same, regrouped for fewer passes: the moments "mean" and "square" are kept as m / (1 - beta1) and v / (1 -
-    beta2), and all corrections go into the rate and epsilon, which are multiplied by the square root of what
-    v' lacks.
+    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) (Kingma and Ba, "Adam", ICLR 2015, algorithm 1), regrouped for
+    fewer passes: the moments "mean" and "square" are stored as m / (1 - beta1) and v / (1 - beta2), and all corrections
+    go into the rate and epsilon, which are multiplied by the square root of the factor missing from v'.
 
     >>> import numpy as np
     >>> adam, p = Adam(), np.array([1.0], np.float32)
@@ -144,7 +143,7 @@ class Adam(Optimizer):
         adam(xp, p, g, mean, square, scalars, scratch, beta1=self.beta1, beta2=self.beta2, decays=decays)
 
     def scalars(self, step: int) -> tuple[float, ...]:
-        """Return rate and epsilon, for the moments as they are kept, and what decaying weights are multiplied by."""
+        """Return the rate and epsilon, adjusted for the stored moments, and the factor of decaying weights."""
         t = step + 1
         # v' = square * lacks^2 and m' = mean * (1 - beta1) / (1 - beta1^t).
         lacks = math.sqrt((1 - self.beta2) / (1 - self.beta2**t))
@@ -159,7 +158,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam, with the weights first multiplied by 1 - rate weight_decay.
 
-    Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, as PyTorch states it.
+    Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, in PyTorch's form.
     """
 
     def __init__(
@@ -181,7 +180,7 @@ _REGISTRY = Registry("optimizer", Optimizer, [SGD, RMSprop, Adagrad, Adam, AdamW
 def get(optimizer: Optimizer | str | Mapping[str, Any]) -> Optimizer:
     """Return the optimiser for a name, a configuration or an object.
 
-    Raises ValueError for an unknown name, listing those that exist, and TypeError for anything else.
+    Raises ValueError for an unknown name, listing the known ones, and TypeError for anything else.
 
     >>> get("adam")
     Adam(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08, clip_norm=None)
@@ -189,7 +188,7 @@ def get(optimizer: Optimizer | str | Mapping[str, Any]) -> Optimizer:
     return _REGISTRY.get(optimizer)
 
 
-if not TYPE_CHECKING:  # which knows itself what is not there
+if not TYPE_CHECKING:  # type checkers know which names are missing
 
     def __getattr__(name):
         raise _REGISTRY.no_attribute(__name__, name)

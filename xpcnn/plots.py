@@ -1,6 +1,6 @@
-"""Pictures of data, of training and of what a network has learned, each a matplotlib figure: ``figure.savefig(path)``.
+"""Plots of data, training and what a network has learned, as matplotlib figures: ``figure.savefig(path)``.
 
-They need no screen. matplotlib comes with ``pip install "xpcnn[plot]"``.
+They need no display. matplotlib comes with ``pip install "xpcnn[plot]"``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-#: Pictures drawn at most, where nothing else is asked for: more can't be told apart on a page.
+#: The default number of images to draw: more can't be distinguished on a page.
 MOST_PICTURES = 64
-#: More classes than this are numbered in a confusion matrix every few rows, and their counts are left out.
+#: With more classes than this, a confusion matrix has only some tick labels and no counts.
 MOST_CLASSES_WRITTEN = 20
 _TRAINING, _VALIDATION, _MEASURED, _WRONG = "#1f77b4", "#d95f02", "#1b9e77", "#c1121f"
 
@@ -29,11 +29,11 @@ _TRAINING, _VALIDATION, _MEASURED, _WRONG = "#1f77b4", "#d95f02", "#1b9e77", "#c
 def curves(
     history: Mapping[str, Sequence[float]], steps: Sequence[float] = (), measured: Sequence[Mapping[str, float]] = ()
 ) -> Figure:
-    """Draw loss and accuracy by epoch, and where there is one the loss of every step behind them.
+    """Plot loss and accuracy by epoch, in front of the loss of every step if given.
 
-    history: {"loss": […], "val_loss": […], …}, as ``fit`` returns it; what is not there is not drawn. steps: the
-    loss of each step. measured: what :class:`~xpcnn.training.callbacks.EvaluateEvery` found on other images. Raises
-    ValueError for a history of no epochs.
+    history: {"loss": […], "val_loss": […], …}, as returned by ``fit``; missing quantities are omitted. steps: the loss
+    of each step. measured: the results of :class:`~xpcnn.training.callbacks.EvaluateEvery` on other images. Raises
+    ValueError for a history without epochs.
 
     >>> figure = curves({"loss": [1.2, 0.8], "val_loss": [1.1, 0.9], "accuracy": [0.5, 0.7]})
     >>> [axes.get_ylabel() for axes in figure.axes]
@@ -65,17 +65,17 @@ def curves(
 
 
 def samples(images: Any, titles: Sequence[str] = (), colors: Sequence[str] = ()) -> Figure:
-    """Draw images in a grid, the first :data:`MOST_PICTURES` of them.
+    """Draw the first :data:`MOST_PICTURES` images in a grid.
 
-    images: (n, channels, height, width) with 1 or 3 channels, bytes or floats of any range. titles, colors: one for
-    each image. Raises ValueError for no images or another number of channels.
+    images: (n, channels, height, width) with 1 or 3 channels, bytes or floats of any range. titles, colors: one per
+    image. Raises ValueError if there are no images, or for another number of channels.
 
     >>> len(samples(np.zeros((5, 1, 8, 8)), titles=list("abcde")).axes)
     5
     """
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
-        raise ValueError(f"Images to draw have the shape (n, 1 or 3, height, width). Received: {images.shape}.")
+        raise ValueError(f"Images to draw must have the shape (n, 1 or 3, height, width). Received: {images.shape}.")
     images = images[:MOST_PICTURES]
     columns = min(len(images), 8 if len(images) > 20 else 5)
     figure, grid = _grid(len(images), columns, 1.35, 1.35 + (0.25 if len(titles) else 0.0))
@@ -87,10 +87,10 @@ def samples(images: Any, titles: Sequence[str] = (), colors: Sequence[str] = ())
 
 
 def filters(weight: Any) -> Figure:
-    """Draw the filters of a convolution, blue below zero and red above: a row for each, a column for each channel.
+    """Draw a convolution's filters, blue below zero and red above, with a row per filter and a column per channel.
 
-    weight: (filters, channels, rows, columns), as in ``model.parameters["conv2d_1.weight"]``. Of many filters the first
-    32 are drawn, of many channels the first 16; filters of one channel are laid in a grid. Raises ValueError for
+    weight: (filters, channels, rows, columns), such as ``model.parameters["conv2d_1.weight"]``. At most the first 32
+    filters and the first 16 channels are drawn; filters of one channel are arranged in a grid. Raises ValueError for
     another shape.
 
     >>> len(filters(np.zeros((4, 1, 3, 3))).axes)
@@ -99,7 +99,7 @@ def filters(weight: Any) -> Figure:
     weight = _on_host(weight)
     if weight.ndim != 4:
         raise ValueError(
-            f"The filters of a convolution have the shape (filters, channels, rows, columns). Received: {weight.shape}."
+            f"A convolution's weight must have the shape (filters, channels, rows, columns). Received: {weight.shape}."
         )
     weight = weight[:32, :16]
     count, channels = weight.shape[:2]
@@ -122,7 +122,7 @@ def filters(weight: Any) -> Figure:
 
 
 def weights(weight: Any) -> Figure:
-    """Draw the weight of a dense layer as a picture, blue below zero and red above.
+    """Draw the weight of a dense layer as an image, blue below zero and red above.
 
     weight: (units, features). Raises ValueError for another shape.
 
@@ -131,7 +131,7 @@ def weights(weight: Any) -> Figure:
     """
     weight = _on_host(weight)
     if weight.ndim != 2:
-        raise ValueError(f"The weight of a dense layer has the shape (units, features). Received: {weight.shape}.")
+        raise ValueError(f"A dense layer's weight must have the shape (units, features). Received: {weight.shape}.")
     most = float(np.abs(weight).max()) or 1.0
     figure = _figure(7.0, min(6.0, 1.8 + 0.12 * len(weight)))
     axes = figure.subplots()
@@ -143,10 +143,10 @@ def weights(weight: Any) -> Figure:
 
 
 def feature_maps(activations: Mapping[str, Any], image: int = 0) -> Figure:
-    """Draw what every layer makes of one image: a row for each layer, a map for each channel, flat outputs as a strip.
+    """Draw every layer's output for one image: a row per layer, a map per channel, flat outputs as a strip.
 
-    activations: what ``model.activations(x)`` gives, {"conv2d_1": (n, channels, rows, columns), …}; image: which of the
-    n. Of many channels the first 10 are drawn. Raises ValueError for no activations.
+    activations: as returned by ``model.activations(x)``, {"conv2d_1": (n, channels, rows, columns), …}. image: the
+    index of the image. At most the first 10 channels are drawn. Raises ValueError if there are no activations.
 
     >>> len(feature_maps({"conv2d_1": np.zeros((1, 3, 4, 4)), "dense_1": np.zeros((1, 5))}).axes) >= 4
     True
@@ -172,10 +172,10 @@ def feature_maps(activations: Mapping[str, Any], image: int = 0) -> Figure:
 
 
 def confusion(matrix: Any, classes: Sequence[str] = ()) -> Figure:
-    """Draw a confusion matrix: the share of each true class (row) that was taken for each class (column).
+    """Plot a confusion matrix: the fraction of each true class (row) that was predicted as each class (column).
 
-    matrix: (classes, classes) counts, rows true. classes: their names, by default their numbers. Counts are written for
-    up to :data:`MOST_CLASSES_WRITTEN` classes. Raises ValueError for another shape or number of names.
+    matrix: (classes, classes) counts, rows are true classes. classes: their names, by default their indices. Counts are
+    shown for up to :data:`MOST_CLASSES_WRITTEN` classes. Raises ValueError for another shape or number of names.
 
     >>> confusion([[5, 1], [0, 4]], ["cat", "dog"]).axes[0].get_xlabel()
     'predicted'
@@ -184,7 +184,7 @@ def confusion(matrix: Any, classes: Sequence[str] = ()) -> Figure:
     count = len(matrix)
     if matrix.shape != (count, count) or count == 0 or (len(classes) and len(classes) != count):
         raise ValueError(
-            "A confusion matrix is square, and there is one name for each class. "
+            "A confusion matrix must be square, with one name per class. "
             f"Received: a matrix of shape {matrix.shape} and {len(classes)} names."
         )
     names = list(classes) or [str(number) for number in range(count)]
@@ -204,17 +204,17 @@ def confusion(matrix: Any, classes: Sequence[str] = ()) -> Figure:
                 color = "white" if share[row, column] > 0.55 else "black"
                 size = 9 if count <= 12 else 7
                 axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", color=color, fontsize=size)
-    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
+    figure.colorbar(image, ax=axes, label="fraction of the true class", fraction=0.046)
     return figure
 
 
 def mistakes(
     images: Any, labels: Any, probabilities: Any, classes: Sequence[str] = (), most: int = 20
 ) -> Figure | None:
-    """Draw the worst mistakes, the surest of the wrong class first: what they are, and what they were taken for.
+    """Draw the worst mistakes, the most confident first, with their true and predicted classes.
 
-    images: (n, channels, height, width); labels: (n,); probabilities: (n, classes). Returns None where nothing is
-    wrong. Raises ValueError where their numbers differ.
+    images: (n, channels, height, width); labels: (n,); probabilities: (n, classes). Returns None if all predictions are
+    right. Raises ValueError if their lengths differ.
 
     >>> mistakes(np.zeros((2, 1, 4, 4)), [0, 1], [[0.9, 0.1], [0.2, 0.8]]) is None
     True
@@ -222,7 +222,7 @@ def mistakes(
     images, labels, probabilities = np.asarray(images), np.asarray(labels), np.asarray(probabilities)
     if not len(images) == len(labels) == len(probabilities):
         raise ValueError(
-            "There is one label and one row of probabilities for each image. "
+            "Each image needs one label and one row of probabilities. "
             f"Received: {len(images)} images, {len(labels)} labels, {len(probabilities)} rows."
         )
     predicted = probabilities.argmax(axis=1)
@@ -238,20 +238,20 @@ def mistakes(
 
 
 def _figure(width: float, height: float) -> Figure:
-    """Return an empty figure that belongs to no window."""
+    """Return an empty figure without a window."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
-        raise ImportError(f"Pictures need matplotlib ({error}). Run `{install_line('plot')}`.") from error
+        raise ImportError(f"Plots need matplotlib ({error}). Run `{install_line('plot')}`.") from error
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08), dpi=120)
     FigureCanvasAgg(figure)
     return figure
 
 
 def _grid(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure and ``count`` axes without ticks, in rows of ``columns``, each so many inches large."""
+    """Return a figure and ``count`` axes without ticks, in rows of ``columns``, each of the given size in inches."""
     rows = math.ceil(count / columns)
     figure = _figure(max(2.5, columns * width + 0.4), rows * height + 0.4)
     all_axes = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -264,7 +264,7 @@ def _grid(count: int, columns: int, width: float, height: float) -> tuple[Figure
 
 
 def _show(axes: Axes, image: Array) -> None:
-    """Show an image (channels, height, width) of any range."""
+    """Draw an image (channels, height, width) of any range."""
     if image.dtype != np.uint8:
         low, high = float(image.min()), float(image.max())
         image = (image - low) / ((high - low) or 1.0)

@@ -1,4 +1,4 @@
-"""Networks by name, each a function of the image's shape and the number of classes."""
+"""Preset networks by name, each a function of the input shape and the number of classes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Preset: TypeAlias = Callable[[Shape, int], list[Layer]]
 
 
 def small(input_shape: Shape, classes: int) -> list[Layer]:
-    """Blocks of 3x3 convolution, batch normalisation, ReLU and pooling, two for 8 pixels and up to five for 128.
+    """Blocks of 3x3 convolution, batch normalisation, ReLU and pooling: two for 8x8 pixels, up to five for 128x128.
 
-    Blocks of 32 and 64 filters are followed by a residual convolution: there it costs least for what it brings.
-    144,984 weights for 64x64 pixels in colour and eight classes. The average over all places before the last layer
-    keeps that small whatever the size of the images. He, Zhang, Ren and Sun, "Deep residual learning for image
-    recognition", 2016.
+    The blocks of 32 and 64 filters are followed by a residual convolution, where it costs least for what it gains.
+    It has 144,984 weights for 64x64 colour images in eight classes. Global average pooling before the last layer keeps
+    that number small whatever the image size. He, Zhang, Ren and Sun, "Deep residual learning for image recognition",
+    2016.
     """
     side = min(input_shape[1:])
     blocks = 2 if side < 16 else 3 if side < 48 else 4 if side < 128 else 5
@@ -47,7 +47,7 @@ def small(input_shape: Shape, classes: int) -> list[Layer]:
 
 
 def tiny(input_shape: Shape, classes: int) -> list[Layer]:
-    """Such blocks with a tenth of the weights, under 20,000, for small sets and slow machines."""
+    """The blocks of :func:`small` with a tenth of the weights, under 20,000, for small datasets and slow machines."""
     side = min(input_shape[1:])
     filters = (8, 16, 32) if side < 48 else (8, 16, 24, 48)
     return [*_blocks(side, filters), GlobalAveragePool2D(), Dropout(0.1), Dense(classes, activation="softmax")]
@@ -70,7 +70,7 @@ def _convolution(filters: int) -> list[Layer]:
 
 
 def dense(input_shape: Shape, classes: int) -> list[Layer]:
-    """Two layers of 128 units and the classes, for features that are no image; it is no preset that has a name."""
+    """Two layers of 128 units and the output layer, for features that are not images; :func:`get` does not list it."""
     return [
         Flatten(),
         Dense(128, activation="relu"),
@@ -80,7 +80,7 @@ def dense(input_shape: Shape, classes: int) -> list[Layer]:
 
 
 def lenet(input_shape: Shape, classes: int) -> list[Layer]:
-    """LeNet-5 (LeCun, Bottou, Bengio and Haffner, 1998): two 5x5 convolutions, averages, 120 and 84 units, all tanh."""
+    """LeNet-5 (LeCun et al., 1998): two 5x5 convolutions with average pooling, then 120 and 84 units, all with tanh."""
     return [
         Conv2D(6, 5, padding=2, activation="tanh"),
         AveragePool2D(2),
@@ -94,7 +94,7 @@ def lenet(input_shape: Shape, classes: int) -> list[Layer]:
 
 
 def blood(input_shape: Shape, classes: int) -> list[Layer]:
-    """Two 5x5 convolutions of 10 filters, each pooled, and 96 units: the first seed's network as it was drawn."""
+    """Two 5x5 convolutions of 10 filters, each pooled, and 96 units: the first origin's network, as drawn."""
     return [
         Conv2D(10, 5, activation="relu"),
         MaxPool2D(2),
@@ -107,14 +107,14 @@ def blood(input_shape: Shape, classes: int) -> list[Layer]:
 
 
 def blood_unpooled(input_shape: Shape, classes: int) -> list[Layer]:
-    """The same without the first pooling: the first seed's network as it was coded."""
+    """The same without the first pooling: the first origin's network, as coded."""
     layers = blood(input_shape, classes)
     del layers[1]
     return layers
 
 
 def zero_or_one(input_shape: Shape, classes: int) -> list[Layer]:
-    """The second seed's: a convolution, pooling by steps of 1, 100 tanh units, a softmax as a layer of its own."""
+    """The second origin's: a convolution, pooling with stride 1, 100 tanh units, and softmax as a separate layer."""
     _, height, width = input_shape
     return [
         Conv2D(5, 3),
@@ -129,7 +129,7 @@ def zero_or_one(input_shape: Shape, classes: int) -> list[Layer]:
 
 
 def four_small(number: int) -> Preset:
-    """Return one of the third seed's four test networks, 1 to 4."""
+    """Return one of the third origin's four test networks, 1 to 4."""
 
     def preset(input_shape: Shape, classes: int) -> list[Layer]:
         stacks: tuple[list[Layer], ...] = (
@@ -150,12 +150,12 @@ def four_small(number: int) -> Preset:
 
 
 def full_batch(input_shape: Shape, classes: int) -> list[Layer]:
-    """The fourth seed's: one pooled convolution of 8 filters and the classes."""
+    """The fourth origin's: one pooled convolution of 8 filters and the output layer."""
     return [Conv2D(8, 3, activation="relu"), MaxPool2D(2), Flatten(), Dense(classes, activation="softmax")]
 
 
 def homework(input_shape: Shape, classes: int) -> list[Layer]:
-    """The fifth seed's: one padded, pooled convolution of 8 filters, and 100 units."""
+    """The fifth origin's: one padded, pooled convolution of 8 filters, and 100 units."""
     return [
         Conv2D(8, 3, padding=1, activation="relu"),
         MaxPool2D(2),
@@ -179,7 +179,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def get(name: str) -> Preset:
-    """Return the preset called ``name``; ValueError lists those that exist.
+    """Return the preset called ``name``; raises ValueError, listing all presets, for another name.
 
     >>> len(get("blood")((1, 50, 50), 8))
     7

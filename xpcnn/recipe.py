@@ -1,4 +1,4 @@
-"""What trains a classifier well without an expert: optimiser, learning rate, loss, weights of classes."""
+"""Good defaults for training a classifier: optimiser, learning rate, loss, class weights."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def compile(
 ) -> None:
     """Compile a model for ``steps`` updates: AdamW under one cycle of the learning rate, cross-entropy, accuracy.
 
-    Weight decay spares biases and normalisation. loss: another than the cross-entropy with ``label_smoothing``. Raises
-    ValueError for numbers out of range.
+    Weight decay excludes biases and normalisation. loss: use this one instead of cross-entropy with
+    ``label_smoothing``. Raises ValueError for numbers out of range.
 
     >>> from xpcnn import layers
     >>> model = Sequential([layers.Flatten(), layers.Dense(3, activation="softmax")], input_shape=(1, 4, 4))
@@ -44,7 +44,7 @@ def compile(
 
 
 def balanced(labels: Any, classes: int) -> dict[int, float]:
-    """Return the weights by which all classes count alike: n / (classes x images of the class), 1 for one without.
+    """Return weights that give all classes the same influence: n / (classes x images of the class), 1 without images.
 
     >>> balanced([0, 0, 0, 1], 2)
     {0: 0.6666666666666666, 1: 2.0}
@@ -55,15 +55,15 @@ def balanced(labels: Any, classes: int) -> dict[int, float]:
 
 
 def freeze(model: Sequential, count: int) -> None:
-    """Let the first ``count`` layers that have weights stay as they are in training.
+    """Freeze the first ``count`` layers that have weights.
 
-    Raises ValueError where none would be left to learn.
+    Raises ValueError if no layer would be left to train.
     """
     weighted = [layer for layer in model.layers if any(part.declarations for part in [layer, *layer.sublayers()])]
     if not 0 <= whole("count", count) < max(1, len(weighted)):
         raise ValueError(
-            f"{count} layers are to stay as they are, and the model has {len(weighted)} with weights. "
-            "Leave the last one at least to learn."
+            f"{count} layers are to be frozen, and the model has {len(weighted)} with weights. "
+            "Leave at least the last one to train."
         )
     for layer in weighted[:count]:
         layer.trainable = False

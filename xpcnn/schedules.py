@@ -1,4 +1,4 @@
-"""Learning rates that change from update to update; a step counts the optimiser's updates from 0."""
+"""Learning-rate schedules; a step counts the optimiser's updates from 0."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from xpcnn.registry import Named, Number, Registry, number, whole
 
 
 class Schedule(Named):
-    """Base of the schedules: ``schedule(step)`` is the learning rate of that update, a Python float."""
+    """Base class of schedules: ``schedule(step)`` is the learning rate of that update, a Python float."""
 
     def __call__(self, step: int) -> float:
         """Return the learning rate of update ``step``, counted from 0."""
         return float(self._rate(step))
 
     def _rate(self, step: int) -> float:
-        """Return the rate; this is what a subclass writes."""
+        """Return the rate; to be implemented by subclasses."""
         raise NotImplementedError
 
 
 class Constant(Schedule):
-    """The same rate always."""
+    """A constant rate."""
 
     def __init__(self, rate: float) -> None:
         self.rate = number("rate", rate, "[0, inf)")
@@ -32,7 +32,7 @@ class Constant(Schedule):
 
 
 class StepDecay(Schedule):
-    """The rate times ``factor`` after each ``every`` updates: rate factor^floor(step / every).
+    """Multiply the rate by ``factor`` after every ``every`` updates: rate factor^floor(step / every).
 
     >>> [StepDecay(1.0, every=2, factor=0.5)(step) for step in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
@@ -48,7 +48,7 @@ class StepDecay(Schedule):
 
 
 class Exponential(Schedule):
-    """A smooth fall by ``factor`` over each ``every`` updates: rate factor^(step / every)."""
+    """Decay smoothly by ``factor`` over every ``every`` updates: rate factor^(step / every)."""
 
     def __init__(self, rate: float, factor: float, every: int = 1) -> None:
         self.rate = number("rate", rate, "[0, inf)")
@@ -60,7 +60,7 @@ class Exponential(Schedule):
 
 
 def _cosine(start: float, end: float, part: float) -> float:
-    """Go from ``start`` (part 0) to ``end`` (part 1) along half a cosine."""
+    """Interpolate from ``start`` (part 0) to ``end`` (part 1) along half a cosine."""
     return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
 
 
@@ -84,10 +84,10 @@ class Cosine(Schedule):
 
 
 class WarmUp(Schedule):
-    """A straight line from rate / steps to the rate in ``steps`` updates, then ``schedule`` from its start.
+    """Warm up linearly from rate / steps to the rate in ``steps`` updates, then follow ``schedule`` from its start.
 
-    The rate is the schedule's first; a number stands for a constant one. The schedule's own steps do not
-    count those of the warm-up. Goyal et al., "Accurate, large minibatch SGD", 2017, section 2.2.
+    The rate is the schedule's first; a number stands for a constant schedule, whose steps do not include the warm-up.
+    Goyal et al., "Accurate, large minibatch SGD", 2017, section 2.2.
 
     >>> [round(WarmUp(0.3, steps=3)(step), 3) for step in range(5)]
     [0.1, 0.2, 0.3, 0.3, 0.3]
@@ -104,11 +104,11 @@ class WarmUp(Schedule):
 
 
 class OneCycle(Schedule):
-    """Up from peak / start_divisor to ``peak`` and down to that start / final_divisor, in ``steps`` updates.
+    """Rise from peak / start_divisor to ``peak`` and fall to that start / final_divisor, in ``steps`` updates.
 
-    Half a cosine each way, the peak after ``warm_fraction`` of the updates, the last rate kept afterwards.
-    Smith and Topin, "Super-convergence", 2018, with the cosine and the last update at steps - 1, as PyTorch
-    has it; the momentum stays as it is.
+    Both are half a cosine; the peak is after ``warm_fraction`` of the updates, and the last rate is kept afterwards.
+    Smith and Topin, "Super-convergence", 2018, with the cosine and the last update at steps - 1, as in PyTorch; the
+    momentum does not change.
     """
 
     def __init__(
@@ -139,12 +139,12 @@ _REGISTRY = Registry("schedule", Schedule, [Constant, StepDecay, Exponential, Co
 def get(schedule: Schedule | float | Mapping[str, Any]) -> Schedule:
     """Return the schedule for an object, a configuration or a number, which stands for a constant rate.
 
-    Raises ValueError for unknown names and unfit arguments, TypeError for anything else.
+    Raises ValueError for unknown names and invalid arguments, and TypeError for anything else.
     """
     return Constant(schedule) if isinstance(schedule, Number) else _REGISTRY.get(schedule)
 
 
-if not TYPE_CHECKING:  # which knows itself what is not there
+if not TYPE_CHECKING:  # type checkers know which names are missing
 
     def __getattr__(name):
         raise _REGISTRY.no_attribute(__name__, name)

@@ -15,7 +15,7 @@ from xpcnn.losses import CrossEntropy
 def measured(done):
     assert done.code == 0, done
     results = json.loads(done.out)
-    told = "xpcnn evaluate: the model was made with" if results["seen"] else ""
+    told = "xpcnn evaluate: the model was trained or selected with" if results["seen"] else ""
     assert done.err.startswith(told)
     assert done.err.count("\n") == (1 if told else 0)
     return results
@@ -111,7 +111,7 @@ class TestFigures:
 
     def test_outputs_that_are_not_finite_are_refused(self, refuses, here, overflowing):
         fill(here / "set", classes=("left", "right"), each=2)
-        refuses("evaluate", overflowing, "set", words=["outputs that are not finite"])
+        refuses("evaluate", overflowing, "set", words=["NaN or infinite outputs"])
 
     def test_a_large_network_takes_its_images_a_few_at_a_time(self, run, model, photos, monkeypatch):
         whole = measured(run("evaluate", model, photos, "--format", "json"))
@@ -157,7 +157,7 @@ class TestSeen:
         done = run("evaluate", model, "set", "--format", "json")
         results = measured(done)
         assert (results["seen"], results["unseen"]) == (results["count"], None)
-        assert "say nothing of other images" in done.err
+        assert "say nothing about other images" in done.err
 
     def test_a_model_without_digests_cannot_tell(self, run, here, photos):
         options = ["--epochs", "1", "--image-size", "8", "--no-digests", "--out", "run"]
@@ -181,7 +181,7 @@ class TestText:
         assert last == (
             f"accuracy {accuracy:.4f}, loss {loss:.4f}, calibration error {error:.4f} (30 images, 1 skipped)"
         )
-        assert passed_over == "passed over: 2 .txt"
+        assert passed_over == "not images: 2 .txt"
         assert results["passed_over"] == {".txt": 2}
 
     def test_a_class_that_is_absent_has_dashes(self, run, here, model):
@@ -205,7 +205,7 @@ class TestModels:
     def test_what_is_no_model_is_refused(self, refuses, here, photos, trained):
         refuses("evaluate", "nowhere", photos, words=["no model file 'nowhere'"])
         refuses("evaluate", trained, photos, words=["is a folder", trained / "best.safetensors"])
-        refuses("evaluate", truncated_jpeg(here / "a.jpg"), photos, words=["a.jpg", "no model file"])
+        refuses("evaluate", truncated_jpeg(here / "a.jpg"), photos, words=["a.jpg", "not a model file"])
 
     @pytest.mark.parametrize("lacks", ["preprocessing", "class_names", "loss"])
     def test_a_model_for_arrays_is_refused(self, refuses, here, model, photos, lacks):

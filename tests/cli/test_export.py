@@ -87,11 +87,11 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", ["cells", "cells.pt", "cells.safetensors", "onnx", ".onnx/cells", ""])
     def test_another_ending(self, refuses, here, model, name):
-        refuses("export", model, name, words=["ends in .onnx", f"received {name!r}"], code=2)
+        refuses("export", model, name, words=["must end in .onnx", f"received {name!r}"], code=2)
 
     def test_the_model_itself_in_place_of_the_file(self, refuses, here, model):
         before = model.read_bytes()
-        refuses("export", model, model, words=["ends in .onnx"], code=2)
+        refuses("export", model, model, words=["must end in .onnx"], code=2)
         assert model.read_bytes() == before
 
     def test_without_onnx(self, refuses, model, monkeypatch):
@@ -105,7 +105,7 @@ class TestRefusals:
     def test_what_is_no_model(self, refuses, trained, photos):
         refuses("export", "nowhere", "cells.onnx", words=["no model file 'nowhere'"])
         refuses("export", trained, "cells.onnx", words=["is a folder", trained / "best.safetensors"])
-        refuses("export", photos / "README.txt", "cells.onnx", words=["README.txt", "no model file, or is damaged"])
+        refuses("export", photos / "README.txt", "cells.onnx", words=["README.txt", "not a model file, or is damaged"])
         refuses("export", trained / "checkpoint.safetensors", "cells.onnx", words=["it is a checkpoint, not a model"])
 
     def test_a_truncated_model(self, refuses, here, model):

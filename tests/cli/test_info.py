@@ -27,7 +27,7 @@ class TestMachine:
             "backend", "blas", "threads",
         ]  # fmt: skip
         assert shown["numpy"].split()[1] == np.__version__
-        assert shown["backend"].endswith("numpy: numpy was asked for")
+        assert shown["backend"].endswith("numpy: numpy was requested")
         assert int(shown["threads"].split()[1]) >= 1
 
     def test_without_the_variable_it_is_auto(self, run, monkeypatch):
@@ -77,7 +77,7 @@ class TestCard:
         assert list(lines(done.out)) == ["model", "bytes", "epochs", "layers"]
 
     @pytest.mark.parametrize(
-        ("per_image", "names"), [(False, ["mean", "deviation"]), (True, ["normalised"])], ids=["set", "image"]
+        ("per_image", "names"), [(False, ["mean", "std"]), (True, ["normalised"])], ids=["set", "image"]
     )
     def test_it_says_how_images_are_normalised(self, run, here, per_image, names):
         stack = [layers.Flatten(), layers.Dense(2)]
@@ -102,7 +102,7 @@ class TestCard:
         refuses("info", "nowhere", words=["no model file 'nowhere'", "runs/train/best.safetensors"])
         refuses("info", trained, words=["is a folder", trained / "best.safetensors"])
         refuses("info", photos, words=["is a folder", "runs/train/best.safetensors"])
-        refuses("info", photos / "README.txt", words=["README.txt", "no model file, or is damaged"])
+        refuses("info", photos / "README.txt", words=["README.txt", "not a model file, or is damaged"])
 
     @pytest.mark.parametrize("kept", [0, 7, 100, -1])
     def test_a_truncated_model_is_refused(self, refuses, here, model, kept):

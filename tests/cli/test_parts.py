@@ -76,18 +76,14 @@ class TestDrawn:
 
     def test_one_picture_in_two_classes_is_named_and_strictly_refused(self, images):
         found = images(["x", "x", *map(str, range(38))], self.LABELS)
-        assert split_data(found, 0.2, 0.1, 3)[1] == [
-            "1 pictures in more than one class, the first: '0' (a) and '1' (b)"
-        ]
-        with pytest.raises(
-            ValueError, match=r"--strict refuses 1 pictures in more than one class, .* Keep each in one"
-        ):
+        assert split_data(found, 0.2, 0.1, 3)[1] == ["1 images in more than one class, the first: '0' (a) and '1' (b)"]
+        with pytest.raises(ValueError, match=r"--strict refuses 1 images in more than one class, .* Keep each in one"):
             split_data(found, 0.2, 0.1, 3, strict=True)
 
     def test_a_class_of_one_group_is_named(self, images):
         groups = ["one" if label else str(row) for row, label in enumerate(self.LABELS)]
         split, notes = split_data(images(None, self.LABELS, groups=groups), 0.2, 0.1, 3)
-        assert notes == ["no image of these classes is in the test part, for want of groups: 'b'"]
+        assert notes == ["the test part has no images of these classes, for lack of groups: 'b'"]
         assert np.array(self.LABELS)[split.train].sum() == 20
         assert split_data(images(None, self.LABELS, groups=groups), 0, 0.1, 3)[1] == []
 
@@ -107,16 +103,16 @@ class TestGiven:
 
     def test_how_many_and_which(self, images):
         _, notes = split_data(images("abcdefah", self.LABELS, self.PARTS), 0.2, 0.1, 0)
-        assert notes == ["1 pictures in more than one part, 1 images left out, the first: '0' (train) and '6' (test)"]
+        assert notes == ["1 images in more than one part, 1 copies left out, the first: '0' (train) and '6' (test)"]
 
     def test_strictly_it_is_refused(self, images):
         found = images("abcdefah", self.LABELS, self.PARTS)
-        with pytest.raises(ValueError, match="--strict refuses 1 pictures in more than one part"):
+        with pytest.raises(ValueError, match="--strict refuses 1 images in more than one part"):
             split_data(found, 0.2, 0.1, 0, strict=True)
         assert len(split_data(found, 0.2, 0.1, 0, strict=True, copies="anywhere")[0].train) == 4
 
     def test_a_class_of_copies_alone_is_refused(self, images):
-        with pytest.raises(ValueError, match="All images of the class 'b' to train on are copies"):
+        with pytest.raises(ValueError, match="All training images of the class 'b' are copies"):
             split_data(images("abcbefgb", self.LABELS, self.PARTS), 0.2, 0.1, 0)
 
     def test_a_group_in_two_parts_is_named_and_strictly_refused(self, images):

@@ -75,9 +75,10 @@ class TestDepth:
         assert "values from -100 to 4095.5 become 0 to 255, as given" in done.out
         assert arguments(here / "run")["range"] == [-100.0, 4095.5]
 
-    def test_a_range_much_wider_than_what_images_use_is_spoken_of(self, run, here):
+    def test_a_range_much_wider_than_what_images_use_is_reported(self, run, here):
         deep(here / "set")
-        assert "give the range that counts" in run("train", "set", *QUICK, "--range", "900", "6000", "--out", "run").out
+        done = run("train", "set", *QUICK, "--range", "900", "6000", "--out", "run")
+        assert "give the range that matters" in done.out
 
     def test_of_8_bits_nothing_is_said(self, run, here):
         fill(here / "set", each=3)
@@ -90,7 +91,7 @@ class TestDepth:
         tifffile.imwrite(here / "bright.tif", np.full((16, 16), 60000, np.uint16))
         done = run("predict", "run/best.safetensors", "bright.tif")
         assert done.code == 0
-        assert done.err.startswith("xpcnn predict: 1 picture with many values outside the range")
+        assert done.err.startswith("xpcnn predict: 1 image with many values outside the range")
         assert run("predict", "run/best.safetensors", "set/above/0.tif").err == ""
 
     def test_mixed_depths_without_a_common_scale_are_refused(self, refuses, here):
@@ -102,7 +103,7 @@ class TestDepth:
             *QUICK,
             "--out",
             "run",
-            words=["1 pictures are of 8 bits and 16 of uint16", "--range LOW HIGH"],
+            words=["1 images are 8-bit and 16 are uint16", "--range LOW HIGH"],
         )
 
     @pytest.mark.parametrize("first", [np.uint8, np.uint16])
@@ -151,7 +152,7 @@ class TestChannels:
     def test_pages_that_nothing_is_said_of_are_pages_unless_channels_are_asked_for(self, run, here):
         stacks(here / "set", 2, axes="")
         done = run("train", "set", *QUICK, "--gray", "--out", "pages")
-        assert "left out: all pages but number 0 of 16 images with up to 2 pages" in done.out
+        assert "left out: all pages except page 0 of 16 images with up to 2 pages" in done.out
         done = run("train", "set", *QUICK, "--channels", "all", "--out", "channels")
         assert "left out" not in done.out
         assert decoding(here / "channels").channels == 2
@@ -168,13 +169,13 @@ class TestChannels:
         tifffile.imwrite(here / "set" / "left" / "x.tif", np.zeros((5, 16, 16), np.uint8), imagej=True)
         done = run("train", "set", *QUICK, "--out", "run")
         assert "in colour" in done.out
-        assert "x.tif (it has 5 channels, which are no colours" in done.out
+        assert "x.tif (it has 5 channels, which are not colours" in done.out
 
     def test_grey_of_channels_that_are_no_colours_is_refused(self, run, here):
         stacks(here / "set", 2)
         done = run("train", "set", *QUICK, "--gray", "--out", "run")
         assert done.code == 1
-        assert "it has 2 channels, which are no colours" in done.err
+        assert "it has 2 channels, which are not colours" in done.err
 
     @pytest.mark.parametrize("page", ["1", "max", "mean"])
     def test_another_page_can_be_asked_for(self, run, here, page):
@@ -189,7 +190,7 @@ class TestShape:
     def test_size_and_shape_are_said_and_kept(self, run, here):
         fill(here / "set", each=3)
         done = run("train", "set", *QUICK, "--resize", "pad", "--out", "run")
-        assert "pictures of 3 sizes, 30x18 to 28x20 pixels, padded and brought to 29x29, in colour" in done.out
+        assert "images of 3 sizes, 30x18 to 28x20 pixels, padded and resized to 29x29, in colour" in done.out
         assert (decoding(here / "run").resizing, arguments(here / "run")["image_size"]) == ("pad", 29)
         assert "image size" in (here / "run" / "report.html").read_text(encoding="utf-8")
 
@@ -258,12 +259,12 @@ def test_impossible_options_are_usage_errors(run, here, options, word):
 
 @pytest.mark.parametrize("options", [["--channels", "1"], ["--range", "0", "9"]])
 def test_the_bundled_digits_take_no_such_options(refuses, options):
-    refuses("train", "digits", *options, code=2, words=["is for a folder of images"])
+    refuses("train", "digits", *options, code=2, words=["needs a folder of images"])
 
 
 def test_a_range_upside_down_is_one_line(refuses, here):
     deep(here / "set")
-    refuses("train", "set", *QUICK, "--range", "5", "1", "--out", "run", words=["low below high"])
+    refuses("train", "set", *QUICK, "--range", "5", "1", "--out", "run", words=["low < high"])
 
 
 def test_a_model_gives_on_its_range_and_channels(run, here):

@@ -30,7 +30,7 @@ def broken(here):
     """Files that cannot be read, with a word of the reason of each."""
     (here / "empty.png").touch()
     (here / "text.jpg").write_text("no image")
-    reasons = {"empty.png": "empty", "text.jpg": "no format", "nowhere.png": "No such"}
+    reasons = {"empty.png": "empty", "text.jpg": "not one that xpcnn reads", "nowhere.png": "No such"}
     return {"half.jpg": "truncated", **reasons} if truncated_jpeg(here / "half.jpg") else {}
 
 
@@ -95,7 +95,7 @@ class TestAnswers:
         assert lengths == [4, 4, 1]
 
     def test_that_are_not_finite_are_refused(self, refuses, images, overflowing):
-        refuses("predict", overflowing, *images, words=["outputs that are not finite"])
+        refuses("predict", overflowing, *images, words=["NaN or infinite outputs"])
 
     def test_below_the_threshold_the_label_is_uncertain(self, run, here, model, images):
         unsure = xpcnn.load(model)
@@ -242,7 +242,7 @@ class TestOddNames:
         assert done.code == 0
         assert done.err == (
             f"2 of {len(odd)} images could not be read, the first: './new\\nline.png' "
-            "(it is in no format that is read here (its first bytes: 6e 6f 20 69 6d 61 67 65))\n"
+            "(its format is not one that xpcnn reads (its first bytes: 6e 6f 20 69 6d 61 67 65))\n"
         )
 
     def test_in_json_they_come_back_as_they_were(self, run, model, odd):
@@ -316,7 +316,7 @@ class TestOutputFile:
     @pytest.mark.parametrize("name", ["1.png", "other.JPG", "best.safetensors"])
     def test_an_image_or_a_model_is_not_written_over(self, refuses, here, model, images, name):
         (here / name).write_bytes(b"as it was")
-        refuses("predict", model, "-o", name, *images, words=["-o names the file for the answers", name], code=2)
+        refuses("predict", model, "-o", name, *images, words=["-o needs the file for the predictions", name], code=2)
         assert (here / name).read_bytes() == b"as it was"
 
 
@@ -324,7 +324,7 @@ class TestModels:
     def test_what_is_no_model_is_refused(self, refuses, here, images, trained):
         refuses("predict", "nowhere", *images, words=["no model file 'nowhere'"])
         refuses("predict", trained, *images, words=["is a folder", trained / "best.safetensors"])
-        refuses("predict", images[1], images[0], words=[images[1], "no model file"])
+        refuses("predict", images[1], images[0], words=[images[1], "not a model file"])
 
     def test_a_model_for_arrays_is_refused(self, refuses, here, images):
         made = xpcnn.Sequential([xpcnn.layers.Flatten(), xpcnn.layers.Dense(3)], input_shape=(1, 8, 8))

@@ -33,12 +33,12 @@ class TestReport:
 
     def test_it_needs_the_run_of_an_epoch(self, run, finished, refuses):
         (finished / "history.csv").unlink()
-        refuses("report", "run", words=["has not come to the end of an epoch", "xpcnn train --resume run"])
+        refuses("report", "run", words=["has not completed an epoch", "xpcnn train --resume run"])
 
     def test_it_needs_a_run(self, refuses, here):
-        refuses("report", "nothing", words=["'nothing' is no run's directory"])
+        refuses("report", "nothing", words=["'nothing' is not a run's directory"])
         (here / "empty").mkdir()
-        refuses("report", "empty", words=["'empty' holds no run"])
+        refuses("report", "empty", words=["'empty' does not contain a run"])
 
     @pytest.mark.parametrize("name", ["args.json", "history.csv", "metrics.json", "parts.csv", "best.safetensors"])
     def test_it_names_a_damaged_file(self, refuses, finished, name):
@@ -58,13 +58,13 @@ class TestReport:
             (here / "run" / "parts.csv").write_text(content)
         done = run("report", "run")
         assert (done.code, done.err) == (0, "")
-        assert "The images are no longer where they were" in (here / "run" / "report.html").read_text(encoding="utf-8")
+        assert "The images are no longer in their place" in (here / "run" / "report.html").read_text(encoding="utf-8")
 
     def test_one_that_another_process_writes_into(self, refuses, finished):
         fcntl = pytest.importorskip("fcntl")
         descriptor = os.open(finished, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        refuses("report", "run", words=["Another process writes into the run's directory 'run'"])
+        refuses("report", "run", words=["Another process is writing to the run's directory 'run'"])
         os.close(descriptor)
 
 
@@ -86,4 +86,4 @@ class TestOpen:
         done = run("train", "--epochs", "1", "--out", "run", "--open")
         assert done.code == 0
         path = os.path.join("run", "report.html")
-        assert done.err == f"xpcnn train: no browser could be opened; the report: {path}\n"
+        assert done.err == f"xpcnn train: no browser could be opened; the report is {path}\n"

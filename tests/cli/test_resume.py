@@ -53,7 +53,7 @@ def broken_off(run, here):
         with interrupted(after):
             done = run("train", *arguments, "--out", "run")
         assert done.code == 130
-        assert done.out.endswith("stopped by SIGINT; to go on: xpcnn train --resume run\n")
+        assert done.out.endswith("stopped by SIGINT; to resume: xpcnn train --resume run\n")
         return here / "run"
 
     return command
@@ -90,7 +90,7 @@ class TestTheSameEnd:
         broken_off(photos, *QUICK, after=after)
         done = run("train", "--resume", "run")
         assert (done.code, done.err) == (0, "")
-        assert done.out.startswith(f"going on with run after step {after}\n")
+        assert done.out.startswith(f"resuming run after step {after}\n")
         assert run("train", photos, *QUICK, "--out", "whole").code == 0
         same_run(here / "run", here / "whole")
 
@@ -196,7 +196,7 @@ class TestWhenItIsWritten:
             in_every_step(patched, crash)
             assert run("train", photos, *QUICK, *every, "--out", "run").code == 1
         done = run("train", "--resume", "run")
-        assert done.out.startswith(f"going on with run after step {kept}\n")
+        assert done.out.startswith(f"resuming run after step {kept}\n")
         assert run("train", photos, *QUICK, "--out", "whole").code == 0
         same_run(here / "run", here / "whole")
 
@@ -204,7 +204,7 @@ class TestWhenItIsWritten:
     def test_steps_or_minutes_and_nothing_else(self, run, here, wrong):
         done = run("train", f"--checkpoint-every={wrong}")
         assert done.code == 2
-        assert "expected steps, such as 500, or minutes, 10m" in done.err
+        assert "expected steps, such as 500, or minutes, such as 10m" in done.err
         assert not list(here.iterdir())
 
     def test_minutes_are_taken(self, run, here):
@@ -217,7 +217,7 @@ class TestFinished:
         before = {path: path.stat().st_mtime_ns for path in (here / "run").iterdir()}
         done = run("train", "--resume", "run")
         figures = os.path.join("run", "metrics.json")
-        assert (done.code, done.out, done.err) == (0, f"the run is finished; its figures: {figures}\n", "")
+        assert (done.code, done.out, done.err) == (0, f"the run is finished; its metrics: {figures}\n", "")
         assert before == {path: path.stat().st_mtime_ns for path in (here / "run").iterdir()}
 
     def test_a_finished_run_without_its_checkpoint_is_finished_too(self, run, here, photos):
@@ -276,12 +276,12 @@ class TestWhereThingsAre:
         same_run(here / "new" / "run", here / "whole")
 
     def test_a_run_does_not_lie_among_the_images(self, refuses, cells):
-        refuses("train", "cells", "--out", os.path.join("cells", "run"), words=["lies in the images' folder", "--out"])
+        refuses("train", "cells", "--out", os.path.join("cells", "run"), words=["is inside the images'", "--out"])
 
 
 class TestWhatDiffers:
     def test_arguments(self, refused):
-        words = ["'run' was asked for something else: ", "--epochs was 3, is 4", "--lr was 0.004, is 0.1"]
+        words = ["'run' has other arguments: ", "--epochs was 3, is 4", "--lr was 0.004, is 0.1"]
         refused("--epochs", "4", "--lr", "0.1", words=words)
         refused("--color", "--augment", "light", words=["--color was None, is True", "--augment was shift, is light"])
         refused("--from", "x", words=["--from was None, is x"])
@@ -292,7 +292,7 @@ class TestWhatDiffers:
 
     def test_images_that_are_gone(self, refused, cells):
         (cells / "left" / "left 0.png").unlink()
-        refused(words=["The images are not those of the run 'run': 1 missing, the first 'left/left 0.png'. Put them"])
+        refused(words=["The images are not those of the run 'run': 1 missing, the first 'left/left 0.png'. Restore"])
 
     def test_images_that_are_new(self, refused, cells):
         save(cells / "left" / "new.png", picture("left", 20, 20, False, 3))
@@ -319,16 +319,16 @@ class TestWhatDiffers:
     def test_a_directory_of_its_own(self, run, here):
         done = run("train", "--resume", "run", "--out", "other")
         assert done.code == 2
-        assert "--out has no meaning" in done.err
+        assert "--out has no effect" in done.err
 
 
 class TestWhatIsNoRun:
     def test_a_folder_without_a_run(self, refuses, here):
         (here / "empty").mkdir()
         (here / "file").write_bytes(b"")
-        refuses("train", "--resume", "empty", words=["'empty' holds no run that can be resumed. Give one"])
+        refuses("train", "--resume", "empty", words=["'empty' does not contain a run to resume. Give one"])
         for name in ("nowhere", "file"):
-            refuses("train", "--resume", name, words=[f"{name!r} is no run's directory"])
+            refuses("train", "--resume", name, words=[f"{name!r} is not a run's directory"])
 
     @pytest.mark.parametrize(
         "content", [b"", b"{", b"[1]", b"{}", b"\xff", b"[" * 100_000, b'{"working_directory": 3}']
@@ -336,7 +336,7 @@ class TestWhatIsNoRun:
     def test_arguments_that_cannot_be_read(self, refuses, here, content):
         (here / "run").mkdir()
         (here / "run" / "args.json").write_bytes(content)
-        refuses("train", "--resume", "run", words=["args.json' ", "Train anew, without --resume."])
+        refuses("train", "--resume", "run", words=["args.json' ", "Start a new run, without --resume."])
 
     @pytest.mark.parametrize(
         "values",
@@ -355,7 +355,7 @@ class TestWhatIsNoRun:
         (here / "run").mkdir()
         content = {"data": "digits", "epochs": 1, "working_directory": str(here)} | values
         (here / "run" / "args.json").write_text(json.dumps(content))
-        refuses("train", "--resume", "run", words=["args.json' holds no arguments of a run", "Train anew"])
+        refuses("train", "--resume", "run", words=["args.json' does not contain a run's arguments", "Start a new run"])
 
     @pytest.mark.parametrize("content", [b"", b"half of it"])
     def test_a_damaged_checkpoint(self, refuses, here, photos, broken_off, content):
@@ -376,7 +376,7 @@ class TestWhatIsNoRun:
         run = broken_off(photos, *QUICK)
         descriptor = os.open(run, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        refuses("train", "--resume", "run", words=["Another process writes into the run's directory 'run'"])
+        refuses("train", "--resume", "run", words=["Another process is writing to the run's directory 'run'"])
         os.close(descriptor)
 
 

@@ -48,7 +48,7 @@ def test_a_process_that_trains_saves_and_ends(here, number, code, word):
         out, err = child.communicate(timeout=60)
     assert (child.returncode, err) == (code, "")
     last = os.path.join("runs", "train", "last.safetensors")
-    assert out.splitlines()[-1] == f"stopped by {number.name}; to go on: xpcnn train --resume {os.path.dirname(last)}"
+    assert out.splitlines()[-1] == f"stopped by {number.name}; to resume: xpcnn train --resume {os.path.dirname(last)}"
     assert xpcnn.load(last).epochs >= 2
     assert xpcnn.load(os.path.join("runs", "train", "best.safetensors")).epochs >= 1
     assert not os.path.exists(os.path.join("runs", "train", "metrics.json"))
@@ -74,7 +74,7 @@ def test_a_second_one_does_not_wait(run, monkeypatch, number, code, word):
 
     in_every_step(monkeypatch, twice)
     done = run("train", "--out", "run")
-    assert (done.code, done.err) == (code, f"xpcnn train: {word}; to go on: xpcnn train --resume run\n")
+    assert (done.code, done.err) == (code, f"xpcnn train: {word}; to resume: xpcnn train --resume run\n")
     assert xpcnn.load("run/last.safetensors").epochs == 0
 
 
@@ -86,7 +86,7 @@ def test_another_one_after_ctrl_c_does_not_wait_either(run, monkeypatch):
 
     in_every_step(monkeypatch, both)
     done = run("train", "--out", "my run")
-    assert (done.code, done.err) == (143, "xpcnn train: terminated; to go on: xpcnn train --resume 'my run'\n")
+    assert (done.code, done.err) == (143, "xpcnn train: terminated; to resume: xpcnn train --resume 'my run'\n")
 
 
 @BOTH
@@ -94,7 +94,7 @@ def test_a_run_that_is_stopped_while_it_is_measured_can_go_on(run, monkeypatch, 
     with monkeypatch.context() as patch:
         patch.setattr(xpcnn.Sequential, "calibrate", lambda *arguments, **_: os.kill(os.getpid(), number))
         done = run("train", "--epochs", "1", "--out", "run")
-    assert (done.code, done.err) == (code, f"xpcnn train: {word}; to go on: xpcnn train --resume run\n")
+    assert (done.code, done.err) == (code, f"xpcnn train: {word}; to resume: xpcnn train --resume run\n")
     assert "test accuracy" in run("train", "--resume", "run").out
 
 
@@ -104,7 +104,7 @@ def test_a_run_that_is_stopped_while_it_is_resumed_can_go_on(run, monkeypatch, n
     assert run("train", "--out", "run").code == code
     monkeypatch.setattr(datasets, "load_data", lambda *arguments: os.kill(os.getpid(), number))
     done = run("train", "--resume", "run")
-    assert (done.code, done.err) == (code, f"xpcnn train: {word}; to go on: xpcnn train --resume run\n")
+    assert (done.code, done.err) == (code, f"xpcnn train: {word}; to resume: xpcnn train --resume run\n")
 
 
 @BOTH

@@ -30,11 +30,11 @@ def found(words, recursive=False):
 class TestFolders:
     def test_their_images_come_in_natural_order_and_others_are_counted(self, folder, capsys):
         assert found(["new"]) == ["new/9.png", "new/10.png"]
-        assert capsys.readouterr().err == "xpcnn predict: passed over: 1 .txt\n"
+        assert capsys.readouterr().err == "xpcnn predict: not images: 1 .txt\n"
 
     def test_recursive_takes_the_folders_in_them(self, folder, capsys):
         assert found(["new"], recursive=True) == ["new/9.png", "new/10.png", "new/inner/1.png"]
-        assert capsys.readouterr().err == "xpcnn predict: passed over: 1 .czi, 1 .txt\n"
+        assert capsys.readouterr().err == "xpcnn predict: not images: 1 .czi, 1 .txt\n"
 
     def test_one_without_images_cannot_be_read(self, run, here, model, folder):
         (here / "empty").mkdir()
@@ -42,7 +42,7 @@ class TestFolders:
         first, *others = json.loads(done.out)
         assert (first["path"], first["error"]) == (
             "empty",
-            "it is a folder, without images in it (--recursive takes those of its folders)",
+            "it is a folder without images directly in it (--recursive includes its subfolders)",
         )
         assert [row["error"] for row in others] == [None, None]
 

@@ -32,9 +32,9 @@ def never_decoded(monkeypatch):
 
 
 def told(done):
-    """What a run says of the cache: images reused, megabytes, the file, files read anew."""
+    """What a run says of the cache: images reused, megabytes, the file, files decoded."""
     assert (done.code, done.err) == (0, "")
-    (line,) = re.findall(r"^(\d+) images from the cache \((.*) MB, (.*)\), (\d+) read anew.*$", done.out, re.MULTILINE)
+    (line,) = re.findall(r"^(\d+) images from the cache \((.*) MB, (.*)\), (\d+) decoded.*$", done.out, re.MULTILINE)
     return line
 
 
@@ -87,7 +87,7 @@ def test_strict_stops_at_a_bad_image_that_is_known(run, refuses, photos):
 
 @pytest.mark.parametrize("name", ["digits", "mnist"])
 def test_it_is_for_folders_alone(refuses, name):
-    refuses("train", name, "--cache", code=2, words=["--cache", f"a folder of images, and {name} is none"])
+    refuses("train", name, "--cache", code=2, words=["--cache", f"a folder of images, and {name} is not one"])
 
 
 def test_a_place_that_cannot_be_written_is_refused(refuses, photos, place):

@@ -77,7 +77,7 @@ class TestLabels:
             file.write("p0 left.png;left\ngone.png;left\n")
         done = run("train", "flat", "--labels", "labels.csv", *QUICK, "--out", "run")
         assert done.code == 0
-        assert done.err.startswith("xpcnn train: 1 of the rows list a file once more, the first 'p0 left.png'")
+        assert done.err.startswith("xpcnn train: 1 of the rows list a file again, the first 'p0 left.png'")
         assert done.err.count("\n") == 1
         assert [row["path"] for row in rows(here / "run" / "skipped.csv")] == [os.path.join("flat", "gone.png")]
 
@@ -101,7 +101,7 @@ class TestLabels:
         for command in (["train"], ["train", "mnist"], ["evaluate", model, "digits"]):
             done = run(*command, "--labels", "labels.csv")
             assert done.code == 2
-            assert "--labels is for a folder of images, and " in done.err
+            assert "--labels needs a folder of images, and " in done.err
 
 
 class TestGroups:
@@ -121,7 +121,7 @@ class TestGroups:
 
     @pytest.mark.parametrize(
         ("pattern", "told"),
-        [("p1", "has no parentheses"), ("(p1", "neither a CSV file nor"), ("no.csv", "no CSV file that exists")],
+        [("p1", "has no parentheses"), ("(p1", "neither a CSV file nor"), ("no.csv", "not an existing CSV file")],
     )
     def test_a_pattern_that_names_no_group_is_wrong_usage(self, run, here, photos, pattern, told):
         done = run("train", photos, "--group-by", pattern)
@@ -149,7 +149,7 @@ class TestCopies:
         fill(here / "set" / "test", each=2, first_seed=500)
         shutil.copy(here / "set/test/left/left 0.png", here / "set/train/left/copy.png")
         done = run("train", "set", *QUICK, "--out", "run")
-        assert "xpcnn train: 1 pictures in more than one part, 1 images left out, the first: " in done.err
+        assert "xpcnn train: 1 images in more than one part, 1 copies left out, the first: " in done.err
         assert "copy.png" not in parts_of(here / "run")
         (here / "run" / "metrics.json").unlink()
         assert run("train", "--resume", "run").code == 0
@@ -221,9 +221,9 @@ class TestResumed:
 class TestPassedOver:
     def test_it_is_said_below_the_images(self, run, photos):
         lines = run("train", photos, *QUICK, "--out", "run").out.splitlines()
-        assert "passed over: 2 .txt" in lines[:4]
+        assert "not images: 2 .txt" in lines[:4]
 
     def test_only_the_most_frequent_endings_are_named(self):
         many = dict.fromkeys((f".{letter}" for letter in "abcdefghij"), 1) | {".\n": 3}
         told = describe_passed_over(many)
-        assert told == "passed over: 3 .\\n, 1 .a, 1 .b, 1 .c, 1 .d, 1 .e, 1 .f, 1 .g, 3 others"
+        assert told == "not images: 3 .\\n, 1 .a, 1 .b, 1 .c, 1 .d, 1 .e, 1 .f, 1 .g, 3 others"

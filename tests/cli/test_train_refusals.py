@@ -16,7 +16,7 @@ class TestRunDirectory:
     def test_one_that_holds_files_is_refused_and_stays_as_it_is(self, refuses, here):
         (here / "run").mkdir()
         (here / "run" / "thesis.txt").write_text("months of work")
-        refuses("train", "--out", "run", words=["'run' holds files already", "--out"])
+        refuses("train", "--out", "run", words=["'run' already contains files", "--out"])
         assert (here / "run" / "thesis.txt").read_text() == "months of work"
 
     def test_an_empty_one_is_taken(self, run, here):
@@ -29,7 +29,7 @@ class TestRunDirectory:
         (here / "run").mkdir()
         descriptor = os.open(here / "run", os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        refuses("train", "--out", "run", words=["Another process writes into the run's directory 'run'"])
+        refuses("train", "--out", "run", words=["Another process is writing to the run's directory 'run'"])
         os.close(descriptor)
 
     def test_one_that_another_process_has_used_meanwhile_is_left_to_it(self, refuses, here, monkeypatch):
@@ -42,7 +42,7 @@ class TestRunDirectory:
 
         monkeypatch.setattr(run_directory, "_locked", late)
         with contextlib.suppress(AssertionError):  # of what has changed in the folder: that is the other process's
-            refuses("train", "--out", "run", words=["'run' holds files already"])
+            refuses("train", "--out", "run", words=["'run' already contains files"])
         assert names(here / "run") == {"args.json"}
 
     def test_what_a_killed_process_has_left_half_written_is_no_obstacle(self, run, here):
@@ -76,7 +76,7 @@ class TestRunDirectory:
 class TestRefusals:
     def test_an_empty_folder(self, refuses, here):
         (here / "set").mkdir()
-        refuses("train", "set", words=["set holds no class folder"])
+        refuses("train", "set", words=["set contains no class folder"])
 
     def test_one_class(self, refuses, here):
         fill(here / "set", classes=("left",))
@@ -84,7 +84,7 @@ class TestRefusals:
 
     def test_an_empty_class(self, refuses, here):
         (fill(here / "set") / "void").mkdir()
-        refuses("train", "set", words=[os.path.join("set", "void"), "holds no image"])
+        refuses("train", "set", words=[os.path.join("set", "void"), "contains no image"])
 
     def test_a_class_with_one_image(self, refuses, here):
         fill(fill(here / "set"), classes=("left",), each=1)
@@ -94,12 +94,12 @@ class TestRefusals:
     def test_images_of_one_and_the_same_colour(self, refuses, here):
         for width, name in enumerate(("a/1.png", "a/2.png", "b/1.png", "b/2.png"), start=9):
             save(here / "set" / name, np.full((9, width, 3), (10, 120, 200), np.uint8))
-        refuses("train", "set", words=["All 2 images to train on are of one and the same colour"])
+        refuses("train", "set", words=["All 2 training images have one and the same colour"])
 
     def test_a_class_written_otherwise_than_the_model_to_go_on_from_has_it(self, refuses, here, model):
         fill(here / "set", each=3)
         (here / "set" / "left").rename(here / "set" / "Left")
-        refuses("train", "set", "--from", model, words=["'Left'", "Is it 'left'?"])
+        refuses("train", "set", "--from", model, words=["'Left'", "Did you mean 'left'?"])
 
     def test_no_image_that_can_be_read(self, refuses, here):
         for name in ("a/1.jpg", "b/1.jpg"):
@@ -135,7 +135,7 @@ class TestRefusals:
 
     def test_from_a_file_that_is_no_model(self, refuses, here, photos):
         (here / "notes.txt").write_text("notes")
-        refuses("train", photos, "--from", "notes.txt", words=["'notes.txt' is no model file"])
+        refuses("train", photos, "--from", "notes.txt", words=["'notes.txt' is not a model file"])
         refuses("train", photos, "--from", "nowhere", words=["no model file 'nowhere'"])
 
     def test_from_a_model_for_arrays(self, refuses, here, photos):
@@ -155,7 +155,7 @@ class TestRefusals:
         done = process("train", "--backend", "cupy") if by == "--backend" else process("train", XPCNN_BACKEND="cupy")
         assert (done.code, done.out) == (1, "")
         assert done.err.count("\n") == 1
-        assert done.err.startswith("xpcnn train: The backend 'cupy' was asked for")
+        assert done.err.startswith("xpcnn train: The backend 'cupy' was requested")
         assert "cuda12" in done.err
         assert not list(here.iterdir())
 
@@ -180,6 +180,6 @@ class TestRefusals:
         done = process("train", "nowhere", "--out", "run")
         assert (done.code, done.out) == (1, "")
         assert done.err == (
-            "xpcnn train: There is no folder nowhere. Give a folder that holds one folder for each class.\n"
+            "xpcnn train: There is no folder nowhere. Give a folder that contains one folder per class.\n"
         )
         assert not list(here.iterdir())

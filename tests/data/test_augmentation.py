@@ -1,10 +1,10 @@
-"""Augmentation moves pixels, and changes their tones a little; what becomes of each image is its own."""
+"""Augmentation moves pixels and adjusts contrast and brightness a little, for each image independently."""
 
 import numpy as np
 import pytest
 
 from xpcnn.data import augment
-from xpcnn.data.augmentation import NAMES, Laid, Placing, ways
+from xpcnn.data.augmentation import NAMES, AugmentedView, GeometricAugmentation, views
 
 DRAWN = [name for name in NAMES if name != "none"]
 
@@ -14,7 +14,7 @@ def images(n=200, channels=2, height=32, width=32, dtype=np.float32):
 
 
 def turns(image):
-    """The eight ways to lay a square image (channels, side, side)."""
+    """The eight symmetries of a square image (channels, side, side)."""
     return [np.rot90(each, k, axes=(1, 2)) for each in (image, image[:, :, ::-1]) for k in range(4)]
 
 
@@ -103,12 +103,12 @@ class TestLight:
 
 
 class TestMicroscopy:
-    def test_square_images_are_laid_in_all_eight_ways_alike_often(self):
+    def test_square_images_get_each_of_the_eight_symmetries_equally_often(self):
         x = images(800, height=5, width=5)
-        y = Placing(augment("microscopy").places)(x, 0, 0, np.arange(800))
+        y = GeometricAugmentation(augment("microscopy").transforms)(x, 0, 0, np.arange(800))
         seen = np.zeros(8, int)
         for before, after in zip(x, y, strict=True):
-            found = [way for way, turned in enumerate(turns(before)) if np.array_equal(turned, after)]
+            found = [view for view, turned in enumerate(turns(before)) if np.array_equal(turned, after)]
             assert len(found) == 1
             seen[found] += 1
         assert seen.min() > 60  # 100 of each are expected
@@ -116,11 +116,11 @@ class TestMicroscopy:
 
     def test_other_images_are_flipped_both_ways_only(self):
         x = images(400, height=5, width=7)
-        y = Placing(augment("microscopy").places)(x, 0, 0, np.arange(400))
+        y = GeometricAugmentation(augment("microscopy").transforms)(x, 0, 0, np.arange(400))
         seen = np.zeros(4, int)
         for before, after in zip(x, y, strict=True):
-            ways = [before, before[:, ::-1], before[:, :, ::-1], before[:, ::-1, ::-1]]
-            found = [way for way, flipped in enumerate(ways) if np.array_equal(flipped, after)]
+            flips = [before, before[:, ::-1], before[:, :, ::-1], before[:, ::-1, ::-1]]
+            found = [view for view, flipped in enumerate(flips) if np.array_equal(flipped, after)]
             assert len(found) == 1
             seen[found] += 1
         assert seen.min() > 60  # 100 of each are expected
@@ -136,21 +136,21 @@ class TestMicroscopy:
         assert abs(np.corrcoef(contrast, brightness)[0, 1]) < 0.2
 
 
-class TestWays:
+class TestViews:
     @pytest.mark.parametrize(("name", "count"), [("none", 1), ("shift", 1), ("light", 2), ("microscopy", 8)])
     def test_each_is_another_and_the_first_is_the_image_as_it_is(self, name, count):
         x = images(3, height=5, width=5)
-        laid = [Laid(x, way)[:] for way in ways(name, (5, 5))]
-        np.testing.assert_array_equal(laid[0], x)
-        assert len({one.tobytes() for one in laid}) == count
-        for one in laid:
+        seen = [AugmentedView(x, view)[:] for view in views(name, (5, 5))]
+        np.testing.assert_array_equal(seen[0], x)
+        assert len({one.tobytes() for one in seen}) == count
+        for one in seen:
             assert {one[0].tobytes()} <= {np.ascontiguousarray(turned).tobytes() for turned in turns(x[0])}
 
-    def test_images_that_are_not_square_are_not_turned(self):
-        assert len(ways("microscopy", (5, 7))) == 4
+    def test_images_that_are_not_square_are_not_rotated(self):
+        assert len(views("microscopy", (5, 7))) == 4
 
-    def test_images_are_laid_when_they_are_taken(self):
+    def test_images_are_transformed_on_access(self):
         x = images(5, height=5, width=5)
-        laid = Laid(x, (1, 0, 1))
-        assert (len(laid), laid.shape, laid.dtype) == (5, x.shape, x.dtype)
-        np.testing.assert_array_equal(laid[np.array([3, 1])], x[[3, 1], :, :, ::-1].swapaxes(2, 3))
+        viewed = AugmentedView(x, (1, 0, 1))
+        assert (len(viewed), viewed.shape, viewed.dtype) == (5, x.shape, x.dtype)
+        np.testing.assert_array_equal(viewed[np.array([3, 1])], x[[3, 1], :, :, ::-1].swapaxes(2, 3))

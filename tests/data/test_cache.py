@@ -435,7 +435,7 @@ class TestDamage:
             lambda index: {**index, "files": [[*entry[:2], entry[2] and 3] for entry in index["files"]]},
         )
         ((_, reason),) = load_folder(small, TINY, cache=kept).skipped
-        assert "in no format that is read here" in reason
+        assert "its format is not one that xpcnn reads" in reason
 
     def change_index(self, file, change):
         """Write another index into a cache file that is right in all else."""

@@ -22,15 +22,15 @@ def test_the_path_counts_from_the_folder_and_has_slashes(found):
 
 def test_an_image_without_a_group_is_refused_with_the_number_of_such(found):
     for pattern in ("(p10)", "(x)?_2|(p10)", "p(0?)_2|p1(0)"):
-        with pytest.raises(ValueError, match=r"[23] of 3 images get no group from .*, the first a/p1_1\.png"):
+        with pytest.raises(ValueError, match=r"[23] of 3 images get no group from .*, the first is a/p1_1\.png"):
             grouped(found, pattern)
 
 
 @pytest.mark.parametrize(
     ("pattern", "told"),
     [
-        ("p1", "'p1' is no CSV file that exists, and as a regular expression has no parentheses"),
-        ("groups.csv", "'groups.csv' is no CSV file that exists"),
+        ("p1", "'p1' is not an existing CSV file, and as a regular expression it has no parentheses"),
+        ("groups.csv", "'groups.csv' is not an existing CSV file"),
         ("(p1", r"'\(p1' is neither a CSV file nor a regular expression"),
     ],
 )
@@ -58,7 +58,7 @@ def test_a_table_names_groups_by_path(found, table):
 
 
 def test_a_table_that_lacks_an_image_is_refused(table):
-    with pytest.raises(ValueError, match=r"2 of 3 images get no group .*the first a/p10_1\.png"):
+    with pytest.raises(ValueError, match=r"2 of 3 images get no group .*the first is a/p10_1\.png"):
         table("a/p1_1.png,x", "b/p1_2.png,")
 
 

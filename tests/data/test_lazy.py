@@ -1,4 +1,4 @@
-"""The room loads nothing until it is used, and says clearly when OpenCV is not there."""
+"""The package loads nothing until it is used, and says clearly when OpenCV is missing."""
 
 import os
 import subprocess

@@ -41,7 +41,7 @@ class TestChannels:
     @pytest.mark.parametrize("samples", [2, 4, 5])
     @pytest.mark.parametrize("channels", [1, 3])
     def test_channels_that_are_no_colours_are_not_taken_for_some(self, samples, channels):
-        with pytest.raises(Refusal, match=f"it has {samples} channels, which are no colours: .*--channels"):
+        with pytest.raises(Refusal, match=f"it has {samples} channels, which are not colours: .*--channels"):
             made(pixels(samples, "channels"), channels)
 
     @pytest.mark.parametrize("kind", ["channels", "rgb"])

@@ -23,7 +23,7 @@ class TestMeasure:
         images = random_images()
         measured = Preprocessing.measure(images, COLOUR)
         assert measured.mean == pytest.approx(images.mean(axis=(0, 2, 3)))
-        assert measured.deviation == pytest.approx(images.std(axis=(0, 2, 3)))
+        assert measured.std == pytest.approx(images.std(axis=(0, 2, 3)))
 
     def test_only_the_chosen_rows_are_measured(self):
         images, rows = random_images(), np.array([5, 0, 2])
@@ -40,13 +40,13 @@ class TestMeasure:
     def test_a_constant_channel_has_deviation_1_and_normalises_to_zeros(self, value):
         images = np.full((3, 1, 7, 9), value)
         measured = Preprocessing.measure(images, Decoding(7, 9, 1))
-        assert measured.deviation == (1.0,)
+        assert measured.std == (1.0,)
         assert not measured.normalize(images).any()
 
     def test_floats_far_from_zero_keep_their_deviation(self):
         images = 1e6 + np.random.default_rng(0).normal(size=(50, 1, 1, 1))
         measured = Preprocessing.measure(images, GREY)
-        assert measured.deviation[0] == pytest.approx(images.std())
+        assert measured.std[0] == pytest.approx(images.std())
 
     @pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 1, 4, 5), (2, 3, 4)])
     def test_no_images_or_others_are_refused(self, shape):
@@ -107,7 +107,7 @@ class TestPerImage:
         assert self.stored.normalize(np.zeros((0, 3, 4, 5), dtype=np.uint8)).shape == (0, 3, 4, 5)
 
     def test_nothing_is_measured(self):
-        assert (self.stored.mean, self.stored.deviation) == ((0.0,) * 3, (1.0,) * 3)
+        assert (self.stored.mean, self.stored.std) == ((0.0,) * 3, (1.0,) * 3)
 
 
 class TestJson:
@@ -115,6 +115,17 @@ class TestJson:
     def test_it_survives_json(self, per_image):
         measured = Preprocessing.measure(random_images(), COLOUR, per_image)
         assert Preprocessing.from_json(json.loads(json.dumps(measured.to_json()))) == measured
+
+    def test_the_fields_are_those_of_every_model_file(self):
+        fields = {
+            "decoding": COLOUR.to_json(),
+            "mean": [1.0, 2.0, 3.0],
+            "deviation": [4.0, 5.0, 6.0],
+            "per_image": False,
+        }
+        read = Preprocessing.from_json(fields)
+        assert (read.mean, read.std) == ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+        assert read.to_json() == fields
 
     @pytest.mark.parametrize(
         "change",

@@ -41,7 +41,7 @@ class TestMeasuring:
         assert range_of([facts((7.0,), (7.0,))], np.array([0]), GREY) == ((7.0, 8.0),)
 
     def test_values_that_float32_does_not_tell_apart_are_refused(self):
-        with pytest.raises(ValueError, match="so close together"):
+        with pytest.raises(ValueError, match="too narrow"):
             with_range(GREY, [facts((2.0**30,), (2.0**30 + 256,), "int32")])
 
     def test_those_of_files(self, tmp_path):
@@ -65,11 +65,11 @@ class TestMixed:
         "deep", [facts((0.0,), (4095.0,)), facts((0.0,), (1.0,), "float32")], ids=["12 bit", "float"]
     )
     def test_8_bits_and_others_without_a_common_scale_are_refused(self, deep):
-        with pytest.raises(ValueError, match=r"1 pictures are of 8 bits and 1 of .*--range LOW HIGH"):
+        with pytest.raises(ValueError, match=r"1 images are 8-bit and 1 are .*--range LOW HIGH"):
             with_range(GREY, [BYTES, deep])
 
     def test_several_depths_of_more_than_8_bits_are_refused(self):
-        with pytest.raises(ValueError, match=r"of several depths, 1 of float32, 1 of uint16\. .*--range LOW HIGH"):
+        with pytest.raises(ValueError, match=r"have different depths, 1 of float32, 1 of uint16\. .*--range LOW HIGH"):
             with_range(GREY, [facts((0.0,), (1.0,), "float32"), facts((0.0,), (4095.0,))])
 
 
@@ -98,17 +98,17 @@ class TestWarnings:
 
     def test_of_16_bits_that_use_few_levels(self):
         (line,) = self.told([facts((0.0,), (4095.0,))], GREY)
-        assert "hold values up to 4095 only, which leaves 16 of 256 levels" in line
+        assert "with values only up to 4095, which leaves 16 of 256 levels" in line
         assert "(0, 4095), or data.measure_range" in line
 
     def test_of_many_values_outside_the_range(self):
         decoding = Decoding(2, 2, 1, range=(0, 100))
         (line,) = self.told([facts((0.0,), (900.0,), clipped=0.6), facts((0.0,), (90.0,))], decoding)
-        assert line.startswith("1 picture with many values outside the range that becomes 0 to 255, 0 to 100: 60%")
+        assert line.startswith("1 image with many values outside the range 0 to 100 that becomes 0 to 255, up to 60%")
 
     def test_of_8_bits_under_a_wide_range(self):
         (line,) = self.told([BYTES], Decoding(2, 2, 1, range=(0, 4095)))
-        assert "are almost black" in line
+        assert "will be almost black" in line
 
     @pytest.mark.parametrize(
         ("some", "decoding"),
@@ -126,5 +126,5 @@ class TestWarnings:
     def test_where_a_folder_is_loaded(self, tmp_path):
         for name in ("a", "b"):
             written(tmp_path / name, [0, 4000])
-        with pytest.warns(UserWarning, match=r"4 pictures of 16 bits .* leaves 16 of 256 levels"):
+        with pytest.warns(UserWarning, match=r"4 images of 16 bits .* leaves 16 of 256 levels"):
             load_folder(tmp_path, GREY)

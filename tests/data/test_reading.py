@@ -30,9 +30,9 @@ def test_a_bad_image_stands_in_its_place_with_the_reason(class_folders):
 
 
 @pytest.mark.parametrize(
-    ("room", "threads", "windows"), [(4 * 36, 2, [4, 4, 2]), (1, 3, [3, 3, 3, 1]), (9999, 1, [10])]
+    ("budget", "threads", "windows"), [(4 * 36, 2, [4, 4, 2]), (1, 3, [3, 3, 3, 1]), (9999, 1, [10])]
 )
-def test_large_images_wait_in_smaller_numbers_but_no_thread_is_idle(class_folders, monkeypatch, room, threads, windows):
+def test_fewer_large_images_wait_but_no_thread_is_idle(class_folders, monkeypatch, budget, threads, windows):
     root = class_folders({f"a/{value}.png": value for value in range(10)})
     asked = []
 
@@ -41,7 +41,7 @@ def test_large_images_wait_in_smaller_numbers_but_no_thread_is_idle(class_folder
             asked.append(len(paths))
             return super().map(attempt, paths)
 
-    monkeypatch.setattr(reading, "_WINDOW_BYTES", room)
+    monkeypatch.setattr(reading, "_WINDOW_BYTES", budget)
     monkeypatch.setattr(reading, "ThreadPoolExecutor", Pool)
     assert len([*reading.read_images(sorted(root.glob("a/*")), TINY, threads=threads)]) == 10
     assert asked == windows

@@ -63,7 +63,7 @@ class TestStratifiedSplit:
 
     def test_a_class_of_one_image_is_refused_by_index_or_name(self):
         labels = np.array([0, 0, 0, 1])
-        with pytest.raises(ValueError, match=r"class index 1 has too few images to be split\. Received: 1"):
+        with pytest.raises(ValueError, match=r"class index 1 has too few images to split\. Received: 1"):
             stratified_split(labels)
         with pytest.raises(ValueError, match="class 'owl' has too few"):
             stratified_split(labels, classes=("cat", "owl"))
@@ -82,9 +82,9 @@ class TestStratifiedSplit:
 
     @pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, math.nan])
     def test_a_fraction_outside_0_to_1_is_refused(self, fraction):
-        with pytest.raises(ValueError, match=r"test fraction is from 0 to below 1\. Received"):
+        with pytest.raises(ValueError, match=r"test fraction must be from 0 to below 1\. Received"):
             stratified_split(LABELS, test_fraction=fraction)
-        with pytest.raises(ValueError, match=r"validation fraction is from 0 to below 1\. Received"):
+        with pytest.raises(ValueError, match=r"validation fraction must be from 0 to below 1\. Received"):
             stratified_split(LABELS, validation_fraction=fraction)
 
 
@@ -161,7 +161,7 @@ class TestGroups:
         assert split.test.tolist() == [1, 4, 8, 14]
 
     def test_a_group_for_every_image_is_expected(self):
-        with pytest.raises(ValueError, match=r"Every image has one group\. Received: 160 labels and 2 groups"):
+        with pytest.raises(ValueError, match=r"one group per label: 160 labels, 2 groups received"):
             stratified_split(LABELS, groups=["a", "b"])
 
     def test_no_images_are_no_groups(self):

@@ -41,20 +41,20 @@ def test_a_line_break_in_quotes_is_part_of_the_value(table):
 @pytest.mark.skipif(os.name == "nt", reason="paths are text there")
 def test_a_path_may_have_any_bytes_and_a_label_may_not(table):
     assert table(b"path,label\n\xff.png,cat\n")[0][1] == os.fsdecode(b"\xff.png")
-    with pytest.raises(ValueError, match=r"table\.csv' holds text in line 2 that is no UTF-8\. Save it as UTF-8"):
+    with pytest.raises(ValueError, match=r"table\.csv' contains text in line 2 that is not UTF-8\. Save it as UTF-8"):
         table("path,label\n1.png,é\n".encode("latin-1"))
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("", "has the columns none. Expected: path and label, and may have group, each once"),
+        ("", "has the columns none. Expected: path and label, optionally group, each once"),
         ("file,label\n1.png,cat", "has the columns file, label. Expected"),
         ("path,label,path\n1.png,cat,2.png", "has the columns path, label, path. Expected"),
-        ("path,label\na,b.png,cat", "has 3 fields in line 2 and 2 columns. Put quotes around a value that holds ','"),
-        ('path,label\n"1.png,cat', "is no table: unexpected end of data in line 2"),
-        ("path,label\n1.png,cat".encode("utf-16"), "is no text in UTF-8"),
-        (f"path,label\n{'a' * (csv.field_size_limit() + 1)},cat", "is no table: field larger than field limit"),
+        ("path,label\na,b.png,cat", "has 3 fields in line 2 and 2 columns. Put quotes around a value that"),
+        ('path,label\n"1.png,cat', "is not a table: unexpected end of data in line 2"),
+        ("path,label\n1.png,cat".encode("utf-16"), "is not text in UTF-8"),
+        (f"path,label\n{'a' * (csv.field_size_limit() + 1)},cat", "is not a table: field larger than field limit"),
     ],
 )
 def test_what_is_no_such_table_is_refused(table, content, told):
@@ -66,7 +66,7 @@ def test_what_is_no_such_table_is_refused(table, content, told):
 
 def test_a_table_that_is_too_large_is_not_read(table, monkeypatch):
     monkeypatch.setattr(tables, "MOST_BYTES", 10)
-    with pytest.raises(ValueError, match="larger than the 10 bytes"):
+    with pytest.raises(ValueError, match="larger than 10 bytes"):
         table("path,label\n")
 
 

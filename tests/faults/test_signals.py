@@ -64,7 +64,7 @@ def test_a_run_that_is_asked_to_stop_can_go_on(tmp_path, tally, expected, number
         if done.code:  # else it came when the run had just ended
             assert done.code == code
             told = done.err or done.out  # on stderr where it did not come in a step
-            assert told.endswith(f"; to go on: xpcnn train --resume {tmp_path / 'run'}\n")
+            assert told.endswith(f"; to resume: xpcnn train --resume {tmp_path / 'run'}\n")
         assert_whole(tmp_path / "run")
         assert resumed(tmp_path / "run") == expected
 

@@ -31,7 +31,7 @@ def test_of_runs_that_start_at_once_in_one_directory_one_is_made(tmp_path, tally
         with tally.case("one directory for three") as case:
             if done.code:
                 assert done.err.count("\n") == 1
-                assert "Another process writes into" in done.err or "holds files already" in done.err
+                assert "Another process is writing to" in done.err or "already contains files" in done.err
                 case.refused()
             else:
                 assert outcome(tmp_path / "run") == expected
@@ -43,7 +43,7 @@ def test_a_run_that_is_going_on_is_not_resumed_beside_it(tmp_path, tally):
     with tally.case("resumed while it goes on") as case:
         done = xpcnn("train", "--resume", "run", cwd=tmp_path)
         assert done.code == 1
-        assert done.err.startswith("xpcnn train: Another process writes into the run's directory 'run'.")
+        assert done.err.startswith("xpcnn train: Another process is writing to the run's directory 'run'.")
         case.refused()
     child.terminate()
     assert finish(child).code == 143

@@ -1,4 +1,4 @@
-"""Eight text files: those of the first seed's formulas are read, and what is written predicts the same."""
+"""Eight text files: those of the first origin's formulas are read, and those that are written predict the same."""
 
 import tracemalloc
 
@@ -14,7 +14,7 @@ SIDE = 22
 
 
 def write(folder, arrays):
-    """Write eight arrays as the first seed does: flattened, by NumPy's savetxt."""
+    """Write eight arrays as the first origin does: flattened, by NumPy's savetxt."""
     folder.mkdir(exist_ok=True)
     for name, array in zip((*text.WEIGHTS, *text.BIASES), arrays, strict=True):
         np.savetxt(folder / name, array.flatten(), delimiter=", ")
@@ -36,7 +36,7 @@ def pooled_by_two(x):
 
 
 def predicted(arrays, x, pooled):
-    """Return what the seed's prediction gives, its softmax shifted."""
+    """Return what the origin's prediction gives, with its softmax shifted."""
     f1, f2, w3, w4, b1, b2, b3, b4 = arrays
     first = np.maximum(reference.conv2d(x, f1) + b1[:, :, None], 0)
     second = np.maximum(reference.conv2d(pooled_by_two(first) if pooled else first, f2) + b2[:, :, None], 0)

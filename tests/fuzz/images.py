@@ -238,7 +238,7 @@ def cases(seed, count):
     images = whole()
     for decoding in DECODINGS[:3]:
         for kind, content in images.items():
-            # No range says how to read these, and of an animation whose default image is no frame there is no maximum.
+            # No range says how to read these, and an animation whose default image is not a frame has no maximum.
             if kind not in (("APNG",) if decoding.range else ("TIFF of floats", "PFM")):
                 yield "image, whole", kind, partial(_survives, partial(bytes, content), decoding)
         for name, content in child.some(bombs(), max(1, count // 2)):

@@ -63,7 +63,7 @@ def place(tmp_path):
 
 def one_line(done, command):
     """Assert that a command said one line on stderr, beside what it passed over, without codes that move the cursor."""
-    told = [line for line in done.err.splitlines() if not line.startswith("xpcnn predict: passed over: ")]
+    told = [line for line in done.err.splitlines() if not line.startswith("xpcnn predict: not images: ")]
     assert len(told) == 1, done.err
     assert told[0].startswith(f"xpcnn {command}: ") or " could not be read" in told[0]
     assert all(line.isprintable() for line in done.err.splitlines())

@@ -305,8 +305,8 @@ def test_verbose_prints_epochs_and_the_default_nothing(capsys):
         ({"augment": "blur"}, "There is no augmentation 'blur'"),
         ({"class_weight": "fair"}, "class_weight"),
         ({"class_weight": {"up": 1}}, "class_weight"),
-        ({"validation_fraction": 1.0}, "fraction is from 0 to below 1"),
-        ({"patience": 3}, "Give a validation_fraction, such as 0.1"),
+        ({"validation_fraction": 1.0}, "fraction must be from 0 to below 1"),
+        ({"patience": 3}, "Set validation_fraction, for instance to 0.1"),
         ({"random_state": "x"}, "random_state|seed"),
         ({"threads": 0}, "threads must be a whole number, at least 1"),
         ({"backend": "torch"}, "There is no backend 'torch'"),
@@ -342,12 +342,12 @@ def test_classes_that_do_not_fit_are_refused():
         quick().partial_fit(x, y)
     with pytest.raises(ValueError, match=r"Received other labels: \['right'\]"):
         quick().partial_fit(x, y, classes=["left", "up"])
-    with pytest.raises(ValueError, match="has not seen"):
+    with pytest.raises(ValueError, match="cannot balance classes"):
         quick(class_weight="balanced").partial_fit(x, y, classes=["left", "right"])
     classifier = quick(warm_start=True).fit(x, y)
     with pytest.raises(ValueError, match="Use warm_start=False"):
         classifier.fit(x, np.where(y == "left", "up", "down"))
-    with pytest.raises(ValueError, match="The classes stay"):
+    with pytest.raises(ValueError, match="The classes must stay"):
         classifier.partial_fit(x, y, classes=["left", "up"])
 
 

@@ -386,7 +386,7 @@ def drop(*path):
         (put(["a", "b"], "class_names"), "one text for each of the 3 classes"),
         (put("abc", "class_names"), "one text for each of the 3 classes"),
         (put([1, 2, 3], "class_names"), "one text for each of the 3 classes"),
-        (put({}, "preprocessing"), "A preprocessing holds"),
+        (put({}, "preprocessing"), "A preprocessing has"),
         (put([float("nan")], "preprocessing", "mean"), "finite numbers"),
         (put("adam", "compiled"), "must be a mapping"),
         (put({"optimiser": "adam"}, "compiled"), "unexpected keyword"),
@@ -511,7 +511,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, part):
     plain().save(tmp_path / "a")
     content = (tmp_path / "a").read_bytes()
     (tmp_path / "a").write_bytes(content[: int(part * len(content))])
-    with pytest.raises(ValueError, match="is no model file, or is damaged"):
+    with pytest.raises(ValueError, match="is not a model file, or is damaged"):
         xpcnn.load(tmp_path / "a")
 
 
@@ -525,14 +525,14 @@ def test_a_file_of_the_same_kind_that_is_no_model_is_refused(tmp_path):
 def test_a_file_of_another_library_is_refused_with_what_can_be_read(tmp_path, name):
     (tmp_path / name).write_bytes(b"PK\x03\x04" + bytes(100))
     with pytest.raises(
-        ValueError, match=rf"{name}' is no model file.*PyTorch.*formats\.torch\.load_state_dict"
+        ValueError, match=rf"{name}' is not a model file.*PyTorch.*formats\.torch\.load_state_dict"
     ) as caught:
         xpcnn.load(tmp_path / name)
     assert "\n" not in str(caught.value)
 
 
 def test_a_name_of_another_library_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match=r"no file of Keras, .*Use '.*cells\.safetensors'\.$"):
+    with pytest.raises(ValueError, match=r"not be one of Keras, .*Use '.*cells\.safetensors'\.$"):
         plain().save(tmp_path / "cells.keras")
     assert not list(tmp_path.iterdir())
 

@@ -57,7 +57,7 @@ def test_a_killed_run_goes_on_with_any_number_of_ranks(mpiexec, xpcnn, tmp_path,
                 time.sleep(0.01)
         done = xpcnn(after, "train", "--resume", run)
         assert done.code == 0, done.err
-        assert f"going on with {run} after step" in done.out
+        assert f"resuming {run} after step" in done.out
         assert xpcnn(0, *line, "--out", "whole").code == 0
         assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 

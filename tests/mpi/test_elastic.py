@@ -23,7 +23,7 @@ def test_the_run_ends_as_if_nothing_had_happened(mpiexec, xpcnn, tmp_path, tally
         os.kill(children(child.pid)[victim], signal.SIGKILL)
         out, err = child.communicate(timeout=60)
         assert "1 of 3 processes lost; 2 go on" in err
-        assert "going on with run after step" in out
+        assert "resuming run after step" in out
         assert "model: run" in out
         assert xpcnn(0, *LINE, "--out", "whole").code == 0
         assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcnn.data import Decoding, Preprocessing, augment
-from xpcnn.data.augmentation import Placing
+from xpcnn.data.augmentation import GeometricAugmentation
 from xpcnn.ops.batches import gather
 from xpcnn.ops.workspace import Workspace, channel_rows
 
@@ -21,9 +21,9 @@ def test_images_are_those_that_were_laid_and_normalised_on_the_host(xp, host, na
     laid = images[indices]
     places = None
     if augmentation is not None:
-        laid = Placing(augmentation.places)(laid, 5, 2, indices)
-        places = xp.asarray(augmentation.places(shape[1:], 5, 2, indices))
-    mean, deviation = (xp.asarray(np.array(values, np.float32)) for values in (normal.mean, normal.deviation))
+        laid = GeometricAugmentation(augmentation.transforms)(laid, 5, 2, indices)
+        places = xp.asarray(augmentation.transforms(shape[1:], 5, 2, indices))
+    mean, deviation = (xp.asarray(np.array(values, np.float32)) for values in (normal.mean, normal.std))
     x = gather(xp, xp.asarray(images), xp.asarray(indices), places, mean, deviation, np.float32, Workspace(xp))
     np.testing.assert_array_equal(host(x), normal.normalize(laid))
     assert xp.shares_memory(channel_rows(x), x), "the batch lies last in memory"

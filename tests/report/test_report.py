@@ -20,7 +20,7 @@ from xpcnn.training.callbacks import StopOnNaN
 
 SECTIONS = [
     "How it learned", "Which classes are confused", "How well each class is recognised",
-    "How far its probabilities can be trusted", "The worst mistakes",
+    "How reliable its probabilities are", "The worst mistakes",
     "Where the network looked", "The first filters", "One image on its way through the network",
     "A sample of the data", "The images", "What was trained", "Skipped files", "Speed and environment",
 ]  # fmt: skip
@@ -42,7 +42,7 @@ class TestAtTheEnd:
 
     def test_it_says_what_was_trained_on_what(self, digits):
         text = words(digits)
-        assert "Report of run Finished after 3 epochs. digits : 1,295 images to train, 143 to choose" in text
+        assert "Report of run Finished after 3 epochs. digits : 1,295 training images, 143 to choose" in text
         assert "batch size 64" in text
         assert "python" in text
 
@@ -76,7 +76,7 @@ class TestAtTheEnd:
         cards = re.findall('<div class="maps">(.*?)</div>(.*?)</li>', section.partition("</section>")[0])
         assert len(cards) == 8
         for pictures, text in cards:
-            assert pictures.count("<img") == (3 if "taken for" in text else 2)
+            assert pictures.count("<img") == (3 if "predicted as" in text else 2)
 
     def test_names_are_text(self, hostile):
         page = (hostile / "report.html").read_text(encoding="utf-8")
@@ -132,7 +132,7 @@ class TestBrokenOff:
     def test_it_says_how_the_run_goes_on_and_leaves_the_test_part_alone(self, copy):
         (copy / "metrics.json").unlink()
         assert main(["report", str(copy)]) == 0
-        assert f"Broken off after epoch 3. This goes on with it: xpcnn train --resume {copy}" in words(copy)
+        assert f"Interrupted after epoch 3. This resumes it: xpcnn train --resume {copy}" in words(copy)
         assert headings(copy) == [SECTIONS[0], *SECTIONS[8:]]
 
     def test_an_interrupted_run_says_so_at_once(self, tmp_path, monkeypatch):
@@ -142,7 +142,7 @@ class TestBrokenOff:
 
         monkeypatch.setattr(StopOnNaN, "on_epoch_begin", interrupt)
         assert main(["train", "--epochs", "3", "--out", str(tmp_path / "run")]) == 130
-        assert "Broken off after epoch 1" in words(tmp_path / "run")
+        assert "Interrupted after epoch 1" in words(tmp_path / "run")
         monkeypatch.undo()
         assert main(["train", "--resume", str(tmp_path / "run")]) == 0
         assert "Finished after 3 epochs" in words(tmp_path / "run")
@@ -157,13 +157,13 @@ class TestOtherRuns:
     def test_without_a_test_part_it_is_the_validation_part_that_is_shown(self, tmp_path):
         options = ["--epochs", "1", "--test-fraction", "0", "--out", str(tmp_path / "run")]
         assert main(["train", *options]) == 0
-        assert "No image is in the test part" in words(tmp_path / "run")
+        assert "The test part has no images" in words(tmp_path / "run")
         assert headings(tmp_path / "run") == SECTIONS
 
     def test_without_any_part_kept_aside(self, tmp_path):
         options = ["--test-fraction", "0", "--validation-fraction", "0", "--out", str(tmp_path / "run")]
         assert main(["train", "--epochs", "1", *options]) == 0
-        assert "No image was kept aside" in words(tmp_path / "run")
+        assert "No images were held out" in words(tmp_path / "run")
         assert "One image on its way" in words(tmp_path / "run")
 
     def test_its_calibration_is_that_of_the_run(self, copy):
@@ -181,7 +181,7 @@ class TestOtherRuns:
         capfd.readouterr()
         assert main(["report", str(copy)]) == 0
         assert capfd.readouterr().err == ""
-        assert "Numbers that are not finite" in words(copy)
+        assert "NaN or infinite" in words(copy)
 
     def test_figures_that_are_none_are_left_out(self, copy):
         metrics = {"test": {"accuracy": "<b>", "calibration_error": [1]}, "validation": 7}
@@ -207,7 +207,7 @@ class TestImages:
     def test_that_are_gone_leave_a_report_that_says_so(self, run, tmp_path):
         shutil.rmtree(tmp_path / "photos")
         assert main(["report", str(run)]) == 0
-        assert "The images are no longer where they were" in words(run)
+        assert "The images are no longer in their place" in words(run)
         assert "The first filters" in headings(run)
 
     def test_of_which_some_are_gone(self, run):

@@ -45,21 +45,21 @@ def test_of_many_skipped_files_some_are_named_and_all_counted(copy):
     ("name", "content", "word"),
     [
         ("args.json", "{", "cannot be read"),
-        ("args.json", "[1]", "it holds list"),
+        ("args.json", "[1]", "it contains list"),
         ("args.json", "{}", "names no classes"),
         ("args.json", '{"classes": [1]}', "names no classes"),
         ("args.json", "[" * 100_000, "cannot be read"),
-        ("metrics.json", "3", "it holds int"),
-        ("history.csv", "epoch,loss\n1,fast\n", "is no history"),
-        ("history.csv", "epoch,loss\n1\n", "is no history"),
-        ("history.csv", "epoch,accuracy\n1,1\n", "no column of the loss"),
-        ("history.csv", "loss\n1\n", "is no history"),
-        ("history.csv", "epoch,loss\nnan,1\n", "is no history"),
-        ("parts.csv", "a,b\n", "does not begin with image,class,part"),
+        ("metrics.json", "3", "it contains int"),
+        ("history.csv", "epoch,loss\n1,fast\n", "is not a run's history"),
+        ("history.csv", "epoch,loss\n1\n", "is not a run's history"),
+        ("history.csv", "epoch,accuracy\n1,1\n", "no loss column"),
+        ("history.csv", "loss\n1\n", "is not a run's history"),
+        ("history.csv", "epoch,loss\nnan,1\n", "is not a run's history"),
+        ("parts.csv", "a,b\n", "does not start with image,class,part"),
         ("parts.csv", "image,class,part\n1,2\n", "has a line of 2 fields"),
-        ("parts.csv", "image,class,part\n1,2,else\n", "knows a part 'else'"),
-        ("parts.csv", 'image,class,part\n"' + "x" * 200_000, "is no table"),
-        ("skipped.csv", "", "does not begin with path,reason"),
+        ("parts.csv", "image,class,part\n1,2,else\n", "has a part 'else'"),
+        ("parts.csv", 'image,class,part\n"' + "x" * 200_000, "is not a table"),
+        ("skipped.csv", "", "does not start with path,reason"),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named(copy, name, content, word):
@@ -70,7 +70,7 @@ def test_a_damaged_file_is_named(copy, name, content, word):
 
 def test_a_file_that_is_too_large_is_not_read(copy, monkeypatch):
     monkeypatch.setattr(run, "MOST_BYTES", 10)
-    with pytest.raises(ValueError, match=r"args.json' cannot be read .*larger than the 10 bytes"):
+    with pytest.raises(ValueError, match=r"args.json' is larger than 10 bytes"):
         run.read_run(copy)
 
 

@@ -59,5 +59,5 @@ def test_speed_is_that_of_the_median_epoch_and_an_odd_environment_is_left_out():
     run = a_run({("cat", "train"): 50}, environment="none")
     section = sections.machine_section(run, Epochs({"loss": [1.0] * 3, "seconds": [2.0, 100.0, 1.0]}))
     assert "2 s (median)" in section
-    assert "25 training images a second" in section
+    assert "25 training images per second" in section
     assert "1 min 43 s" in section

@@ -1,6 +1,6 @@
-"""The command line: ``xpcnn train``, ``evaluate``, ``predict``, ``report``, ``info``, …, one file a command.
+"""The command line: ``xpcnn train``, ``evaluate``, ``predict``, ``report``, ``info``, …, one module per command.
 
-Nothing here loads NumPy before a command runs, so that ``xpcnn --help`` answers at once.
+Nothing here imports NumPy before a command runs, so that ``xpcnn --help`` responds at once.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ COMMANDS = {
     "completion": completion,
 }
 
-#: What a shell expects from a command that a signal ended: 128 and the signal's number.
+#: The exit code that shells expect from a command ended by a signal: 128 plus the signal's number.
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
 EXAMPLES = """\
 examples:
   xpcnn train                                           the bundled digits, in a few seconds
-  xpcnn train photos --epochs 30 --augment light        a folder that holds one folder for each class
+  xpcnn train photos --epochs 30 --augment light        a folder that contains one folder per class
   xpcnn predict runs/train/best.safetensors new.jpg     what is it?
   xpcnn COMMAND --help                                  all options of a command
 """
 
 
 class Terminated(BaseException):
-    """SIGTERM has arrived; what was begun is cleaned up on the way out, as for Ctrl-C."""
+    """SIGTERM has arrived; raised so that cleanup runs as for Ctrl-C."""
 
 
 class _Version(argparse.Action):
-    """Print the version, which is looked up only then: that takes longer than all the rest of ``--help``."""
+    """Print the version, which is looked up only on request: that takes longer than the rest of ``--help``."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         from xpcnn import __version__
@@ -69,16 +69,16 @@ def parser() -> Parser:
         summary = (module.__doc__ or "").splitlines()[0]
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
-        command.add_argument("--debug", action="store_true", help="show the trace of an error")
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         if module is completion:
-            command.set_defaults(whole=root)  # which it prints
+            command.set_defaults(whole=root)  # the parser it generates completions for
     return root
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0; 1 for bad data or a failed run; 130, 143 for a signal.
+    """Run the command line and return its exit code: 0; 1 for bad data or a failed run; 130 or 143 for a signal.
 
-    Without a command it is 2, and the help is shown. Raises SystemExit where argparse does: with 0 after ``--help`` and
+    Without a command it shows the help and returns 2. Raises SystemExit like argparse: with 0 after ``--help`` and
     ``--version``, with 2 for wrong usage.
     """
     text.accept_any_text()
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         word, code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
         _say(options.command, "; ".join([word, *getattr(stop, "__notes__", [])]))
         return code
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+    except BrokenPipeError:  # the reader of our output has closed it, as `head` does
         return 1
     except argparse.ArgumentError as error:
         print(wrong_usage(f"xpcnn {options.command}", str(error)), file=sys.stderr)
@@ -116,7 +116,7 @@ def _flush() -> None:
 
 
 def _drop_what_cannot_be_written() -> None:
-    """Let stdout lead nowhere if it is broken, or Python complains of it a second time when it exits."""
+    """Redirect a broken stdout to nowhere, or Python reports the error again on exit."""
     try:
         _flush()
     except OSError:
@@ -129,7 +129,7 @@ def _say(command: str, message: str) -> None:
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM raise :class:`Terminated`; only the main thread can ask for that."""
+    """Make SIGTERM raise :class:`Terminated`; only possible in the main thread."""
 
     def terminate(number: int, frame: FrameType | None) -> NoReturn:
         raise Terminated

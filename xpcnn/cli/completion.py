@@ -1,4 +1,4 @@
-"""Print what lets a shell complete commands, options and file names."""
+"""Print a shell script that completes commands, options and file names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 
 SHELLS = ("bash", "zsh", "tcsh")
-#: What stands for files and for folders in the help.
+#: The placeholders for files and for folders in the help.
 FILES = ("MODEL", "IMAGE", "FILE")
 FOLDERS = ("DATA", "DIR", "RUN")
 

@@ -1,4 +1,4 @@
-"""What DATA means on the command line: a folder of class folders, ``mnist`` or ``digits``."""
+"""The meaning of DATA on the command line: a folder of class folders, ``mnist`` or ``digits``."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 HELP = "a folder of class folders (or of train, val and test), `mnist` ($XPCNN_DATA/mnist) or `digits` (bundled)"
 
-#: The side of the images of the sets that go by a name, in pixels; they are grey.
+#: The side, in pixels, of the images of the named datasets, which are grey.
 NAMED = {"mnist": 28, "digits": 8}
-#: Endings of files that were passed over that are told; the others are counted together.
+#: The most extensions of ignored files to list; the others are counted together.
 MOST_ENDINGS = 8
 
 
 def decoding_of_named(name: str, size: int | None, color: bool | None) -> Decoding:
-    """Return how the images of a set that goes by a name become: square, of ``size`` pixels or their own."""
+    """Return the decoding of a named dataset: square images of ``size`` pixels, or of their own size."""
     from xpcnn.data import Decoding
 
     side = size or NAMED[name]
@@ -38,17 +38,17 @@ def add_labels(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--labels",
         metavar="CSV",
-        help="a table instead of class folders: the columns path, counting from DATA, and label, and if you like part "
-        "and group",
+        help="a table instead of class folders, with the columns path (relative to DATA) and label, and optionally "
+        "part and group",
     )
 
 
 def check_options(options_: argparse.Namespace) -> None:
-    """Raise a usage error for options that are for a folder where DATA is none, and a pattern that is none."""
+    """Raise a usage error for folder options with a named dataset, and for an invalid --group-by pattern."""
     for name in ("cache", "channels", "range", "labels", "group_by"):
         if getattr(options_, name, None) and options_.data in NAMED:
             option = "--" + name.replace("_", "-")
-            raise argparse.ArgumentError(None, f"{option} is for a folder of images, and {options_.data} is none")
+            raise argparse.ArgumentError(None, f"{option} needs a folder of images, and {options_.data} is not one")
     group_by = getattr(options_, "group_by", None)
     if group_by:
         from xpcnn.data import groups
@@ -71,12 +71,12 @@ def load_data(
     raw: bool = False,
     training: bool = True,
 ) -> LabelledImages:
-    """Load what ``name`` stands for, as a decoding says.
+    """Load the dataset that ``name`` stands for, with a decoding.
 
-    cache: keep the decoded images of a folder. labels, group_by: as :func:`find_images` takes them. communicator: of
-    the processes that share the work; each of them decodes the images that it needs when it needs them, or takes them
-    from the cache of its machine. raw: give values as files hold them, for :func:`with_measured_range`. training:
-    False where images are but measured.
+    cache: keep the decoded images of a folder on disk. labels, group_by: as in :func:`find_images`. communicator: of
+    the processes that share the work; each decodes the images that it needs on access, or takes them from its machine's
+    cache. raw: return the values in the files, for :func:`with_measured_range`. training: False if images are only
+    evaluated.
     """
     from xpcnn import data
 
@@ -99,9 +99,9 @@ def load_data(
 def find_images(
     folder: str, labels: str | None = None, group_by: str | None = None, training: bool = True
 ) -> ImageFolder:
-    """List the images of a folder by its class folders, or by a table of ``labels`` whose paths count from it.
+    """List the images of a folder by its class folders, or by a table of ``labels`` with paths relative to it.
 
-    group_by: a pattern or a table that names the group of each image, whatever the table of labels says.
+    group_by: a pattern or a table that gives the group of each image, and takes precedence over the table of labels.
     """
     from xpcnn import data
 
@@ -112,7 +112,7 @@ def find_images(
 def _shared(
     found: ImageFolder, decoding: Decoding, strict: bool, threads: int | None, communicator: Communicator, raw: bool
 ) -> LabelledImages:
-    """Return a folder whose images are decoded when they are taken, after a first look that all processes share."""
+    """Return a folder whose images are decoded on access, after a first pass that all processes share."""
     from typing import cast
 
     from xpcnn import data
@@ -140,7 +140,7 @@ def _shared(
 
 
 def with_measured_range(images: LabelledImages, split: Split, decoding: Decoding) -> tuple[LabelledImages, Decoding]:
-    """Return raw images as bytes, and their decoding with the range of values that those to train on have."""
+    """Return raw images as bytes, and their decoding with the range of values of the training images."""
     from dataclasses import replace
 
     from xpcnn import data
@@ -156,26 +156,26 @@ def with_measured_range(images: LabelledImages, split: Split, decoding: Decoding
 
 
 def describe_cache(cache: CacheUse) -> str:
-    """Return in one line what a cache was good for."""
+    """Describe in one line how a cache was used."""
     path = printable(str(cache.path))
-    why = " (those in it were damaged, or of other readers, another version or scale)" if cache.is_anew else ""
-    return f"{cache.reused} images from the cache ({cache.bytes / 1e6:.1f} MB, {path}), {cache.read} read anew{why}"
+    why = " (the cached ones were damaged, or of another version, reader or range)" if cache.is_anew else ""
+    return f"{cache.reused} images from the cache ({cache.bytes / 1e6:.1f} MB, {path}), {cache.read} decoded{why}"
 
 
 def describe_passed_over(endings: Counter[str]) -> str:
-    """Return in one line how many files were no images, by their ending, the most frequent first.
+    """Describe in one line how many files were not images, by extension, the most frequent first.
 
     >>> describe_passed_over(Counter({".txt": 3, ".heic": 12, "": 2}))
-    'passed over: 12 .heic, 3 .txt, 2 without ending'
+    'not images: 12 .heic, 3 .txt, 2 without extension'
     """
     ranked = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
-    told = [f"{count} {printable(ending) or 'without ending'}" for ending, count in ranked[:MOST_ENDINGS]]
+    listed = [f"{count} {printable(ending) or 'without extension'}" for ending, count in ranked[:MOST_ENDINGS]]
     others = sum(count for _, count in ranked[MOST_ENDINGS:])
-    return f"passed over: {', '.join([*told, *([f'{others} others'] if others else [])])}"
+    return f"not images: {', '.join([*listed, *([f'{others} others'] if others else [])])}"
 
 
 def _fit_to(images: LabelledImages, decoding: Decoding) -> LabelledImages:
-    """Return grey images in another size, or as three equal channels, where a decoding asks for it."""
+    """Return grey images resized, or with three equal channels, as a decoding requires."""
     from dataclasses import replace
 
     import numpy as np
@@ -193,7 +193,7 @@ def _fit_to(images: LabelledImages, decoding: Decoding) -> LabelledImages:
 
 
 def _mnist() -> LabelledImages:
-    """Return MNIST as one set whose parts are its own."""
+    """Return MNIST as one dataset with parts of its own."""
     import numpy as np
 
     from xpcnn import data
@@ -208,7 +208,7 @@ def _mnist() -> LabelledImages:
 
 
 def alike(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return pairs of class names that differ only in case, or in how their letters are encoded.
+    """Return pairs of class names that differ only in case or Unicode form.
 
     >>> alike(["Cat", "cat", "dog"])
     [('Cat', 'cat')]
@@ -223,17 +223,17 @@ def alike(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def refuse_one_colour(images: LabelledImages, split: Split) -> None:
-    """Raise ValueError where all images to train on are of one and the same colour, which tells no classes apart."""
+    """Raise ValueError if all training images have one and the same colour, so that classes can't be distinguished."""
     colour = images.x[split.train[0]][:, :1, :1]
     if all((images.x[row] == colour).all() for row in split.train.tolist()):
         raise ValueError(
-            f"All {len(split.train)} images to train on are of one and the same colour, so no class can be told from "
-            "another. Look at the files, whether they are the images you meant, and at --range, if it was given."
+            f"All {len(split.train)} training images have one and the same colour, so the classes can't be "
+            "distinguished. Check that the files are the images you meant, and --range, if you gave it."
         )
 
 
 def match_classes(images: LabelledImages, class_names: tuple[str, ...]) -> LabelledImages:
-    """Return the images with labels that count as the model's classes do, matched by name in Unicode's composed form.
+    """Return the images with the model's label indices, matching classes by name in Unicode's composed form.
 
     Raises ValueError for a class that the model does not know.
     """
@@ -244,7 +244,7 @@ def match_classes(images: LabelledImages, class_names: tuple[str, ...]) -> Label
     known = [nfc(name) for name in class_names]
     unknown = [name for name in images.classes if nfc(name) not in known]
     if unknown:
-        close = [f" Is it {like!r}?" for like, name in alike([*class_names, unknown[0]]) if name == unknown[0]]
+        close = [f" Did you mean {like!r}?" for like, name in alike([*class_names, unknown[0]]) if name == unknown[0]]
         raise ValueError(
             f"The model does not know the class {unknown[0]!r}. It knows: {', '.join(class_names)}.{''.join(close)} "
             "Rename the class folder, or train a model on this data."

@@ -1,4 +1,4 @@
-"""Measure a model on labelled images."""
+"""Evaluate a model on labelled images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``xpcnn evaluate``."""
     parser.add_argument("model", metavar="MODEL", help="a model file, such as runs/train/best.safetensors")
-    parser.add_argument("data", metavar="DATA", help=f"{datasets.HELP}; of a set with parts, its test part")
+    parser.add_argument("data", metavar="DATA", help=f"{datasets.HELP}; of a dataset with parts, its test part")
     datasets.add_labels(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     options.add_augment(parser)
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options_: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Evaluate the model and print the results."""
     import numpy as np
 
     from xpcnn.cli.models import load_for_images
@@ -46,7 +46,7 @@ def run(options_: argparse.Namespace) -> int:
     images = datasets.match_classes(images, class_names)
     rows = np.arange(len(images.y)) if images.parts is None else np.flatnonzero(images.parts == "test")
     if len(rows) == 0:
-        raise ValueError(f"{options_.data!r} has parts, but no test part. Give one folder of class folders.")
+        raise ValueError(f"{options_.data!r} has parts, but no test part. Give a folder of class folders.")
     results: dict[str, Any] = {
         **_figures(model, images, rows, class_names, options_),
         "skipped": len(images.skipped),
@@ -81,7 +81,7 @@ def _figures(
     class_names: Sequence[str],
     options_: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Return what is measured on some images; None for figures of a class that is not among them."""
+    """Return the metrics of some images; None for those of a class without images."""
     import numpy as np
 
     from xpcnn.cli.models import finite
@@ -114,15 +114,15 @@ def _figures(
 def _warning(results: dict[str, Any]) -> str:
     seen, count = results["seen"], results["count"]
     rest = (
-        "below also without them"
+        "results without them are below too"
         if results["unseen"]
-        else "so its figures say nothing of other images. Give images that it has not seen"
+        else "so the results say nothing about other images. Use images that it has not seen"
     )
-    return f"xpcnn evaluate: the model was made with {seen} of these {count} images, {rest}"
+    return f"xpcnn evaluate: the model was trained or selected with {seen} of these {count} images, {rest}"
 
 
 def _text(results: dict[str, Any]) -> str:
-    """Return a table with one line a class, and the figures of the whole below it."""
+    """Return a table with one line per class, and the overall metrics below it."""
     names = [printable(row["class"]) for row in results["classes"]]
     width = max(len("class"), *map(len, names))
     lines = [f"{'class':{width}}  images  precision  recall      f1"]

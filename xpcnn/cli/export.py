@@ -11,13 +11,13 @@ from xpcnn.cli.text import printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``xpcnn export``."""
     parser.add_argument("model", metavar="MODEL", help="a model file, such as runs/train/best.safetensors")
-    parser.add_argument("file", metavar="FILE.onnx", help="write there; a file of this name is replaced")
+    parser.add_argument("file", metavar="FILE.onnx", help="the file to write; an existing one is replaced")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the file and say what it takes and gives."""
-    if Path(options.file).suffix.lower() != ".onnx":  # a model file given twice would be replaced by its export
-        raise argparse.ArgumentError(None, f"the file to write ends in .onnx, received {options.file!r}")
+    """Write the file and describe its inputs and outputs."""
+    if Path(options.file).suffix.lower() != ".onnx":  # a model file given twice would be overwritten
+        raise argparse.ArgumentError(None, f"the output file must end in .onnx, received {options.file!r}")
     from xpcnn import load
     from xpcnn.formats import onnx
 
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     values = "normalised as in training"
     if model.preprocessing is not None:
         deep = model.preprocessing.decoding.range is not None
-        values = "values as files hold them" if deep else "values from 0 to 255"
+        values = "values as in the files" if deep else "values from 0 to 255"
     probabilities = "probability" if count == "1" else "probabilities"
     print(f"{printable(options.file)}: takes images of {size}, {values}, gives {count} {probabilities}")
     return 0

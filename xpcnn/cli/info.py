@@ -1,4 +1,4 @@
-"""Show a model's card, or what this machine computes with."""
+"""Describe a model, or this machine."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from xpcnn.cli.text import printable
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``xpcnn info``."""
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model file; without one: the machine")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model file; without one, describe the machine")
 
 
 def run(options_: argparse.Namespace) -> int:
-    """Print the card or the machine."""
+    """Print the description of the model or the machine."""
     lines = _machine() if options_.model is None else _card(options_.model)
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
@@ -83,14 +83,14 @@ def _card(path: str) -> list[tuple[str, str]]:
             ("images", f"{decoding.width}x{decoding.height}, {pictures.colours(decoding)}, {decoding.resizing}")
         )
         if decoding.range is not None:
-            lines.append(("values", f"{pictures.told_range(decoding)} become 0 to 255"))
+            lines.append(("values", f"{pictures.range_in_words(decoding)} become 0 to 255"))
         if decoding.page != 0:
             lines.append(("page", f"{decoding.page} of stacks"))
         if model.preprocessing.per_image:
-            lines.append(("normalised", "each image by its own mean and deviation"))
+            lines.append(("normalised", "each image by its own mean and standard deviation"))
         else:
             lines.append(("mean", ", ".join(f"{value:.2f}" for value in model.preprocessing.mean)))
-            lines.append(("deviation", ", ".join(f"{value:.2f}" for value in model.preprocessing.deviation)))
+            lines.append(("std", ", ".join(f"{value:.2f}" for value in model.preprocessing.std)))
     if model.digests is not None:
         lines.append(("made with", f"{len(model.digests):,} images, of which it holds digests of 8 bytes"))
     if model.temperature != 1:

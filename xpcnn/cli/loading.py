@@ -1,4 +1,4 @@
-"""The images of a run: how they are decoded, which part each is in, and what is to be said of them."""
+"""Loading a run's images: their decoding, their parts, and the messages about them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class Loaded(NamedTuple):
-    """Images, decoded and cut into parts.
+    """Images, decoded and split into parts.
 
-    told: lines that say what they are and what was made of them. notes: lines that warn.
+    description: lines that describe them. notes: warnings.
     """
 
     images: LabelledImages
     split: Split
     decoding: Decoding
-    told: list[str]
+    description: list[str]
     notes: list[str]
 
 
@@ -32,10 +32,10 @@ def load_images(
     decoding: Decoding | None,
     class_names: Sequence[str] | None,
 ) -> Loaded:
-    """Load the images that a run was asked for.
+    """Load the images of a run.
 
-    decoding: that of the model to start from or of a run that is resumed; None: it is chosen from the images.
-    class_names: of the model to start from, by which labels count, or None.
+    decoding: that of the model to start from or of a resumed run; None: choose one by the images. class_names: of the
+    model to start from, which determine the label indices, or None.
     """
     measures = False
     if decoding is None and options_.data in datasets.NAMED:
@@ -52,7 +52,7 @@ def load_images(
         )  # fmt: skip
 
     images = load(raw=measures)
-    if measures and not all(one.is_deep for one in images.facts or ()):  # as the first look did not show
+    if measures and not all(one.is_deep for one in images.facts or ()):  # which the survey did not show
         measures, images = False, load(raw=False)
     if class_names is not None:
         images = datasets.match_classes(images, tuple(class_names))
@@ -63,12 +63,12 @@ def load_images(
     if measures:
         images, decoding = datasets.with_measured_range(images, split, decoding)
     source = "as measured on the training images" if measures else "as given" if options_.range else "as kept"
-    told = [] if images.facts is None else pictures.told(images.facts, decoding, source)
-    return Loaded(images, split, decoding, told + _not_taken(images), notes + _alike(images))
+    description = [] if images.facts is None else pictures.description(images.facts, decoding, source)
+    return Loaded(images, split, decoding, description + _not_taken(images), notes + _alike(images))
 
 
 def _chosen(options_: argparse.Namespace, communicator: Communicator) -> tuple[Decoding, bool]:
-    """Return what one process chooses for all, and whether a range is to be measured."""
+    """Let one process choose for all; return the decoding, and whether to measure a range."""
     chosen: Any = None
     if communicator.rank == 0:
         chosen = pictures.choose(datasets.find_images(options_.data, options_.labels).paths, options_)
@@ -77,11 +77,11 @@ def _chosen(options_: argparse.Namespace, communicator: Communicator) -> tuple[D
 
 
 def _not_taken(images: LabelledImages) -> list[str]:
-    """Return lines on the files that could not be read, and on those that are no images."""
+    """Return lines about the files that could not be read, and about those that are not images."""
     lines = []
     if images.skipped:
         path, reason = images.skipped[0]
-        lines.append(f"skipped, the first: {path} ({reason})")
+        lines.append(f"skipped files, the first: {path} ({reason})")
     if images.passed_over:
         lines.append(datasets.describe_passed_over(images.passed_over))
     return lines
@@ -89,6 +89,6 @@ def _not_taken(images: LabelledImages) -> list[str]:
 
 def _alike(images: LabelledImages) -> list[str]:
     return [
-        f"the classes {name!r} and {other!r} differ in writing alone; if they are one, put them in one folder"
+        f"the classes {name!r} and {other!r} differ only in spelling; if they are one class, put them in one folder"
         for name, other in datasets.alike(images.classes)
     ]

@@ -1,4 +1,4 @@
-"""Arguments that several commands share."""
+"""Arguments shared by several commands."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 def positive(text: str) -> int:
-    """Return a whole number from 1 on; argparse reports anything else as a usage error."""
+    """Return an integer from 1 on; argparse reports anything else as a usage error."""
     value = whole(text)
     if value == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, received {text!r}")
+        raise argparse.ArgumentTypeError(f"expected an integer from 1 on, received {text!r}")
     return value
 
 
 def whole(text: str) -> int:
-    """Return a whole number from 0 on."""
+    """Return an integer from 0 on."""
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"expected a whole number, received {text!r}")
+        raise argparse.ArgumentTypeError(f"expected an integer from 0 on, received {text!r}")
     return int(text)
 
 
@@ -60,28 +60,28 @@ def finite(text: str) -> float:
 
 
 def count_or_all(text: str) -> str:
-    """Return a number of channels, from 1 on, or "all", as it is."""
+    """Return a number of channels, from 1 on, or "all", unchanged."""
     if text != "all":
         positive(text)
     return text
 
 
 def page(text: str) -> str:
-    """Return the number of a page, "max" or "mean", as it is."""
+    """Return the number of a page, "max" or "mean", unchanged."""
     if text not in ("max", "mean") and not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"expected a page, counted from 0, max or mean, received {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a page number from 0 on, max or mean, received {text!r}")
     return text
 
 
 def interval(text: str) -> str:
-    """Return a number of steps, "500", or of minutes, "10m", as it is."""
+    """Return a number of steps, "500", or of minutes, "10m", unchanged."""
     if not re.fullmatch("0*[1-9][0-9]*m?", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"expected steps, such as 500, or minutes, 10m, received {text!r}")
+        raise argparse.ArgumentTypeError(f"expected steps, such as 500, or minutes, such as 10m, received {text!r}")
     return text
 
 
 def steps_or_minutes(text: str | None) -> dict[str, Any]:
-    """Return an :func:`interval` as the argument of a checkpoint.
+    """Return an :func:`interval` as an argument of a checkpoint.
 
     >>> steps_or_minutes("500"), steps_or_minutes("10m"), steps_or_minutes(None)
     ({'steps': 500}, {'minutes': 10}, {})
@@ -92,17 +92,17 @@ def steps_or_minutes(text: str | None) -> dict[str, Any]:
 
 
 def add_flag(parser: argparse._ActionsContainer, name: str, text: str) -> None:
-    """Add an option without a value: True where it is given, else None, as with all others."""
+    """Add an option without a value: True if given, else None, like all others."""
     parser.add_argument(name, action="store_true", default=None, help=text)
 
 
 def add_augment(parser: argparse._ActionsContainer) -> None:
-    """Add --augment of the commands that predict: shifts would make no difference worth their time."""
+    """Add --augment to a command that predicts, without shifts: they would not be worth the time."""
     parser.add_argument(
         "--augment",
         choices=("none", "light", "microscopy"),
         default="none",
-        help="answer by the mean over 2 (light) or 8 (microscopy) ways to lay an image, in as many times as long",
+        help="average predictions over 2 (light) or 8 (microscopy) flips and rotations, in as many times as long",
     )
 
 
@@ -114,13 +114,13 @@ def add_computing(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=positive,
         metavar="N",
-        help="threads at work (default: all processors, one for small networks)",
+        help="number of threads (default: all processors, one for small networks)",
     )
-    add_flag(group, "--verbose", "say more, such as which backend was chosen and why")
+    add_flag(group, "--verbose", "print more, such as which backend was chosen and why")
 
 
 def chosen_backend(options: argparse.Namespace) -> ArrayModule:
-    """Return the array module asked for, and say at --verbose which and why."""
+    """Return the requested array module, and with --verbose print which and why."""
     from xpcnn.backend import choose
 
     choice = choose(options.backend)

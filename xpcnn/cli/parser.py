@@ -1,4 +1,4 @@
-"""What reads the command line, and tells wrong usage in one line, with what was probably meant."""
+"""Parsing the command line, with wrong usage reported in one line that suggests what was meant."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from xpcnn.hints import meant_by
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of commands and options that takes no abbreviations."""
+    """A parser of commands and options that does not accept abbreviations."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
-        # Python's own takes -1e2 for an option.
+        # Python's own pattern takes -1e2 for an option.
         self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
 
     def error(self, message: str) -> NoReturn:
-        """Exit with 2 after one line."""
+        """Print one line and exit with 2."""
         self.exit(2, f"{wrong_usage(self.prog, message)}\n")
 
     def parse_known_args(  # type: ignore[override]  # which may be given any object to write to
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Refuse what is not known: each command its own, so that it can say what it knows."""
+        """Refuse unknown arguments in the command's own parser, which knows what to suggest."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             known = [*self._option_string_actions]
@@ -43,8 +43,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def wrong_usage(prog: str, message: str) -> str:
-    """Return the line that tells wrong usage of a command."""
-    return f"{prog}: error: {printable(message)}{'' if message.endswith('?') else '.'} See {prog} --help"
+    """Return the line that reports wrong usage of a command."""
+    return f"{prog}: error: {printable(message)}{'' if message.endswith(('?', '.')) else '.'} See {prog} --help"
 
 
 def _hint(*meant: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Which images train, choose and measure: a group in one part, and a picture too, however often it is there."""
+"""Splitting a run's images into parts, with each group in one part, and all copies of an image too."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 def split_data(
     images: LabelledImages, test: float, validation: float, seed: int, *, strict: bool = False, copies: str = "one-part"
 ) -> tuple[Split, list[str]]:
-    """Return the parts, the set's own or drawn class by class, and what is to be said of them, a line each.
+    """Return the parts, the dataset's own or drawn class by class, and notes about them, a line each.
 
-    Copies of a picture, and groups that share one, are drawn into one part. Of a set with parts of its own a copy is
-    left out of the parts that count for less. copies: "anywhere" lets them lie where they are.
+    Copies of an image, and groups that share one, are drawn into one part. If the dataset has its own parts, copies are
+    left out of the parts with less precedence. copies: "anywhere" leaves them where they are.
 
-    Raises ValueError, if ``strict``, for the same picture in two parts or of two classes, and a group in two parts.
+    Raises ValueError, if ``strict``, for an image in two parts or two classes, and for a group in two parts.
     """
     import numpy as np
 
@@ -30,7 +30,7 @@ def split_data(
     used = np.arange(len(images.y))
 
     def note(what: str, torn: NDArray[np.bool_], keys: NDArray[Any], values: NDArray[Any]) -> bool:
-        """Say how many ``keys`` are torn between values, if any, and the first two images of one."""
+        """Note how many ``keys`` have several values, if any, with the first two images of one of them."""
         if torn.any():
             one, other = first_pair(keys, values)
             pair = f"{_name(images, one)} ({values[one]}) and {_name(images, other)} ({values[other]})"
@@ -43,15 +43,15 @@ def split_data(
     if images.digests is not None and images.paths is not None and copies == "one-part":
         pictures = same_pictures(images.digests)
         names = np.array(images.classes)[images.y]
-        note("pictures in more than one class", in_several(pictures, images.y), pictures, names)
+        note("images in more than one class", in_several(pictures, images.y), pictures, names)
         if images.parts is not None:
             torn = to_leave_out(pictures, images.parts)
-            if note(f"pictures in more than one part, {torn.sum()} images left out", torn, pictures, images.parts):
+            if note(f"images in more than one part, {torn.sum()} copies left out", torn, pictures, images.parts):
                 used = np.flatnonzero(~torn)
                 _refuse_emptied(images, used)
         groups = united(pictures, pictures if groups is None else groups)
     if strict and notes:
-        raise ValueError(f"--strict refuses {'; '.join(notes)}. Keep each in one place, or leave --strict out.")
+        raise ValueError(f"--strict refuses {'; '.join(notes)}. Keep each in one place, or omit --strict.")
     joined = None if groups is None else groups[used]
     if images.parts is None:
         split = data.stratified_split(images.y, test, validation, seed, images.classes, joined)
@@ -65,7 +65,7 @@ def _name(images: LabelledImages, row: int) -> str:
 
 
 def _refuse_emptied(images: LabelledImages, used: NDArray[Any]) -> None:
-    """Raise ValueError where no image is left to train on of a class that had some."""
+    """Raise ValueError if a class has lost all its training images."""
     import numpy as np
 
     assert images.parts is not None
@@ -74,15 +74,15 @@ def _refuse_emptied(images: LabelledImages, used: NDArray[Any]) -> None:
     gone = np.setdiff1d(images.y[trains], left)
     if len(gone):
         raise ValueError(
-            f"All images of the class {images.classes[gone[0]]!r} to train on are copies of images that validate or "
-            "test. Put other images there."
+            f"All training images of the class {images.classes[gone[0]]!r} are copies of validation or test images. "
+            "Add other images to it."
         )
 
 
 def _untested(images: LabelledImages, split: Split) -> list[str]:
-    """Return a line where a class has no image in the test part, as where all are of one group."""
+    """Return a line if a class has no test images, for instance because all its images are in one group."""
     import numpy as np
 
     untested = np.setdiff1d(images.y, images.y[split.test]).tolist()
     names = ", ".join(repr(images.classes[label]) for label in untested)
-    return [f"no image of these classes is in the test part, for want of groups: {names}"] if names else []
+    return [f"the test part has no images of these classes, for lack of groups: {names}"] if names else []

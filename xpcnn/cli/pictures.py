@@ -1,4 +1,4 @@
-"""How a folder's pictures are decoded: as asked for, else as they are; and what is said of it."""
+"""How a folder's images are decoded, as requested or by their properties, and how that is described."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
 
 
 def add_arguments(group: argparse._ActionsContainer) -> None:
-    """Add the arguments that say how pictures become arrays."""
+    """Add the arguments for decoding images."""
     group.add_argument(
         "--image-size", type=options.positive, metavar="N",
-        help="side in pixels (default: that of the pictures, 64 at most)",
+        help="side in pixels (default: that of the images, at most 64)",
     )  # fmt: skip
     group.add_argument(
         "--resize", choices=("stretch", "crop", "pad"), metavar="WAY",
-        help="what becomes of pictures that are not square: stretch (default), crop, pad",
+        help="how to fit images that are not square: stretch (default), crop, pad",
     )  # fmt: skip
     channels = group.add_mutually_exclusive_group()
     channels.add_argument("--gray", dest="color", action="store_false", default=None, help="one grey channel")
     channels.add_argument("--color", dest="color", action="store_true", help="three channels (default for photographs)")
     channels.add_argument(
         "--channels", type=options.count_or_all, metavar="N|all",
-        help="the first N channels, or all, as they are (default where pictures have others than colours)",
+        help="the first N channels, or all, as they are (default if images have channels other than colours)",
     )  # fmt: skip
     group.add_argument(
         "--page", type=options.page, metavar="N|max|mean",
-        help="of stacks: the page, counted from 0 (default), or the maximum or mean of all",
+        help="of stacks: the page, counted from 0 (default: 0), or the maximum or mean of all pages",
     )  # fmt: skip
     group.add_argument(
         "--range", type=options.finite, nargs=2, metavar=("LOW", "HIGH"),
-        help="the values that become black and white (default, above 8 bits: what the training images hold)",
+        help="the values that become black and white (default, above 8 bits: the range of the training images)",
     )  # fmt: skip
 
 
-#: A range so many times as wide as what most images use leaves them 16 of 256 levels.
+#: A range this many times as wide as that of most images leaves them 16 of 256 levels.
 _WIDE = 16
-#: The arguments that a model given by --from has itself.
+#: The arguments that a model given by --from determines.
 OF_A_MODEL = ("image_size", "resize", "color", "channels", "page", "range")
 
 
 def choose(paths: Sequence[Path], options_: argparse.Namespace) -> tuple[Decoding, bool]:
-    """Return how pictures are decoded, and whether the range of their values is still to be measured."""
+    """Return the decoding, and whether its range of values has yet to be measured."""
     from xpcnn.data import Decoding
     from xpcnn.data.survey import look, side
 
@@ -74,7 +74,7 @@ def choose(paths: Sequence[Path], options_: argparse.Namespace) -> tuple[Decodin
 
 
 def _channels(looks: Sequence[Look], options_: argparse.Namespace) -> int | None:
-    """Return how many channels are taken as they are, None for grey or colour."""
+    """Return the number of channels to use as they are, None for grey or colour."""
     if options_.color is not None:
         return None
     if options_.channels is None:
@@ -86,53 +86,53 @@ def _channels(looks: Sequence[Look], options_: argparse.Namespace) -> int | None
     if len(counts) > 1:
         (most, _), (other, _), *_ = counts.most_common()
         raise ValueError(
-            f"--channels all takes pictures that have equally many, and some have {most}, others {other}. "
-            f"Give --channels {min(counts)} for the first that all have."
+            f"--channels all needs images with equally many channels, but some have {most}, others {other}. "
+            f"Use --channels {min(counts)} for the first ones, which all images have."
         )
     return max(counts, default=1)
 
 
 def arguments_of(decoding: Decoding) -> dict[str, Any]:
-    """Return the arguments of what was chosen from the pictures, as args.json keeps them."""
+    """Return the arguments that were chosen by the images, as args.json keeps them."""
     chosen: dict[str, Any] = {"image_size": decoding.height}
     if decoding.as_channels:
         chosen["channels"] = str(decoding.channels)
     return chosen
 
 
-def told(facts: Sequence[Facts], decoding: Decoding, source: str) -> list[str]:
-    """Return lines that say which pictures were found, what is made of them, and what is left out.
+def description(facts: Sequence[Facts], decoding: Decoding, source: str) -> list[str]:
+    """Return lines that describe the images, their decoding, and what it leaves out.
 
     source: where the range of values comes from.
     """
     from xpcnn.data.left_out import left_out
 
-    lines = [f"pictures of {_sizes(facts)}, {_shaped(decoding)}, {colours(decoding)}"]
+    lines = [f"images of {_sizes(facts)}, {_shaped(decoding)}, {colours(decoding)}"]
     if decoding.range is not None:
-        lines.append(f"values from {told_range(decoding)} become 0 to 255, {source}")
+        lines.append(f"values from {range_in_words(decoding)} become 0 to 255, {source}")
         spans = [max(one.high) - min(one.low) for one in facts if one.is_deep]
         low, high = min(low for low, _ in decoding.ranges or ()), max(high for _, high in decoding.ranges or ())
         if spans and statistics.median(spans) * _WIDE < high - low:
             lines.append(
-                f"half of the images use less than a {_WIDE}th of that range, so that little is left of them: "
-                "give the range that counts (--range LOW HIGH)"
+                f"half of the images use less than a {_WIDE}th of that range, so that little of them remains: "
+                "give the range that matters (--range LOW HIGH)"
             )
-    advice = " (--page N, max or mean takes others)"
+    advice = " (choose with --page N, max or mean)"
     return lines + [line + advice * ("pages" in line) for line in left_out(facts, decoding)]
 
 
 def colours(decoding: Decoding) -> str:
-    """Return in words what channels are."""
+    """Describe the channels in words."""
     if decoding.as_channels:
         return "1 channel as it is" if decoding.channels == 1 else f"{decoding.channels} channels as they are"
     return "in colour" if decoding.channels == 3 else "in grey"
 
 
-def told_range(decoding: Decoding) -> str:
-    """Return the ranges of values in words.
+def range_in_words(decoding: Decoding) -> str:
+    """Describe the ranges of values in words.
 
     >>> from xpcnn.data import Decoding
-    >>> told_range(Decoding(8, 8, 2, as_channels=True, range=((0, 4095), (0.5, 2))))
+    >>> range_in_words(Decoding(8, 8, 2, as_channels=True, range=((0, 4095), (0.5, 2))))
     '0 to 4095, 0.5 to 2'
     """
     ranges: Any = decoding.range or ()
@@ -150,5 +150,5 @@ def _sizes(facts: Sequence[Facts]) -> str:
 
 
 def _shaped(decoding: Decoding) -> str:
-    way = {"stretch": "stretched", "crop": "cropped and brought", "pad": "padded and brought"}[decoding.resizing]
-    return f"{way} to {decoding.width}x{decoding.height}"
+    fitted = {"stretch": "stretched", "crop": "cropped and resized", "pad": "padded and resized"}[decoding.resizing]
+    return f"{fitted} to {decoding.width}x{decoding.height}"

@@ -1,4 +1,4 @@
-"""Name the class of images, with probabilities."""
+"""Predict the class of images, with probabilities."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images",
         metavar="IMAGE",
         nargs="+",
-        help="image files, folders, @FILE with a name a line, - for names on stdin",
+        help="image files, folders, @FILE with one name per line, - for names on stdin",
     )
-    options.add_flag(parser, "--recursive", "of folders, the folders in them too")
+    options.add_flag(parser, "--recursive", "include the subfolders of folders")
     parser.add_argument("--format", choices=("table", "csv", "json", "jsonl"), default="table", help="default: table")
     parser.add_argument("--top-k", type=options.positive, default=3, metavar="N", help="classes to list (default: 3)")
-    parser.add_argument("--threshold", type=options.fraction, metavar="P", help=f"below it the label is {UNCERTAIN!r}")
+    parser.add_argument("--threshold", type=options.fraction, metavar="P", help=f"below it, the label is {UNCERTAIN!r}")
     options.add_augment(parser)
-    parser.add_argument("-o", "--output", metavar="FILE", help="write there instead of printing")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write to this file instead of stdout")
     parser.add_argument("--copy-to", metavar="DIR", help="copy each image into a folder of DIR named by its label")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if any image cannot be read")
     options.add_computing(parser)
 
 
 def run(options_: argparse.Namespace) -> int:
-    """Predict every image and print one row for each, in the order given."""
+    """Predict every image and print one row for each, in the given order."""
     from xpcnn.cli.models import finite, load_for_images
     from xpcnn.data.listing import EXTENSIONS
 
     if options_.output is not None and Path(options_.output).suffix.lower() in (*EXTENSIONS, ".safetensors"):
-        # as where a name was forgotten, and the first image was taken for the file of answers
+        # as if its value was forgotten, so that the first image would be overwritten
         raise argparse.ArgumentError(
-            None, f"-o names the file for the answers, and {options_.output!r} is an image or a model"
+            None, f"-o needs the file for the predictions, and {options_.output!r} is an image or a model"
         )
     model, _, class_names = load_for_images(options_.model, options.chosen_backend(options_))
     if options_.copy_to is not None and Path(options_.copy_to).exists() and not Path(options_.copy_to).is_dir():
-        raise ValueError(f"--copy-to names a folder, and {options_.copy_to!r} is a file. Give another.")
+        raise ValueError(f"--copy-to needs a folder, and {options_.copy_to!r} is a file. Give another.")
     paths = sources.find(options_.images, bool(options_.recursive))
     folders = sorting.folder_names([*class_names, UNCERTAIN]) if options_.copy_to else {}
     with _output(options_.output) as write:
@@ -79,7 +79,7 @@ def run(options_: argparse.Namespace) -> int:
 
 @contextmanager
 def _output(name: str | None) -> Iterator[Callable[[str], object]]:
-    """Give what writes the answers: to stdout, or to a file that is opened before the work, and whole or not there."""
+    """Give a function that writes the output to stdout, or atomically to a file that is opened before the work."""
     if name is None:
         yield lambda text: print(text, end="")
         return

@@ -1,4 +1,4 @@
-"""A command that several processes run together."""
+"""Running a command on several processes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def run_together(options_: argparse.Namespace, run: Callable[[Communicator], int]) -> int:
-    """Run a command with all processes that mpiexec has started, if --distributed says so, and return its exit code.
+    """Run a command, with --distributed on all processes that mpiexec has started, and return its exit code.
 
-    The first alone prints. An error on one ends all; with --elastic the command is run again without a process that was
-    lost, and has to know where to go on.
+    Only the first process prints. An error in one ends all; with --elastic the command runs again without a lost
+    process, and must know where to continue.
     """
     communicator, lost = _communicator(options_), False
     while True:
@@ -33,14 +33,14 @@ def run_together(options_: argparse.Namespace, run: Callable[[Communicator], int
                 raise
             communicator, lost = _without_the_lost(communicator), True
         else:
-            if lost:  # to finalise MPI would mean to wait for those that were lost
+            if lost:  # finalising MPI would wait for the lost processes
                 sys.stdout.flush()
                 os._exit(code)
             return code
 
 
 def _communicator(options_: argparse.Namespace) -> Communicator:
-    """Return the processes that train together: those of mpiexec, or this one alone."""
+    """Return the communicator of mpiexec's processes, or of this one alone."""
     from xpcnn.communicator import ALONE
 
     if options_.distributed:
@@ -49,7 +49,7 @@ def _communicator(options_: argparse.Namespace) -> Communicator:
         return distributed.world(exact=not options_.fast_sums)
     for option, given in (("--fast-sums", options_.fast_sums), ("--elastic", options_.elastic)):
         if given:
-            raise argparse.ArgumentError(None, f"{option} is for --distributed")
+            raise argparse.ArgumentError(None, f"{option} needs --distributed")
     return ALONE
 
 
@@ -66,7 +66,7 @@ def _without_the_lost(communicator: Communicator) -> Communicator:
     left = communicator.survivors()
     if left.rank == 0:
         print(
-            f"xpcnn train: {communicator.size - left.size} of {communicator.size} processes lost; {left.size} go on",
+            f"xpcnn train: {communicator.size - left.size} of {communicator.size} processes lost; {left.size} continue",
             file=sys.stderr,
             flush=True,
         )
@@ -74,7 +74,7 @@ def _without_the_lost(communicator: Communicator) -> Communicator:
 
 
 def _abort(communicator: Communicator, error: BaseException, debug: bool) -> None:
-    """Let no other process wait for this one, which an error has ended."""
+    """End the other processes, instead of letting them wait for this one, which has failed."""
     if debug and communicator.size > 1:
         traceback.print_exc()
     usage = isinstance(error, argparse.ArgumentError)

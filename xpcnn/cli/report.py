@@ -1,4 +1,4 @@
-"""Write the report of a run anew, from the files in its directory."""
+"""Rewrite the report of a run from the files in its directory."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def run(options_: argparse.Namespace) -> int:
         epochs, metrics = read_history(directory.path), read_metrics(directory.path)
         if not len(epochs):
             raise ValueError(
-                f"The run {options_.run!r} has not come to the end of an epoch, so there is nothing to report. "
-                f"Go on with it: xpcnn train --resume {shlex.quote(options_.run)}"
+                f"The run {options_.run!r} has not completed an epoch, so there is nothing to report. "
+                f"Resume it: xpcnn train --resume {shlex.quote(options_.run)}"
             )
         models = [directory.path / name for name in ("best.safetensors", "last.safetensors")]
         best, _, classes = load_for_images(str(next(filter(Path.exists, models), models[0])), choose().xp)
@@ -48,7 +48,7 @@ def run(options_: argparse.Namespace) -> int:
             found.classes = list(classes)
         report = Report(found, _find_images(found, best, metrics is not None), repeat(found.arguments), epochs)
         if metrics is None:
-            report.break_off()
+            report.write_interrupted()
         else:
             report.finish(metrics, best)
         print(report.path)
@@ -58,7 +58,7 @@ def run(options_: argparse.Namespace) -> int:
 def during_training(
     directory: RunDirectory, arguments: Mapping[str, Any], images: LabelledImages, split: Split
 ) -> Report:
-    """Return what writes the report of a run that is trained now."""
+    """Return the callback that writes the report of the current run."""
     from xpcnn.report import Report, Shown
     from xpcnn.report.run import read_run
 
@@ -67,7 +67,7 @@ def during_training(
 
 
 def open_in_browser(path: Path) -> None:
-    """Show a page in the browser, or say in one line that none could be opened."""
+    """Open a page in the browser, or report in one line that this failed."""
     import webbrowser
 
     try:
@@ -75,20 +75,20 @@ def open_in_browser(path: Path) -> None:
     except (webbrowser.Error, OSError):
         opened = False
     if not opened:
-        print(f"xpcnn train: no browser could be opened; the report: {path}", file=sys.stderr)
+        print(f"xpcnn train: no browser could be opened; the report is {path}", file=sys.stderr)
 
 
 def repeat(arguments: Mapping[str, Any]) -> list[str]:
-    """Return the words of the command that makes a run of these arguments again."""
-    asked = {key: value for key, value in arguments.items() if key != "copies"}  # as every new run has it
+    """Return the words of the command that repeats a run with these arguments."""
+    asked = {key: value for key, value in arguments.items() if key != "copies"}  # the default of every new run
     *line, dashes, data = resume.as_options(asked)
     return ["xpcnn", "train", *([*line, dashes, data] if data.startswith("-") else [data, *line])]
 
 
 def _find_images(run: Run, best: Sequential, measured: bool) -> Shown | None:
-    """Return the images of a run that are needed and still there, None where they are gone.
+    """Return the images of a run that the report needs, or None if they are gone.
 
-    measured: whether those that were kept aside are needed too.
+    measured: whether it also needs the images of an evaluated part.
     """
     import numpy as np
 
@@ -131,7 +131,7 @@ def _find_images(run: Run, best: Sequential, measured: bool) -> Shown | None:
 
 
 def _needed(listed: list[tuple[str, int, str]], classes: int, measured: bool) -> list[tuple[str, int, str]]:
-    """Return the images that a report shows or measures: a sample to train on, and one part that was kept aside."""
+    """Return the images that a report shows or evaluates: a sample of the training images, and one evaluated part."""
     import numpy as np
 
     from xpcnn.report.galleries import samples
@@ -144,7 +144,7 @@ def _needed(listed: list[tuple[str, int, str]], classes: int, measured: bool) ->
 
 
 def _read(paths: list[Path], decoding: Any) -> tuple[Any, list[int]]:
-    """Return the images that can be read, uint8 (n, channels, height, width), and which of ``paths`` they are."""
+    """Return the readable images, uint8 (n, channels, height, width), and their indices in ``paths``."""
     import numpy as np
 
     from xpcnn.data import UndecodableImage

@@ -1,4 +1,4 @@
-"""A run that was broken off: what it was asked to do, and whether images and arguments are still the same."""
+"""Resuming an interrupted run: its arguments, and whether images and arguments are still the same."""
 
 from __future__ import annotations
 
@@ -21,25 +21,24 @@ if TYPE_CHECKING:
     from xpcnn.data import Decoding, LabelledImages, Split
     from xpcnn.training.checkpoints import SavedFit
 
-#: What may be given anew, since the weights do not depend on it; the images are compared themselves.
+#: Arguments that may change on resuming, since the weights do not depend on them; images are compared themselves.
 FREE = frozenset(
     ["data", "labels", "group_by", "backend", "threads", "verbose", "no_plots", "checkpoint_every", "strict", "cache"]
 )
-#: What args.json says beside the arguments.
+#: The fields of args.json besides the arguments.
 ABOUT = frozenset(["version", "computed_by", "classes", "working_directory", "environment", "decoding"])
-#: Images whose checksums one process finds at a time.
+#: Images whose checksums are computed by one process at a time.
 _TOGETHER = 1024
-#: The side to which version 0.1.0 brought the images of folders.
+#: The side to which version 0.1.0 resized the images of folders.
 _FIRST_SIDE = 64
-#: Arguments whose option is not called as they are.
+#: Arguments whose option has another name.
 OPTIONS = {"start": "--from"}
 
 
 def recall(folder: Path) -> tuple[dict[str, Any], SavedFit | None, Decoding | None]:
-    """Return the arguments of a run, those that were given or had a default, its checkpoint, None before the first, and
-    its :func:`decoding_of`.
+    """Return a run's arguments, given and default, its checkpoint, None before the first, and its :func:`decoding_of`.
 
-    Raises ValueError where they cannot be read, OSError.
+    Raises ValueError or OSError if they cannot be read.
     """
     from xpcnn.training import checkpoints
 
@@ -48,17 +47,17 @@ def recall(folder: Path) -> tuple[dict[str, Any], SavedFit | None, Decoding | No
         try:
             recorded = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{str(path)!r} cannot be read ({error}). Train anew, without --resume.") from error
+            raise ValueError(f"{str(path)!r} cannot be read ({error}). Start a new run, without --resume.") from error
         arguments, decoding = _checked(path, recorded)
         return arguments, None, decoding
-    saved = checkpoints.read(folder, "Remove it to begin this run again, or train anew, without --resume.")
+    saved = checkpoints.read(folder, "Remove it to start this run again, or start a new run, without --resume.")
     record = saved.record
     arguments, decoding = _checked(saved.path, record["arguments"] if isinstance(record, dict) else record)
     return arguments, saved, decoding
 
 
 def _checked(path: Path, recorded: Any) -> tuple[dict[str, Any], Decoding | None]:
-    """Return recorded arguments as the command line takes them, which refuses what nobody could have given, and the
+    """Return recorded arguments as parsed by the command line, which refuses what nobody could have given, and the
     decoding."""
     from xpcnn.data.groups import is_table
 
@@ -72,10 +71,10 @@ def _checked(path: Path, recorded: Any) -> tuple[dict[str, Any], Decoding | None
         decoding = decoding_of(recorded)
     except (ValueError, TypeError, KeyError, AttributeError, argparse.ArgumentError) as error:
         raise ValueError(
-            f"{str(path)!r} holds no arguments of a run ({error}). Train anew, without --resume."
+            f"{str(path)!r} does not contain a run's arguments ({error}). Start a new run, without --resume."
         ) from error
     given = {key: value for key, value in vars(options).items() if value is not None}
-    given.setdefault("copies", "anywhere")  # as in a run that was begun before they were looked for
+    given.setdefault("copies", "anywhere")  # as in runs from before copies were looked for
     for key in ("data", "start", "labels", "group_by"):
         named = key not in given or (key == "data" and given[key] in NAMED)
         if (
@@ -88,7 +87,7 @@ def _checked(path: Path, recorded: Any) -> tuple[dict[str, Any], Decoding | None
 
 
 def as_options(recorded: Mapping[str, Any]) -> list[str]:
-    """Return recorded arguments as they are given on the command line."""
+    """Return recorded arguments as command-line options."""
     arguments = {key: value for key, value in recorded.items() if key not in ABOUT and value is not None}
     data = str(arguments.pop("data", "digits"))
     line = []
@@ -106,14 +105,14 @@ def as_options(recorded: Mapping[str, Any]) -> list[str]:
 
 
 def _plain(value: float) -> str:
-    """Return a number without an exponent, which argparse would take for an option where it is negative."""
+    """Return a number without an exponent, which argparse would take for an option if negative."""
     return format(Decimal(repr(value)), "f")
 
 
 def decoding_of(recorded: Mapping[str, Any]) -> Decoding | None:
-    """Return how the images of a run are decoded, None for one that goes on from a model's.
+    """Return the decoding of a run's images, None for a run that starts from a model.
 
-    Version 0.1.0 wrote none: it brought the images of folders to 64 pixels where nothing was said.
+    Version 0.1.0 recorded none: by default it resized the images of folders to 64 pixels.
     """
     from xpcnn.data import Decoding
     from xpcnn.data.decoding import FIRST
@@ -130,7 +129,7 @@ def decoding_of(recorded: Mapping[str, Any]) -> Decoding | None:
 
 
 def refuse_other_arguments(run: Path, recorded: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Raise ValueError, naming every difference, where arguments are given that the run did not have."""
+    """Raise ValueError, listing every difference, if arguments differ from those of the run."""
     different = [
         f"{OPTIONS.get(key, '--' + key.replace('_', '-'))} was {recorded.get(key)}, is {value}"
         for key, value in given.items()
@@ -138,15 +137,15 @@ def refuse_other_arguments(run: Path, recorded: Mapping[str, Any], given: Mappin
     ]
     if different:
         raise ValueError(
-            f"The run {str(run)!r} was asked for something else: {'; '.join(different)}. "
-            "Leave that out to resume it, or train anew, without --resume."
+            f"The run {str(run)!r} has other arguments: {'; '.join(different)}. "
+            "Omit them to resume it, or start a new run, without --resume."
         )
 
 
 def list_images(images: LabelledImages, split: Split, data: str, communicator: Communicator) -> list[list[Any]]:
-    """Return the image, class, part and CRC-32 of every image, as JSON can hold them; paths count from the folder.
+    """Return the path, class, part and CRC-32 of every image as JSON values; paths are relative to the folder.
 
-    The fit compares all that it learns from itself, but knows no paths, and nothing of the test part.
+    The fit itself compares everything that it learns from, but knows neither paths nor the test part.
     """
     rows = []
     count = len(images.y)
@@ -164,14 +163,14 @@ def list_images(images: LabelledImages, split: Split, data: str, communicator: C
 
 
 def refuse_other_images(run: Path, saved: SavedFit, now: list[list[Any]]) -> None:
-    """Raise ValueError, naming the first image of each kind, where images are not those of the run.
+    """Raise ValueError, giving the first image of each kind, if the images are not those of the run.
 
-    Names may be encoded otherwise than they were, as after a move between macOS and Linux.
+    Names may be in another Unicode form, as after moving them between macOS and Linux.
     """
     try:
         before = {str(name): tuple(rest) for name, *rest in saved.record["images"]}
     except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"{str(saved.path)!r} lists no images ({error}). Train anew, without --resume.") from error
+        raise ValueError(f"{str(saved.path)!r} lists no images ({error}). Start anew, without --resume.") from error
     recorded = {nfc(name): name for name in before}
     after = {name if name in before else recorded.get(nfc(name), name): tuple(rest) for name, *rest in now}
     both = [name for name in before if name in after]
@@ -183,15 +182,15 @@ def refuse_other_images(run: Path, saved: SavedFit, now: list[list[Any]]) -> Non
         "in another part": [name for name in both if before[name][1:2] != after[name][1:2]],
     }
     if found["missing"] or found["new"]:
-        del found["in another part"]  # which follows from it, since parts are drawn
+        del found["in another part"]  # a consequence, since parts are drawn
     told = [f"{len(names)} {how}, the first {printable(names[0])!r}" for how, names in found.items() if names]
     if told:
         raise ValueError(
             f"The images are not those of the run {str(run)!r}: {'; '.join(told)}. "
-            "Put them back to resume it, or train anew, without --resume."
+            "Restore them to resume it, or start a new run, without --resume."
         )
 
 
 def _class(rest: tuple[Any, ...]) -> str:
-    """Return the class of an image by what is listed beside its name."""
+    """Return the class of an image from the fields listed after its name."""
     return nfc(str(rest[0])) if rest else ""

@@ -1,4 +1,4 @@
-"""The directory of a run: models, checkpoint, arguments, file lists, history, figures."""
+"""The directory of a run: models, checkpoint, arguments, file lists, history, metrics."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from xpcnn.data import LabelledImages, Split, write_skipped_csv
 from xpcnn.model import Sequential
 from xpcnn.training import checkpoints
 
-#: Where runs go that are given no directory.
+#: The directory of runs without --out.
 DEFAULT = Path("runs") / "train"
 
 
 class RunDirectory(ABC):
-    """A directory that one process at a time writes into, for as long as the ``with`` lasts."""
+    """A directory that only one process at a time writes to, within a ``with`` statement."""
 
     def __init__(self, name: str | None) -> None:
         self._name = name
@@ -34,18 +34,18 @@ class RunDirectory(ABC):
         self.path = self._claim()
         self._lock = _locked(self.path)
         self._check()
-        for path in self.path.iterdir():  # nobody else writes here
+        for path in self.path.iterdir():  # no other process writes here
             if files.is_part(path):
                 path.unlink()
         return self
 
     @abstractmethod
     def _claim(self) -> Path:
-        """Return the directory, or raise OSError."""
+        """Return the claimed directory, or raise OSError."""
 
     @abstractmethod
     def _check(self) -> None:
-        """Look once more, when nobody else can write any longer."""
+        """Check again, once no other process can write."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -55,12 +55,12 @@ class RunDirectory(ABC):
 
     @property
     def checkpoint(self) -> Path:
-        """The file that the run goes on from if it is broken off."""
+        """The file that an interrupted run resumes from."""
         return self.path / checkpoints.NAME
 
     @property
     def can_be_resumed(self) -> bool:
-        """Whether there is a run that can be gone on with, from a checkpoint or from its beginning."""
+        """Whether the run can be resumed, from a checkpoint or from its start."""
         return (self.path / "args.json").is_file() or self.checkpoint.is_file()
 
     @property
@@ -70,15 +70,15 @@ class RunDirectory(ABC):
 
     @property
     def report(self) -> Path:
-        """The page for people."""
+        """The HTML report."""
         return self.path / "report.html"
 
     def write_arguments(self, arguments: Mapping[str, Any]) -> None:
-        """Write args.json: the arguments, and what decides how the run goes beside them."""
+        """Write args.json: the arguments, and whatever else determines the run."""
         files.write_json(self.path / "args.json", arguments)
 
     def write_lists(self, images: LabelledImages, split: Split) -> None:
-        """Write skipped.csv, and parts.csv: which image is in which part, by path or by its number in the set."""
+        """Write skipped.csv, and parts.csv: the part of each image, by path or by its index in the dataset."""
         write_skipped_csv(self.path / "skipped.csv", images.skipped)
         table: list[tuple[object, ...]] = [("image", "class", "part")]
         for part, rows in (("train", split.train), ("validation", split.validation), ("test", split.test)):
@@ -88,7 +88,7 @@ class RunDirectory(ABC):
         files.write_csv(self.path / "parts.csv", table)
 
     def finish_models(self, model: Sequential, chosen: bool) -> None:
-        """Let the last model be the best, unless one was ``chosen`` on a validation part."""
+        """Make the last model the best, unless one was ``chosen`` by a validation part."""
         best = self.path / "best.safetensors"
         if not (chosen and best.exists()):
             model.save(best)
@@ -99,10 +99,10 @@ class RunDirectory(ABC):
 
 
 class NewRun(RunDirectory):
-    """A new directory, made at once so that nobody else takes its name, and taken away again if nothing came into it.
+    """A new directory, created at once so that no other process takes its name, and removed if it stays empty.
 
-    Without a name it is ``runs/train``, ``runs/train-2``, …, the first that is free. Raises FileExistsError where the
-    directory named holds files already, OSError where it cannot be made.
+    Without a name it is the first of ``runs/train``, ``runs/train-2``, … that is free. Raises FileExistsError if the
+    named directory contains files, and OSError if it cannot be created.
     """
 
     def __init__(self, name: str | None) -> None:
@@ -113,7 +113,7 @@ class NewRun(RunDirectory):
         try:
             return self._make_one()
         except BaseException:
-            self._remove()  # not later: one that is claimed may have been taken by another process meanwhile
+            self._remove()  # not later, when another process may have claimed it
             raise
 
     def _make_one(self) -> Path:
@@ -134,13 +134,13 @@ class NewRun(RunDirectory):
 
     def _refuse_what_is_there(self, path: Path) -> None:
         if not path.is_dir() or not all(map(files.is_part, path.iterdir())):
-            found = "holds files already" if path.is_dir() else "is a file"
+            found = "already contains files" if path.is_dir() else "is a file"
             raise FileExistsError(
-                f"The run's directory {str(path)!r} {found}. Give --out another; nothing was changed."
+                f"The run's directory {str(path)!r} {found}. Give another with --out; nothing was changed."
             )
 
     def _make(self, path: Path) -> bool:
-        """Make a directory and those above it; False where there is something of that name."""
+        """Create a directory and its parents; return False if the name is taken."""
         try:
             for parent in reversed(path.parents):
                 if not parent.exists():
@@ -152,7 +152,7 @@ class NewRun(RunDirectory):
             return False
         except OSError as error:
             raise OSError(
-                f"The run's directory {str(path)!r} cannot be made: {error.strerror}. Give --out another."
+                f"The run's directory {str(path)!r} cannot be created: {error.strerror}. Give another with --out."
             ) from error
         self._made.append(path)
         return True
@@ -164,28 +164,28 @@ class NewRun(RunDirectory):
         self._remove()
 
     def _remove(self) -> None:
-        """Take away the directories that were made, as far as they are empty."""
+        """Remove the directories that were created, as far as they are empty."""
         for path in reversed(self._made):
             with suppress(OSError):
                 path.rmdir()
 
 
 class ResumedRun(RunDirectory):
-    """The directory of a run that was broken off. Raises FileNotFoundError where there is none of that name."""
+    """The directory of an interrupted run. Raises FileNotFoundError if there is none of that name."""
 
     def _claim(self) -> Path:
         path = Path(str(self._name))
         if not (path / "args.json").is_file() and not (path / checkpoints.NAME).is_file():
-            found = "holds no run that can be resumed" if path.is_dir() else "is no run's directory"
+            found = "does not contain a run to resume" if path.is_dir() else "is not a run's directory"
             raise FileNotFoundError(f"{self._name!r} {found}. Give one that `xpcnn train` wrote, such as {DEFAULT}.")
         return path
 
     def _check(self) -> None:
-        """Nothing to look at: what is there is its own."""
+        """Nothing to check: the files there are the run's own."""
 
 
 class OtherRank(RunDirectory):
-    """The directory as the other processes of a distributed run see it: it is the first that writes."""
+    """The directory as seen by the other processes of a distributed run, which leave writing to the first."""
 
     def __enter__(self) -> RunDirectory:
         self.path = self._claim()
@@ -194,26 +194,26 @@ class OtherRank(RunDirectory):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing was taken."""
+        """Nothing to release."""
 
     def _claim(self) -> Path:
         return Path(str(self._name))
 
     def _check(self) -> None:
-        """Nothing to look at."""
+        """Nothing to check."""
 
     def write_arguments(self, arguments: Mapping[str, Any]) -> None:
-        """Leave that to the first."""
+        """Left to the first process."""
 
     def write_lists(self, images: LabelledImages, split: Split) -> None:
-        """Leave that to the first."""
+        """Left to the first process."""
 
     def finish_models(self, model: Sequential, chosen: bool) -> None:
-        """Leave that to the first."""
+        """Left to the first process."""
 
 
 def about(model: Sequential) -> dict[str, Any]:
-    """Return what args.json and the checkpoint say beside the arguments."""
+    """Return the fields of args.json and the checkpoint besides the arguments."""
     return {
         "version": __version__,
         "computed_by": model.backend,
@@ -229,9 +229,9 @@ def about(model: Sequential) -> dict[str, Any]:
 
 
 def _locked(path: Path) -> int | None:
-    """Return what holds a lock on a directory until it is closed or its process ends, however it does.
+    """Return a file descriptor that locks a directory until it is closed or its process ends, even if killed.
 
-    None where the system has no such locks. Raises BlockingIOError where another process holds it.
+    None if the system has no such locks. Raises BlockingIOError if another process holds the lock.
     """
     try:
         import fcntl
@@ -244,7 +244,7 @@ def _locked(path: Path) -> int | None:
         os.close(descriptor)
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             raise BlockingIOError(
-                f"Another process writes into the run's directory {str(path)!r}. Wait for its end, or stop it."
+                f"Another process is writing to the run's directory {str(path)!r}. Wait for it to end, or stop it."
             ) from error
-        return None  # some network file systems
+        return None  # on some network file systems
     return descriptor

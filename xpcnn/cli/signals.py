@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a fit after the step at hand, and a run at any time; both say how to go on with it."""
+"""Ctrl-C and SIGTERM end a fit after the current step, and a run at any time; both print how to resume it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopOnSignal(Callback):
-    """Stop the fit when SIGINT or SIGTERM arrives; a second one does what it always did."""
+    """Stop the fit when SIGINT or SIGTERM arrives; a second one has its usual effect."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -31,11 +31,11 @@ class StopOnSignal(Callback):
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a process that a signal ended: 128 and its number; 0 where none came."""
+        """The exit code that shells expect after a signal: 128 plus its number; 0 without a signal."""
         return 128 + self.received if self.received else 0
 
     def on_fit_begin(self, fit: Fit) -> None:
-        """Take over the signals; only the main thread can."""
+        """Install the signal handlers, if in the main thread."""
 
         def note(number: int, frame: FrameType | None) -> None:
             self.received = signal.Signals(number)
@@ -46,7 +46,7 @@ class StopOnSignal(Callback):
             self._before = {number: signal.signal(number, note) for number in SIGNALS}
 
     def on_fit_end(self, fit: Fit) -> None:
-        """Give the signals back, and note one that another process of the fit has got."""
+        """Restore the handlers, and note a signal that another process of the fit has received."""
         self._restore()
         if fit.interrupted and fit.stop_reason:
             self.received = signal.Signals.__members__.get(fit.stop_reason, self.received)
@@ -57,13 +57,13 @@ class StopOnSignal(Callback):
 
 
 def how_to_go_on(directory: RunDirectory) -> str:
-    """Return the command that goes on with a run."""
-    return f"to go on: xpcnn train --resume {shlex.quote(str(directory.path))}"
+    """Return the command that resumes a run."""
+    return f"to resume: xpcnn train --resume {shlex.quote(str(directory.path))}"
 
 
 @contextmanager
 def noting_how_to_go_on(directory: RunDirectory) -> Iterator[None]:
-    """Add to what a signal raises how to go on with the run, once it has begun."""
+    """Add to a signal's exception how to resume the run, once it has started."""
     try:
         yield
     except Exception:

@@ -1,4 +1,4 @@
-"""Copies of images in folders by their labels: nothing is moved, and nothing overwritten."""
+"""Copying images into folders by label: nothing is moved or overwritten."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
-#: Names that Windows keeps for devices, whatever their ending.
+#: Names that Windows reserves for devices, with any extension.
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")
 _UNSAFE = re.compile(r'[<>:"/\\|?*]')
-#: Bytes of a name that every file system takes, with room for a number.
+#: The bytes that every file system allows in a name, minus space for a number.
 _MOST_BYTES = 200
 
 
 def folder_names(labels: Sequence[str]) -> dict[str, str]:
-    r"""Return a name for the folder of each label that is safe on every system.
+    r"""Return a folder name for each label that is safe on every system.
 
-    Separators, characters that Windows forbids and control characters become ``_``; so do names of nothing but dots,
-    and reserved ones get a ``_`` before them. Raises ValueError where two labels would share a folder.
+    Separators, characters that Windows forbids and control characters become ``_``, and so do names of only dots;
+    reserved names are prefixed with ``_``. Raises ValueError if two labels would share a folder.
 
     >>> folder_names(["cat", "../x", "CON"])
     {'cat': 'cat', '../x': '.._x', 'CON': '_CON'}
@@ -32,8 +32,8 @@ def folder_names(labels: Sequence[str]) -> dict[str, str]:
         other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), label)
         if other != label:
             raise ValueError(
-                f"The labels {other!r} and {label!r} would share the folder {name!r}. Leave --copy-to out, and copy by "
-                "the table that is printed."
+                f"The labels {other!r} and {label!r} would share the folder {name!r}. Omit --copy-to, and copy by "
+                "the printed table instead."
             )
     return names
 
@@ -48,9 +48,9 @@ def _safe(label: str) -> str:
 
 
 def copy(labelled: Iterable[tuple[str, str]], target: str, folders: Mapping[str, str]) -> int:
-    """Copy files into the folders of their labels below ``target``; a second ``1.png`` becomes ``1-2.png``.
+    """Copy files into the folders of their labels in ``target``; a second ``1.png`` becomes ``1-2.png``.
 
-    Returns how many were copied. Raises OSError, naming the file, where one cannot be.
+    Returns the number of copies. Raises OSError, naming the file, if a copy fails.
     """
     copied = 0
     for source, label in labelled:
@@ -62,7 +62,7 @@ def copy(labelled: Iterable[tuple[str, str]], target: str, folders: Mapping[str,
 
 
 def _copy_beside(source: Path, folder: Path) -> None:
-    """Copy a file into a folder, under its name or the next that is free; one that fails leaves nothing behind."""
+    """Copy a file into a folder under its name or the next free one; a failed copy leaves nothing behind."""
     numbered = (source.name if n == 1 else f"{source.stem}-{n}{source.suffix}" for n in count(1))
     for name in numbered:
         path = folder / name

@@ -1,4 +1,4 @@
-"""Which images the words of a command line mean: files, folders, lists of names."""
+"""Finding the images that command-line arguments stand for: files, folders, lists of names."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from xpcnn.cli import datasets
 from xpcnn.cli.text import printable
 
-#: Of a list of names that anyone may have written.
+#: The most bytes of a list of names, which anyone may have written.
 MOST_BYTES = 2**26
 
 
 def find(words: Sequence[str], recursive: bool) -> list[str]:
-    """Return the paths that words mean, in their order.
+    """Return the paths that arguments stand for, in their order.
 
-    A folder means its images in natural order, with those of the folders in it if ``recursive``; ``@FILE`` the names
-    in a file, one a line, ``-`` those on standard input; anything else is the path of an image, as are ``./@x`` and a
-    folder without images, which cannot be read. What a folder holds beside images is counted in one line on stderr.
+    A folder stands for its images in natural order, including its subfolders if ``recursive``; ``@FILE`` for the names
+    in a file, one per line, ``-`` for those on standard input; anything else is the path of an image, including
+    ``./@x`` and a folder without images, which cannot be read. Other files in folders are counted in a line on stderr.
 
-    Raises ValueError where lists hold no name, OSError for one that cannot be read.
+    Raises ValueError if lists contain no names, and OSError for a list that cannot be read.
     """
     passed_over: Counter[str] = Counter()
     paths: list[str] = []
@@ -31,7 +31,7 @@ def find(words: Sequence[str], recursive: bool) -> list[str]:
     if passed_over:
         print(f"xpcnn predict: {datasets.describe_passed_over(passed_over)}", file=sys.stderr)
     if not paths:
-        raise ValueError(f"There is no name in {', '.join(map(printable, words))}. Give one of an image a line.")
+        raise ValueError(f"There is no name in {', '.join(map(printable, words))}. Give one image per line.")
     return paths
 
 
@@ -51,7 +51,7 @@ def _names(content: bytes, source: str) -> list[str]:
     if len(content) > MOST_BYTES:
         raise ValueError(f"The list of names in {printable(source)} is larger than {MOST_BYTES} bytes. Split it.")
     content = content.removeprefix(b"\xef\xbb\xbf")
-    lines = content.split(b"\0") if b"\0" in content else content.splitlines()  # as `find -print0` ends names
+    lines = content.split(b"\0") if b"\0" in content else content.splitlines()  # `find -print0` writes null bytes
     return [os.fsdecode(line) for line in lines if line.strip()]
 
 

@@ -1,4 +1,4 @@
-"""What may be shown on a terminal, whatever file names and class names hold."""
+"""Text that is safe to show on a terminal, whatever file names and class names contain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 
 def printable(text: str) -> str:
-    r"""Return ``text`` with line breaks, terminal codes and bytes that are no text as backslash escapes.
+    r"""Return ``text`` with line breaks, terminal codes and undecodable bytes as backslash escapes.
 
     >>> print(printable("cat\n\x1b[31m.png"))
     cat\n\x1b[31m.png
@@ -21,12 +21,12 @@ def printable(text: str) -> str:
 
 
 def accept_any_text() -> None:
-    """Let stdout take every text: a file name that is no text as the bytes it has, what it cannot write as escapes.
+    """Make stdout accept any text: undecodable file names as their bytes, characters it can't encode as escapes.
 
-    A stderr that is not there takes all and leads nowhere.
+    A missing stderr is replaced by one that discards everything.
     """
     codecs.register_error("xpcnn", _bytes_or_escapes)
-    if sys.stderr is None:  # closed, as for a daemon; progress bars write there
+    if sys.stderr is None:  # closed, as for a daemon; progress bars write to it
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it stays open to the end
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="xpcnn")
@@ -41,7 +41,7 @@ def _bytes_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
 
 @contextmanager
 def warnings_in_one_line(command: str, quiet: bool = False) -> Iterator[None]:
-    """Say warnings in one line, and not where in the sources they arose; quiet: say none."""
+    """Print warnings in one line without their source location; quiet: print none."""
 
     def say(message: object, *_: object, **__: object) -> None:
         if not quiet:
@@ -53,7 +53,7 @@ def warnings_in_one_line(command: str, quiet: bool = False) -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """Return an error's text in one line; one without text, or of a kind that only a defect raises, is named."""
+    """Return an error's text in one line; without a text, or for a kind that only a bug raises, with its type."""
     message = printable(" ".join(str(error).split()))
     if isinstance(error, MemoryError):
         return f"out of memory ({message or 'no details'}). Use smaller images or batches."

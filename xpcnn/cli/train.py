@@ -1,4 +1,4 @@
-"""Train a classifier on a folder of images, and measure it on images kept aside."""
+"""Train a classifier on a folder of images, and evaluate it on held-out images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xpcnn.cli import datasets, loading, options, pictures, ranks, report, resume
 from xpcnn.cli.text import printable, warnings_in_one_line
 from xpcnn.cli.train_arguments import DEFAULTS, NOT_OF_THE_RUN
-from xpcnn.cli.train_arguments import add_arguments as add_arguments  # as every command has them
+from xpcnn.cli.train_arguments import add_arguments as add_arguments  # which every command has
 
 if TYPE_CHECKING:
     from xpcnn.backend import ArrayModule
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from xpcnn.training.checkpoints import SavedFit
     from xpcnn.training.history import History
 
-    #: The arguments of a run, its checkpoint and its decoding, if there are any.
+    #: The arguments of a run, its checkpoint and its decoding, if any.
     Recalled = tuple[dict[str, Any], SavedFit | None, Decoding | None]
 
 
 def run(options_: argparse.Namespace) -> int:
     """Train, write the run's directory and print the test accuracy."""
-    begun: list[str] = []  # the run's directory, once it is claimed: a job that has lost a process goes on there
+    begun: list[str] = []  # the run's directory, once claimed: a job that has lost a process resumes there
     return ranks.run_together(options_, lambda communicator: _run_new_or_resumed(options_, communicator, begun))
 
 
@@ -45,7 +45,7 @@ def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator
         _refuse_among_images(options_.out, given.get("data", "digits"))
         return _run(options_, NewRun(out), lambda directory: (_completed(given), None, None), communicator, begun)
     if options_.resume and options_.out is not None:
-        raise argparse.ArgumentError(None, "--resume writes into the run's own directory, so --out has no meaning")
+        raise argparse.ArgumentError(None, "--resume writes to the run's own directory, so --out has no effect")
 
     def recalled(directory: RunDirectory) -> Recalled:
         recorded, saved, decoding = resume.recall(directory.path)
@@ -56,13 +56,13 @@ def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator
 
 
 def _refuse_among_images(out: str | None, data: str) -> None:
-    """Raise ValueError where a run's directory would be taken for one of the classes."""
+    """Raise ValueError if a run's directory would be taken for one of the classes."""
     if out is not None and data not in datasets.NAMED and Path(out).resolve().is_relative_to(Path(data).resolve()):
-        raise ValueError(f"The run's directory {out!r} lies in the images' folder {data!r}. Give --out another.")
+        raise ValueError(f"The run's directory {out!r} is inside the images' folder {data!r}. Give another with --out.")
 
 
 def _completed(given: dict[str, Any]) -> dict[str, Any]:
-    """Return arguments with the defaults of those that are not given."""
+    """Return arguments with defaults for those that are not given."""
     left_out = ("model", "label_smoothing", *pictures.OF_A_MODEL) if "start" in given else ()  # that model has its own
     return {key: value for key, value in DEFAULTS.items() if key not in left_out} | given
 
@@ -74,7 +74,7 @@ def _run(
     communicator: Communicator,
     begun: list[str],
 ) -> int:
-    """Make the run of a directory, from its beginning or from where it was broken off."""
+    """Carry out the run of a directory, from its start or from where it was interrupted."""
     from xpcnn.cli.run_directory import OtherRank, about
     from xpcnn.cli.signals import noting_how_to_go_on
     from xpcnn.training import distributed
@@ -91,7 +91,7 @@ def _run(
             (arguments, saved is not None, finished, decoding)
         )
         if finished:
-            print(f"the run is finished; its figures: {directory.metrics}")
+            print(f"the run is finished; its metrics: {directory.metrics}")
             if options_.open and communicator.rank == 0:
                 report.open_in_browser(directory.report)
             return 0
@@ -99,7 +99,7 @@ def _run(
         _refuse_what_means_nothing(options_)
         xp = options.chosen_backend(options_)
         if resumed and options_.start and (directory.path / "last.safetensors").exists():
-            options_.start = str(directory.path / "last.safetensors")  # the model it began with may be gone
+            options_.start = str(directory.path / "last.safetensors")  # the model it started from may be gone
         distributed.use_own_device(xp, communicator)
         with warnings_in_one_line("train", quiet=communicator.rank > 0):
             model, loaded = _prepare(options_, xp, communicator, decoding)
@@ -112,16 +112,16 @@ def _run(
         }
         if saved is not None:
             resume.refuse_other_images(directory.path, saved, record["images"])
-            print(f"going on with {directory.path} after step {saved.step}")
-        directory.write_arguments(record["arguments"])  # first of all: a run that has them can be resumed
-        directory.write_lists(images, split)  # again where it is resumed: paths are relative to where it now stands
+            print(f"resuming {directory.path} after step {saved.step}")
+        directory.write_arguments(record["arguments"])  # first: a run with them can be resumed
+        directory.write_lists(images, split)  # again on resuming: paths are relative to the working directory
         skipped = f", {len(images.skipped)} skipped ({directory.path / 'skipped.csv'})" if images.skipped else ""
         print(
             f"{len(images.y)} images in {len(images.classes)} classes{skipped}: {len(split.train)} to train, "
             f"{len(split.validation)} to validate, {len(split.test)} to test; seed {options_.seed}",
             flush=True,
         )
-        for line in loaded.told:
+        for line in loaded.description:
             print(printable(line), flush=True)
         for note in loaded.notes if communicator.rank == 0 else []:
             _say(printable(note))
@@ -131,18 +131,18 @@ def _run(
 
 
 def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
-    """Raise what is told as a usage error for arguments that contradict each other."""
+    """Raise a usage error for contradictory arguments."""
     if options_.start and any(getattr(options_, name) is not None for name in pictures.OF_A_MODEL):
-        raise argparse.ArgumentError(None, "--from takes the model's image size, channels and range, not those given")
+        raise argparse.ArgumentError(None, "--from sets the image size, channels and range; omit the given ones")
     if not options_.start and options_.freeze is not None:
-        raise argparse.ArgumentError(None, "--freeze keeps layers of the model that --from gives")
+        raise argparse.ArgumentError(None, "--freeze needs --from, whose model's layers it keeps")
     datasets.check_options(options_)
 
 
 def _prepare(
     options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator, decoding: Decoding | None
 ) -> tuple[Sequential, Loaded]:
-    """Load the images and build the model. decoding: that of a run that is resumed, else None."""
+    """Load the images and build the model. decoding: that of a resumed run, else None."""
     import numpy as np
 
     from xpcnn import Sequential, data, losses, presets, recipe
@@ -157,8 +157,8 @@ def _prepare(
     images, split = loaded.images, loaded.split
     if options_.patience and len(split.validation) == 0:
         raise ValueError(
-            f"--patience {options_.patience} waits for a better validation part, and no image is in it. "
-            "Give a larger --validation-fraction, or no --patience."
+            f"--patience {options_.patience} needs validation images, and there are none. "
+            "Use a larger --validation-fraction, or omit --patience."
         )
     datasets.refuse_one_colour(images, split)
     if not options_.start:
@@ -167,7 +167,7 @@ def _prepare(
         model = Sequential(layers, input_shape=shape, xp=xp, seed=options_.seed)
         model.class_names = images.classes
         model.preprocessing = data.Preprocessing.measure(
-            images.x, loaded.decoding, rows=split.train, spread=communicator.spread
+            images.x, loaded.decoding, rows=split.train, parallel_map=communicator.spread
         )
     if options_.freeze:
         recipe.freeze(model, options_.freeze)
@@ -191,7 +191,7 @@ def _train(
     resumed: bool,
     communicator: Communicator,
 ) -> int:
-    """Fit the model, then measure it, unless a signal ends the fit."""
+    """Fit the model, then evaluate it, unless a signal ends the fit."""
     from xpcnn import recipe
     from xpcnn.cli.signals import StopOnSignal, how_to_go_on
     from xpcnn.data import Normalized
@@ -241,7 +241,7 @@ def _train(
         )
     directory.finish_models(model, chosen=validated)
     if signals.received is not None:
-        page.break_off()
+        page.write_interrupted()
         print(f"stopped by {signals.name}; {how_to_go_on(directory)}")
         return signals.exit_code
     if history.stop_reason is not None:
@@ -260,7 +260,7 @@ def _measure(
     history: History,
     page: Report,
 ) -> None:
-    """Calibrate the best model, measure it on the images kept aside, and write and print what was found."""
+    """Calibrate the best model, evaluate it on the held-out images, and write and print the results."""
     from xpcnn import load, metrics
     from xpcnn.cli.models import finite
     from xpcnn.data import Normalized
@@ -277,14 +277,14 @@ def _measure(
         for name, rows in (("validation", split.validation), ("test", split.test))
         if len(rows)
     }
-    ways = options_.augment if options_.test_augment else "none"
+    averaged_over = options_.augment if options_.test_augment else "none"
     with finite(str(best_file)) as checked:
         if "validation" in kept_aside:
             results["temperature"] = best.calibrate(*kept_aside["validation"], threads=options_.threads)
             best.save(best_file)
         best.metrics = [*model.metrics, metrics.CalibrationError()]
         for name, samples in kept_aside.items():
-            results[name] = best.evaluate(*samples, threads=options_.threads, augment=ways)
+            results[name] = best.evaluate(*samples, threads=options_.threads, augment=averaged_over)
             checked(results[name]["loss"])
     page.finish(results, best)
     directory.write_metrics(results)
@@ -292,12 +292,12 @@ def _measure(
         test = results["test"]
         print(f"test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f} ({len(split.test)} images)")
     else:
-        print("no image is in the test part, so the model was not measured")
+        print("the test part has no images, so the model was not evaluated")
     print(f"model: {best_file}")
     if options_.open:
         report.open_in_browser(page.path)
 
 
 def _say(message: object, *_: Any, **__: Any) -> None:
-    """Say a warning in one line, and not where in the sources it arose."""
+    """Print a warning in one line without its source location."""
     print(f"xpcnn train: {message}", file=sys.stderr)

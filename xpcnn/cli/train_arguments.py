@@ -1,4 +1,4 @@
-"""What ``xpcnn train`` takes on the command line, and what it takes where nothing is given."""
+"""The arguments of ``xpcnn train`` and their defaults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PRESETS = (
     "small", "tiny", "lenet", "blood", "blood-unpooled", "zero-or-one", "four-small-1", "four-small-2", "four-small-3",
     "four-small-4", "full-batch", "homework",
 )  # fmt: skip
-#: What is taken for an argument that is not given: the arguments themselves are None then, so that it can be told.
+#: The values of arguments that are not given; those are parsed as None, to tell them apart.
 DEFAULTS = {
     "data": "digits",
     "model": "small",
@@ -27,7 +27,7 @@ DEFAULTS = {
     "validation_fraction": 0.1,
     "copies": "one-part",
 }
-#: Arguments of the command, and of where a run is written, not of the run.
+#: Arguments of the command or its output, not of the run.
 NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open", "distributed", "fast_sums", "elastic")
 
 
@@ -44,83 +44,83 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     start.add_argument(
         "--from", dest="start", metavar="MODEL",
-        help="go on from a model file: its network, weights, image size and channels",
+        help="start from a model file: its network, weights, image size and channels",
     )  # fmt: skip
     network.add_argument(
-        "--freeze", type=options.whole, metavar="N", help="with --from: the first N layers that have weights stay"
+        "--freeze", type=options.whole, metavar="N", help="with --from: keep the first N layers with weights unchanged"
     )
     pictures.add_arguments(network)
     network.add_argument(
         "--augment", choices=("none", "shift", "light", "microscopy"),
-        help="vary training images: shift (default), light (flips left-right, small shifts), microscopy (flips, "
-        "quarter turns, contrast and brightness), none",
+        help="augment training images: shift (default), light (horizontal flips, small shifts), microscopy (flips, "
+        "rotations by 90 degrees, contrast and brightness), none",
     )  # fmt: skip
-    options.add_flag(network, "--test-augment", "measure by the mean over the ways in which --augment lays an image")
+    options.add_flag(network, "--test-augment", "evaluate with predictions averaged over the flips of --augment")
     learning = parser.add_argument_group("learning")
     learning.add_argument("--epochs", type=options.positive, metavar="N", help=f"default: {DEFAULTS['epochs']}")
     learning.add_argument("--batch-size", type=options.positive, metavar="N", help=f"default: {DEFAULTS['batch_size']}")
     learning.add_argument(
         "--lr", type=options.rate, metavar="X",
-        help=f"AdamW's highest rate, reached after 3 tenths of the steps and falling to 0 (default: {DEFAULTS['lr']})",
+        help=f"AdamW's peak rate, reached after 3 tenths of the steps, then falling to 0 (default: {DEFAULTS['lr']})",
     )  # fmt: skip
     learning.add_argument(
         "--weight-decay", type=options.fraction, metavar="X",
-        help=f"of all weights but those of biases and normalisation (default: {DEFAULTS['weight_decay']})",
+        help=f"for all weights except biases and normalisation (default: {DEFAULTS['weight_decay']})",
     )  # fmt: skip
     learning.add_argument(
         "--label-smoothing", type=options.fraction, metavar="X",
-        help=f"part of each target that is spread over all classes (default: {DEFAULTS['label_smoothing']})",
+        help=f"fraction of each target to distribute over all classes (default: {DEFAULTS['label_smoothing']})",
     )  # fmt: skip
-    options.add_flag(learning, "--balance", "let all classes count alike, however many images they have")
+    options.add_flag(learning, "--balance", "give all classes the same weight, however many images they have")
     options.add_flag(learning, "--average", "keep averages of the weights over the latest steps")
     learning.add_argument(
-        "--patience", type=options.positive, metavar="N", help="stop after N epochs without a better one"
+        "--patience", type=options.positive, metavar="N", help="stop after N epochs without improvement"
     )
     learning.add_argument("--seed", type=options.whole, metavar="N", help=f"default: {DEFAULTS['seed']}")
-    learning.add_argument("--shards", type=options.positive, metavar="N", help="pieces a batch is cut into")
+    learning.add_argument("--shards", type=options.positive, metavar="N", help="pieces to divide a batch into")
     parts = parser.add_argument_group("parts")
     parts.add_argument(
         "--test-fraction", type=options.fraction, metavar="X",
-        help=f"of all images, to measure the best epoch with (default: {DEFAULTS['test_fraction']}; sets with parts "
-        "have their own)",
+        help=f"fraction of all images to test the best epoch on (default: {DEFAULTS['test_fraction']}; datasets with "
+        "parts keep their own)",
     )  # fmt: skip
     parts.add_argument(
         "--validation-fraction", type=options.fraction, metavar="X",
-        help=f"of the rest, to choose the best epoch by (default: {DEFAULTS['validation_fraction']}; 0: none, the last "
-        "epoch is the best)",
+        help=f"fraction of the rest to choose the best epoch by (default: {DEFAULTS['validation_fraction']}; 0: none, "
+        "the last epoch is the best)",
     )  # fmt: skip
     parts.add_argument(
         "--group-by", metavar="PATTERN|CSV",
-        help="keep what belongs together, such as a patient, in one part: a regular expression whose parentheses name "
-        "the group in a path below DATA, or a table with the columns path and group",
+        help="keep images that belong together, such as those of a patient, in one part: a regular expression whose "
+        "parentheses capture the group in a path below DATA, or a table with the columns path and group",
     )  # fmt: skip
-    # Copies were anywhere when version 0.1.0 began a run, and stay there when it is resumed.
+    # Version 0.1.0 left copies anywhere, so its runs keep them there when they are resumed.
     parts.add_argument("--copies", choices=("one-part", "anywhere"), help=argparse.SUPPRESS)
     options.add_flag(
         parts,
         "--strict",
-        "stop at an image that cannot be read, and at a picture or group in two parts or classes",
+        "stop at an image that cannot be read, and at an image or group in two parts or classes",
     )
-    options.add_flag(parser, "--no-digests", "keep no digests of the images in the model, by which evaluate knows them")
-    options.add_flag(parser, "--no-plots", "write no pictures into the report")
-    options.add_flag(parser, "--open", "show the report in the browser at the end")
-    safety = parser.add_argument_group("runs that are broken off")
+    options.add_flag(parser, "--no-digests", "store no digests of images in the model, by which evaluate knows them")
+    options.add_flag(parser, "--no-plots", "omit plots and images from the report")
+    options.add_flag(parser, "--open", "open the report in the browser at the end")
+    safety = parser.add_argument_group("interrupted runs")
     safety.add_argument(
         "--checkpoint-every", type=options.interval, metavar="N|Nm",
-        help="write the checkpoint every N steps or minutes too (default: after each epoch)",
+        help="also write the checkpoint every N steps or minutes (default: after each epoch)",
     )  # fmt: skip
     safety.add_argument(
-        "--resume", metavar="RUN", help="go on with a run, given its directory, as if it had never been broken off"
+        "--resume", metavar="RUN", help="resume a run, given its directory, as if it had never been interrupted"
     )
     options.add_computing(parser)
     together = parser.add_argument_group("several processes")
     options.add_flag(
         together,
         "--distributed",
-        "train together with all that mpiexec has started: mpiexec -n 4 xpcnn …",
+        "train on all processes that mpiexec has started: mpiexec -n 4 xpcnn …",
     )
     options.add_flag(together, "--fast-sums", "with --distributed: let MPI add gradients in any order, not bit for bit")
     options.add_flag(
-        together, "--elastic", "with --distributed: go on from the last checkpoint without a process that is lost, on "
-        "an MPI that lives on (mpiexec --with-ft ulfm)"
+        together, "--elastic", "with --distributed: when a process is lost, continue without it from the last "
+        "checkpoint, on a fault-tolerant MPI (mpiexec --with-ft ulfm)"
     )  # fmt: skip

@@ -1,7 +1,6 @@
-"""Images to arrays: decoding, folders, MNIST, the bundled digits, splits, augmentation and batches, on the
-host.
+"""Image data on the host: decoding, folders, MNIST, the bundled digits, splits, augmentation and batches.
 
-Everything here is loaded when it is first used; OpenCV, when the first image is decoded.
+Submodules are imported on first use, and OpenCV when the first image is decoded.
 """
 
 from __future__ import annotations
@@ -85,10 +84,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in (
-        "augmentation",
-        "batches",
-    ):  # modules: `batches.batches` cannot be an attribute of its own name here
+    if name in ("augmentation", "batches"):  # modules: `batches.batches` can't also be an attribute of this name
         return importlib.import_module(f"xpcnn.data.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'xpcnn.data' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The order of the images in an epoch, and its cut into batches."""
+"""The order of the images in an epoch, and its division into batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xpcnn import draws
 
 
 def shuffled(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the int64 permutation of 0..n-1 that belongs to an epoch.
+    """Return the int64 permutation of 0..n-1 for an epoch.
 
     >>> sorted(shuffled(4, seed=0, epoch=7).tolist())
     [0, 1, 2, 3]
@@ -21,11 +21,11 @@ def shuffled(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def batches(order: NDArray[np.integer[Any]], batch_size: int) -> Iterator[NDArray[np.integer[Any]]]:
-    """Cut indices (n,) into batches; the last holds what is left over. Raises ValueError for a size below 1.
+    """Divide indices (n,) into batches; the last may be smaller. Raises ValueError for a batch size below 1.
 
     >>> [batch.tolist() for batch in batches(np.arange(5), 2)]
     [[0, 1], [2, 3], [4]]
     """
     if batch_size < 1:
-        raise ValueError(f"A batch holds one image or more. Received: batch_size={batch_size!r}.")
+        raise ValueError(f"batch_size must be at least 1. Received: batch_size={batch_size!r}.")
     return (order[start : start + batch_size] for start in range(0, len(order), batch_size))

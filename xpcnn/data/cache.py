@@ -1,4 +1,4 @@
-"""A folder's images decoded once and kept on disk: the next time nothing is decoded, and nothing is held in memory."""
+"""A cache of a folder's decoded images on disk, so that they need not be decoded again or held in memory."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from xpcnn.data.picture import Facts, Picture
 from xpcnn.data.reading import read_images
 from xpcnn.data.versions import versions
 
-#: To be raised whenever images are decoded, or cached, in another way.
+#: Must be increased whenever images are decoded or cached differently.
 _FORMAT = 2
-#: The coarsest clock of a file system (FAT) in nanoseconds: a younger file can change without its times telling.
+#: The coarsest file system clock (FAT), in nanoseconds: a younger file can change without its timestamps changing.
 _CLOCK_STEP = 2 * 10**9
-#: Seconds after which nobody goes on with a file that was begun: its process was killed.
+#: Seconds after which an unfinished file is abandoned: its process was killed.
 _ABANDONED = 24 * 3600
-#: cv2.Error.StsNoMem, the code of an error that need not come again.
+#: cv2.Error.StsNoMem, the code of an error that may not recur.
 _OPENCV_OUT_OF_MEMORY = -4
 
 
 @dataclass(frozen=True)
 class CacheUse:
-    """What a cache was good for.
+    """How a cache was used.
 
-    path, bytes: its file and the size of that. reused: images that were in it. read: files that were read anew.
-    is_anew: whether one was there that nothing could be taken from, of another version, other readers or another scale.
+    path, bytes: its file and that file's size. reused: images taken from it. read: files that were decoded.
+    is_anew: whether there was a cache of which nothing could be used, because of another version, reader or range.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class CacheUse:
 
 
 class _Source(NamedTuple):
-    """A file to read: where it is, its name below the folder, its status, and whether a later change would show."""
+    """A file to read: its path, its name below the folder, its status, and whether a later change would be noticed."""
 
     path: Path
     name: str
@@ -62,9 +62,9 @@ class _Source(NamedTuple):
 
 
 def default_folder() -> Path:
-    """Return the folder of all caches: ``$XDG_CACHE_HOME/xpcnn``, or where the system keeps a user's caches."""
+    """Return the folder of all caches: ``$XDG_CACHE_HOME/xpcnn``, or the platform's folder for a user's caches."""
     chosen = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(chosen):  # any other is to be passed over, says the XDG specification
+    if os.path.isabs(chosen):  # the XDG specification says to ignore relative paths
         return Path(chosen, "xpcnn")
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local", "xpcnn", "Cache")
@@ -84,13 +84,12 @@ def load_cached(
     progress: bool = False,
     raw: bool = False,
 ) -> tuple[NDArray[Any], list[Facts | str], CacheUse]:
-    """Return the images of ``paths``, a set by the name of ``root``, from the cache in ``folder``, brought up to date.
+    """Return the images of ``paths``, cached in ``folder`` under the name of ``root``, and update the cache.
 
-    Returns the images that could be read, uint8 or if ``raw`` float32 (n, channels, height, width), mapped from the
-    disk, read-only; for each path what was found in it, or the reason why it could not be read; and what the cache was
-    good for.
+    Returns the images that could be read, uint8 or if ``raw`` float32 (n, channels, height, width), as a read-only
+    memory map; for each path its facts, or the reason why it could not be read; and how the cache was used.
 
-    Raises :class:`UndecodableImage` for the first file that cannot be read if ``strict``, and OSError where the cache
+    Raises :class:`UndecodableImage` for the first file that cannot be read if ``strict``, and OSError if the cache
     cannot be written.
     """
     layout = Layout(np.dtype(np.float32 if raw else np.uint8), decoding.shape)
@@ -114,7 +113,7 @@ def load_cached(
             ):
                 contents = _contents(sources, found, stored, results, strict)
                 entries = cache_file.write(file, origin, layout, contents)
-                stored.close()  # Windows does not replace a file that is open
+                stored.close()  # Windows can't replace an open file
             images = _reopen(cache, origin, layout, entries)
         size = cache.stat().st_size
     reused = sum(entry is not None and entry.reason is None for entry in found)
@@ -123,7 +122,7 @@ def load_cached(
 
 
 def _name(root: Path, decoding: Decoding, raw: bool) -> str:
-    """Return the name of a cache: that of one which an older version wrote for the same, so that it is replaced."""
+    """Return the file name of a cache; where an older version cached the same images, its name, to replace that."""
     place: dict[str, Any] = {"folder": os.path.realpath(root), "decoding": _kept(decoding)}
     more: dict[str, Any] = {
         "page": decoding.page,
@@ -151,9 +150,9 @@ def _sources(root: Path, paths: Sequence[Path]) -> list[_Source]:
 
 
 def _status(path: Path) -> Status:
-    """Return what changes when a file does, or the number of the error where there is none to be seen.
+    """Return what changes when a file does, or the error number if it can't be inspected.
 
-    The time of the inode (on Windows: of birth) too: `cp -p` and rsync can give other content the same size and time.
+    That includes the inode's ctime (on Windows: creation), since `cp -p` and rsync can preserve size and mtime.
     """
     try:
         status = path.stat()
@@ -169,12 +168,12 @@ def _contents(
     results: Iterator[Picture | UndecodableImage],
     strict: bool,
 ) -> Iterator[tuple[Entry, bytes | None]]:
-    """Yield the entry and the image of every source: what was found is copied, for the others there are results."""
+    """Yield the entry and the image of every source, copied from the old cache or else taken from ``results``."""
     for source, entry in zip(sources, found, strict=True):
         image: bytes | None = None
         if entry is None:
             result = next(results)
-            # What was seen before the reading: if the file has changed since, it is another one the next time.
+            # The status from before reading: a file that has changed since will differ the next time.
             status = source.status if source.settled and _is_lasting(source, result) else None
             if isinstance(result, UndecodableImage):
                 entry = Entry(source.name, status, result.reason, None)
@@ -188,9 +187,9 @@ def _contents(
 
 
 def _is_lasting(source: _Source, result: Picture | UndecodableImage) -> bool:
-    """Whether it is the file that gives this result, and not a hindrance that may pass."""
+    """Whether the result is due to the file itself, and not to a temporary failure."""
     cause = result.__cause__ if isinstance(result, UndecodableImage) else None
-    if isinstance(cause, OSError):  # of the reading itself: a disk that fails, too many files open
+    if isinstance(cause, OSError):  # while reading: a failing disk, too many open files
         return len(source.status) == 1 or isinstance(cause, PermissionError)
     deepest = getattr(cause, "__cause__", None)
     return getattr(deepest, "code", None) != _OPENCV_OUT_OF_MEMORY and not isinstance(deepest, MemoryError)
@@ -203,17 +202,17 @@ def _refuse_bad(sources: Sequence[_Source], entries: Sequence[Entry]) -> None:
 
 
 def _reopen(cache: Path, origin: object, layout: Layout, entries: Sequence[Entry]) -> NDArray[Any]:
-    """Return the images of a cache just written; of two processes that write at once, both get the later one's."""
+    """Return the images of a cache just written; if two processes write at once, both get the later one's."""
     with Stored(cache, origin, layout) as stored:
         if [(entry.name, entry.reason) for entry in stored.entries] != [
             (entry.name, entry.reason) for entry in entries
         ]:
-            raise OSError(errno.EBUSY, "another process has changed it meanwhile: run again")
+            raise OSError(errno.EBUSY, "another process has changed it: run again")
         return stored.images()
 
 
 def _make_room(cache: Path) -> None:
-    """Make the folder of a cache, for this user alone since images can be private, free of what was never finished."""
+    """Create the folder of a cache, private to this user since images may be, and remove unfinished files."""
     cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in cache.parent.iterdir():
         if files.is_part(path) and time.time() - path.stat().st_mtime > _ABANDONED:
@@ -229,5 +228,5 @@ def _in_one_line(cache: Path) -> Iterator[None]:
     except OSError as error:
         raise OSError(
             f"The cache {str(cache)!r} cannot be used ({error.strerror or error}). Leave --cache out, or set "
-            "XDG_CACHE_HOME to a folder that can be written and has room."
+            "XDG_CACHE_HOME to a writable folder with enough space."
         ) from error

@@ -1,8 +1,8 @@
-"""The file of a cache: decoded images, and of which files they are, as safetensors that are written in one pass.
+"""The cache file: decoded images and the files they come from, as safetensors written in one pass.
 
-A header of fixed room, which is written last; ``images``, uint8 or float32 (n, channels, height, width); ``index``,
-JSON in ASCII: the origin of the whole, and for every file its name, its status, and why it could not be read, or what
-was found in it, where its image is the next in ``images``.
+It holds a header of fixed size, written last; ``images``, uint8 or float32 (n, channels, height, width); and ``index``,
+ASCII JSON with the origin of the cache and, for every file, its name, its status, and either the reason why it could
+not be read or its facts, in which case its image is the next in ``images``.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from xpcnn.data.picture import Facts
 
 Status: TypeAlias = tuple[int, ...]
 
-#: Where the images begin.
+#: The offset of the images.
 _START = 4096
 _MOST_INDEX_BYTES = 2**30
 
 
 class Entry(NamedTuple):
-    """One image file: its name, its status (None: not known for sure), why it could not be read, or what it holds."""
+    """An image file: its name, its status (None if uncertain), and either why it could not be read or its facts."""
 
     name: str
     status: Status | None
@@ -43,14 +43,14 @@ class Layout(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Of one image."""
+        """The bytes of one image."""
         return self.dtype.itemsize * math.prod(self.shape)
 
 
 def write(file: BinaryIO, origin: Any, layout: Layout, contents: Iterable[tuple[Entry, bytes | None]]) -> list[Entry]:
-    """Write entries, each with the bytes of its image unless it has a reason, as they come; return the entries.
+    """Write entries as they come, each with the bytes of its image unless it has a reason; return the entries.
 
-    origin: what :class:`Stored` must be asked for, as JSON can hold.
+    origin: any JSON value; :class:`Stored` must be given the same one to read the file.
     """
     file.seek(_START)
     entries, count = [], 0
@@ -67,10 +67,10 @@ def write(file: BinaryIO, origin: Any, layout: Layout, contents: Iterable[tuple[
 
 
 class Stored:
-    """What a cache file holds, open for reading.
+    """The contents of a cache file, open for reading.
 
-    entries: empty where there is no such file, or it is damaged, or of another origin or layout. is_other: whether
-    there is a file of which nothing can be used.
+    entries: empty if the file is missing or damaged, or has another origin or layout. is_other: whether there is a
+    file of which nothing can be used.
     """
 
     def __init__(self, path: Path, origin: Any, layout: Layout) -> None:
@@ -82,21 +82,21 @@ class Stored:
         self._row_of = {entry.name: row for row, entry in enumerate(readable)}
 
     def image(self, name: str) -> bytes:
-        """Return the bytes of the image of a file, read and not mapped: what is mapped counts as memory in use."""
+        """Return the bytes of one file's image, read instead of mapped: mapped pages count as memory in use."""
         assert self._file is not None
         size = self._layout.bytes
         self._file.seek(_START + self._row_of[name] * size)
         return self._file.read(size)
 
     def images(self) -> NDArray[Any]:
-        """Return all images (n, channels, height, width), mapped from the disk, read-only."""
+        """Return all images (n, channels, height, width) as a read-only memory map."""
         shape = (len(self._row_of), *self._layout.shape)
-        if self._file is None or shape[0] == 0:  # older NumPy cannot map an empty array
+        if self._file is None or shape[0] == 0:  # older NumPy can't map an empty array
             return np.empty(shape, dtype=self._layout.dtype)
         return np.asarray(np.memmap(self._file, self._layout.dtype, "r", _START, shape))
 
     def close(self) -> None:
-        """Close the file; what is mapped stays."""
+        """Close the file; arrays that are mapped remain valid."""
         if self._file is not None:
             self._file.close()
 
@@ -108,19 +108,19 @@ class Stored:
 
 
 def _head(count: int, layout: Layout, index_bytes: int) -> bytes:
-    """Return what stands before the images."""
+    """Return the bytes before the images."""
     end = count * layout.bytes
     dtype = "U8" if layout.dtype == np.uint8 else "F32"
     tensors = {
         "images": {"dtype": dtype, "shape": [count, *layout.shape], "data_offsets": [0, end]},
         "index": {"dtype": "U8", "shape": [index_bytes], "data_offsets": [end, end + index_bytes]},
     }
-    room = _START - 8
-    return room.to_bytes(8, "little") + json.dumps(tensors).encode("ascii").ljust(room)
+    header_size = _START - 8
+    return header_size.to_bytes(8, "little") + json.dumps(tensors).encode("ascii").ljust(header_size)
 
 
 def _read_entries(file: BinaryIO, origin: Any, layout: Layout) -> list[Entry]:
-    """Return the entries of a file that :func:`write` wrote with this origin and layout, of any other none."""
+    """Return the entries of a file that :func:`write` wrote with this origin and layout, or [] for any other file."""
     size = file.seek(0, 2)
     file.seek(0)
     head = file.read(_START)
@@ -145,7 +145,7 @@ def _read_entries(file: BinaryIO, origin: Any, layout: Layout) -> list[Entry]:
 
 
 def _entry(name: object, status: object, reason: object, facts: object) -> Entry:
-    """Return an entry of what stands in the index; raise TypeError for anything else."""
+    """Return an entry from its fields in the index; raise TypeError if they are malformed."""
     if not isinstance(name, str) or not isinstance(reason, str | None) or not isinstance(status, list | None):
         raise TypeError
     if status is not None and not all(type(number) is int for number in status):

@@ -1,4 +1,4 @@
-"""The same picture several times: in two parts, or under two labels."""
+"""Copies of the same image, in two parts or under two labels."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: A copy stays in the last of these parts in which there is one: what is measured is never what was learned.
+#: A copy stays in the last of these parts that has one, so that no evaluated image was trained on.
 _PARTS = np.array(["train", "validation", "test"])
 
 
 def same_pictures(digests: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return which picture each image is, int64 (n,), by digests, uint8 (n, 8): copies have the same number.
+    """Return the number of each image's content, int64 (n,), by digests, uint8 (n, 8): copies have the same number.
 
     >>> same_pictures(np.array([[7] * 8, [1] * 8, [7] * 8], np.uint8)).tolist()
     [1, 0, 1]
@@ -22,7 +22,7 @@ def same_pictures(digests: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def in_several(pictures: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return of which images the picture has more than one value, such as a part, a label or a group.
+    """Return which images have copies with another value, such as another part, label or group.
 
     >>> in_several(np.array([0, 1, 0, 1]), np.array(["cat", "cat", "dog", "cat"])).tolist()
     [True, False, True, False]
@@ -32,13 +32,13 @@ def in_several(pictures: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.
 
 
 def first_pair(pictures: NDArray[np.int64], values: NDArray[Any]) -> tuple[int, int]:
-    """Return the first image whose picture has more than one value, and the first of its copies with another value."""
+    """Return the first image whose copies have another value, and the first of these copies."""
     first = int(np.argmax(in_several(pictures, values)))
     return first, int(np.argmax((pictures == pictures[first]) & (values != values[first])))
 
 
 def to_leave_out(pictures: NDArray[np.int64], parts: NDArray[np.str_]) -> NDArray[np.bool_]:
-    """Return which images have a copy in a part that counts for more: test before validation before train.
+    """Return which images have a copy in a part that takes precedence: test over validation over train.
 
     >>> to_leave_out(np.array([0, 1, 0, 2]), np.array(["train", "train", "test", "test"])).tolist()
     [True, False, False, False]
@@ -48,18 +48,18 @@ def to_leave_out(pictures: NDArray[np.int64], parts: NDArray[np.str_]) -> NDArra
 
 
 def united(pictures: NDArray[np.int64], groups: Sequence[str] | NDArray[Any]) -> NDArray[np.int64]:
-    """Return groups, int64 (n,), as they are when those that share a picture are one.
+    """Return group numbers, int64 (n,), with the groups merged that share an image.
 
     >>> united(np.array([0, 1, 1, 2]), ["x", "x", "y", "z"]).tolist()
     [0, 0, 0, 2]
     """
     joined = named = _numbered(np.asarray(groups))
-    while True:  # until no picture and no group holds two numbers: a step or two, more for chains of groups
-        spread = _least(pictures, joined)[pictures]
-        spread = _least(named, spread)[named]
-        if np.array_equal(spread, joined):
+    while True:  # until every image and every group has one number: one or two rounds, more for chains of groups
+        merged = _least(pictures, joined)[pictures]
+        merged = _least(named, merged)[named]
+        if np.array_equal(merged, joined):
             return joined
-        joined = spread
+        joined = merged
 
 
 def _numbered(values: NDArray[Any]) -> NDArray[np.int64]:
@@ -67,7 +67,7 @@ def _numbered(values: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _least(keys: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the least value of each key."""
+    """Return the smallest value of each key."""
     least = np.full(keys.max(initial=-1) + 1, np.iinfo(np.int64).max)
     np.minimum.at(least, keys, values)
     return least

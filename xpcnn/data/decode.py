@@ -1,4 +1,4 @@
-"""One image file, or its bytes, to one array of bytes."""
+"""Decoding one image, from a file or from bytes, to an array."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from xpcnn.data.readers.opencv_reader import read_with_opencv
 
 MAX_FILE_BYTES = 2**30
 
-#: Where a picture is: a file's path, its bytes, or a file object opened for reading bytes.
+#: Where to find an image: a file's path, its bytes, or a file object opened in binary mode.
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
 class UndecodableImage(ValueError):  # noqa: N818 (it names the file, not the failure)
-    """A file that cannot be read as an image; ``path`` says which, None for bytes, and ``reason`` says why."""
+    """A file that cannot be read as an image. ``path``: the file, None for bytes; ``reason``: why."""
 
     def __init__(self, path: Path | None, reason: str) -> None:
         super().__init__(f"{'The image' if path is None else path} cannot be read as an image: {reason}.")
@@ -36,12 +36,12 @@ class UndecodableImage(ValueError):  # noqa: N818 (it names the file, not the fa
 def read_image(source: Source, decoding: Decoding) -> NDArray[np.uint8]:
     """Decode one image to uint8 (channels, height, width), colours in the order red, green, blue.
 
-    source: a path, the bytes of a file, or a file object. Which reader takes it is decided by its content: OpenCV for
-    JPEG, PNG and the like, code of xpcnn's own for TIFF and what OpenCV gets wrong, pillow-heif (extra ``microscopy``)
-    for HEIC. The rotation that a camera notes is applied, transparency dropped, a palette looked up; colours become
-    grey by 0.299 R + 0.587 G + 0.114 B. Channels, page, size and scale of values are those of the :class:`Decoding`.
+    source: a path, the bytes of a file, or a file object. Its content determines the reader: OpenCV for JPEG, PNG and
+    similar formats, xpcnn's own code for TIFF and for what OpenCV gets wrong, pillow-heif (extra ``microscopy``) for
+    HEIC. The EXIF rotation is applied, transparency is dropped, palettes are looked up, and colours are converted to
+    grey by 0.299 R + 0.587 G + 0.114 B. The :class:`Decoding` sets the channels, page, size and range of values.
 
-    Raises :class:`UndecodableImage` for what is missing, unreadable, empty, truncated, damaged or no image.
+    Raises :class:`UndecodableImage` for what is missing, unreadable, empty, truncated, damaged or not an image.
 
     >>> import cv2
     >>> _, png = cv2.imencode(".png", np.full((4, 4), 200, np.uint8))
@@ -53,7 +53,7 @@ def read_image(source: Source, decoding: Decoding) -> NDArray[np.uint8]:
 
 
 def read_picture(source: Source, decoding: Decoding, raw: bool = False) -> Picture:
-    """Decode one image as :func:`read_image` does, and say what was found; if ``raw``, to unscaled float32."""
+    """Decode one image like :func:`read_image`, with its facts; if ``raw``, to unscaled float32."""
     path = source if isinstance(source, Path) else Path(source) if isinstance(source, str | os.PathLike) else None
     content = _content(source if path is None else path)
     try:
@@ -66,7 +66,7 @@ def read_picture(source: Source, decoding: Decoding, raw: bool = False) -> Pictu
 
 
 def open_picture(path: Path, page: Page = 0, as_channels: bool = False) -> Pixels:
-    """Return the picture of a file as the file holds it; raise :class:`UndecodableImage`."""
+    """Return a file's image as stored in the file; raise :class:`UndecodableImage`."""
     try:
         return _pixels(_content(path), page, as_channels)
     except Refusal as refusal:
@@ -74,9 +74,9 @@ def open_picture(path: Path, page: Page = 0, as_channels: bool = False) -> Pixel
 
 
 def from_array(values: NDArray[Any], decoding: Decoding) -> Picture:
-    """Bring raw pixels (height, width, channels) to the decoding of a model, as if they came from a file.
+    """Apply a model's decoding to raw pixels (height, width, channels), as if they came from a file.
 
-    Raises :class:`UndecodableImage` as :func:`read_image` does, and where they are no numbers that a file could hold.
+    Raises :class:`UndecodableImage` like :func:`read_image`, and for values that no file could hold.
     """
     try:
         return make(_pixels_of(values), decoding, digest(np.ascontiguousarray(values)))
@@ -85,7 +85,7 @@ def from_array(values: NDArray[Any], decoding: Decoding) -> Picture:
 
 
 def _pixels(content: NDArray[np.uint8], page: Page, as_channels: bool) -> Pixels:
-    """Return the picture that a file's bytes hold, by the reader that its content asks for."""
+    """Return the image in a file's bytes, using the reader for its content."""
     kind = kind_of(content)
     if kind == "tiff":
         from xpcnn.data.readers.tiff import read_tiff
@@ -103,10 +103,10 @@ def _pixels_of(values: NDArray[Any]) -> Pixels:
     dtype, samples = values.dtype, values.shape[2]
     if dtype.kind not in "uif" or dtype.itemsize > 4 or dtype == np.float16:
         if dtype.kind != "f":
-            raise Refusal(f"raw pixels are uint8, uint16, int16, uint32, int32 or floats, received {dtype}")
+            raise Refusal(f"raw pixels must be uint8, uint16, int16, uint32, int32 or floats, received {dtype}")
         values = values.astype(np.float32)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise Refusal("its values are not all finite")
+        raise Refusal("it has NaN or infinite values")
     if values.dtype == np.int8:
         values = values.astype(np.int16)
     if min(values.shape) < 1:
@@ -121,7 +121,7 @@ def _content(source: Path | Any) -> NDArray[np.uint8]:
     if hasattr(source, "read"):
         content = source.read(MAX_FILE_BYTES + 1)
         if not isinstance(content, bytes | bytearray):
-            raise UndecodableImage(None, "the file object gives no bytes: open it in binary mode")
+            raise UndecodableImage(None, "the file object does not return bytes: open it in binary mode")
     else:
         content = source
     encoded = np.frombuffer(content, dtype=np.uint8)
@@ -137,7 +137,7 @@ def _read_bytes(path: Path) -> NDArray[np.uint8]:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             kind = (
-                "a folder, without images in it (--recursive takes those of its folders)"
+                "a folder without images directly in it (--recursive includes its subfolders)"
                 if stat.S_ISDIR(status.st_mode)
                 else "not a regular file"
             )
@@ -151,7 +151,7 @@ def _read_bytes(path: Path) -> NDArray[np.uint8]:
     except UndecodableImage:
         raise
     except ValueError as error:
-        raise UndecodableImage(path, "its name holds a null byte") from error
+        raise UndecodableImage(path, "its name contains a null byte") from error
     if not content:
         raise UndecodableImage(path, "it is empty")
     return np.frombuffer(content, np.uint8)

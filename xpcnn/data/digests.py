@@ -1,4 +1,4 @@
-"""Short digests of pictures, by which copies are found and a model knows what it was trained on."""
+"""Short digests of images, to find copies and to recognise a model's training images."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Bytes of a digest: of a million pictures, two that differ have the same one in three cases of a hundred million.
+#: Bytes of a digest. Among a million different images, the probability of a collision is 3 in 100 million.
 SIZE = 8
 
 
 def digest(content: Any) -> bytes:
-    """Return 8 bytes of BLAKE2b (Aumasson et al., "BLAKE2: simpler, smaller, fast as MD5", 2013) of a file's bytes.
+    """Return 8 bytes of BLAKE2b (Aumasson et al., "BLAKE2: simpler, smaller, fast as MD5", 2013) for a file's bytes.
 
     >>> digest(b"cell").hex()
     '6336c69d4331b23f'
@@ -23,12 +23,12 @@ def digest(content: Any) -> bytes:
 
 
 def as_array(digests: Iterable[str]) -> NDArray[np.uint8]:
-    """Return digests in hexadecimal as uint8 (n, 8)."""
+    """Return hexadecimal digests as uint8 (n, 8)."""
     return np.frombuffer(bytes.fromhex("".join(digests)), dtype=np.uint8).reshape(-1, SIZE)
 
 
 def with_digests(known: NDArray[np.uint8] | None, more: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return digests, uint8 (n, 8), together with those of before, sorted, each once.
+    """Return the union of known and new digests, uint8 (n, 8), sorted and without duplicates.
 
     >>> with_digests(None, as_array(["02" * 8, "01" * 8, "02" * 8]))[:, 0].tolist()
     [1, 2]
@@ -39,6 +39,6 @@ def with_digests(known: NDArray[np.uint8] | None, more: NDArray[np.uint8]) -> ND
 
 
 def are_known(digests: NDArray[np.uint8], known: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return for each of digests (n, 8) whether it is one of ``known`` (m, 8)."""
+    """Return for each of the digests (n, 8) whether it is among ``known`` (m, 8)."""
     numbers, others = (np.ascontiguousarray(some).view(">u8").ravel() for some in (digests, known))
     return np.isin(numbers, others)

@@ -12,7 +12,7 @@ from xpcnn.data.labelled import LabelledImages
 def load_digits() -> LabelledImages:
     """Return 1,797 handwritten digits, grey, uint8 (1797, 1, 8, 8), with the classes "0" to "9".
 
-    Each value counts the inked pixels, 0 to 16, of a 4 x 4 block of the scanned digit; here 16 is 255.
+    Each value counts the inked pixels, 0 to 16, in a 4 x 4 block of the scanned digit, scaled so that 16 becomes 255.
 
     The test part of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine
     Learning Repository, 1998, doi:10.24432/C50P49, licensed CC BY 4.0.

@@ -1,4 +1,4 @@
-"""How version 0.1.0 decoded, for its models and runs: by OpenCV alone; but what that made garbage of is refused."""
+"""The decoding of version 0.1.0, for its models and runs: OpenCV alone, but images that it corrupted are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xpcnn.data.readers.chunks import png_chunks
 from xpcnn.data.readers.containers import kind_of
 from xpcnn.data.resizing import resized
 
-#: Compressions of a TIFF that OpenCV decodes: none, CCITT, LZW, JPEG, deflate, PackBits.
+#: The TIFF compressions that OpenCV decodes: none, CCITT, LZW, JPEG, deflate, PackBits.
 _COMPRESSIONS = frozenset([1, 2, 3, 4, 5, 7, 8, 32773, 32946])
 
 
@@ -28,12 +28,12 @@ def read(content: NDArray[np.uint8], decoding: Decoding, digest: bytes) -> Pictu
     except cv2.error as error:
         raise Refusal(f"OpenCV refuses it ({' '.join(error.err.split())})") from error
     if pixels is None:
-        raise Refusal("it is truncated, damaged, or in no format that OpenCV knows")
+        raise Refusal("it is truncated, damaged, or in a format that OpenCV does not know")
     dtype = pixels.dtype.name
     if pixels.dtype == np.uint16:
         pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)
     if pixels.dtype != np.uint8:
-        raise Refusal(f"its pixels are {pixels.dtype}, not of 8 or 16 bits")
+        raise Refusal(f"its pixels are {pixels.dtype}, not 8-bit or 16-bit")
     image = pixels[:, :, ::-1] if decoding.channels == 3 else pixels[:, :, np.newaxis]
     sized = resized(image, decoding.height, decoding.width).transpose(2, 0, 1)
     kind = "rgb" if decoding.channels == 3 else "grey"
@@ -43,11 +43,11 @@ def read(content: NDArray[np.uint8], decoding: Decoding, digest: bytes) -> Pictu
 
 
 def _refuse_garbage(content: NDArray[np.uint8]) -> None:
-    """Raise :class:`Refusal` for a TIFF whose pixels OpenCV left black, damaged, or as they were in memory, and for an
-    animated PNG: OpenCV showed another picture, and damaged ones crash it."""
+    """Raise :class:`Refusal` for a TIFF whose pixels OpenCV left black, damaged or uninitialised, and for an animated
+    PNG, of which OpenCV showed another frame; damaged ones crash it."""
     kind = kind_of(content)
     if kind == "png" and not ANIMATION.isdisjoint(name for name, _, _ in png_chunks(content)):
-        raise Refusal("it is an animated PNG: save the picture that counts as a plain one, or train the model anew")
+        raise Refusal("it is an animated PNG: save the frame you want as a plain PNG, or retrain the model")
     if kind != "tiff":
         return
     from xpcnn.data.readers.tiff import describe, read_tiff
@@ -55,8 +55,8 @@ def _refuse_garbage(content: NDArray[np.uint8]) -> None:
     read_tiff(content)
     compression, planar, bits = describe(content)
     if compression not in _COMPRESSIONS or (planar and bits == 16):
-        kind = "separate planes of 16 bits" if planar and bits == 16 else f"the compression {compression}"
+        kind = "separate 16-bit planes" if planar and bits == 16 else f"compression {compression}"
         raise Refusal(
-            f"it is a TIFF of {kind}, of which version 0.1.0, by which this model decodes, made garbage: save it "
-            "without compression, or train the model anew"
+            f"it is a TIFF with {kind}, which version 0.1.0, whose decoding this model uses, corrupted: save it "
+            "uncompressed, or retrain the model"
         )

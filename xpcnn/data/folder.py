@@ -1,4 +1,4 @@
-"""A folder of class folders whose images are decoded each time they are taken."""
+"""A folder of class folders whose images are decoded on access."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from xpcnn.data.decode import UndecodableImage
 from xpcnn.data.decoding import Decoding
 from xpcnn.data.digests import as_array
 from xpcnn.data.folders import ImageFolder, scan
+from xpcnn.data.parallel_map import ParallelMap, serial_map
 from xpcnn.data.picture import Facts
 from xpcnn.data.ranges import check_depths
 from xpcnn.data.reading import read_images
-from xpcnn.data.spread import Spread, one_after_another
 
-#: Files that are looked at together.
+#: Files checked together.
 _TOGETHER = 256
 
 
 class Folder:
-    """The images of a folder as an array that is never in memory as a whole, and their labels.
+    """The images of a folder as an array that is decoded on access instead of held in memory, and their labels.
 
-    path: a folder, or the files that :func:`xpcnn.data.scan` or :func:`xpcnn.data.from_table` has listed. Indexed by a
-    slice or by integers (k,) it decodes uint8 (k, channels, height, width), by one integer one image. All files are
-    decoded once at the beginning, so that those that cannot be are known: ``skipped`` holds them, each with the reason.
-    y: int64 (n,), indices into ``classes``; paths: the file of every image; parts: "train", "validation" or "test" for
-    every image, or None; groups: the name of the group of every image, or None; facts, digests: as in
-    :class:`xpcnn.data.LabelledImages`. spread(function, n): what makes [function(0), …, function(n - 1)] of that first
-    look. raw: as in :func:`xpcnn.data.load`, for that look alone; ``decoding`` is then to be given a range.
-    ``load_folder(..., cache=True)`` decodes once and for all, at the price of a file as large as the images.
+    path: a folder, or the files listed by :func:`xpcnn.data.scan` or :func:`xpcnn.data.from_table`. Indexing with a
+    slice or integers (k,) decodes uint8 (k, channels, height, width); with one integer, one image. All files are
+    decoded once at the start to find those that cannot be read: ``skipped`` lists them, each with the reason.
+    y: int64 (n,), indices into ``classes``. paths: the file of every image. parts: "train", "validation" or "test" for
+    every image, or None. groups: the name of the group of every image, or None. facts, digests: as in
+    :class:`xpcnn.data.LabelledImages`. parallel_map(function, n): used for that first pass; returns [function(0), …,
+    function(n - 1)]. raw: as in :func:`xpcnn.data.load`, for the first pass only; set the range of ``decoding``
+    afterwards. ``load_folder(..., cache=True)`` decodes only once, at the cost of a file as large as the images.
 
-    Raises what :func:`xpcnn.data.scan` raises, ValueError where no image can be read, and :class:`UndecodableImage` for
-    one that cannot be read any longer when it is taken.
+    Raises the errors of :func:`xpcnn.data.scan`, ValueError if no image can be read, and :class:`UndecodableImage` on
+    access to an image that can no longer be read.
     """
 
     dtype = np.dtype(np.uint8)
@@ -47,7 +47,7 @@ class Folder:
         path: str | os.PathLike[str] | ImageFolder,
         decoding: Decoding,
         threads: int | None = None,
-        spread: Spread = one_after_another,
+        parallel_map: ParallelMap = serial_map,
         raw: bool = False,
     ) -> None:
         found = path if isinstance(path, ImageFolder) else scan(path)
@@ -60,7 +60,7 @@ class Folder:
             with closing(read_images(paths, decoding, threads=threads, raw=raw)) as results:
                 return [result.reason if isinstance(result, UndecodableImage) else result.facts for result in results]
 
-        looks = spread(look, -(-len(found.paths) // _TOGETHER))
+        looks = parallel_map(look, -(-len(found.paths) // _TOGETHER))
         seen = [one for some in looks for one in some]
         self.skipped = [(path, one) for path, one in zip(found.paths, seen, strict=True) if isinstance(one, str)]
         kept = [row for row, one in enumerate(seen) if not isinstance(one, str)]

@@ -1,4 +1,4 @@
-"""A folder of class folders becomes a set of labelled images."""
+"""Loading labelled images from a folder of class folders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from xpcnn.data.picture import Facts
 from xpcnn.data.ranges import check_depths
 from xpcnn.data.reading import read_images
 
-#: What the parts are called, in folders and tables.
+#: The names that the parts may have, in folders and tables.
 PART_NAMES = {
     "train": "train",
     "val": "validation",
@@ -38,11 +38,11 @@ PART_NAMES = {
 class ImageFolder:
     """The image files of a folder, none of them opened yet.
 
-    classes: the names of the class folders in natural order ("cell2" before "cell10"). paths: n files, by
-    part and class, each in natural order. labels: int64 (n,), indices into ``classes``. parts: "train",
-    "validation" or "test" for every file, or None where the folder has no such subfolders. root: the folder.
-    groups: the name of the group of every file, such as its patient, or None. passed_over: how many files that are no
-    images lie in class folders or beside them, by their ending in lower case, "" for none.
+    classes: the names of the class folders in natural order ("cell2" before "cell10"). paths: n files, by part and
+    class, each in natural order. labels: int64 (n,), indices into ``classes``. parts: "train", "validation" or "test"
+    for every file, or None if the folder has no such subfolders. root: the folder. groups: the name of the group of
+    every file, such as its patient, or None. passed_over: the number of files in or beside class folders that are not
+    images, by lower-case extension, "" for none.
     """
 
     classes: tuple[str, ...]
@@ -57,28 +57,28 @@ class ImageFolder:
 def scan(folder: str | os.PathLike[str], training: bool = True) -> ImageFolder:
     """List the images of a folder of class folders.
 
-    A folder has parts of its own where ``train`` stands beside ``val`` (or ``valid``, ``validation``) or
-    ``test``, in any case of letters; then each of them holds the class folders, the classes are those of
-    ``train``, and other folders beside the parts are passed over.
+    A folder has its own parts if it contains ``train`` beside ``val`` (or ``valid``, ``validation``) or ``test``, in
+    upper or lower case. Each of these then contains class folders, the classes are those of ``train``, and any other
+    folders beside them are ignored.
 
-    Images are the files with the extension of an image, hidden ones too, at any depth below their class
-    folder; hidden folders are passed over and links to folders are not followed below a class folder. Other files are
-    counted, but for those of the system, such as ``.DS_Store``.
+    Images are files with an image's extension, hidden ones included, at any depth below their class folder. Hidden
+    folders are ignored, and links to folders are not followed below a class folder. Other files are counted, except
+    system files such as ``.DS_Store``.
 
-    Names of classes are in Unicode's composed form (NFC): folders of one place that differ in that form alone, as
-    between macOS and Linux, are one class. training: False where images are but measured: then one class is enough.
+    Class names are in Unicode's composed form (NFC): folders whose names differ only in that form, as between macOS and
+    Linux, are one class. training: False if the images are only evaluated; one class is then enough.
 
-    Raises FileNotFoundError or NotADirectoryError for a folder that is none, and ValueError for one without
-    two class folders, a class without images, or a class of the other parts that ``train`` does not have.
+    Raises FileNotFoundError or NotADirectoryError if ``folder`` is not a folder, and ValueError if it has fewer than
+    two class folders, a class without images, or a class in another part that ``train`` lacks.
     """
-    root = check_folder(folder, "Give a folder that holds one folder for each class.")
+    root = check_folder(folder, "Give a folder that contains one folder per class.")
     part_folders = _part_folders(root)
     classes = tuple(_class_folders(part_folders.get("train", root)))
     if len(classes) < (2 if training else 1):
         found = f"only one class folder, {classes[0]!r}" if classes else "no class folder"
         raise ValueError(
-            f"The folder {part_folders.get('train', root)} holds {found}. Give a folder that holds "
-            f"{'two or more class folders' if training else 'class folders'} with images in them."
+            f"The folder {part_folders.get('train', root)} contains {found}. Give a folder that contains "
+            f"{'at least two class folders' if training else 'class folders'} with images in them."
         )
     paths: list[Path] = []
     labels: list[int] = []
@@ -89,16 +89,16 @@ def scan(folder: str | os.PathLike[str], training: bool = True) -> ImageFolder:
         for name, folders in _class_folders(place).items():
             if name not in classes:
                 raise ValueError(
-                    f"The class folder {folders[0]} has no counterpart in {part_folders['train']}. Received "
-                    f"there: {', '.join(classes)}. Rename or remove the folder."
+                    f"The class folder {folders[0]} has no counterpart in {part_folders['train']}, which has "
+                    f"{', '.join(classes)}. Rename or remove the folder."
                 )
             listed = [class_files(folder) for folder in folders]
             images = [image for found, _ in listed for image in found]
             if not images and part == "train":
                 others = sum((others for _, others in listed), Counter())
-                told = f" of a kind that is read, but {_endings(others)}" if others else ""
+                told = f" of a supported format, only {_endings(others)}" if others else ""
                 raise ValueError(
-                    f"The class folder {folders[0]} holds no image{told}. Put images into it or remove it."
+                    f"The class folder {folders[0]} contains no image{told}. Add images to it or remove it."
                 )
             paths += images
             labels += [classes.index(name)] * len(images)
@@ -109,11 +109,11 @@ def scan(folder: str | os.PathLike[str], training: bool = True) -> ImageFolder:
 
 
 def _endings(others: Counter[str]) -> str:
-    return ", ".join(f"{count} {ending or 'without ending'}" for ending, count in others.most_common(4))
+    return ", ".join(f"{count} {ending or 'without extension'}" for ending, count in others.most_common(4))
 
 
-def check_folder(folder: str | os.PathLike[str], advice: str = "Give the folder of the images.") -> Path:
-    """Return the path of a folder; FileNotFoundError or NotADirectoryError where there is none."""
+def check_folder(folder: str | os.PathLike[str], advice: str = "Give the folder that contains the images.") -> Path:
+    """Return the path of a folder; raises FileNotFoundError or NotADirectoryError if it is not one."""
     root = Path(folder)
     if not root.exists():
         raise FileNotFoundError(f"There is no folder {root}. {advice}")
@@ -135,21 +135,21 @@ def load(
 ) -> LabelledImages:
     """Decode the images of a folder on several threads into one uint8 array, in the order of ``paths``.
 
-    Files that cannot be read are left out and listed with the reason in ``skipped``; with ``strict`` the
-    first one raises. threads: how many decode; None: as many as this process may use cores. progress: a bar
-    on stderr, where that is a terminal.
+    Files that cannot be read are skipped and listed with the reason in ``skipped``; with ``strict`` the first one
+    raises. threads: the number of decoding threads; None: as many as this process may use cores. progress: show a
+    progress bar on stderr if that is a terminal.
 
-    cache: the folder for a file that keeps the decoded images, so that the next time only files whose size or times
-    have changed are decoded; True: the user's cache folder; None or False: no cache. With one the images stay on the
-    disk: ``x`` is mapped from there, read-only, and memory does not grow with their number. raw: give values as they
-    are in the files, float32, for :func:`xpcnn.data.ranges.scaled` to bring to bytes. training: as in :func:`scan`.
+    cache: the folder for a file of decoded images, so that the next time only files whose size or timestamps have
+    changed are decoded; True: the user's cache folder; None or False: no cache. With a cache the images stay on disk:
+    ``x`` is a read-only memory map, so memory does not grow with their number. raw: return the values of the files as
+    float32, for :func:`xpcnn.data.ranges.scaled` to convert to bytes. training: as in :func:`scan`.
 
-    Raises :class:`UndecodableImage` if ``strict``, ValueError if a class lost all its (training) images or images of 8
-    bits and of more tell no common scale, and OSError where the cache cannot be written. Warns where the decoding's
-    range clips many values, or leaves few of 256 levels.
+    Raises :class:`UndecodableImage` if ``strict``, ValueError if a class has lost all its (training) images or if 8-bit
+    and deeper images have no common scale, and OSError if the cache cannot be written. Warns if the decoding's range
+    clips many values or leaves few of 256 levels.
     """
     if threads is not None and threads < 1:
-        raise ValueError(f"One thread or more decode images. Received: threads={threads!r}.")
+        raise ValueError(f"threads must be at least 1. Received: threads={threads!r}.")
     paths, parts, groups = image_folder.paths, image_folder.parts, image_folder.groups
     use: CacheUse | None = None
     if cache is None or cache is False:
@@ -189,12 +189,12 @@ def load_folder(
     progress: bool = False,
     cache: bool | str | os.PathLike[str] | None = None,
 ) -> LabelledImages:
-    """Return :func:`load` of what :func:`scan` finds in a folder, and raise what they raise."""
+    """Scan a folder and load its images: :func:`load` of :func:`scan`."""
     return load(scan(path), decoding, strict=strict, threads=threads, progress=progress, cache=cache)
 
 
 def _class_folders(place: Path) -> dict[str, list[Path]]:
-    """Return the folders of each class, in the order in which they lie there: one, or those that are called alike."""
+    """Return the folders of each class in natural order; a class has several if their names differ only in form."""
     found: dict[str, list[Path]] = {}
     for path in subfolders(place):
         found.setdefault(nfc(path.name), []).append(path)
@@ -202,7 +202,7 @@ def _class_folders(place: Path) -> dict[str, list[Path]]:
 
 
 def _part_folders(root: Path) -> dict[str, Path]:
-    """Return the folders of the parts, "train" first, or nothing if ``root`` has no parts."""
+    """Return the folders of the parts, "train" first, or {} if ``root`` has no parts."""
     found: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
     for path in subfolders(root):
         if path.name.casefold() in PART_NAMES:
@@ -212,7 +212,7 @@ def _part_folders(root: Path) -> dict[str, Path]:
     for part, places in found.items():
         if len(places) > 1:
             raise ValueError(
-                f"The folder {root} holds more than one folder for the {part} part. Received: "
+                f"The folder {root} contains more than one folder for the {part} part: "
                 f"{', '.join(path.name for path in places)}. Keep one of them."
             )
     return {part: places[0] for part, places in found.items() if places}
@@ -221,7 +221,7 @@ def _part_folders(root: Path) -> dict[str, Path]:
 def _load_held(
     paths: Sequence[Path], decoding: Decoding, *, strict: bool, threads: int | None, progress: bool, raw: bool
 ) -> tuple[NDArray[Any], list[Facts | str]]:
-    """Return the images that can be read, in memory, and for each path what was found, or why it cannot be read."""
+    """Return the readable images, in memory, and for each path its facts or the reason why it cannot be read."""
     x = _allocate((len(paths), *decoding.shape), np.float32 if raw else np.uint8)
     found: list[Facts | str] = []
     count = 0
@@ -243,13 +243,13 @@ def _allocate(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         return np.empty(shape, dtype=dtype)
     except (MemoryError, ValueError) as error:
         raise MemoryError(
-            f"The images do not fit the memory. Received: {shape[0]} images of {shape[1]} x {shape[2]} x "
+            f"The images do not fit into memory. Received: {shape[0]} images of {shape[1]} x {shape[2]} x "
             f"{shape[3]} values. Choose a smaller image size."
         ) from error
 
 
 def check_every_class(images: LabelledImages, training: bool = True) -> None:
-    """Raise ValueError if no image is left, or a class has none left to train on, where that is to be done."""
+    """Raise ValueError if no images are left, or, for training, if a class has no training images left."""
     first = f" The first: {images.skipped[0][0]} ({images.skipped[0][1]})." if images.skipped else ""
     if len(images.y) == 0:
         raise ValueError(f"None of the {len(images.skipped)} image files could be read.{first}")

@@ -1,4 +1,4 @@
-"""Groups of images that belong together, such as all of one patient or slide, which one part is to hold."""
+"""Groups of images that belong together, such as those of one patient or slide, and must stay in one part."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from xpcnn.data.tables import read_table
 
 
 def grouped(found: ImageFolder, by: str | os.PathLike[str]) -> ImageFolder:
-    """Return an image folder that names the group of every file, for :func:`xpcnn.data.stratified_split`.
+    """Return an image folder with the group of every file, for :func:`xpcnn.data.stratified_split`.
 
-    by: a regular expression that is searched in each path below the folder (``class/file.png``), whose first
-    parentheses hold the name of the group; or the path of a CSV file, ending in ``.csv`` or ``.tsv``, with the columns
-    ``path``, counting from the folder, and ``group``.
+    by: a regular expression, searched in each path relative to the folder (``class/file.png``), whose first parentheses
+    capture the name of the group; or the path of a table, ending in ``.csv`` or ``.tsv``, with the columns ``path``,
+    relative to the folder, and ``group``.
 
-    Raises ValueError for an expression that is none or has no parentheses, a file that gets no group, or two.
+    Raises ValueError for an invalid expression or one without parentheses, and for a file with no group or two.
     """
     names = _by_table(found, by) if is_table(by) else _by_pattern(found, pattern(os.fspath(by)))
     groups = [name for name in names if name]
     if len(groups) < len(names):
         first = found.paths[names.index(None if None in names else "")]
         raise ValueError(
-            f"{len(names) - len(groups)} of {len(names)} images get no group from {os.fspath(by)!r}, the first "
-            f"{below(first, found.root)}. Give every image one."
+            f"{len(names) - len(groups)} of {len(names)} images get no group from {os.fspath(by)!r}, the first is "
+            f"{below(first, found.root)}. Give every image a group."
         )
     return replace(found, groups=groups)
 
 
 def is_table(by: str | os.PathLike[str]) -> bool:
-    """Whether groups are named by a table, and not by a pattern."""
+    """Whether groups are given by a table instead of a pattern."""
     return Path(by).suffix.lower() in (".csv", ".tsv") and os.path.isfile(by)
 
 
 def pattern(by: str) -> re.Pattern[str]:
-    """Return a regular expression that can name a group; ValueError for one that cannot."""
+    """Compile a regular expression that captures a group's name; raises ValueError for any other."""
     try:
         compiled = re.compile(nfc(by))
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"{by!r} is neither a CSV file nor a regular expression ({error}).") from error
     if not compiled.groups:
         raise ValueError(
-            f"{by!r} is no CSV file that exists, and as a regular expression has no parentheses to name a group. "
-            "Give one such as '(patient[0-9]+)'."
+            f"{by!r} is not an existing CSV file, and as a regular expression it has no parentheses to capture the "
+            "group. Use one such as '(patient[0-9]+)'."
         )
     return compiled
 
@@ -60,7 +60,7 @@ def _by_table(found: ImageFolder, table: str | os.PathLike[str]) -> list[str | N
     groups: dict[str, str] = {}
     for where, (path, group) in read_table(table, ("path", "group")):
         if not path or not (name := nfc((group or "").strip())):
-            continue  # the image that has no other is refused
+            continue  # an image without a group in any row is refused later
         if groups.setdefault(compared(path, found.root), name) != name:
             raise ValueError(f"{os.fspath(table)!r}, {where}, gives {path!r} a second group {name!r}. Keep one.")
     return [groups.get(compared(str(path), ".")) for path in found.paths]

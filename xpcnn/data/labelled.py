@@ -1,4 +1,4 @@
-"""A set of images with their labels."""
+"""Images with their labels."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from xpcnn.data.picture import Facts
 class LabelledImages:
     """Images, their labels, and where they came from.
 
-    x: uint8 (n, channels, height, width). y: int64 (n,), indices into ``classes``. paths: the file of every
-    image, or None. skipped: the files that could not be read, each with the reason. parts: "train",
-    "validation" or "test" for every image, or None where the set has no parts of its own. cache: what the cache was
-    good for, or None where none was asked for. digests: uint8 (n, 8), of the bytes of each file, or of each image where
-    there are no files; None where they are not known. facts: what was found in each file, or None. groups: the name of
-    the group of every image, such as its patient, or None. passed_over: how many files were no images, by their ending.
+    x: uint8 (n, channels, height, width). y: int64 (n,), indices into ``classes``. paths: the file of every image, or
+    None. skipped: the files that could not be read, each with the reason. parts: "train", "validation" or "test" for
+    every image, or None if the dataset has no parts of its own. cache: how the cache was used, or None without one.
+    digests: uint8 (n, 8), of the bytes of each file, or of each image if there are no files; None if unknown. facts:
+    the properties of each file, or None. groups: the name of the group of every image, such as its patient, or None.
+    passed_over: the number of files that are not images, by extension.
     """
 
     x: NDArray[np.uint8]
@@ -42,7 +42,7 @@ class LabelledImages:
     passed_over: Counter[str] = field(default_factory=Counter)
 
     def take(self, rows: NDArray[np.integer[Any]]) -> LabelledImages:
-        """Return the images of ``rows``, integers (k,), in that order; classes and skipped stay."""
+        """Return the images of ``rows``, integers (k,), in that order, with the same classes and skipped files."""
         return replace(
             self,
             x=self.x[rows],
@@ -56,5 +56,5 @@ class LabelledImages:
 
 
 def write_skipped_csv(path: str | os.PathLike[str], skipped: Iterable[tuple[Path, str]]) -> None:
-    """Write the files that were skipped, a line each under the heading ``path,reason``."""
+    """Write the skipped files, one per line under the heading ``path,reason``."""
     files.write_csv(path, [("path", "reason"), *skipped])

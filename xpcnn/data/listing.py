@@ -1,4 +1,4 @@
-"""What a folder holds: its class folders and its image files, in natural order."""
+"""Listing a folder: its class folders and image files, in natural order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
-#: Files with another extension are not images and not errors.
+#: Files with other extensions are neither images nor errors.
 EXTENSIONS = frozenset(
     [
         *(".avif", ".bmp", ".btf", ".dib", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"),
@@ -18,28 +18,28 @@ EXTENSIONS = frozenset(
     ]
 )
 
-#: Files that Windows and macOS put into folders, beside hidden ones.
+#: Files that Windows and macOS create in folders, besides hidden ones.
 _OF_THE_SYSTEM = frozenset(["desktop.ini", "icon\r", "thumbs.db"])
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Return the key that sorts names as people do: numbers by value, letters whatever their case.
+    """Return a key that sorts names naturally: numbers by value, letters regardless of case.
 
     >>> sorted(["cell10", "Cell2", "cell1"], key=natural_key)
     ['cell1', 'Cell2', 'cell10']
     """
-    # Split by a group, text and digits alternate: an int is never compared with a str.
+    # Splitting by a group alternates text and digits, so an int is never compared with a str.
     pieces = re.split(r"([0-9]+)", name)
     return [int(piece) if odd % 2 else piece.casefold() for odd, piece in enumerate(pieces)], name
 
 
 def _is_foreign(name: str) -> bool:
-    """Whether a folder belongs to a tool, not to the set: hidden ones, and what macOS puts into archives."""
+    """Whether a folder belongs to a tool, not to the dataset: hidden folders, and those macOS adds to archives."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, in natural order, without links that lead back up."""
+    """Return the subfolders of a folder in natural order, without links that lead back up."""
     here = folder.resolve()
     found = [path for path in folder.iterdir() if not _is_foreign(path.name) and path.is_dir()]
     inside = [path for path in found if not here.is_relative_to(path.resolve())]
@@ -47,8 +47,8 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def class_files(class_folder: Path, recursive: bool = True) -> tuple[list[Path], Counter[str]]:
-    """Return the image files of a folder, and of the folders in it if ``recursive``, in natural order, and how many
-    others there are of each ending."""
+    """Return a folder's image files in natural order, including subfolders if ``recursive``, and the number of other
+    files by extension."""
 
     def refuse(error: OSError) -> NoReturn:
         raise error
@@ -66,7 +66,7 @@ def class_files(class_folder: Path, recursive: bool = True) -> tuple[list[Path],
 
 
 def count_endings(names: Iterable[str]) -> Counter[str]:
-    """Return how many files have each ending, in lower case, but for those that belong to the system.
+    """Return the number of files by extension, in lower case, without system files.
 
     >>> count_endings(["a.HEIC", "b.heic", "README", ".DS_Store"])
     Counter({'.heic': 2, '': 1})

@@ -1,4 +1,4 @@
-"""Names of files and classes as they are compared: macOS writes "é" as two characters, most others as one."""
+"""Comparing names of files and classes: macOS writes "é" as two characters, most other systems as one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def nfc(name: str) -> str:
-    r"""Return a name in Unicode's composed form (NFC), in which names that look alike are alike.
+    r"""Return a name in Unicode's composed form (NFC), in which names that look the same are equal.
 
     >>> nfc("e\u0301te\u0301") == "\u00e9t\u00e9"
     True
@@ -17,7 +17,7 @@ def nfc(name: str) -> str:
 
 
 def below(path: Path, root: str | os.PathLike[str]) -> str:
-    """Return a path as it counts from a folder, with slashes; one that does not lie in the folder as it is.
+    """Return a path relative to a folder, with slashes; a path outside the folder is returned unchanged.
 
     >>> below(Path("cells/a/1.png"), "cells")
     'a/1.png'
@@ -26,19 +26,19 @@ def below(path: Path, root: str | os.PathLike[str]) -> str:
 
 
 def compared(path: str, root: str | os.PathLike[str]) -> str:
-    """Return what tells whether two paths, which count from a folder, are the same: on any system, in NFC."""
+    """Return a key that is equal for paths to the same file relative to a folder, on any system, in NFC."""
     return nfc(os.path.abspath(os.path.join(root, path.replace("\\", "/")))).replace("\\", "/")
 
 
 class OnDisk:
-    """Finds files in a folder by paths that another system may have written: with backslashes, or not in NFC."""
+    """Finds files in a folder by paths written on another system, with backslashes or not in NFC."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._names: dict[Path, dict[str, str]] = {}
 
     def find(self, path: str) -> Path:
-        """Return where a file is, or where it would be if it existed."""
+        """Return the path of a file, or where it would be if it existed."""
         if "\\" in path and not os.path.exists(self._root / path):
             path = path.replace("\\", "/")
         whole = self._root / path
@@ -50,7 +50,7 @@ class OnDisk:
         return found
 
     def _listed(self, folder: Path) -> dict[str, str]:
-        """Return the names in a folder by their composed form."""
+        """Return the names in a folder, keyed by their composed form."""
         if folder not in self._names:
             try:
                 self._names[folder] = {nfc(name): name for name in os.listdir(folder)}

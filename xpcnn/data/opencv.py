@@ -1,4 +1,4 @@
-"""The one place that imports OpenCV, and only once an image has to be decoded or resized."""
+"""The only module that imports OpenCV, and not before an image has to be decoded or resized."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import importlib
 import os
 from typing import Any
 
-#: Images of more pixels are refused: a file of 2 KB can claim, and decode to, gigabytes. Of so many, an image took up
-#: to 2 GB (JPEG 2000) and 7 s (PNG of 16 bits).
+#: Images with more pixels are refused: a file of 2 KB can claim, and decode to, gigabytes. At this limit an image took
+#: up to 2 GB (JPEG 2000) and 7 s (16-bit PNG).
 MAX_PIXELS = 2**27
 
 
 @functools.cache
 def load_opencv() -> Any:
-    """Import and return ``cv2``, held to one thread of its own: xpcnn decodes on threads itself.
+    """Import and return ``cv2``, limited to one thread of its own, since xpcnn decodes on several threads itself.
 
-    Raises ImportError, naming the package to install, where OpenCV is missing or cannot load its libraries.
+    Raises ImportError with installation advice if OpenCV is missing or cannot load its libraries.
     """
-    # OpenCV reads both when it is imported. What its decoders print is told as a bad image's reason.
+    # OpenCV reads both on import. What its decoders print is reported as an image's reason instead.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     try:
         cv2 = importlib.import_module("cv2")
     except ImportError as error:
         raise ImportError(
-            f"OpenCV, which decodes the images, cannot be imported. Received: {error}. Install it with "
+            f"OpenCV, which decodes images, cannot be imported. Received: {error}. Install it with "
             "`pip install opencv-python`, or on a server without libGL with `pip uninstall opencv-python` "
             "and `pip install opencv-python-headless`."
         ) from error

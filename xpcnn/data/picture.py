@@ -1,4 +1,4 @@
-"""From what a file holds to what a set takes: channels, size, scale of values, and what is to be told of it."""
+"""From a file's pixels to a dataset's format: channels, size and range of values, with the file's facts."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from xpcnn.data.opencv import load_opencv
 from xpcnn.data.pixels import Pixels, Refusal
 from xpcnn.data.resizing import resized
 
-#: Values of 16 bits become bytes by this, where no range is given.
+#: Scales 16-bit values to bytes if no range is given.
 _BYTE_OF_16_BITS = 1 / 257
 
 
 class Facts(NamedTuple):
-    """What was found in a picture's file.
+    """The properties of an image's file.
 
-    height, width: upright, before it was brought to size. samples: how many channels the file has, transparency left
-    out. kind: "grey", "rgb" or "channels". dtype: of its values. pages: how many it has. low, high: the least and
-    greatest value of each channel of the picture as brought to size, before it was mapped; empty for 8 bits. digest: of
-    the file's bytes, in hexadecimal. clipped: the part of the values that were outside the range.
+    height, width: upright, before resizing. samples: the number of channels in the file, without transparency. kind:
+    "grey", "rgb" or "channels". dtype: of its values. pages: their number. low, high: the minimum and maximum of each
+    channel after resizing and before mapping to bytes; empty for 8-bit values. digest: of the file's bytes, in
+    hexadecimal. clipped: the fraction of values outside the range.
     """
 
     height: int
@@ -39,7 +39,7 @@ class Facts(NamedTuple):
 
     @classmethod
     def from_json(cls, values: list[Any]) -> Facts:
-        """Return the facts that JSON made a list of; raise TypeError for anything else."""
+        """Return the facts that JSON stored as a list; raise TypeError for anything else."""
         plain: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
         fields = cls(*plain)
         numbers = (*fields.low, *fields.high, fields.clipped)
@@ -53,21 +53,21 @@ class Facts(NamedTuple):
 
     @property
     def is_deep(self) -> bool:
-        """Whether its values are not of 8 bits."""
+        """Whether its values are not 8-bit."""
         return self.dtype != "uint8"
 
 
 class Picture(NamedTuple):
-    """A decoded picture, (channels, height, width), and what was found in its file."""
+    """A decoded image, (channels, height, width), and the facts of its file."""
 
     image: NDArray[Any]
     facts: Facts
 
 
 def make(pixels: Pixels, decoding: Decoding, digest: bytes, raw: bool = False) -> Picture:
-    """Bring a picture to the channels, the size and the scale of a decoding: uint8, or if ``raw`` unscaled float32.
+    """Convert an image to a decoding's channels, size and range: uint8, or if ``raw`` unscaled float32.
 
-    Raises :class:`Refusal` where it has not the channels, or values that no range maps to bytes.
+    Raises :class:`Refusal` if it lacks channels, or has values that no range maps to bytes.
     """
     h, w, samples = pixels.values.shape
     chosen = _channels(pixels, decoding)
@@ -84,13 +84,13 @@ def make(pixels: Pixels, decoding: Decoding, digest: bytes, raw: bool = False) -
     else:
         image = _bytes(sized, pixels.values.dtype)
     colours = samples - 1 if pixels.alpha and not decoding.as_channels else samples
-    dtype = "uint8" if pixels.values.dtype == np.uint8 else pixels.values.dtype.name  # a name takes 3 us to make
+    dtype = "uint8" if pixels.values.dtype == np.uint8 else pixels.values.dtype.name  # looking up a name takes 3 us
     facts = Facts(h, w, colours, pixels.kind, dtype, pixels.pages, low, high, digest.hex(), clipped)
     return Picture(np.ascontiguousarray(image.transpose(2, 0, 1)), facts)
 
 
 def map_to_bytes(values: NDArray[Any], ranges: tuple[Range, ...]) -> NDArray[np.uint8]:
-    """Spread values (…, channels) from each channel's (low, high) over 0 to 255, rounded; those outside are clipped."""
+    """Map values (…, channels) linearly from each channel's (low, high) to 0..255, rounded and clipped."""
     low, high = np.array(ranges, dtype=np.float64).T
     scaled = (values.astype(np.float32) - low.astype(np.float32)) * (255 / (high - low)).astype(np.float32)
     levels: NDArray[np.uint8] = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
@@ -98,7 +98,7 @@ def map_to_bytes(values: NDArray[Any], ranges: tuple[Range, ...]) -> NDArray[np.
 
 
 def _channels(pixels: Pixels, decoding: Decoding) -> NDArray[Any]:
-    """Return (h, w, channels) in the depth of the file."""
+    """Return (h, w, channels) with the file's depth."""
     values, wanted = pixels.values, decoding.channels
     if decoding.as_channels:
         if values.shape[2] < wanted:
@@ -107,7 +107,7 @@ def _channels(pixels: Pixels, decoding: Decoding) -> NDArray[Any]:
     samples = values.shape[2] - pixels.alpha
     if pixels.kind == "channels" and samples != 3:
         raise Refusal(
-            f"it has {_count(samples)}, which are no colours: take them as they are (--channels, as_channels=True)"
+            f"it has {_count(samples)}, which are not colours: use them as they are (--channels, as_channels=True)"
         )
     if samples == 1:
         return values[:, :, :1] if wanted == 1 else values[:, :, :1].repeat(3, axis=2)
@@ -120,7 +120,7 @@ def _grey(colours: NDArray[Any]) -> NDArray[Any]:
     cv2 = load_opencv()
     if colours.dtype not in (np.uint8, np.uint16, np.float32):
         colours = colours.astype(np.float32)
-    if colours.strides[2] < 0:  # blue, green, red in memory, as OpenCV decodes: no copy
+    if colours.strides[2] < 0:  # stored as blue, green, red, as OpenCV decodes: no copy
         grey = cv2.cvtColor(np.ascontiguousarray(colours[:, :, ::-1]), cv2.COLOR_BGR2GRAY)
     else:
         grey = cv2.cvtColor(np.ascontiguousarray(colours), cv2.COLOR_RGB2GRAY)
@@ -128,16 +128,16 @@ def _grey(colours: NDArray[Any]) -> NDArray[Any]:
 
 
 def _bytes(sized: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.uint8]:
-    """Return values of 8 bits as they are, and of 16 bits by their whole range; refuse others."""
+    """Return 8-bit values as they are and 16-bit values scaled from their full range; refuse others."""
     if sized.dtype == np.uint8:
         return sized
     if dtype != np.uint16:
         raise Refusal(
-            f"its values are {dtype}, and no range says which are black and white: give it (--range LOW HIGH, "
+            f"its values are {dtype}, and no range says which are black and white: give one (--range LOW HIGH, "
             "range=(low, high))"
         )
     cv2 = load_opencv()
-    # rounded; of an image of 2**27 pixels no second copy
+    # rounds, without a second copy of an image of 2**27 pixels
     return np.asarray(cv2.convertScaleAbs(np.ascontiguousarray(sized), alpha=_BYTE_OF_16_BITS)).reshape(sized.shape)
 
 

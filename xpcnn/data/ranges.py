@@ -1,4 +1,4 @@
-"""Values of more than 8 bits: the range that a set of pictures uses, and its mapping to bytes."""
+"""Images of more than 8 bits: the range of values that a dataset uses, and its mapping to bytes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from xpcnn.data.reading import read_images
 
 #: Values mapped together.
 _BLOCK = 2**22
-#: Of 256 levels, fewer than these are too few to be used by a whole set.
+#: Fewer levels than this, of 256, are too few for a whole dataset.
 _FEW_LEVELS = 64
 _LEVEL_OF_16_BITS = 257
-#: A picture of which more is outside the range is clipped heavily.
+#: An image with a larger fraction of values outside the range is heavily clipped.
 MOST_CLIPPED = 0.05
 
 
 def measure_range(paths: Sequence[Source], decoding: Decoding, threads: int | None = None) -> Decoding:
-    """Return a decoding with the range of values that pictures use once they are brought to its size.
+    """Return a decoding with the range of values that images use after resizing.
 
-    paths: of the pictures to train on. Those of 8 bits need no range: where all are, the decoding comes back as it is.
-    threads: how many decode; None: as many as this process may use cores.
+    paths: the training images. 8-bit images need no range: if all images are 8-bit, the decoding is returned unchanged.
+    threads: the number of decoding threads; None: as many as this process may use cores.
 
-    Raises :class:`~xpcnn.data.UndecodableImage` for one that cannot be read, ValueError where those of 8 bits are among
-    others whose values are not spread over 16 bits.
+    Raises :class:`~xpcnn.data.UndecodableImage` for an image that cannot be read, and ValueError if 8-bit images are
+    mixed with images that do not use the full 16-bit range.
     """
     facts = []
     with closing(read_images(paths, decoding, threads=threads, raw=True)) as results:
@@ -44,9 +44,9 @@ def measure_range(paths: Sequence[Source], decoding: Decoding, threads: int | No
 
 
 def range_of(facts: Sequence[Facts], rows: NDArray[np.int64], decoding: Decoding) -> tuple[Range, ...]:
-    """Return the least and the greatest value of those pictures: of each channel, or of all colours together.
+    """Return the minimum and maximum of the chosen images' values: per channel, or over all colours together.
 
-    Raises ValueError where pictures of several depths are among them.
+    Raises ValueError if the images have different depths.
     """
     refuse_mixed(facts, all_deep=True)
     some = [facts[row] for row in rows.tolist()]
@@ -59,7 +59,7 @@ def range_of(facts: Sequence[Facts], rows: NDArray[np.int64], decoding: Decoding
 
 
 class Scaled:
-    """Raw pictures, float32 (n, channels, height, width), as bytes when they are taken."""
+    """Raw images, float32 (n, channels, height, width), converted to bytes on access."""
 
     dtype = np.dtype(np.uint8)
     ndim = 4
@@ -82,21 +82,21 @@ class Scaled:
 
 
 def scaled(raw: NDArray[Any], ranges: tuple[Range, ...]) -> Any:
-    """Return raw pictures as bytes: those in memory at once, those mapped from the disk when they are taken."""
+    """Return raw images as bytes: images in memory are converted at once, memory-mapped ones on access."""
     lazy = Scaled(raw, ranges)
     if isinstance(raw.base, np.memmap) or isinstance(raw, np.memmap):
         return lazy
     result = np.empty(raw.shape, np.uint8)
-    step = max(1, _BLOCK * len(raw) // max(1, raw.size))
-    for start in range(0, len(raw), step):
-        result[start : start + step] = lazy[start : start + step]
+    block_size = max(1, _BLOCK * len(raw) // max(1, raw.size))
+    for start in range(0, len(raw), block_size):
+        result[start : start + block_size] = lazy[start : start + block_size]
     return result
 
 
 def with_range(decoding: Decoding, facts: Sequence[Facts]) -> Decoding:
-    """Return a decoding with the range that pictures use; as it is where they are of 8 bits, or it has one.
+    """Return a decoding with the range that images use, or unchanged if they are 8-bit or it already has a range.
 
-    Raises ValueError where pictures of 8 bits are among others whose values are not spread over 16 bits.
+    Raises ValueError if 8-bit images are mixed with images that do not use the full 16-bit range.
     """
     deep = [one for one in facts if one.is_deep]
     if decoding.range is not None or not deep:
@@ -108,57 +108,57 @@ def with_range(decoding: Decoding, facts: Sequence[Facts]) -> Decoding:
 
 
 def refuse_mixed(facts: Sequence[Facts], all_deep: bool = False) -> None:
-    """Raise ValueError where pictures are of several depths whose values have no common scale.
+    """Raise ValueError if images have different depths without a common scale.
 
-    all_deep: whether pictures of 8 bits may not be among others.
+    all_deep: refuse any mix with 8-bit images.
     """
     deep = [one for one in facts if one.is_deep]
     kinds = {one.dtype for one in deep}
     if len(kinds) > 1 and len(deep) == len(facts):
         told = ", ".join(f"{sum(one.dtype == kind for one in deep)} of {kind}" for kind in sorted(kinds))
         raise ValueError(
-            f"The pictures are of several depths, {told}. Give the values that are black and white in all of them "
+            f"The images have different depths, {told}. Give the values that are black and white in all of them "
             "(--range LOW HIGH), or convert them to one depth."
         )
     if not deep or len(deep) == len(facts) or (kinds == {"uint16"} and not all_deep and not _few(deep)):
         return
     low, high = min(min(one.low) for one in deep), max(max(one.high) for one in deep)
     raise ValueError(
-        f"{len(facts) - len(deep)} pictures are of 8 bits and {len(deep)} of {', '.join(sorted(kinds))}, with values "
+        f"{len(facts) - len(deep)} images are 8-bit and {len(deep)} are {', '.join(sorted(kinds))}, with values "
         f"from {low:g} to {high:g}. Give the values that are black and white in all of them (--range LOW HIGH), or "
         "convert them to one depth."
     )
 
 
 def check_depths(facts: Sequence[Facts], decoding: Decoding) -> None:
-    """Raise what :func:`refuse_mixed` raises, and warn as :func:`warn_of_lost_values` does, of a set that is loaded."""
+    """Check a loaded dataset: raise like :func:`refuse_mixed` and warn like :func:`warn_of_lost_values`."""
     if decoding.range is None and decoding.generation == LATEST:
         refuse_mixed(facts)
     warn_of_lost_values(facts, decoding)
 
 
 def warn_of_lost_values(facts: Sequence[Facts], decoding: Decoding) -> None:
-    """Warn in one line where a decoding clips many values of pictures, or leaves few of 256 levels."""
+    """Warn in one line if a decoding clips many values, or leaves few of 256 levels."""
     deep = [one for one in facts if one.is_deep]
     clipped = [one.clipped for one in facts if one.clipped > MOST_CLIPPED]
     if decoding.range is None:
         if deep and _few(deep):
             high = max(max(one.high, default=0.0) for one in deep)
             _warn(
-                f"{_pictures(len(deep))} of 16 bits hold values up to {high:g} only, which leaves {_levels(high)} of "
-                f"256 levels. Train on such pictures, or give their decoding a range: (0, {high:g}), or "
+                f"{_images(len(deep))} of 16 bits with values only up to {high:g}, which leaves {_levels(high)} of "
+                f"256 levels. Train on such images, or give their decoding a range: (0, {high:g}), or "
                 "data.measure_range."
             )
     elif clipped:
         _warn(
-            f"{_pictures(len(clipped))} with many values outside the range that becomes 0 to 255, "
-            f"{_told(decoding.ranges)}: {max(clipped):.0%} of one. Were they taken "
-            "with other settings, or is the range too narrow?"
+            f"{_images(len(clipped))} with many values outside the range {_in_words(decoding.ranges)} that becomes 0 "
+            f"to 255, up to {max(clipped):.0%} of an image. Were they taken with other settings, or is the range too "
+            "narrow?"
         )
     elif len(deep) < len(facts) and max(high - low for low, high in decoding.ranges or ()) > 4 * 255:
         _warn(
-            f"{_pictures(len(facts) - len(deep))} of 8 bits among values of which {_told(decoding.ranges)} become 0 to "
-            "255 are almost black. Give them as the microscope wrote them."
+            f"{_images(len(facts) - len(deep))} of 8 bits will be almost black, since {_in_words(decoding.ranges)} "
+            "become 0 to 255. Use the files that the microscope wrote."
         )
 
 
@@ -166,14 +166,14 @@ def _warn(message: str) -> None:
     warnings.warn(message, stacklevel=4)
 
 
-def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count} pictures"
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
-def _told(ranges: Sequence[Range] | None) -> str:
-    """Return a range in words, of several channels the widest.
+def _in_words(ranges: Sequence[Range] | None) -> str:
+    """Return a range in words; for several channels, one that includes all of theirs.
 
-    >>> _told([(0.0, 4095.0), (10.0, 200.0)])
+    >>> _in_words([(0.0, 4095.0), (10.0, 200.0)])
     '0 to 4095'
     """
     ranges = ranges or ()

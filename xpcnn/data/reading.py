@@ -1,4 +1,4 @@
-"""Many image files decoded at once, in their order."""
+"""Decoding many image files in parallel, in order."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def read_images(
     progress: bool = False,
     raw: bool = False,
 ) -> Generator[Picture | UndecodableImage, None, None]:
-    """Yield every image decoded, with what was found in its file, or the reason why it cannot be, in their order.
+    """Yield every decoded image with its facts, or the reason why it cannot be read, in the order of ``sources``.
 
-    threads: how many decode; None: as many as this process may use cores. progress: a bar on stderr, where that is
-    a terminal. raw: as :func:`xpcnn.data.decode.read_picture` does.
+    threads: the number of decoding threads; None: as many as this process may use cores. progress: show a progress bar
+    on stderr if that is a terminal. raw: as in :func:`xpcnn.data.decode.read_picture`.
     """
 
     from tqdm import tqdm  # here, so that who predicts arrays needs none
@@ -38,7 +38,7 @@ def read_images(
             return error
 
     threads = threads or available_threads()
-    # A window at a time: decoded images wait in memory for their turn, and a folder can hold millions.
+    # One window at a time: decoded images wait in memory, and a folder can contain millions.
     few = _WINDOW_BYTES // (decoding.channels * decoding.height * decoding.width)
     window = min(_WINDOW, max(few, threads))
     with (

@@ -1,4 +1,4 @@
-"""Pictures of any shape brought to one: stretched, cropped or padded."""
+"""Resizing images of any shape: stretched, cropped or padded."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from xpcnn.data.decoding import Resizing
 from xpcnn.data.opencv import load_opencv
 
-#: Channels that OpenCV resizes together.
+#: Channels that OpenCV resizes in one call.
 _TOGETHER = 4
 
 
 def resized(image: NDArray[Any], height: int, width: int, resizing: Resizing = "stretch") -> NDArray[Any]:
     """Return (h, w, channels) of uint8, uint16 or floats as (height, width, channels) of the same dtype.
 
-    See :class:`xpcnn.data.Decoding` for the ways.
+    resizing: see :class:`xpcnn.data.Decoding`.
     """
     if image.shape[:2] == (height, width):
         return image
@@ -29,7 +29,7 @@ def resized(image: NDArray[Any], height: int, width: int, resizing: Resizing = "
 
 
 def resize(images: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Stretch uint8 images (n, channels, h, w) to (n, channels, height, width), as :func:`read_image` does."""
+    """Stretch uint8 images (n, channels, h, w) to (n, channels, height, width), like :func:`read_image`."""
     result = np.empty((*images.shape[:2], height, width), dtype=np.uint8)
     for image, target in zip(images, result, strict=True):
         target[...] = resized(image.transpose(1, 2, 0), height, width).transpose(2, 0, 1)
@@ -37,14 +37,14 @@ def resize(images: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
 
 
 def _stretched(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """First shrink what is too large, by area, then enlarge what is too small, linearly."""
+    """Shrink by area interpolation where the image is too large, then enlarge linearly where it is too small."""
     if image.shape[:2] == (height, width):
         return image
     cv2 = load_opencv()
     h, w, channels = image.shape
     if channels > _TOGETHER:
-        parts = (image[:, :, start : start + _TOGETHER] for start in range(0, channels, _TOGETHER))
-        return np.concatenate([_stretched(part, height, width) for part in parts], axis=2)
+        channel_groups = (image[:, :, start : start + _TOGETHER] for start in range(0, channels, _TOGETHER))
+        return np.concatenate([_stretched(group, height, width) for group in channel_groups], axis=2)
     image = np.ascontiguousarray(image)
     shrunk = cv2.resize(image, (min(w, width), min(h, height)), interpolation=cv2.INTER_AREA)
     stretched = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -52,7 +52,7 @@ def _stretched(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
 
 
 def _cropped(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """Return the largest centred part of the proportion width : height, to the nearest pixel."""
+    """Return the largest centred region with the aspect ratio width : height, to the nearest pixel."""
     h, w = image.shape[:2]
     rows = min(h, max(1, round(w * height / width)))
     columns = min(w, max(1, round(h * width / height)))
@@ -61,7 +61,7 @@ def _cropped(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
 
 
 def _padded(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """Return the image as large as it fits, in the centre, its edge repeated around it."""
+    """Return the image as large as it fits, centred, with its edge repeated around it."""
     h, w = image.shape[:2]
     rows = min(height, max(1, round(h * width / w)))
     columns = min(width, max(1, round(w * height / h)))

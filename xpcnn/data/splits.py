@@ -1,4 +1,4 @@
-"""Which images train, which choose the best model, and which measure it."""
+"""Splitting images into parts: train, validation (to choose the best model) and test (to measure it)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xpcnn.data.whole_groups import NONE, TEST, TRAIN, VALIDATION, place_groups
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Three sets of image indices, int64, ascending, without overlap, together all images that are used."""
+    """Three disjoint sets of image indices, int64, ascending, which together are all images used."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -24,11 +24,11 @@ class Split:
 
 def _check_fraction(name: str, fraction: float) -> None:
     if not 0 <= fraction < 1:
-        raise ValueError(f"The {name} fraction is from 0 to below 1. Received: {fraction!r}.")
+        raise ValueError(f"The {name} fraction must be from 0 to below 1. Received: {fraction!r}.")
 
 
 def _portion(count: int, fraction: float, left: int = 1) -> int:
-    """How many of ``count`` images a part takes: the nearest whole number, one at least, if some are ``left``."""
+    """Return how many of ``count`` images a part takes: rounded, at least one, but leaving ``left``."""
     return 0 if fraction == 0 else min(max(1, round(count * fraction)), count - left)
 
 
@@ -40,19 +40,19 @@ def stratified_split(
     classes: Sequence[str] | None = None,
     groups: Sequence[str] | NDArray[Any] | None = None,
 ) -> Split:
-    """Split images at random so that every part has the classes in the proportions of the whole.
+    """Split images at random so that every part has the class proportions of the whole.
 
-    labels: integers (n,). test_fraction: of all images; validation_fraction: of the rest; 0 makes an empty
-    part. A part takes at least one image of a class, and leaves at least one to train on: a class of two
-    images gives one to the test part and none to validation. The draw of a class is keyed by (seed, label),
-    so it does not depend on the other classes. classes: their names, for the error.
+    labels: integers (n,). test_fraction: of all images; validation_fraction: of the rest; 0 makes an empty part. A part
+    takes at least one image of a class and leaves at least one to train on: a class of two images gives one to the test
+    part and none to validation. The draw of a class is keyed by (seed, label), so it does not depend on the other
+    classes. classes: their names, for the error message.
 
-    groups: (n,), what every image belongs to, such as a patient. The images of a group go to one part, and the parts
-    come as near to the fractions of every class as whole groups, the largest first, allow. Every class is trained; one
-    whose images are all of one group is not tested. Images that are the only ones of their group are drawn as those
-    without groups.
+    groups: (n,), the group that every image belongs to, such as a patient. All images of a group go to one part, and
+    the parts come as close to the fractions of every class as placing whole groups, the largest first, allows. Every
+    class has training images; a class with a single group is not tested. Images that are alone in their group are drawn
+    like those without groups.
 
-    Raises ValueError for fractions outside [0, 1) and for a class that has too few images to be split.
+    Raises ValueError for fractions outside [0, 1) and for a class with too few images to split.
 
     >>> split = stratified_split(np.array([0, 0, 0, 0, 1, 1, 1, 1]), 0.25, 0, seed=0)
     >>> len(split.train), len(split.validation), len(split.test)
@@ -63,7 +63,7 @@ def stratified_split(
     if groups is None:
         part_of = np.full(len(labels), NONE, np.int64)
     elif len(groups) != len(labels):
-        raise ValueError(f"Every image has one group. Received: {len(labels)} labels and {len(groups)} groups.")
+        raise ValueError(f"groups must name one group per label: {len(labels)} labels, {len(groups)} groups received.")
     else:
         part_of = place_groups(labels, groups, test_fraction, validation_fraction, seed)
     for label in np.unique(labels).tolist():
@@ -72,7 +72,7 @@ def stratified_split(
         if count < 2 and (test_fraction or validation_fraction):
             name = f"index {label}" if classes is None else repr(classes[label])
             raise ValueError(
-                f"The class {name} has too few images to be split. Received: {count}, expected 2 or "
+                f"The class {name} has too few images to split. Received: {count}, expected 2 or "
                 "more. Add images, remove the class, or set both fractions to 0."
             )
         rows = np.flatnonzero(of_class & (part_of == NONE)).astype(np.int64)
@@ -97,12 +97,12 @@ def split_from_parts(
     classes: Sequence[str] | None = None,
     groups: Sequence[str] | NDArray[Any] | None = None,
 ) -> Split:
-    """Split images as their folders say: ``parts`` holds "train", "validation" or "test" for each (n,).
+    """Split images by their folders: ``parts`` (n,) holds "train", "validation" or "test" for each.
 
-    Where no image is for validation, that part is taken from the training images, as :func:`stratified_split`
-    does, with the ``groups`` that are given; where none is for the test, the test part is empty.
+    Without validation images, that part is drawn from the training images, like :func:`stratified_split` with the given
+    ``groups``; without test images, the test part is empty.
 
-    Raises what :func:`stratified_split` raises.
+    Raises the errors of :func:`stratified_split`.
     """
     train, validation, test = (
         np.flatnonzero(parts == name).astype(np.int64) for name in ("train", "validation", "test")

@@ -1,4 +1,4 @@
-"""A first look at some pictures of a set: from their sizes, channels and depth it is chosen how all are decoded."""
+"""A survey of some of a dataset's images, whose sizes, channels and depth determine how all are decoded."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from xpcnn.data.decode import UndecodableImage, open_picture
 from xpcnn.data.pixels import Kind, Page
 from xpcnn.processors import available_threads
 
-#: Pictures that are looked at: enough for a median, and no time even where they are large.
+#: Images to look at: enough for a median, and quick even for large ones.
 _LOOKED_AT = 32
-#: The least and the greatest side that is chosen.
+#: The smallest and the largest side that is chosen.
 LEAST_SIDE, GREATEST_SIDE = 8, 64
 
 
 class Look(NamedTuple):
-    """What is seen of one picture; samples: its channels, without transparency."""
+    """The properties of one image; samples: its channels, without transparency."""
 
     height: int
     width: int
@@ -29,8 +29,8 @@ class Look(NamedTuple):
 
 
 def look(paths: Sequence[Path], page: Page = 0, as_channels: bool = False, threads: int | None = None) -> list[Look]:
-    """Return what is seen of some pictures, evenly spread over ``paths``; those that cannot be read are left out."""
-    step = max(1, len(paths) // _LOOKED_AT)
+    """Return the properties of some images, taken at regular intervals from ``paths``, without unreadable ones."""
+    interval = max(1, len(paths) // _LOOKED_AT)
 
     def see(path: Path) -> Look | None:
         try:
@@ -42,11 +42,11 @@ def look(paths: Sequence[Path], page: Page = 0, as_channels: bool = False, threa
         return Look(height, width, samples - transparent, pixels.kind, pixels.values.dtype.name)
 
     with ThreadPoolExecutor(threads or available_threads()) as pool:
-        return [one for one in pool.map(see, paths[::step]) if one is not None]
+        return [one for one in pool.map(see, paths[::interval]) if one is not None]
 
 
 def side(looks: Sequence[Look]) -> int:
-    """Return the side, in pixels, to which pictures of these sizes are brought: half of them lose none of theirs.
+    """Return the side, in pixels, to resize images of these sizes to: at least half of them are not shrunk.
 
     >>> side([Look(28, 20, 1, "grey", "uint8")]), side([Look(2048, 2048, 1, "grey", "uint16")])
     (28, 64)

@@ -1,4 +1,4 @@
-"""Tables as spreadsheets write them: CSV with commas, semicolons or tabs, under one line of headings."""
+"""Reading tables saved by spreadsheets: CSV with commas, semicolons or tabs, under one line of headings."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 #: Larger files are refused before they are read.
 MOST_BYTES = 2**26
-#: What a refusal repeats of a table at most.
+#: The most characters of a table that an error message quotes.
 _MOST_CHARACTERS = 200
 
 
 def read_table(
     path: str | os.PathLike[str], required: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[tuple[str, tuple[str | None, ...]]]:
-    """Yield, for each line below the headings, "line 2" and the values of the columns, None for one that is not there.
+    """Yield, for each line below the headings, "line 2" and the values of the columns, None for missing ones.
 
-    Headings count in any case of letters, and other columns are passed over. The bytes of the first column may be no
-    UTF-8, as those of paths. Raises OSError, and ValueError, naming the file, for one that is no such table.
+    Headings may be in upper or lower case, and other columns are ignored. Only the first column may contain bytes that
+    are not UTF-8, like the paths it holds. Raises OSError, or ValueError, naming the file, if it is not such a table.
     """
     text, is_utf8 = _read(Path(path))
     first = text.partition("\n")[0]
@@ -36,48 +36,48 @@ def read_table(
             if any(line[len(headings) :]):
                 raise ValueError(
                     f"{str(path)!r} has {len(line)} fields in {where} and {len(headings)} columns. Put quotes around a "
-                    f"value that holds {delimiter!r}."
+                    f"value that contains {delimiter!r}."
                 )
             values = [line[place] if place is not None and place < len(line) else None for place in places]
             if not is_utf8 and any("\udc80" <= letter <= "\udcff" for value in values[1:] for letter in value or ""):
-                raise ValueError(f"{str(path)!r} holds text in {where} that is no UTF-8. Save it as UTF-8.")
+                raise ValueError(f"{str(path)!r} contains text in {where} that is not UTF-8. Save it as UTF-8.")
             yield where, tuple(values)
     except csv.Error as error:
-        raise ValueError(f"{str(path)!r} is no table: {error} in line {lines.line_num}. Save it as CSV.") from error
+        raise ValueError(f"{str(path)!r} is not a table: {error} in line {lines.line_num}. Save it as CSV.") from error
 
 
 def _read(path: Path) -> tuple[str, bool]:
-    """Return the text of a file, and whether all of it is UTF-8."""
+    """Return the text of a file, and whether it is valid UTF-8."""
     if path.is_dir():
-        raise IsADirectoryError(f"{str(path)!r} is a folder. Give a table, as CSV.")
+        raise IsADirectoryError(f"{str(path)!r} is a folder. Give a CSV file.")
     if path.exists() and not path.is_file():
-        raise ValueError(f"{str(path)!r} is not a regular file. Give a table, as CSV.")
+        raise ValueError(f"{str(path)!r} is not a regular file. Give a CSV file.")
     try:
         size = path.stat().st_size
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no table {str(path)!r}. Give a CSV file.") from error
     if size > MOST_BYTES:
-        raise ValueError(f"{str(path)!r} is larger than the {MOST_BYTES:,} bytes that a table may have. Split it.")
+        raise ValueError(f"{str(path)!r} is larger than {MOST_BYTES:,} bytes, the limit for a table. Split it.")
     text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
     if "\0" in text:
-        raise ValueError(f"{str(path)!r} is no text in UTF-8. Save it as CSV in UTF-8.")
+        raise ValueError(f"{str(path)!r} is not text in UTF-8. Save it as CSV in UTF-8.")
     return text, not any("\udc80" <= letter <= "\udcff" for letter in set(text))
 
 
 def _places(
     path: str | os.PathLike[str], headings: list[str], required: Sequence[str], optional: Sequence[str]
 ) -> list[int | None]:
-    """Return in which column each value stands."""
+    """Return the index of each value's column."""
     check_columns(repr(str(path)), headings, required, optional)
     return [headings.index(name) if name in headings else None for name in (*required, *optional)]
 
 
 def check_columns(table: str, columns: Sequence[str], required: Sequence[str], optional: Sequence[str] = ()) -> None:
-    """Raise ValueError, naming those that were found, where a column is missing or there twice."""
+    """Raise ValueError, listing the columns found, if a column is missing or duplicated."""
     twice = [name for name in (*required, *optional) if columns.count(name) > 1]
     if twice or not all(name in columns for name in required):
         found = ", ".join(map(str, columns)) or "none"
-        also = f", and may have {' and '.join(optional)}" if optional else ""
+        also = f", optionally {' and '.join(optional)}" if optional else ""
         raise ValueError(
             f"{table} has the columns {found[:_MOST_CHARACTERS]}. Expected: {' and '.join(required)}{also}, each once."
         )

@@ -1,4 +1,4 @@
-"""The libraries that read pictures, and their versions: another one can decode otherwise."""
+"""The versions of the libraries that read images, since another version may decode differently."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def versions() -> dict[str, str | None]:
 
 
 def extra_readers() -> dict[str, str | None]:
-    """Return the version of each reader but OpenCV."""
+    """Return the version of each reader except OpenCV."""
     return {name: _version(name) for name in ("tifffile", "imagecodecs", "pillow-heif")}
 
 
-@functools.cache  # of thousands of files each may ask
+@functools.cache  # each of thousands of files may ask
 def remedy() -> str:
-    """Return the command that installs the readers of rare files."""
+    """Return the command that installs the readers for rare formats."""
     return f"`{install_line('microscopy')}`"
 
 

@@ -1,4 +1,4 @@
-"""Groups of images that go to one part as a whole."""
+"""Assigning whole groups of images to parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xpcnn import draws
 
-#: The parts by their number, and what an image has that is in none yet.
+#: The parts by number, and the number of an image not yet assigned.
 TRAIN, VALIDATION, TEST, NONE = 0, 1, 2, -1
 
 
@@ -21,12 +21,12 @@ def place_groups(
     validation_fraction: float,
     seed: int,
 ) -> NDArray[np.int64]:
-    """Return the part of every image of a group of two or more, ``NONE`` for images that are alone.
+    """Return the part of every image whose group has at least two images, ``NONE`` for images that are alone.
 
-    The largest group goes first, groups of one size in an order that is drawn, each to the part that has least of its
-    fraction of what the group holds, among those that lack so much, else to the one that lacks most; so parts have
-    large and small groups alike, and every class counts alike. The last group of a class that is not trained, else of
-    one that is not tested, goes where it is needed.
+    Groups are placed by size, the largest first and equal sizes in random order. Each goes to the part with the
+    smallest fraction of its target that still has space for it, else to the one that lacks most; so parts get large
+    and small groups alike, and every class counts the same. The last group of a class that has no training images yet,
+    or else no test images, goes where it is needed.
     """
     group = np.unique(np.asarray(groups), return_inverse=True)[1]
     label = np.unique(labels, return_inverse=True)[1]
@@ -65,9 +65,9 @@ def place_groups(
 
 
 def _neediest(lacks: NDArray[np.float64], fractions: NDArray[np.float64], size: float) -> int:
-    """Return the part that has least of its fraction among those in which a group has room, else that lacks most."""
+    """Return the part to place a group in: the one that lacks most of its fraction and has space, else lacks most."""
     wanted = fractions > 0
-    fits = wanted & (lacks >= size * (1 - 1e-9))  # what is lacking has been rounded
+    fits = wanted & (lacks >= size * (1 - 1e-9))  # allows for rounding
     if fits.any():
         return int(np.argmax(np.where(fits, lacks / np.where(wanted, fractions, 1), -np.inf)))
     return int(np.argmax(np.where(wanted, lacks, -np.inf)))

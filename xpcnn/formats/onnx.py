@@ -124,11 +124,11 @@ def _normalized(graph: Graph, x: str, preprocessing: Preprocessing) -> str:
         x = _mapped_to_bytes(graph, x, preprocessing.decoding.ranges)
     if preprocessing.per_image:
         return _standardized_each(graph, x)
-    mean, deviation = (
+    mean, std = (
         graph.constant(f"preprocessing/{name}", np.reshape(numbers, (-1, 1, 1)))
-        for name, numbers in (("mean", preprocessing.mean), ("deviation", preprocessing.deviation))
+        for name, numbers in (("mean", preprocessing.mean), ("std", preprocessing.std))
     )
-    return graph.add("Div", graph.add("Sub", x, mean), deviation)
+    return graph.add("Div", graph.add("Sub", x, mean), std)
 
 
 def _mapped_to_bytes(graph: Graph, x: str, ranges: Sequence[tuple[float, float]]) -> str:

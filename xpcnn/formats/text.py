@@ -97,14 +97,14 @@ def save(model: Sequential, folder: files.PathLike) -> None:
 def _of_pixels(
     weight: HostArray, bias: HostArray, layer: Layer, preprocessing: Preprocessing
 ) -> tuple[HostArray, HostArray]:
-    """Return the first filters and bias for pixels as they are: w (x - mean) / deviation = (w / deviation) x - …."""
-    (mean,), (deviation,) = preprocessing.mean, preprocessing.deviation
+    """Return the first filters and bias for pixels as they are: w (x - mean) / std = (w / std) x - …."""
+    (mean,), (std,) = preprocessing.mean, preprocessing.std
     if preprocessing.per_image or (mean != 0 and getattr(layer, "window").is_padded):  # noqa: B009
         raise ValueError(
             "How this model's images are normalised can't be put into its first convolution: "
             f"{'each image by itself' if preprocessing.per_image else 'they are padded with 0 after that'}."
         )
-    scaled = weight / deviation
+    scaled = weight / std
     return scaled, bias - scaled.sum(axis=(1, 2, 3)) * mean
 
 

@@ -16,7 +16,7 @@ from xpcnn import metrics as metrics_
 from xpcnn.backend import Array, ArrayModule, resolve, to_host
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data import Normalized, Preprocessing
-from xpcnn.data.augmentation import Augmentation, Way, ways
+from xpcnn.data.augmentation import Augmentation, View, views
 from xpcnn.layers import Context, Layer
 from xpcnn.layers.configs import from_plain, kinds, to_plain
 from xpcnn.losses import Loss
@@ -249,13 +249,13 @@ class Sequential:
     ) -> dict[str, Any]:
         """Return {"loss": …, "accuracy": …} for images and labels, in prediction, the loss without label smoothing.
 
-        augment: average the outputs over the ways in which an augmentation lays an image, as :meth:`predict` does.
+        augment: average the outputs over the views of an augmentation, as :meth:`predict` does.
         """
         objective, _ = self._compiled()
         x, y = inputs.samples(x, y, self.network.input_shape, data_format)
         self._refuse_raw(x)
         objective.measurable_targets(y, sample_weight)
-        return objective.evaluate(x, y, sample_weight, batch_size, threads, self._ways(augment), self.temperature)
+        return objective.evaluate(x, y, sample_weight, batch_size, threads, self._views(augment), self.temperature)
 
     def predict(
         self,
@@ -267,7 +267,7 @@ class Sequential:
     ) -> HostArray:
         """Return the outputs (n, classes) for images (n, channels, height, width) or for one image, as NumPy array.
 
-        augment: average over the ways in which an augmentation lays an image, itself among them: 2 for "light", 8 for
+        augment: average over the views of an augmentation, the image itself among them: 2 for "light", 8 for
         "microscopy" (4 where images are not square), which takes as many times as long. Pictures as files or raw pixels
         go to :meth:`predict_images`: of a model with ``preprocessing``, arrays are taken as normalised by it, and those
         of integers are refused.
@@ -275,7 +275,7 @@ class Sequential:
         x = inputs.images(x, self.network.input_shape, data_format)
         self._refuse_raw(x)
         return evaluation.predict(
-            self.network, x, batch_size, threads, self._ways(augment), self.temperature, self.loss
+            self.network, x, batch_size, threads, self._views(augment), self.temperature, self.loss
         )
 
     def predict_images(
@@ -423,10 +423,10 @@ class Sequential:
                 self._warned = True
                 warnings.warn(inputs.RAW, stacklevel=3)
 
-    def _ways(self, augment: str) -> list[Way]:
-        """Return the ways in which an augmentation lays the model's images; those of other shapes in one."""
+    def _views(self, augment: str) -> list[View]:
+        """Return the views of the model's images that an augmentation gives; one for those of other shapes."""
         size = self.network.input_shape[1:]
-        return ways(augment, (size[0], size[1])) if len(size) == 2 else ways("none", (1, 1))
+        return views(augment, (size[0], size[1])) if len(size) == 2 else views("none", (1, 1))
 
 
 def load(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpcnn.communicator import ALONE, Communicator
-from xpcnn.data.augmentation import Way
+from xpcnn.data.augmentation import View
 from xpcnn.layers import Dense, Flatten, GlobalAveragePool2D, GlobalMaxPool2D
 from xpcnn.layers.activation import applies
 from xpcnn.losses import Loss
@@ -84,13 +84,13 @@ class Objective:
         weights: Any,
         batch_size: int,
         threads: int | None,
-        ways: Sequence[Way] = evaluation.ONE_WAY,
+        views: Sequence[View] = evaluation.ONE_VIEW,
         temperature: float = 1.0,
         communicator: Communicator = ALONE,
     ) -> dict[str, Any]:
         """Return the loss, without label smoothing, and the metrics for targets that were checked."""
         return evaluation.evaluate(
-            self.network, self.loss.unsmoothed(), self.metrics, x, y, weights, batch_size, threads, ways, temperature,
+            self.network, self.loss.unsmoothed(), self.metrics, x, y, weights, batch_size, threads, views, temperature,
             communicator,
         )  # fmt: skip
 

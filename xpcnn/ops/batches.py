@@ -28,7 +28,7 @@ def gather(
     """Return some images of a set, laid anew and normalised: (x - mean) / deviation.
 
     images: (any, channels, height, width), of uint8 or floats; indices: int32 (n,); places: int32 (n, 5), as of
-    :class:`xpcnn.data.augmentation.Placing`, or None; mean, deviation: (channels,), or None for both.
+    :class:`xpcnn.data.augmentation.GeometricAugmentation`, or None; mean, deviation: (channels,), or None for both.
     """
     _, channels, height, width = images.shape
     x = workspace.batch_last((len(indices), channels, height, width), dtype)

@@ -1,4 +1,4 @@
-"""The report of a run: one page that needs nothing else, written while it goes on and in full at its end."""
+"""The report of a run: one self-contained HTML page, updated during training and completed at the end."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from xpcnn.training.fit import Fit
 
 NAME = "report.html"
-#: Images that are predicted together, where one does not take too much memory.
+#: Images to predict together, unless that takes too much memory.
 MOST_AT_ONCE = 256
-#: What writing may take of a run's time: where epochs take but a moment, it is not after each of them.
+#: The largest fraction of a run's time to spend on writing: the page is not written after every short epoch.
 SHARE_OF_TIME = 0.03
 
-#: What the images of a part are for.
-_USES = {"train": "images to train", "validation": "to choose the best epoch", "test": "to measure it"}
+#: The purposes of the parts.
+_USES = {"train": "training images", "validation": "to choose the best epoch", "test": "to evaluate it"}
 
 
 @dataclass
 class Shown:
-    """The images of a run, as far as they are there: which are in which part, and how many could not be found."""
+    """The images of a run that still exist: which are in which part, and how many could not be found."""
 
     images: LabelledImages
     split: Split
@@ -43,10 +43,10 @@ class Shown:
 
 
 class Report(Callback):
-    """Writes ``report.html`` into a run's directory: a short one after epochs, all of it by :meth:`finish`.
+    """Writes ``report.html`` into a run's directory: a short one after epochs, the complete one by :meth:`finish`.
 
-    shown: the images, None where they are gone. command: what repeats the run. epochs: those of a run that is over; a
-    fit brings its own. Raises OSError where the file cannot be written.
+    shown: the images, None if they are gone. command: repeats the run. epochs: those of a finished run; a fit provides
+    its own. Raises OSError if the file cannot be written.
     """
 
     writes = True
@@ -60,40 +60,40 @@ class Report(Callback):
         self._next = 0.0
 
     def on_epoch_end(self, fit: Fit) -> None:
-        """Write what is known by now, unless that would take more than its share of the time."""
+        """Write what is known so far, unless that would take more than its share of the time."""
         self._note(fit)
         begun = time.monotonic()
         if begun < self._next:
             return
         status = (
-            f"<b>Running</b>: epoch {fit.epoch} of {fit.epochs} is done. Load this page again to see more. "
-            f"If the run has been broken off, this goes on with it: {self._resume()}"
+            f"<b>Running</b>: epoch {fit.epoch} of {fit.epochs} is done. Reload this page to see more. "
+            f"If the run was interrupted, this resumes it: {self._resume()}"
         )
         self._write("running", status, [sections.curves_section(self.epochs, None), *self._beside()], {})
         ended = time.monotonic()
         self._next = ended + (ended - begun) / SHARE_OF_TIME
 
     def on_fit_end(self, fit: Fit) -> None:
-        """Note the epochs, also where a fit that is resumed has none left."""
+        """Note the epochs, also if a resumed fit has none left."""
         self._note(fit)
 
     def _note(self, fit: Fit) -> None:
         self.epochs = Epochs.of_history(fit.history.history, fit.epoch - fit.history.epochs + 1)
 
-    def break_off(self) -> None:
-        """Write what is known of a run that was broken off, and how it goes on; nothing before its first epoch."""
+    def write_interrupted(self) -> None:
+        """Write what is known of an interrupted run, and how to resume it; nothing before its first epoch."""
         if not len(self.epochs):
             return
-        status = f"<b>Broken off</b> after epoch {self.epochs.numbers[-1]}. This goes on with it: {self._resume()}"
+        status = f"<b>Interrupted</b> after epoch {self.epochs.numbers[-1]}. This resumes it: {self._resume()}"
         self._write("broken", status, [sections.curves_section(self.epochs, None), *self._beside()], {})
 
     def finish(self, metrics: Mapping[str, Any], best: Sequential) -> None:
-        """Write the whole report of a run that has come to its end.
+        """Write the complete report of a finished run.
 
-        metrics: what metrics.json holds. best: the model, which is moved to the host.
+        metrics: the content of metrics.json. best: the best model, which is moved to the host.
         """
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's on overflow, of which the page tells
+            warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's on overflow, which the page reports
             self._finish(metrics, best)
 
     def _finish(self, metrics: Mapping[str, Any], best: Sequential) -> None:
@@ -118,7 +118,7 @@ class Report(Callback):
         return f"<code>xpcnn train --resume {page.text(shlex.quote(str(self.run.folder)))}</code>"
 
     def _predict(self, best: Sequential) -> Predictions | None:
-        """Return what the model answers for the test part, or the validation part where that is empty."""
+        """Return the model's predictions for the test part, or for the validation part if that is empty."""
         if self.shown is None or best.preprocessing is None:
             return None
         from xpcnn.data import Normalized
@@ -135,17 +135,17 @@ class Report(Callback):
 
     def _of_predictions(self, found: Predictions | None, metrics: Mapping[str, Any], best: Sequential) -> list[str]:
         if self.shown is None:
-            gone = "The images are no longer where they were, so what the model answers for them cannot be shown."
-            return [page.section("What it answers", f"<p>{gone}</p>")]
+            gone = "The images are no longer in their place, so the model's predictions for them can't be shown."
+            return [page.section("Predictions", f"<p>{gone}</p>")]
         if found is None:
-            return [page.section("What it answers", "<p>No image was kept aside to measure the model with.</p>")]
+            return [page.section("Predictions", "<p>No images were held out to evaluate the model on.</p>")]
         if not np.isfinite(found.probabilities).all():
-            return [page.section("What it answers", "<p>Numbers that are not finite: its weights are too large.</p>")]
+            return [page.section("Predictions", "<p>NaN or infinite: the model's weights are too large.</p>")]
         parts = []
         if found.part == "validation":
             parts.append(
-                '<p class="note">No image is in the test part, so that these figures are of the validation part. The '
-                "best epoch was chosen by it, so they flatter.</p>"
+                '<p class="note">The test part has no images, so these metrics are those of the validation part. They '
+                "are too optimistic, since it was used to choose the best epoch.</p>"
             )
         classes, images = self.run.classes, self.shown.images
         parts.append(results.confusion_section(found, classes))
@@ -181,7 +181,7 @@ class Report(Callback):
         ]
 
     def _samples(self) -> str:
-        """Return the section with samples of the data, which stays the same while the run goes on."""
+        """Return the section with samples of the data, which stays the same during the run."""
         if self.shown is None or not self._pictures:
             return ""
         if self._sample is None:

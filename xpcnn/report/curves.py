@@ -1,4 +1,4 @@
-"""Curves as drawings (SVG) that take their colours from the page."""
+"""Curves as SVG drawings that take their colours from the page."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 
 from xpcnn.report.page import text
 
-#: Drawn points of a curve at most; of more, every so many-th.
+#: The most points of a curve to draw; of longer ones, only every n-th.
 MOST_POINTS = 400
 _WIDTH, _HEIGHT = 420, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 46, 38
 
 
 def curve(title: str, epochs: Sequence[int], lines: Mapping[str, Sequence[float]], best: int | None = None) -> str:
-    """Draw quantities by epoch: lines, {"training": […], "validation": […]}, one value an epoch; best: marked epoch.
+    """Draw quantities by epoch: lines, {"training": […], "validation": […]}, one value per epoch; best: epoch to mark.
 
-    What is not finite is left out.
+    NaN and infinite values are left out.
     """
     finite = [value for line in lines.values() for value in line if math.isfinite(value)] or [0.0]
     ticks = _ticks(min(finite), max(finite))
@@ -45,13 +45,13 @@ def curve(title: str, epochs: Sequence[int], lines: Mapping[str, Sequence[float]
 
 
 def reliability(confidence: Any, right: Any, bins: int = 10) -> str:
-    """Draw how often the answers given with a certain probability are right, in ``bins`` of equal width.
+    """Draw a reliability diagram: how often predictions of a certain probability are right, in ``bins`` of equal width.
 
-    confidence: (n,) the largest probability of each image; right: (n,) whether the answer was right.
+    confidence: (n,) the largest probability of each image. right: (n,) whether the prediction was right.
     """
     confidence, right = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=bool)
     plot = _Plot((0, 1), [0, 0.2, 0.4, 0.6, 0.8, 1])
-    drawn = [plot.frame("share that is right", [0, 0.2, 0.4, 0.6, 0.8, 1], "probability of the answer")]
+    drawn = [plot.frame("fraction that is right", [0, 0.2, 0.4, 0.6, 0.8, 1], "predicted probability")]
     numbers = np.clip((confidence * bins).astype(int), 0, bins - 1)
     for number in range(bins):
         inside = numbers == number
@@ -65,17 +65,17 @@ def reliability(confidence: Any, right: Any, bins: int = 10) -> str:
                 f'<text x="{left + width / 2:.1f}" y="{top - 4:.1f}" text-anchor="middle">{count}</text>'
             )
     drawn.append(f'<line class="best" x1="{plot.x(0)}" y1="{plot.y(0)}" x2="{plot.x(1)}" y2="{plot.y(1)}"/>')
-    return _svg("share of right answers by probability", drawn)
+    return _svg("fraction of right predictions by probability", drawn)
 
 
 def _legend(place: int, kind: str, title: str) -> str:
-    """Return the line that stands for a kind of line, and what it is called."""
+    """Return a legend's line and its label."""
     x = _LEFT + 118 * place
     return f'<line class="{kind}" x1="{x}" x2="{x + 24}" y1="31" y2="31"/><text x="{x + 30}" y="35">{title}</text>'
 
 
 class _Plot:
-    """A rectangle with two scales."""
+    """A rectangle with two axes."""
 
     def __init__(self, xs: tuple[float, float], ticks: list[float]) -> None:
         self.xs, self.ticks = xs, ticks
@@ -89,7 +89,7 @@ class _Plot:
         return round(_HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM), 1)
 
     def frame(self, title: str, places: list[float], below: str) -> str:
-        """Return title, lines across, and the numbers at both scales."""
+        """Return the title, grid lines, and tick labels of both axes."""
         drawn = [f'<text class="heading" x="{_LEFT}" y="14">{text(title)}</text>']
         for tick in self.ticks:
             y = self.y(tick)
@@ -103,7 +103,7 @@ class _Plot:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return round numbers, about five, from at most ``low`` to at least ``high``."""
+    """Return about five round numbers, from at most ``low`` to at least ``high``."""
     span = max(high - low, 1e-6 * max(abs(low), abs(high))) or 1.0
     size = 10.0 ** math.floor(math.log10(span / 4))
     step = next(size * factor for factor in (1, 2, 5, 10) if span / (size * factor) <= 5)
@@ -112,7 +112,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _whole_ticks(first: int, last: int) -> list[float]:
-    """Return some whole numbers from ``first`` to ``last``."""
+    """Return some integers from ``first`` to ``last``."""
     step = max(1.0, _ticks(first, last)[1] - _ticks(first, last)[0])
     return list(np.arange(math.ceil(first / step), last // step + 1) * step) or [float(first)]
 

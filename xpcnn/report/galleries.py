@@ -1,4 +1,4 @@
-"""The pictures of a report: data, mistakes, where the network looked, its filters and feature maps."""
+"""The images of a report: data, mistakes, explanations, filters and feature maps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xpcnn.report.results import Predictions, percent
 
 Array = np.ndarray[Any, Any]
 
-#: Pictures of each kind at most.
+#: The most pictures of each kind.
 MOST_SAMPLES, MOST_CLASSES_SAMPLED, MOST_OF_A_CLASS = 60, 20, 6
 MOST_MISTAKES = 24
 MOST_EXPLAINED = 4
@@ -24,7 +24,7 @@ MOST_FILTERS, MOST_MAPS = 32, 16
 
 
 def samples(labels: Array, classes: int) -> dict[int, list[int]]:
-    """Return which images are shown of each class, evenly spread: {class: places in ``labels``, (n,)}.
+    """Return the images to show of each class, at regular intervals: {class: indices into ``labels``, (n,)}.
 
     >>> samples(np.array([0, 0, 1]), 2)
     {0: [0, 1], 1: [2]}
@@ -33,8 +33,8 @@ def samples(labels: Array, classes: int) -> dict[int, list[int]]:
     shown = {}
     for label in range(min(classes, MOST_CLASSES_SAMPLED)):
         places = np.flatnonzero(labels == label)
-        spread = np.linspace(0, len(places) - 1, min(each, len(places))).astype(int)
-        shown[label] = places[spread].tolist()
+        indices = np.linspace(0, len(places) - 1, min(each, len(places))).astype(int)
+        shown[label] = places[indices].tolist()
     return shown
 
 
@@ -50,15 +50,15 @@ def samples_section(images: LabelledImages, rows: Array, classes: Sequence[str])
     if left > 0:
         lines.append(f'<p class="soft">… and {page.counted(left, "more class", "more classes")}.</p>')
     note = (
-        "Some training images of each class, in the size and the colours in which the network gets them; of more than "
-        "three channels the first three, as red, green and blue. Look for "
-        "images in the wrong folder, and whether you could tell the classes apart yourself at this size."
+        "Some training images of each class, in the size and colours of the network's input; of more than three "
+        "channels, the first three as red, green and blue. Look for images in the wrong folder, and whether you could "
+        "distinguish the classes yourself at this size."
     )
     return page.section("A sample of the data", *lines, note=note)
 
 
 def mistakes_section(images: LabelledImages, found: Predictions, classes: Sequence[str]) -> str:
-    """Return the section of the worst mistakes: the surest wrong answers first."""
+    """Return the section of the worst mistakes: the most confident wrong predictions first."""
     wrong = found.wrong
     if len(wrong) == 0:
         return page.section("The worst mistakes", f"<p>There are none: the whole {found.part} part is right.</p>")
@@ -66,15 +66,15 @@ def mistakes_section(images: LabelledImages, found: Predictions, classes: Sequen
     for place in wrong[:MOST_MISTAKES].tolist():
         row, answer = int(found.rows[place]), int(found.answers[place])
         true = int(found.labels[place])
-        alt = f"{page.plain_name(classes[true])}, taken for {page.plain_name(classes[answer])}"
+        alt = f"{page.plain_name(classes[true])}, predicted as {page.plain_name(classes[answer])}"
         cards.append(
             f"{pictures.img(images.x[row], alt)}"
-            f'<span>{page.name(classes[true])}</span><span class="bad">taken for {page.name(classes[answer])}, '
+            f'<span>{page.name(classes[true])}</span><span class="bad">predicted as {page.name(classes[answer])}, '
             f'{percent(float(found.confidence[place]))}</span><span class="soft file">{source(images, row)}</span>'
         )
     note = (
-        "The wrong answers of which the model was surest; below each picture stand its true class, the answer with its "
-        "probability, and the file. Look for wrong labels, for two things in one picture, and for what several of them "
+        "The wrong predictions of which the model was most confident, with the true class, the predicted class and its "
+        "probability, and the file. Look for wrong labels, for two objects in one image, and for what several of them "
         "have in common."
     )
     left = len(wrong) - len(cards)
@@ -83,7 +83,7 @@ def mistakes_section(images: LabelledImages, found: Predictions, classes: Sequen
 
 
 def source(images: LabelledImages, row: int) -> str:
-    """Return the file's name of an image, with its whole path in the title, or its number in the set."""
+    """Return the file name of an image, with its whole path in the title, or its index in the dataset."""
     if images.paths is None or images.paths[row] is None:
         return f"image {row}"
     path = os.fspath(images.paths[row])
@@ -97,13 +97,13 @@ def explanation_section(
     network: Network,
     preprocessing: Preprocessing,
 ) -> str:
-    """Return the section that shows for some right and wrong images where the network looked."""
+    """Return the section that shows where the network looked, for some right and some wrong predictions."""
     right = np.flatnonzero(found.answers == found.labels)
-    spread = np.linspace(0, len(right) - 1, min(MOST_EXPLAINED, len(right))).astype(int)
-    chosen = [*found.wrong[:MOST_EXPLAINED].tolist(), *right[spread].tolist()]
+    indices = np.linspace(0, len(right) - 1, min(MOST_EXPLAINED, len(right))).astype(int)
+    chosen = [*found.wrong[:MOST_EXPLAINED].tolist(), *right[indices].tolist()]
     x = preprocessing.normalize(images.x[found.rows[chosen]])
     answers, labels = found.answers[chosen], found.labels[chosen]
-    # one image at a time: all that its layers give is held
+    # one image at a time, since the outputs of all layers are kept
     for_answer = [explanation.explain(network, x[[n]], answers[[n]])[0] for n in range(len(x))]
     for_label = [explanation.explain(network, x[[n]], labels[[n]])[0] for n in range(len(x))]
     cards = []
@@ -112,32 +112,32 @@ def explanation_section(
         shown = [pictures.img(image, f"an image of {page.plain_name(classes[label])}")]
         maps = {answer: for_answer[place], label: for_label[place]}
         shown += [
-            pictures.img(pictures.overlay(image, weight), f"what speaks for {page.plain_name(classes[which])}")
+            pictures.img(pictures.overlay(image, weight), f"evidence for {page.plain_name(classes[which])}")
             for which, weight in maps.items()
         ]
         true, taken = page.name(classes[label]), page.name(classes[answer])
         words = (
             f'<span class="good">{true}, recognised</span>'
             if answer == label
-            else f'<span class="bad">{true}, taken for {taken}</span>'
-            f'<span class="soft">middle: what speaks for {taken}; right: for {true}</span>'
+            else f'<span class="bad">{true}, predicted as {taken}</span>'
+            f'<span class="soft">middle: evidence for {taken}; right: for {true}</span>'
         )
         cards.append(f'<div class="maps">{"".join(shown)}</div>{words}')
     how = (
-        "The maps are of Grad-CAM: how much each place in the last convolution's output raises the score of a class"
+        "The maps are those of Grad-CAM: how much each place in the last convolution's output raises a class's score"
         if explanation.blocks(network)
         else "The network has no convolution, so the maps show how much each pixel changes the score of a class"
     )
     note = (
-        "The first picture is the image itself. In the others the bright, coloured places speak most for the class "
-        "named, those left grey do not count. Look whether the network looks at the "
-        f"object, or at the background, a scale bar or the picture's edge. {how}."
+        "The first picture is the image itself. In the others, bright and coloured places are the strongest evidence "
+        "for the named class, and grey ones do not matter. Check whether the network looks at the object, or at the "
+        f"background, a scale bar or the image's edge. {how}."
     )
     return page.section("Where the network looked", page.gallery(cards, "wide"), note=note)
 
 
 def filters_section(network: Network) -> str:
-    """Return the section of the first convolution's filters; nothing where there is none."""
+    """Return the section of the first convolution's filters, or nothing without one."""
     first = next((node.layer for node in network.nodes if isinstance(node.layer, Conv2D)), None)
     if first is None:
         return ""
@@ -149,19 +149,19 @@ def filters_section(network: Network) -> str:
         for n, one in enumerate(weight[:MOST_FILTERS], start=1)
     ]
     how = (
-        "The colours of a filter are those to which it answers most"
+        "The colours of a filter are those that it responds to most"
         if in_color
-        else "A filter answers where an image is bright under red and dark under blue"
+        else "A filter responds where an image is bright under red and dark under blue"
     )
     note = (
-        f"The small patterns that {page.text(first.name)}, the first convolution, looks for at every place of an "
-        f"image. {how}. Look for edges, spots and colours; filters that are all alike, or mere noise, learned nothing."
+        f"The small patterns that {page.text(first.name)}, the first convolution, detects anywhere in an image. {how}. "
+        "Look for edges, spots and colours; filters that look alike, or like noise, have learned nothing."
     )
     return page.section("The first filters", page.gallery(cards, "small"), _left(len(weight), MOST_FILTERS), note=note)
 
 
 def maps_section(network: Network, image: Array, preprocessing: Preprocessing, what: str) -> str:
-    """Return the section of what the convolutions make of one image, uint8 (channels, height, width)."""
+    """Return the section of the convolutions' outputs for one image, uint8 (channels, height, width)."""
     maps = explanation.feature_maps(network, preprocessing.normalize(image[np.newaxis]))
     if not maps:
         return ""
@@ -175,8 +175,8 @@ def maps_section(network: Network, image: Array, preprocessing: Preprocessing, w
         parts.append(f"<h3>{page.text(name)} <span class='soft'>({len(channels)} channels of {size})</span></h3>")
         parts += [page.gallery(cards, "small"), _left(len(channels), MOST_MAPS)]
     note = (
-        f"What each convolution makes of one image ({page.name(what)}), brighter where a filter answers more. Look how "
-        "outlines become coarser and more abstract; maps that are all black never answer to this image."
+        f"The output of each convolution for one image ({page.name(what)}), brighter where a filter responds more. See "
+        "how outlines become coarser and more abstract; maps that are all black never respond to this image."
     )
     return page.section("One image on its way through the network", *parts, note=note)
 

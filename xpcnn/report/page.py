@@ -1,4 +1,4 @@
-"""The page: its frame, its style, and text that is safe in it whatever names a run holds."""
+"""The page: its frame, its style, and escaping that makes any name in a run safe."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import html
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
-#: Longer names are cut in the middle; the whole stands in the title.
+#: Longer names are shortened in the middle, with the whole name in the title.
 MOST_CHARACTERS = 40
-#: Longer tables scroll in their own box.
+#: Longer tables scroll in a box of their own.
 _MOST_ROWS = 25
-#: Of a name the title holds no more than this.
+#: The most characters of a name in a title.
 _MOST_IN_TITLE = 1000
 
 
 def text(value: object) -> str:
-    r"""Return a text as HTML: markup as characters, what cannot be shown as backslash escapes.
+    r"""Return text as HTML, with markup escaped and unprintable characters as backslash escapes.
 
     >>> text("<b>\n")
     '&lt;b&gt;\\n'
@@ -25,7 +25,7 @@ def text(value: object) -> str:
 
 
 def name(value: object, most: int = MOST_CHARACTERS) -> str:
-    """Return a name from outside as HTML, cut in the middle where it is long, written in its own direction."""
+    """Return a foreign name as HTML, shortened in the middle if long, and isolated in its writing direction."""
     whole = str(value)
     if len(whole) <= most:
         return f"<bdi>{text(whole)}</bdi>"
@@ -34,7 +34,7 @@ def name(value: object, most: int = MOST_CHARACTERS) -> str:
 
 
 def plain_name(value: object) -> str:
-    """Return a name from outside for an attribute, such as the text of a picture."""
+    """Return a foreign name for an attribute, such as the alternative text of an image."""
     whole = str(value)
     kept = MOST_CHARACTERS // 2
     return text(whole if len(whole) <= MOST_CHARACTERS else f"{whole[:kept]}…{whole[-kept:]}")
@@ -50,7 +50,7 @@ def counted(number: int, thing: str, things: str | None = None) -> str:
 
 
 def section(title: str, *parts: str, note: str = "") -> str:
-    """Return a section: its heading, one sentence that says what it shows and what to look for, and its parts."""
+    """Return a section: its heading, a note on what it shows and what to look for, and its parts."""
     intro = f'<p class="note">{note}</p>' if note else ""
     return f"<section>\n<h2>{title}</h2>\n{intro}\n{''.join(parts)}\n</section>\n"
 
@@ -61,7 +61,7 @@ def figure(content: str, caption: str = "") -> str:
 
 
 def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
-    """Return a table that scrolls in its own box; all cells are HTML, the first ``texts`` columns hold words."""
+    """Return a table that scrolls in its own box; all cells are HTML, the first ``texts`` columns contain text."""
     kinds = ["words" if column < texts else "" for column in range(len(headings))]
     head = "".join(f'<th scope="col"{_class(kind)}>{cell}</th>' for cell, kind in zip(headings, kinds, strict=True))
     lines = []

@@ -1,4 +1,4 @@
-"""Pictures that stand in the page itself: arrays as PNG in ``data:`` addresses."""
+"""Images embedded in the page: arrays as PNG in ``data:`` URLs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from xpcnn import data
 
 Array = np.ndarray[Any, Any]
 
-#: Larger pictures are shrunk to this side: nobody sees more in a grid, and the page stays small.
+#: Larger images are shrunk to this side: a grid shows no more detail, and the page stays small.
 MOST_PIXELS = 96
-#: Smaller ones are enlarged with their pixels to be seen.
+#: Smaller ones are enlarged with visible pixels.
 _FEW_PIXELS = 48
-#: Black, purple, orange, white: the corners of a scale that rises in brightness, as "magma" does.
+#: Black, purple, orange, white: the corners of a colour map of increasing brightness, like "magma".
 _HEAT = np.array([[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]], dtype=np.float64)
 #: Blue below zero, white at it, red above.
 _SIGNED = np.array([[33, 102, 172], [247, 247, 247], [178, 24, 43]], dtype=np.float64)
@@ -30,7 +30,7 @@ def png(image: Array) -> bytes:
     b'\x89PNG'
     """
     channels, height, width = image.shape
-    lines = np.zeros((height, 1 + width * channels), dtype=np.uint8)  # each line begins with its filter: none
+    lines = np.zeros((height, 1 + width * channels), dtype=np.uint8)  # each line starts with its filter: none
     lines[:, 1:] = image.transpose(1, 2, 0).reshape(height, -1)
     header = struct.pack(">2I5B", width, height, 8, 2 if channels == 3 else 0, 0, 0, 0)
     content = [(b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b"")]
@@ -52,7 +52,7 @@ def img(image: Array, alt: str) -> str:
 
 
 def shown(image: Array) -> Array:
-    """Return an image of any number of channels as grey or colour: of others the first three, red, green and blue."""
+    """Return an image of any number of channels as grey or colour, using the first three of more."""
     channels, height, width = image.shape
     if channels in (1, 3):
         return image
@@ -60,7 +60,7 @@ def shown(image: Array) -> Array:
 
 
 def heat(values: Array, most: float | None = None) -> Array:
-    """Return numbers from 0 to ``most``, (height, width), as ever brighter colours, uint8 (3, height, width)."""
+    """Return numbers from 0 to ``most``, (height, width), as increasingly bright colours, uint8 (3, height, width)."""
     top = float(values.max()) if most is None else most
     return _colors(np.clip(values / top, 0, 1) if top > 0 else np.zeros(values.shape), _HEAT)
 
@@ -71,22 +71,22 @@ def signed(values: Array, most: float) -> Array:
 
 
 def stretched(values: Array) -> Array:
-    """Return numbers of any range, (channels, height, width), from black to white, uint8 of the same shape."""
+    """Return numbers of any range, (channels, height, width), scaled from black to white, uint8 of the same shape."""
     low, high = float(values.min()), float(values.max())
     return np.asarray(np.round((values - low) * (255 / ((high - low) or 1.0))), dtype=np.uint8)
 
 
 def overlay(image: Array, weight: Array) -> Array:
-    """Lay a map (h, w) of 0 to 1 over an image, uint8 (1 or 3, height, width), as colours: uint8 (3, height, width)."""
+    """Overlay a map (h, w) of 0 to 1 in colour on an image, uint8 (1 or 3, height, width); uint8 (3, height, width)."""
     _, height, width = image.shape
-    spread = _enlarge(weight, height, width)
+    enlarged = _enlarge(weight, height, width)
     grey = image.mean(axis=0, keepdims=True).repeat(3, axis=0)
-    share = 0.25 + 0.5 * spread
-    return np.asarray(np.round(grey * (1 - share) + heat(spread, 1.0) * share), dtype=np.uint8)
+    share = 0.25 + 0.5 * enlarged
+    return np.asarray(np.round(grey * (1 - share) + heat(enlarged, 1.0) * share), dtype=np.uint8)
 
 
 def _enlarge(values: Array, height: int, width: int) -> Array:
-    """Interpolate (h, w) linearly between the middles of its cells."""
+    """Interpolate (h, w) linearly between the centres of its cells."""
     for axis, size in ((0, height), (1, width)):
         places = (np.arange(size) + 0.5) * values.shape[axis] / size - 0.5
         places = np.clip(places, 0, values.shape[axis] - 1)
@@ -98,7 +98,7 @@ def _enlarge(values: Array, height: int, width: int) -> Array:
 
 
 def _colors(shares: Array, corners: Array) -> Array:
-    """Return shares of 0 to 1 as colours between corners, uint8 (3, …)."""
+    """Return numbers from 0 to 1 as colours interpolated between corners, uint8 (3, …)."""
     places = np.linspace(0, 1, len(corners))
     channels = [np.interp(shares, places, corners[:, channel]) for channel in range(3)]
     return np.asarray(np.round(channels), dtype=np.uint8)

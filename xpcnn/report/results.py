@@ -1,4 +1,4 @@
-"""What a model answers for images kept aside: the confusion matrix, figures of each class, how sure it was."""
+"""The model's predictions for held-out images: the confusion matrix, metrics of each class, and calibration."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from xpcnn.report.run import Run
 
 Array = np.ndarray[Any, Any]
 
-#: Up to so many classes the matrix says all; with more the most confused pairs are listed too.
+#: Up to this many classes the matrix suffices; with more, the most confused pairs are listed too.
 MOST_CLASSES_AT_A_GLANCE = 20
-#: A matrix of more classes is left out.
+#: A matrix with more classes is left out.
 MOST_CLASSES_DRAWN = 100
-#: Lines of a table at most, and pairs that are listed.
+#: The most lines of a table, and the most pairs to list.
 MOST_LINES = 1000
 MOST_PAIRS = 15
 
 
 @dataclass
 class Predictions:
-    """What the best model answers for a part: its name, the rows of its images, labels (n,), probabilities (n, k)."""
+    """The best model's predictions for a part: its name, the rows of its images, labels (n,), probabilities (n, k)."""
 
     part: str
     rows: Array
@@ -35,7 +35,7 @@ class Predictions:
 
     @property
     def answers(self) -> Array:
-        """The class with the largest probability of each image, (n,)."""
+        """The most probable class of each image, (n,)."""
         return np.asarray(self.probabilities.argmax(axis=1))
 
     @property
@@ -45,13 +45,13 @@ class Predictions:
 
     @property
     def wrong(self) -> Array:
-        """The places of the wrong answers, the surest first."""
+        """The indices of the wrong predictions, the most confident first."""
         places = np.flatnonzero(self.answers != self.labels)
         return places[np.argsort(-self.confidence[places], kind="stable")]
 
 
 def percent(share: float) -> str:
-    """Return a share in per cent, as precise as it is worth reading, that no line's end can cut.
+    """Return a fraction in per cent with sensible precision and a non-breaking space.
 
     >>> percent(0.9871), percent(1.0), percent(0.00041)
     ('98.7&nbsp;%', '100&nbsp;%', '0.04&nbsp;%')
@@ -62,7 +62,7 @@ def percent(share: float) -> str:
 
 
 def interval(right: int, count: int) -> tuple[float, float]:
-    """Return between which shares the true one lies with 95 % (Wilson, 1927), for ``right`` of ``count`` images.
+    """Return the 95 % confidence interval of the accuracy (Wilson, 1927), for ``right`` of ``count`` images.
 
     >>> [round(bound, 2) for bound in interval(9, 10)]
     [0.6, 0.98]
@@ -80,8 +80,8 @@ def confusion_section(found: Predictions, classes: Sequence[str]) -> str:
     count, right = len(found.labels), int(np.trace(matrix))
     low, high = interval(right, count)
     note = (
-        "Each row holds the images of one class, each column what the model took them for. Right answers stand on the "
-        "diagonal, in blue; look for strong red cells: there the model takes one class for another."
+        "Each row holds the images of one class, each column the class predicted for them. Right predictions are on "
+        "the diagonal, in blue; look for strong red cells, where the model confuses one class with another."
     )
     verdict = (
         f"<p>{right:,} of {page.counted(count, 'image')} of the {found.part} part are right, {percent(right / count)}. "
@@ -96,7 +96,7 @@ def confusion_section(found: Predictions, classes: Sequence[str]) -> str:
 
 
 def _matrix(matrix: Array, classes: Sequence[str]) -> str:
-    """Return the matrix as a table: its colours are shares of the row, its numbers counts of images."""
+    """Return the matrix as a table, with fractions of the row as colours and image counts as numbers."""
     names = [page.name(name, 24) for name in classes]
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     lines = []
@@ -115,7 +115,7 @@ def _matrix(matrix: Array, classes: Sequence[str]) -> str:
 def _cell(count: int, share: float, right: bool) -> str:
     if count == 0:
         return "<td></td>"
-    # Between the two kinds of cell the colour jumps, so that dark and light writing are both easy to read.
+    # The colour jumps between the two kinds of cell, so that dark and light text are both legible.
     strong = share >= 0.5
     depth = 0.75 + 0.25 * share if strong else 0.1 + 0.4 * share
     colour = "right" if right else "wrong"
@@ -131,7 +131,7 @@ def _pairs(matrix: Array, classes: Sequence[str]) -> str:
         if wrong[true, answer]:
             share = percent(wrong[true, answer] / matrix[true].sum())
             rows.append((page.name(classes[true]), page.name(classes[answer]), str(wrong[true, answer]), share))
-    headings = ("class", "taken for", "images", "of the class")
+    headings = ("class", "predicted as", "images", "of the class")
     return page.table("The most confused pairs", headings, rows, texts=2) if rows else ""
 
 
@@ -143,12 +143,12 @@ def classes_section(found: Predictions, run: Run) -> str:
     for name, precision, recall, f1, support in zip(run.classes, *figures, strict=True):
         rows.append((page.name(name), _bar(precision), _bar(recall), f"{f1:.2f}", f"{support:,}"))
     note = (
-        "<b>Recall</b>: of the images of a class, the share that was recognised. <b>Precision</b>: of the images that "
-        "were taken for a class, the share that is of it. F1 is high only if both are. Look for short bars; a class "
+        "<b>Recall</b>: the fraction of a class's images that were recognised. <b>Precision</b>: the fraction of the "
+        "images predicted as a class that belong to it. F1 is high only if both are. Look for short bars; a class "
         "with few images can have them by chance."
     )
     headings = ("class", "precision", "recall", "F1", "images")
-    caption = f"Figures of each class, on the {found.part} part"
+    caption = f"Metrics of each class, on the {found.part} part"
     return page.section(
         "How well each class is recognised", page.table(caption, headings, rows[:MOST_LINES]), note=note
     )
@@ -159,18 +159,18 @@ def _bar(share: float) -> str:
 
 
 def calibration_section(found: Predictions, error: float | None, temperature: float | None) -> str:
-    """Return the section of how far probabilities can be trusted, with figures as far as the run has measured them."""
+    """Return the section of how reliable the probabilities are, with the metrics that the run has measured."""
     told = []
     if error is not None:
         told.append(("expected calibration error", percent(error)))
     if temperature is not None:
         told.append(("temperature, found on the validation part", f"{temperature:g}"))
     note = (
-        "Each bar holds the answers that were given with about the same probability; its height is the share of them "
-        "that is right, the number above it how many they are. The nearer the bars are to the dotted line, the more "
-        "literally a probability can be taken; the calibration error is their mean distance from it. The temperature "
-        "has been set for that: above 1 the network was too sure of itself, below 1 not sure enough."
+        "Each bar stands for the predictions of about the same probability; its height is the fraction of them that is "
+        "right, and the number above it is how many they are. The closer the bars are to the dotted line, the more "
+        "literally you can take a probability; the calibration error is their mean distance from it. The temperature "
+        "was set for that: above 1 the network was overconfident, below 1 underconfident."
     )
     drawn = curves.reliability(found.confidence, found.answers == found.labels)
     body = f'<div class="pair">{page.figure(drawn)}{page.facts(told)}</div>'
-    return page.section("How far its probabilities can be trusted", body, note=note)
+    return page.section("How reliable its probabilities are", body, note=note)

@@ -1,4 +1,4 @@
-"""What the files of a run's directory say: what was asked for, the images, the epochs, the figures."""
+"""Reading the files of a run's directory: its arguments, images, epochs and metrics."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-#: Larger files are refused before they are read; lists of images are read line by line, and may be longer.
+#: Larger files are refused unread; lists of images are read line by line, and may be longer.
 MOST_BYTES = 2**26
 MOST_BYTES_OF_A_LIST = 2**31
-#: Skipped files that are named; the others are counted.
+#: The most skipped files to name; the others are counted.
 MOST_SKIPPED = 50
 PARTS = ("train", "validation", "test")
 
 
 @dataclass
 class Epochs:
-    """The history: a column of each quantity, one value an epoch, and the number of the first epoch."""
+    """The history: a column per quantity, with one value per epoch, and the number of the first epoch."""
 
     columns: dict[str, list[float]] = field(default_factory=dict)
     first: int = 1
@@ -36,17 +36,17 @@ class Epochs:
 
     @classmethod
     def of_history(cls, history: Mapping[str, Any], first: int) -> Epochs:
-        """Return the quantities of a history that are one number an epoch."""
+        """Return the quantities of a history that are one number per epoch."""
         columns = {name: values for name, values in history.items() if all(map(_is_number, values))}
         return cls({name: [_moderate(value) for value in values] for name, values in columns.items()}, first)
 
 
 @dataclass
 class Run:
-    """What the files of a run say, but for models and images.
+    """The content of a run's files, without models and images.
 
-    arguments: of args.json. classes: their names. counts: how many images of a class are in a part, by (class, part).
-    skipped: the first files that could not be read, with the reason, and skipped_count how many there are.
+    arguments: of args.json. classes: their names. counts: the number of images by (class, part). skipped: the first
+    files that could not be read, with the reason, and skipped_count their total number.
     """
 
     folder: Path
@@ -57,19 +57,19 @@ class Run:
     skipped_count: int
 
     def part(self, part: str) -> int:
-        """Return how many images are in a part."""
+        """Return the number of images in a part."""
         return sum(self.counts[name, part] for name in self.classes)
 
 
 def read_run(folder: Path, arguments: Mapping[str, Any] | None = None) -> Run:
     """Read parts.csv, skipped.csv and, unless its ``arguments`` are given, args.json.
 
-    Raises ValueError, naming the file, where one is damaged, OSError.
+    Raises ValueError, naming the file, if one is damaged, and OSError.
     """
     arguments = _read_json(folder / "args.json") if arguments is None else dict(arguments)
     classes = arguments.get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise ValueError(f"{str(folder / 'args.json')!r} names no classes. Train anew.")
+        raise ValueError(f"{str(folder / 'args.json')!r} names no classes. Start a new run.")
     known = set(classes)
     counts = Counter((name, part) for _, name, part in images(folder) if name in known)
     skipped: list[tuple[str, str]] = []
@@ -82,16 +82,16 @@ def read_run(folder: Path, arguments: Mapping[str, Any] | None = None) -> Run:
 
 
 def images(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield image, class and part of every line of parts.csv."""
+    """Yield the image, class and part of every line of parts.csv."""
     path = folder / "parts.csv"
     for image, name, part in _rows(path, ["image", "class", "part"]):
         if part not in PARTS:
-            raise ValueError(f"{str(path)!r} knows a part {part[:80]!r}. Expected: {', '.join(PARTS)}. Train anew.")
+            raise ValueError(f"{str(path)!r} has a part {part[:80]!r}. Expected: {', '.join(PARTS)}. Start a new run.")
         yield image, name, part
 
 
 def read_history(folder: Path) -> Epochs:
-    """Read history.csv, no epochs where there is none yet; ValueError where it is damaged."""
+    """Read history.csv, or return no epochs if it does not exist yet; raises ValueError if it is damaged."""
     path = folder / "history.csv"
     if not path.exists():
         return Epochs()
@@ -100,21 +100,21 @@ def read_history(folder: Path) -> Epochs:
         columns = {name: [_moderate(float(line[place])) for line in lines] for place, name in enumerate(names)}
         numbers = columns.pop("epoch")
         if "loss" not in columns:
-            raise ValueError("it has no column of the loss")
+            raise ValueError("it has no loss column")
         first = int(numbers[0]) if numbers else 1
     except (ValueError, IndexError, KeyError, OverflowError) as error:
-        raise ValueError(f"{str(path)!r} is no history of a run ({_first_line(error)}). Train anew.") from error
+        raise ValueError(f"{str(path)!r} is not a run's history ({_first_line(error)}). Start a new run.") from error
     return Epochs(columns, first)
 
 
 def read_metrics(folder: Path) -> dict[str, Any] | None:
-    """Read metrics.json, None where the run has not come to its end; ValueError where it is damaged."""
+    """Read metrics.json, or return None if the run is not finished; raises ValueError if it is damaged."""
     path = folder / "metrics.json"
     return _read_json(path) if path.exists() else None
 
 
 def number(value: Any) -> float | None:
-    """Return a finite number of a file, None for anything else."""
+    """Return a finite number from a file, None for anything else."""
     return float(value) if _is_number(value) and math.isfinite(value) and abs(value) < 1e100 else None
 
 
@@ -123,7 +123,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _moderate(value: float) -> float:
-    """Return a value as it can be drawn: what is beyond all measure is NaN, which leaves a gap."""
+    """Return a value that can be drawn: an extreme one becomes NaN, which leaves a gap."""
     return value if abs(value) < 1e100 else math.nan
 
 
@@ -132,22 +132,22 @@ def _read_json(path: Path) -> dict[str, Any]:
         _check_size(path, MOST_BYTES)
         value = json.loads(path.read_bytes())
         if not isinstance(value, dict):
-            raise ValueError(f"it holds {type(value).__name__}, not names and values")
+            raise ValueError(f"it contains {type(value).__name__} instead of an object")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read ({_first_line(error)}). Train anew.") from error
+        raise ValueError(f"{str(path)!r} cannot be read ({_first_line(error)}). Start a new run.") from error
     return value
 
 
 def _rows(path: Path, headings: list[str]) -> Iterator[list[str]]:
-    """Yield the lines of a list below its headings, none where there is no such file."""
+    """Yield the lines of a list below its headings, none if the file does not exist."""
     if not path.exists():
         return
     lines = _lines(path, MOST_BYTES_OF_A_LIST)
     if next(lines, None) != headings:
-        raise ValueError(f"{str(path)!r} does not begin with {','.join(headings)}. Train anew.")
+        raise ValueError(f"{str(path)!r} does not start with {','.join(headings)}. Start a new run.")
     for line in lines:
         if len(line) != len(headings):
-            raise ValueError(f"{str(path)!r} has a line of {len(line)} fields, not {len(headings)}. Train anew.")
+            raise ValueError(f"{str(path)!r} has a line of {len(line)} fields, not {len(headings)}. Start a new run.")
         yield line
 
 
@@ -157,12 +157,12 @@ def _lines(path: Path, most: int) -> Iterator[list[str]]:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             yield from csv.reader(file)
     except csv.Error as error:
-        raise ValueError(f"{str(path)!r} is no table ({_first_line(error)}). Train anew.") from error
+        raise ValueError(f"{str(path)!r} is not a table ({_first_line(error)}). Start a new run.") from error
 
 
 def _check_size(path: Path, most: int) -> None:
     if path.stat().st_size > most:
-        raise ValueError(f"{str(path)!r} is larger than the {most:,} bytes that it may have. Train anew.")
+        raise ValueError(f"{str(path)!r} is larger than {most:,} bytes, the limit for it. Start a new run.")
 
 
 def _first_line(error: Exception) -> str:

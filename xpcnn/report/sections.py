@@ -1,4 +1,4 @@
-"""The small sections of a report: the figures at its top, the curves, the data, the task, the machine."""
+"""The small sections of a report: key metrics, curves, data, task, environment."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from xpcnn.report import curves, page, results
 from xpcnn.report.results import percent
 from xpcnn.report.run import PARTS, Epochs, Run, number
 
-#: Epochs in the table at most, the last ones.
+#: The most epochs in the table, the last ones.
 MOST_EPOCHS = 200
-#: Columns of it at most, and arguments that are told.
+#: The most columns of it, and the most arguments to list.
 MOST_COLUMNS, MOST_TOLD = 20, 100
-#: More skipped files are folded away.
+#: More skipped files than this are collapsed.
 FEW_SKIPPED = 10
-#: What args.json says beside the arguments, and the page in another place.
+#: The fields of args.json besides the arguments that the page shows in another place.
 _NO_ARGUMENTS = ("version", "computed_by", "classes", "environment", "decoding", "copies")
 
 
 def tiles(run: Run, epochs: Epochs, metrics: Mapping[str, Any]) -> str:
-    """Return the figures at the top of the page; ``metrics`` are those of metrics.json, as far as there are any."""
+    """Return the key metrics at the top of the page; ``metrics`` are those of metrics.json, if any."""
     told = []
     for part in ("test", "validation"):
         accuracy = measured(metrics, part, "accuracy")
@@ -38,12 +38,12 @@ def tiles(run: Run, epochs: Epochs, metrics: Mapping[str, Any]) -> str:
     by_class = [sum(run.counts[name, part] for part in PARTS) for name in run.classes]
     told.append((f"images in {page.counted(len(run.classes), 'class', 'classes')}", f"{total:,}"))
     if total:
-        told.append(("by naming the largest class always", percent(max(by_class) / total)))
+        told.append(("by always predicting the largest class", percent(max(by_class) / total)))
     return page.tiles(told)
 
 
 def curves_section(epochs: Epochs, best: int | None) -> str:
-    """Return the section of loss and accuracy; where the ``best`` epoch is not known, it is that of the least loss."""
+    """Return the section of loss and accuracy; an unknown ``best`` epoch is taken to be that of the smallest loss."""
     columns = epochs.columns
     if best is None and columns.get("val_loss"):
         best = epochs.numbers[int(np.argmin(np.nan_to_num(columns["val_loss"], nan=np.inf)))]
@@ -54,10 +54,10 @@ def curves_section(epochs: Epochs, best: int | None) -> str:
         if lines:
             drawn.append(page.figure(curves.curve(name, epochs.numbers, lines, best)))
     note = (
-        "Loss measures how wrong the probabilities are, accuracy is the share of right answers. Training should "
-        "fall (loss) and rise (accuracy); where validation, which the network does not learn from, gets worse "
-        "while training still gets better, it learns its images by heart. Training is measured as it learns, on "
-        "varied images, smoothed targets and with dropout, so that its loss may stay above that of validation."
+        "Loss measures how wrong the probabilities are, accuracy is the fraction of right predictions. In training, "
+        "loss should fall and accuracy rise; if validation, which the network does not learn from, gets worse while "
+        "training still gets better, the network is overfitting. Training metrics are measured during learning, with "
+        "augmentation, label smoothing and dropout, so the training loss may stay above that of validation."
     )
     names = [*columns][:MOST_COLUMNS]
     rows = [
@@ -71,34 +71,34 @@ def curves_section(epochs: Epochs, best: int | None) -> str:
 
 
 def data_section(run: Run) -> str:
-    """Return the section of how many images of each class are in which part."""
+    """Return the section with the number of images of each class in each part."""
     rows = [
         (page.name(name), *(f"{run.counts[name, part]:,}" for part in PARTS))
         for name in run.classes[: results.MOST_LINES]
     ]
     note = (
-        "The network learns from the training part; the epoch is chosen by the validation part, and the test part "
-        "is measured once, at the end. Look for classes with far fewer images than others."
+        "The network learns from the training part; the validation part chooses the epoch, and the test part is "
+        "evaluated once, at the end. Look for classes with far fewer images than others."
     )
     return page.section("The images", page.table("Images of each class", ("class", *PARTS), rows), note=note)
 
 
 def task_section(run: Run, command: Sequence[str], network: str) -> str:
-    """Return the section of what was asked for; ``network`` is the list of its layers, where there is one."""
+    """Return the section of what was requested; ``network`` is the list of its layers, if any."""
     asked = [
         (page.name(key.replace("_", " ")), page.name(value, 80))
         for key, value in run.arguments.items()
         if key not in _NO_ARGUMENTS and value is not None
     ][:MOST_TOLD]
     asked += _values(run.arguments.get("decoding"))
-    note = "What was asked for, and the command that does it again: the same seed gives the same weights."
+    note = "What was requested, and the command that repeats it: the same seed gives the same weights."
     words = (f"<span>{page.text(shlex.quote(word))}</span>" for word in command)
     again = f"<pre>{' '.join(words)}</pre>"
     return page.section("What was trained", page.facts(asked), again, network, note=note)
 
 
 def _values(decoding: Any) -> list[tuple[str, str]]:
-    """Return what values of more than 8 bits became, where args.json says so."""
+    """Return the mapping of values of more than 8 bits, if args.json has it."""
     try:
         ranges = Decoding.from_json(decoding).ranges
     except ValueError:
@@ -110,7 +110,7 @@ def _values(decoding: Any) -> list[tuple[str, str]]:
 
 
 def skipped_section(run: Run, missing: int) -> str:
-    """Return the section of the files that took no part; ``missing`` images could not be read again for the report."""
+    """Return the section of the skipped files; ``missing`` images could not be read again for the report."""
     lost = ""
     if missing:
         count = page.counted(missing, "image")
@@ -121,21 +121,21 @@ def skipped_section(run: Run, missing: int) -> str:
     left = run.skipped_count - len(rows)
     more = f'<p class="soft">… and {left:,} more, all in skipped.csv.</p>' if left else ""
     caption = f"{page.counted(run.skipped_count, 'file')} that could not be read"
-    note = "These files took no part. A few do no harm; many from one class or one device should be looked into."
+    note = "These files were skipped. A few do no harm; many from one class or one device are worth investigating."
     table = page.table(caption, ("file", "reason"), rows, texts=2)
     shown = table if len(rows) <= FEW_SKIPPED else page.folded(f"The first {len(rows)} of {caption}", table)
     return page.section("Skipped files", shown, more, lost, note=note)
 
 
 def machine_section(run: Run, epochs: Epochs) -> str:
-    """Return the section of how long epochs took, and where."""
+    """Return the section of the time per epoch, and the environment."""
     arguments = run.arguments
     told = []
     seconds = [value for value in epochs.columns.get("seconds", []) if value > 0]
     if seconds:
         middle = float(np.median(seconds))
         told.append(("an epoch", f"{_seconds(middle)} (median)"))
-        told.append(("speed", f"{run.part('train') / middle:,.0f} training images a second"))
+        told.append(("speed", f"{run.part('train') / middle:,.0f} training images per second"))
         told.append(("all epochs", _seconds(sum(seconds))))
     environment = arguments.get("environment")
     environment = environment if isinstance(environment, dict) else {}
@@ -147,13 +147,13 @@ def machine_section(run: Run, epochs: Epochs) -> str:
 
 
 def measured(metrics: Mapping[str, Any], part: str, name: str) -> float | None:
-    """Return a figure of a part that metrics.json holds, None where it holds none, or no number."""
+    """Return a part's metric from metrics.json, None if it is missing or not a number."""
     figures = metrics.get(part)
     return number(figures.get(name)) if isinstance(figures, dict) else None
 
 
 def _seconds(value: float) -> str:
-    """Return a time as people say it.
+    """Return a duration in words.
 
     >>> _seconds(0.25), _seconds(75.0), _seconds(7300.0)
     ('0.25 s', '1 min 15 s', '2 h 1 min')

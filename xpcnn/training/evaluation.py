@@ -12,7 +12,7 @@ import numpy as np
 from xpcnn.backend import has_graphs
 from xpcnn.calibration import soften
 from xpcnn.communicator import ALONE, Communicator
-from xpcnn.data.augmentation import Laid, Way
+from xpcnn.data.augmentation import AugmentedView, View
 from xpcnn.losses import Loss
 from xpcnn.metrics import Metric, with_targets
 from xpcnn.program.execute import Executor
@@ -27,7 +27,7 @@ HostArray = np.ndarray[Any, Any]
 Run: TypeAlias = Callable[[HostArray, Program, HostArray], None]
 
 #: Images as they are.
-ONE_WAY: Sequence[Way] = ((0, 0, 0),)
+ONE_VIEW: Sequence[View] = ((0, 0, 0),)
 
 
 def infer(
@@ -63,26 +63,26 @@ def predict(
     x: Any,
     batch_size: int,
     threads: int | None = None,
-    ways: Sequence[Way] = ONE_WAY,
+    views: Sequence[View] = ONE_VIEW,
     temperature: float = 1.0,
     loss: Loss | None = None,
 ) -> HostArray:
-    """Return the outputs for all of x, (n, …), on the host: softened, and the mean over all ways to lay an image.
+    """Return the outputs for all of x, (n, …), on the host: calibrated, and averaged over all views.
 
     loss: which may take over the last activation, so that temperatures divide logits.
     """
     loss = None if temperature == 1 else loss
     from_logits = network.program(loss).from_logits
 
-    def answer(way: Way) -> HostArray:
-        laid = x if not any(way) else Laid(x, way)
-        return soften(infer(network, laid, batch_size, threads, loss), temperature, from_logits)
+    def answer(view: View) -> HostArray:
+        viewed = x if not any(view) else AugmentedView(x, view)
+        return soften(infer(network, viewed, batch_size, threads, loss), temperature, from_logits)
 
-    outputs = map(answer, ways)
+    outputs = map(answer, views)
     total = next(outputs)
     for output in outputs:
         total += output
-    total /= len(ways)
+    total /= len(views)
     return total
 
 
@@ -107,16 +107,16 @@ def evaluate(
     weights: HostArray | None,
     batch_size: int,
     threads: int | None = None,
-    ways: Sequence[Way] = ONE_WAY,
+    views: Sequence[View] = ONE_VIEW,
     temperature: float = 1.0,
     communicator: Communicator = ALONE,
 ) -> dict[str, Any]:
     """Return {"loss": …, "accuracy": …} over all samples; the loss is computed from logits where it can be.
 
-    ways: in which all images are laid, the outputs being averaged; temperature: by which logits are divided.
+    views: whose outputs are averaged; temperature: by which logits are divided.
     """
-    if len(ways) > 1 or temperature != 1:
-        outputs, from_logits = predict(network, x, batch_size, threads, ways, temperature, loss), False
+    if len(views) > 1 or temperature != 1:
+        outputs, from_logits = predict(network, x, batch_size, threads, views, temperature, loss), False
     else:
         outputs, from_logits = (
             infer(network, x, batch_size, threads, loss, communicator),

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn.data.spread import Spread, one_after_another
+from xpcnn.data.parallel_map import ParallelMap, serial_map
 from xpcnn.layers.configs import to_plain
 from xpcnn.losses import Loss
 from xpcnn.metrics import Metric
@@ -39,13 +39,13 @@ class Task:
     @property
     def digests(self) -> dict[str, HostArray]:
         """A CRC-32 of every row of every array, uint32 (n,), by which changed images are found."""
-        return self._found or self.find_digests(one_after_another)
+        return self._found or self.find_digests(serial_map)
 
-    def find_digests(self, spread: Spread) -> dict[str, HostArray]:
-        """Find the digests, with the help of others: spread(function, n) makes [function(0), …, function(n - 1)]."""
+    def find_digests(self, parallel_map: ParallelMap) -> dict[str, HostArray]:
+        """Find the digests with a :data:`~xpcnn.data.parallel_map.ParallelMap`, which may share the work."""
         for name, rows in self.data.items():
             if rows is not None:
-                blocks = spread(functools.partial(_digests_of, rows), -(-len(rows) // _ROWS))
+                blocks = parallel_map(functools.partial(_digests_of, rows), -(-len(rows) // _ROWS))
                 self._found[name] = np.concatenate([np.empty(0, np.uint32), *blocks])
         return self._found
 

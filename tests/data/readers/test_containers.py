@@ -96,7 +96,7 @@ def test_brands_that_lie_about_their_number_are_no_error(size):
         (b"<!DOCTYPE html><html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         (ftyp(b"isom", b"mp41"), "video"),
-        (b"once upon a time", "in no format .*6f 6e 63 65"),
+        (b"once upon a time", "not one that xpcnn reads .*6f 6e 63 65"),
     ],
 )
 def test_what_is_not_read_is_named(content, named):

@@ -48,9 +48,9 @@ def test_codes_that_clear_twice_are_read():
 @pytest.mark.parametrize(
     ("codes", "size", "reason"),
     [
-        ((97, 98, END), 2, "do not begin with a Clear"),
-        ((CLEAR, 97, 259, END), 3, "strings that are not there yet"),
-        ((CLEAR, 258, END), 1, "strings that are not there yet"),
+        ((97, 98, END), 2, "do not start with a Clear"),
+        ((CLEAR, 97, 259, END), 3, "strings that do not exist yet"),
+        ((CLEAR, 258, END), 1, "strings that do not exist yet"),
         ((CLEAR, 97, END), 2, "end after 1 of 2 bytes"),
         ((CLEAR, 97, 98, 99, END), 2, "more bytes than they should"),
         ((CLEAR, END), 1, "end after 0 of 1 bytes"),
@@ -62,14 +62,14 @@ def test_codes_that_no_encoder_writes_are_refused(codes, size, reason):
 
 
 def test_no_data_are_refused():
-    with pytest.raises(DamagedData, match="do not begin"):
+    with pytest.raises(DamagedData, match="do not start"):
         decode(b"", 1)
 
 
 def test_a_table_that_overflows_is_refused():
     widths = [9] * 255 + [10] * 512 + [11] * 1024 + [12] * 3000
     data = packed(CLEAR, *[97] * (len(widths) - 1), widths=widths)
-    with pytest.raises(DamagedData, match="where the table is full"):
+    with pytest.raises(DamagedData, match="after the table is full"):
         decode(data, len(widths) - 1)
 
 

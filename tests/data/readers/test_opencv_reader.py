@@ -201,7 +201,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("kind", ["tiff", "heif", "a PDF document"])
     def test_kinds_of_other_readers_are_refused(self, kind):
-        with pytest.raises(Refusal, match="not read here"):
+        with pytest.raises(Refusal, match="which xpcnn does not read"):
             opencv_reader.read_with_opencv(np.zeros(9, np.uint8), kind)
 
 

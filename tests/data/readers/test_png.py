@@ -95,7 +95,7 @@ class TestAnimation:
         assert read(content, "mean").values[0, 0].tolist() == [85] * 3
 
     def test_a_projection_over_a_default_image_that_is_no_frame_is_refused(self):
-        with pytest.raises(Refusal, match="default image is no frame"):
+        with pytest.raises(Refusal, match="default image is not a frame"):
             read(apng([GREEN, BLUE], default=RED), "max")
 
     @pytest.mark.parametrize("mode", ["RGB", "RGBA"])

@@ -1,5 +1,5 @@
-"""The readers of picture files: which one takes a file is decided by its content, and each is right or refuses.
+"""Readers of image files, chosen by content; each decodes a file correctly or refuses it.
 
-``containers`` tells the kinds, ``tiff`` reads TIFF, ``heif`` HEIC, and ``opencv_reader`` all others, with what OpenCV
-gets wrong done beside it. All give :class:`xpcnn.data.pixels.Pixels`, upright.
+``containers`` identifies the format, ``tiff`` reads TIFF, ``heif`` HEIC, and ``opencv_reader`` all others, with
+corrections where OpenCV is wrong. All return :class:`xpcnn.data.pixels.Pixels`, upright.
 """

@@ -1,4 +1,4 @@
-"""Animated PNG: its default image and its frames, which OpenCV never sees together: damaged ones crash it."""
+"""Animated PNG: its default image and its frames. OpenCV only gets one at a time, since damaged animations crash it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from xpcnn.data.readers.opencv_decoding import WITH_ALPHA, decode, pixels_of
 from xpcnn.data.readers.stacks import project, require_page
 
 ANIMATION = {b"acTL", b"fcTL", b"fdAT"}
-_BACKGROUND, _PREVIOUS = 1, 2  # how a frame makes room for the next
-_OVER = 1  # how a frame comes upon what is there
+_BACKGROUND, _PREVIOUS = 1, 2  # how to dispose of a frame before the next
+_OVER = 1  # blend a frame over the canvas
 
 
 class _Frame(NamedTuple):
-    """A frame as a PNG of its own, its place, how it leaves and how it comes."""
+    """A frame as a separate PNG, its position, and how to dispose of it and blend it."""
 
-    parts: list[bytes]
+    chunks: list[bytes]
     left: int
     top: int
     disposal: int
@@ -34,13 +34,13 @@ class _Frame(NamedTuple):
 
 
 def read_animated_png(content: Content, chunks: Sequence[Chunk], page: Page, flags: int) -> Pixels:
-    """Decode one page: 0 is the default image, whether or not that belongs to the animation."""
+    """Decode one page: 0 is the default image, whether or not it belongs to the animation."""
     names = [name for name, _, _ in chunks]
     if b"IDAT" not in names:
         raise damaged("png")
     before = names[: names.index(b"IDAT")]
     frames = names.count(b"fcTL") if b"acTL" in before else 0
-    apart = b"fcTL" not in before  # the default image is no frame of the animation
+    apart = b"fcTL" not in before  # the default image is not a frame of the animation
     pages = max(1, frames + apart)
     require_page(page, pages)
     if page == 0 or pages == 1:
@@ -48,11 +48,11 @@ def read_animated_png(content: Content, chunks: Sequence[Chunk], page: Page, fla
         return pixels_of(decode(np.concatenate([content[:8], *kept]), "png", flags), pages)
     width, height = struct.unpack_from(">II", content.data, 16)
     if frames * width * height > MAX_PIXELS:
-        raise Refusal(f"its {frames} frames have more than {MAX_PIXELS} pixels in all")
+        raise Refusal(f"its {frames} frames have more than {MAX_PIXELS} pixels in total")
     shown = _shown(_frames(content, chunks), height, width)
     if isinstance(page, str):
         if apart:
-            raise Refusal(f"it is an animated PNG whose default image is no frame, of which no {page} is taken")
+            raise Refusal(f"it is an animated PNG whose default image is not a frame: it can't give a {page}")
         values = project(list(shown), page)
     else:
         values = next(islice(shown, page - apart, None))
@@ -77,17 +77,17 @@ def _frames(content: Content, chunks: Sequence[Chunk]) -> list[_Frame]:
                 _Frame([signature, _chunk(b"IHDR", payload[4:12] + header), *palette], left, top, disposal, blend)
             )
         elif name == b"IDAT" and frames:
-            frames[-1].parts.append(_chunk(b"IDAT", payload))
+            frames[-1].chunks.append(_chunk(b"IDAT", payload))
         elif name == b"fdAT" and frames:
-            frames[-1].parts.append(_chunk(b"IDAT", payload[4:]))
+            frames[-1].chunks.append(_chunk(b"IDAT", payload[4:]))
     return frames
 
 
 def _shown(frames: Sequence[_Frame], height: int, width: int) -> Iterator[NDArray[Any]]:
-    """Yield what is seen, frame after frame."""
+    """Yield the canvas after each frame."""
     canvas: NDArray[Any] | None = None
     for frame in frames:
-        file = np.frombuffer(b"".join([*frame.parts, _chunk(b"IEND", b"")]), np.uint8)
+        file = np.frombuffer(b"".join([*frame.chunks, _chunk(b"IEND", b"")]), np.uint8)
         image = decode(file, "png", WITH_ALPHA)
         if canvas is None:
             canvas = np.zeros((height, width, *image.shape[2:]), image.dtype)
@@ -104,7 +104,7 @@ def _shown(frames: Sequence[_Frame], height: int, width: int) -> Iterator[NDArra
 
 
 def _over(below: NDArray[Any], above: NDArray[Any]) -> NDArray[Any]:
-    """What is seen of two pictures with transparency, one upon the other."""
+    """Blend an image with transparency over another."""
     largest = np.iinfo(above.dtype).max
     covered = above[:, :, 3:] / largest
     left = below[:, :, 3:] / largest * (1 - covered)

@@ -1,4 +1,4 @@
-"""BMP files of 16 or 32 bits a pixel whose masks say where the colours are: OpenCV takes most for the usual ones."""
+"""BMP files with 16 or 32 bits per pixel and colour masks, most of which OpenCV ignores."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from xpcnn.data.pixels import Pixels, Refusal
 from xpcnn.data.readers.containers import Content, damaged
 
 _RGB, _BITFIELDS, _ALPHABITFIELDS = 0, 3, 6
-_MASKS = 54  # where they are: behind the first 40 bytes of the header, or within a longer one
+_MASKS = 54  # their offset: after the first 40 bytes of the header, or within a longer one
 _FIVE_BITS = (0x7C00, 0x3E0, 0x1F, 0)
 
 
 def has_old_header(content: Content) -> bool:
-    """Whether the header is that of OS/2, of 12 bytes."""
+    """Whether the header is the 12-byte one of OS/2."""
     return content.size > 18 and int(content[14]) == 12
 
 
 def read_bitfields(content: Content, *, channels_as_they_are: bool = False) -> Pixels | None:
-    """Read a BMP of 16 bits, or of 32 with masks; return None for any other BMP.
+    """Read a 16-bit BMP, or a 32-bit one with masks; return None for any other BMP.
 
-    A colour of fewer than 8 bits is spread over 0 to 255; of more, its 8 highest bits are taken.
+    A colour of fewer than 8 bits is scaled to 0..255; of one with more, the highest 8 bits are used.
     """
     if content.size < _MASKS or int(content[14]) < 40:
         return None
@@ -37,7 +37,7 @@ def read_bitfields(content: Content, *, channels_as_they_are: bool = False) -> P
     elif compression in (_BITFIELDS, _ALPHABITFIELDS) and content.size >= _MASKS + 16:
         masks = struct.unpack_from("<4I", content.data, _MASKS)
         if header < 56 and compression == _BITFIELDS:
-            masks = (*masks[:3], 0)  # what follows three masks is the palette or the pixels
+            masks = (*masks[:3], 0)  # the three masks are followed by the palette or the pixels
     else:
         raise damaged("bmp")
     _require_runs_of_bits(masks, bits)
@@ -51,13 +51,13 @@ def _require_runs_of_bits(masks: tuple[int, ...], bits: int) -> None:
     for mask in masks:
         ones = mask >> _shift(mask)
         if ones & (ones + 1) or mask >> bits:
-            raise Refusal("it is a BMP whose masks are no runs of a pixel's bits")
+            raise Refusal("it is a BMP whose masks are not contiguous bits of a pixel")
     if 0 in masks[:3]:
         raise Refusal("it is a BMP without a mask for one of its colours")
 
 
 def _words(content: Content, offset: int, width: int, height: int, bits: int) -> NDArray[Any]:
-    """The pixels, (height, width), from the top on."""
+    """Return the pixels, (height, width), from top to bottom."""
     rows = abs(height)
     if rows * width > MAX_PIXELS:
         raise Refusal(f"it claims {width} x {rows} pixels, more than {MAX_PIXELS}")
@@ -70,7 +70,7 @@ def _words(content: Content, offset: int, width: int, height: int, bits: int) ->
 
 
 def _byte(words: NDArray[Any], mask: int) -> NDArray[np.uint8]:
-    """The samples under a mask, from 0 to 255."""
+    """Return the samples under a mask, scaled to 0..255."""
     largest = mask >> _shift(mask)
     samples = (words & words.dtype.type(mask & np.iinfo(words.dtype).max)) >> _shift(mask)
     if largest >= 256:
@@ -80,5 +80,5 @@ def _byte(words: NDArray[Any], mask: int) -> NDArray[np.uint8]:
 
 
 def _shift(mask: int) -> int:
-    """How many bits are below the lowest of a mask."""
+    """Return the number of bits below the lowest bit of a mask."""
     return max(0, (mask & -mask).bit_length() - 1)

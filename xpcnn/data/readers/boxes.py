@@ -1,4 +1,4 @@
-"""The boxes of an ISO media file (AVIF, JPEG 2000): how an AVIF is turned and how many frames it has."""
+"""The boxes of an ISO media file (AVIF, JPEG 2000): an AVIF's orientation and number of frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_BOXES = 2**16
 
 
 class Box(NamedTuple):
-    """A box's name, and where its payload begins and ends."""
+    """A box's name, and the start and end of its payload."""
 
     name: bytes
     start: int
@@ -20,7 +20,7 @@ class Box(NamedTuple):
 
 
 def boxes(content: Content, start: int, end: int) -> Iterator[Box]:
-    """Yield the boxes between two places; the last may claim more than there is, and ends where its parent does."""
+    """Yield the boxes between two offsets; one that claims to be longer than its parent ends with it."""
     for _ in range(_MAX_BOXES):
         if start + 8 > end:
             return
@@ -40,7 +40,7 @@ def find(content: Content, *path: bytes) -> Box | None:
     """Return the first box of a path of names: ``find(content, b"moov", b"trak")``."""
     box = Box(b"", 0, len(content))
     for name in path:
-        # A meta box begins with its version and flags.
+        # A meta box starts with its version and flags.
         start = box.start + 4 * (box.name == b"meta")
         found = next((child for child in boxes(content, start, box.end) if child.name == name), None)
         if found is None:
@@ -50,7 +50,7 @@ def find(content: Content, *path: bytes) -> Box | None:
 
 
 def avif_frames(content: Content) -> int:
-    """Return the number of frames of an AVIF: of the first track, where it is a sequence."""
+    """Return the number of frames of an AVIF: those of the first track of a sequence, else 1."""
     if not _is_sequence(content):
         return 1
     sizes = find(content, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsz")
@@ -61,9 +61,9 @@ def avif_frames(content: Content) -> int:
 
 
 def avif_orientation(content: Content) -> int:
-    """Return the EXIF orientation that is the same as the turn (irot) and the flip (imir) of an AVIF's picture.
+    """Return the EXIF orientation that is equivalent to the rotation (irot) and mirroring (imir) of an AVIF.
 
-    Browsers go by these two, in this order, as the standard wants them to be, and not by EXIF.
+    Browsers apply these two, in this order, as the standard requires, and ignore EXIF.
     """
     if _is_sequence(content):
         return 1
@@ -76,7 +76,7 @@ def avif_orientation(content: Content) -> int:
     return _ORIENTATIONS[axis][quarters]
 
 
-# By the axis of the flip, and by quarters of a turn, counterclockwise, that come before it.
+# By the axis of the mirroring, and by the counterclockwise quarter turns that precede it.
 _ORIENTATIONS = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}
 
 
@@ -85,7 +85,7 @@ def _is_sequence(content: Content) -> bool:
 
 
 def _properties_of_the_primary_item(content: Content) -> Iterator[tuple[bytes, int]]:
-    """Yield the name and the first byte of each."""
+    """Yield the name and the first byte of each property."""
     primary = find(content, b"meta", b"pitm")
     container = find(content, b"meta", b"iprp", b"ipco")
     association = find(content, b"meta", b"iprp", b"ipma")
@@ -109,6 +109,6 @@ def _properties_of_the_primary_item(content: Content) -> Iterator[tuple[bytes, i
         for _ in range(count):
             (position,) = index.unpack_from(content.data, at)
             at += index.size
-            position &= 0x7FFF if index.size == 2 else 0x7F  # without the bit that says whether it is essential
+            position &= 0x7FFF if index.size == 2 else 0x7F  # without the bit that marks an essential property
             if number == item and 0 < position <= len(properties):
                 yield properties[position - 1]

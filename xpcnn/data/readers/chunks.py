@@ -1,4 +1,4 @@
-"""The chunks that PNG and WebP files are made of, and the blocks of a GIF, none of which may lie about its size."""
+"""The chunks of PNG and WebP files and the blocks of a GIF, with their sizes checked."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import TypeAlias
 
 from xpcnn.data.readers.containers import Content, damaged
 
-# What a file of 1 GiB can hold in parts of the usual sizes; of smaller ones it is made to cost time and memory.
+# What a file of 1 GiB can contain in chunks of the usual sizes; smaller chunks are an attack on time and memory.
 _MAX_CHUNKS = 2**20
 _MAX_BLOCKS = 2**23
 _PNG = struct.Struct(">I4s")
 _WEBP = struct.Struct("<4sI")
 
 
-#: A chunk's name, and where its payload begins and ends. No class of its own: of every PNG some are made.
+#: A chunk's name, and the start and end of its payload. A tuple for speed: every PNG has several.
 Chunk: TypeAlias = tuple[bytes, int, int]
 
 
 def png_chunks(content: Content) -> list[Chunk]:
-    """Return the chunks of a PNG up to its end; raise Refusal for one that is cut off."""
+    """Return the chunks of a PNG up to its end; raise Refusal if it is truncated."""
     octets, at, chunks = content.data, 8, []
     try:
         for _ in range(_MAX_CHUNKS):
@@ -28,7 +28,7 @@ def png_chunks(content: Content) -> list[Chunk]:
             chunks.append((name, at + 8, end))
             if name == b"IEND":
                 break
-            at = end + 4  # behind a checksum
+            at = end + 4  # after a checksum
     except struct.error:
         raise damaged("png") from None
     if name != b"IEND" or end + 4 > len(octets):
@@ -37,7 +37,7 @@ def png_chunks(content: Content) -> list[Chunk]:
 
 
 def webp_chunks(content: Content) -> list[Chunk]:
-    """Return the chunks of a WebP, and not what may follow it; raise Refusal for one that is cut off."""
+    """Return the chunks of a WebP, without any data after it; raise Refusal if it is truncated."""
     octets, at = content.data, 12
     chunks: list[Chunk] = []
     length = min(len(octets), 8 + int.from_bytes(octets[4:8], "little"))
@@ -52,7 +52,7 @@ def webp_chunks(content: Content) -> list[Chunk]:
 
 
 def gif_disposals(content: Content) -> list[int]:
-    """Return, for each frame of a GIF, how it is disposed of (3: what was there before comes back)."""
+    """Return the disposal method of each frame of a GIF (3: restore what was there before)."""
     octets = content.data
     disposals: list[int] = []
     disposal = 0

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, whatever its name says."""
+"""Identifying a file by its first bytes, whatever its name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xpcnn.data.pixels import Refusal
 
 Content: TypeAlias = NDArray[np.uint8]
 
-#: Each kind that some reader takes, as a reason names it.
+#: The formats that some reader takes, as messages name them.
 NAMES = {
     "avif": "an AVIF",
     "bmp": "a BMP",
@@ -29,7 +29,7 @@ NAMES = {
     "webp": "a WebP",
 }
 
-# Sorted by how often they are met. A kind that is not in NAMES is what the reason calls it.
+# The most common first. A kind that is not in NAMES is what messages call the format.
 _FIRST_BYTES = (
     ("jpeg", rb"\xff\xd8\xff"),
     ("png", rb"\x89PNG\r\n\x1a\n"),
@@ -56,7 +56,7 @@ _FIRST_BYTES = (
     ("a gzip archive", rb"\x1f\x8b"),
     ("a ZIP archive", rb"PK\x03\x04"),
     ("a video", rb".{4}ftyp(isom|mp4|qt  |M4V|avc1)"),
-    ("a Git LFS pointer, in place of the file that it stands for", rb"version https://git-lfs"),
+    ("a Git LFS pointer instead of the file itself", rb"version https://git-lfs"),
     ("a web page", rb"(?i)\s*(<!doctype html|<html)"),
     ("an SVG drawing", rb"(?i)\s*(<\?xml.*)?<svg"),
 )
@@ -65,7 +65,7 @@ _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 
 
 def kind_of(content: Content) -> str:
-    """Return the kind of a file: one of :data:`NAMES`, what a reason calls a format that is not read, or "unknown"."""
+    """Return the kind of a file: one of :data:`NAMES`, the name of an unsupported format, or "unknown"."""
     head = content[:512].tobytes()
     for kind, pattern in _PATTERNS:
         if pattern.match(head):
@@ -74,7 +74,7 @@ def kind_of(content: Content) -> str:
 
 
 def _kind_by_brand(head: bytes) -> str:
-    """The brands of an ISO file: the major one, a version, and those that it is compatible with."""
+    """Identify an ISO file by its brands: the major one, a version, and the compatible ones."""
     brands = [head[at : at + 4] for at in range(8, min(int.from_bytes(head[:4], "big"), len(head)), 4) if at != 12]
     if brands[:1] and brands[0] in _HEIC:
         return "heif"
@@ -84,12 +84,12 @@ def _kind_by_brand(head: bytes) -> str:
 
 
 def damaged(kind: str) -> Refusal:
-    """Return the refusal of what its first bytes promise and the rest does not keep."""
+    """Return the refusal of a file whose content does not match its first bytes."""
     return Refusal(f"it is {NAMES[kind]} that is truncated or damaged")
 
 
 def not_read(kind: str, content: Any) -> Refusal:
-    """Return the refusal of what no reader takes."""
+    """Return the refusal of a file that no reader supports."""
     if kind != "unknown":
-        return Refusal(f"it is {kind}, which is not read here")
-    return Refusal(f"it is in no format that is read here (its first bytes: {bytes(content[:8]).hex(' ')})")
+        return Refusal(f"it is {kind}, which xpcnn does not read")
+    return Refusal(f"its format is not one that xpcnn reads (its first bytes: {bytes(content[:8]).hex(' ')})")

@@ -1,4 +1,4 @@
-"""HEIC pictures, as telephones write them, by the package pillow-heif."""
+"""HEIC images, the format of many phones, by the package pillow-heif."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _MODES = ("L", "LA", "RGB", "RGBA")
 
 
 def read_heif(content: Content, page: Page = 0, *, channels_as_they_are: bool = False) -> Pixels:
-    """Decode a HEIC: upright, by what the container says of turns and flips, for which EXIF is a copy.
+    """Decode a HEIC, upright by the rotation and mirroring in its container, of which EXIF has a copy.
 
-    Values of 10 and 12 bits are as they were written (uint16, of 1023 or 4095 at most). Page 0 is the primary image,
-    behind which the others follow in their order. Raises Refusal, also where pillow-heif is not installed.
+    10-bit and 12-bit values are kept (uint16, up to 1023 or 4095). Page 0 is the primary image, followed by the others
+    in order. Raises Refusal, also if pillow-heif is not installed.
     """
     try:
         import pillow_heif
     except ImportError as error:
         raise Refusal(f"it is a HEIC, which needs pillow-heif: {remedy()}") from error
     try:
-        # What it cannot read, hostile files included, it tells by exceptions of many classes.
+        # It reports unreadable files, hostile ones included, by exceptions of many classes.
         images = pillow_heif.open_heif(content.tobytes(), convert_hdr_to_8bit=False)
         first = images.primary_index
         ordered = [images[first], *(image for index, image in enumerate(images) if index != first)]
@@ -35,7 +35,7 @@ def read_heif(content: Content, page: Page = 0, *, channels_as_they_are: bool = 
     require_page(page, len(ordered))
     if isinstance(page, str):
         if len(ordered) > 1:
-            raise Refusal(f"it holds {len(ordered)} pictures of their own, of which no {page} is taken")
+            raise Refusal(f"it contains {len(ordered)} independent images, of which no {page} can be taken")
         page = 0
     return _pixels(ordered[page], len(ordered), channels_as_they_are)
 
@@ -46,16 +46,16 @@ def _pixels(image: Any, pages: int, channels_as_they_are: bool) -> Pixels:
         raise Refusal(f"it claims {width} x {height} pixels, more than {MAX_PIXELS}")
     mode, _, _ = image.mode.partition(";")
     if mode not in _MODES:
-        raise Refusal(f"it is a HEIC of the mode {image.mode}, which is not read here")
+        raise Refusal(f"it is a HEIC of the mode {image.mode}, which xpcnn does not read")
     try:
         values = np.asarray(image)
     except Exception as error:
         raise _refused(error) from error
     values = values.reshape(*values.shape[:2], -1)
-    if values.shape != (height, width, len(mode)):  # it is of another size than its header said
+    if values.shape != (height, width, len(mode)):  # its size differs from its header
         raise damaged("heif")
     if values.dtype == np.uint16:
-        values = values >> (16 - int(image.info["bit_depth"]))  # pillow-heif spreads them over 16 bits
+        values = values >> (16 - int(image.info["bit_depth"]))  # pillow-heif scales them to 16 bits
     alpha = channels_as_they_are and mode.endswith("A")
     if mode.endswith("A") and not alpha:
         values = values[:, :, :-1]

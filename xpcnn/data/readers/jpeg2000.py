@@ -1,4 +1,4 @@
-"""What the header of a JPEG 2000 says of its samples, some of which OpenCV cannot read or reads wrongly."""
+"""The sample types in a JPEG 2000's header, some of which OpenCV can't read or misreads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SYCC = 18
 
 
 def require_readable(content: Content) -> int:
-    """Return the number of components; raise Refusal for those that OpenCV does not read as they are."""
+    """Return the number of components; raise Refusal for those that OpenCV does not read correctly."""
     start = 0
     if content[:4].tobytes() != _CODESTREAM:
         stream = find(content, b"jp2c")
@@ -29,12 +29,12 @@ def require_readable(content: Content) -> int:
     if content[start : start + 4].tobytes() != _CODESTREAM or not forms:
         raise damaged("jp2")
     if len(forms) > 1:
-        raise Refusal("it is a JPEG 2000 whose components differ in size or depth, which is not read here")
+        raise Refusal("it is a JPEG 2000 whose components differ in size or depth, which xpcnn does not read")
     depth = forms.pop()[0]
     bits = (depth & 0x7F) + 1
     if depth & 0x80 or not 8 <= bits <= 16:
         sign = "signed" if depth & 0x80 else "unsigned"
-        raise Refusal(f"it is a JPEG 2000 of depth {bits}, {sign}; depths from 8 to 16, unsigned, are read here")
+        raise Refusal(f"it is a JPEG 2000 of depth {bits}, {sign}, but xpcnn reads 8 to 16, unsigned")
     return int(components)
 
 
@@ -43,5 +43,5 @@ def _require_rgb_or_grey(content: Content) -> None:
     for box in boxes(content, header.start, header.end) if header else ():
         if box.name == b"colr" and box.end - box.start >= 7 and content[box.start] == 1:
             (space,) = struct.unpack_from(">I", content.data, box.start + 3)
-            if space == _SYCC:  # OpenCV takes it for another YUV
-                raise Refusal("it is a JPEG 2000 whose colours are YCbCr (sYCC), which is not read here")
+            if space == _SYCC:  # OpenCV mistakes it for another YUV
+                raise Refusal("it is a JPEG 2000 whose colours are YCbCr (sYCC), which xpcnn does not read")

@@ -1,4 +1,4 @@
-"""Portable maps: PNM and PAM of whole numbers, PFM of floats, whose maximum OpenCV leaves out of account."""
+"""Portable maps, whose maximum OpenCV ignores: integer PNM and PAM, and floating-point PFM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEAD = 4096
 
 
 def read_pfm(content: Content) -> Pixels:
-    """Read a map of floats as they are, whatever the scale they are said to have."""
+    """Read a map of floats unscaled, whatever its scale factor."""
     header = _PFM.match(content[:_HEAD].tobytes())
     if header is None:
         raise damaged("pfm")
@@ -32,7 +32,7 @@ def read_pfm(content: Content) -> Pixels:
 
 
 def read_binary_pnm(content: Content, *, channels_as_they_are: bool = False) -> Pixels:
-    """Read a PGM, PPM or PAM of binary samples."""
+    """Read a binary PGM, PPM or PAM."""
     head = content[:_HEAD].tobytes()
     if head.startswith(b"P7"):
         start, height, width, samples, maximum = _pam(head)
@@ -45,7 +45,7 @@ def read_binary_pnm(content: Content, *, channels_as_they_are: bool = False) -> 
     if not 0 < maximum < 2**16:
         raise damaged("pnm")
     form = "u1" if maximum < 256 else ">u2"
-    values = spread(_samples(content, start, (height, width, samples), form, "pnm"), maximum)
+    values = scaled_to_maximum(_samples(content, start, (height, width, samples), form, "pnm"), maximum)
     alpha = samples in (2, 4)
     if alpha and not channels_as_they_are:
         values, alpha = values[:, :, :-1], False
@@ -53,7 +53,7 @@ def read_binary_pnm(content: Content, *, channels_as_they_are: bool = False) -> 
 
 
 def with_the_largest_maximum(content: Content) -> tuple[Content, int]:
-    """Return a map in text as though its values reached 65535, so that OpenCV leaves them alone, and its maximum."""
+    """Return a text map with its maximum set to 65535, so that OpenCV does not scale it, and the original maximum."""
     header = _PNM.match(content[:_HEAD].tobytes())
     if header is None or header[4] is None or not 0 < int(header[4]) < 2**16:
         raise damaged("pnm")
@@ -61,10 +61,10 @@ def with_the_largest_maximum(content: Content) -> tuple[Content, int]:
     return np.concatenate([content[:start], np.frombuffer(b"65535", np.uint8), content[end:]]), int(header[4])
 
 
-def spread(values: NDArray[Any], maximum: int) -> NDArray[Any]:
-    """Return values up to a maximum: below 256 as uint8 from 0 to 255, rounded, else as they are, in uint16."""
+def scaled_to_maximum(values: NDArray[Any], maximum: int) -> NDArray[Any]:
+    """Return values up to a maximum: below 256 scaled to 0..255 as uint8, else unscaled as uint16."""
     if values.size and values.max() > maximum:
-        raise Refusal(f"it is a PNM of values above its maximum of {maximum}")
+        raise Refusal(f"it is a PNM with values above its maximum of {maximum}")
     if maximum > 255:
         return values.astype(np.uint16)
     table = np.rint(np.arange(maximum + 1) * (255 / maximum)).astype(np.uint8)
@@ -72,7 +72,7 @@ def spread(values: NDArray[Any], maximum: int) -> NDArray[Any]:
 
 
 def _pam(head: bytes) -> tuple[int, int, int, int, int]:
-    """Where the samples begin, the height, the width, the samples of a pixel, the maximum."""
+    """Return the offset of the samples, the height, the width, the samples per pixel, and the maximum."""
     header = _PAM.match(head)
     if header is None:
         raise damaged("pnm")
@@ -82,7 +82,7 @@ def _pam(head: bytes) -> tuple[int, int, int, int, int]:
     except KeyError:
         raise damaged("pnm") from None
     if not 1 <= samples <= 4:
-        raise Refusal(f"it is a PAM of {samples} samples a pixel, of which 1 to 4 are read here")
+        raise Refusal(f"it is a PAM of {samples} samples per pixel, and xpcnn reads 1 to 4")
     return header.end(), height, width, samples, maximum
 
 

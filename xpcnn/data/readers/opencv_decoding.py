@@ -1,4 +1,4 @@
-"""One call of OpenCV's decoders, and its two ways of failing as refusals."""
+"""One call of OpenCV's decoders, with its two kinds of failure as refusals."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from xpcnn.data.pixels import Page, Pixels, Refusal
 from xpcnn.data.readers.containers import NAMES, Content, damaged
 from xpcnn.data.readers.stacks import project, require_page
 
-# cv2.IMREAD_…, which is not imported before something is decoded. None converts colour to grey: libpng then goes by
-# gamma, which OpenCV does not ask for.
+# cv2.IMREAD_…, since cv2 is not imported until something is decoded. None of them converts colour to grey, for which
+# libpng would apply a gamma that OpenCV does not set.
 COLOUR = 1 | 2  # COLOR, ANYDEPTH
 AS_IT_IS = 4 | 2  # ANYCOLOR, ANYDEPTH
 WITH_ALPHA = -1  # UNCHANGED
@@ -24,7 +24,7 @@ _READ_IN_ALL_KINDS = {"gif", "pfm", "png", "pnm", "webp"}
 
 
 def decode(content: Content, kind: str, flags: int) -> NDArray[Any]:
-    """Return what OpenCV decodes: (height, width), or with 3 or 4 samples that begin with blue, green, red."""
+    """Return OpenCV's result: (height, width), or with 3 or 4 samples that start with blue, green, red."""
     cv2 = load_opencv()
     try:
         # From memory: imread accepts a truncated JPEG and fills the rest with grey.
@@ -48,13 +48,13 @@ def pixels_of(decoded: NDArray[Any], pages: int = 1) -> Pixels:
 
 
 def decode_frames(content: Content, kind: str, flags: int, page: Page, pages: int) -> NDArray[Any]:
-    """Return one frame of several, or what all of them give; raise Refusal if their number is not what was counted."""
+    """Return one of several frames, or a projection of them; raise Refusal if their number is not the expected one."""
     require_page(page, pages)
     first = decode(content, kind, flags)
     if page == 0 or pages == 1:
         return first
-    if pages * first.shape[0] * first.shape[1] > MAX_PIXELS:  # all are decoded, to the one that is asked for
-        raise Refusal(f"its {pages} frames have more than {MAX_PIXELS} pixels in all")
+    if pages * first.shape[0] * first.shape[1] > MAX_PIXELS:  # all frames up to the requested one are decoded
+        raise Refusal(f"its {pages} frames have more than {MAX_PIXELS} pixels in total")
     cv2 = load_opencv()
     try:
         done, frames = cv2.imdecodemulti(content, flags)
@@ -70,7 +70,7 @@ def _refused(error: Any) -> Refusal:
 
 
 def _undecoded(kind: str) -> Refusal:
-    # By what it writes: it does not tell for content what it reads.
+    # Checks what it can write, since it can't tell which formats it reads from memory.
     if not load_opencv().haveImageWriter(f"image.{kind}"):
         return Refusal(f"it is {NAMES[kind]}, which this build of OpenCV does not decode")
     if kind in _READ_IN_ALL_KINDS:

@@ -1,4 +1,4 @@
-"""Pictures as OpenCV decodes them, and what is done around it where it would be wrong."""
+"""Images decoded by OpenCV, with corrections where it would be wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xpcnn.data.readers.boxes import avif_frames, avif_orientation
 from xpcnn.data.readers.chunks import gif_disposals, webp_chunks
 from xpcnn.data.readers.containers import Content, not_read
 from xpcnn.data.readers.jpeg2000 import require_readable
-from xpcnn.data.readers.netpbm import read_binary_pnm, read_pfm, spread, with_the_largest_maximum
+from xpcnn.data.readers.netpbm import read_binary_pnm, read_pfm, scaled_to_maximum, with_the_largest_maximum
 from xpcnn.data.readers.opencv_decoding import (
     AS_IT_IS,
     COLOUR,
@@ -26,14 +26,14 @@ from xpcnn.data.readers.orientation import orientation_of, upright
 from xpcnn.data.readers.png import read_png
 from xpcnn.data.readers.stacks import require_page
 
-_PREVIOUS = 3  # a GIF's frame that makes room for what was there before it
+_PREVIOUS = 3  # a GIF's frame after which what was there before is restored
 
 
 def read_with_opencv(content: Content, kind: str, page: Page = 0, channels_as_they_are: bool = False) -> Pixels:
-    """Decode a picture of a kind that :func:`~.containers.kind_of` told, other than "tiff" and "heif".
+    """Decode an image of a kind that :func:`~.containers.kind_of` returned, other than "tiff" and "heif".
 
-    page: of an animation, the frame as it is shown. channels_as_they_are: transparency is kept, where the format has
-    it, as the last sample. The values need not be contiguous. Raises Refusal.
+    page: of an animation, the frame as it is shown. channels_as_they_are: keep transparency, if the format has it, as
+    the last sample. The returned values need not be contiguous. Raises Refusal.
     """
     read = _READERS.get(kind)
     if read is None:
@@ -41,19 +41,19 @@ def read_with_opencv(content: Content, kind: str, page: Page = 0, channels_as_th
     pixels = read(content, page, channels_as_they_are)
     require_page(page, pixels.pages)
     if pixels.values.dtype.kind == "f" and not np.isfinite(pixels.values).all():
-        raise Refusal("some of its values are infinite or no numbers")
+        raise Refusal("some of its values are NaN or infinite")
     return pixels
 
 
 def _jpeg(content: Content, page: Page, channels_as_they_are: bool) -> Pixels:
-    # Asked for what there is, OpenCV takes a tenth longer; a grey one in colour is three equal samples.
+    # Without a colour conversion OpenCV takes a tenth longer; a grey JPEG in colour has three equal samples.
     return pixels_of(decode(content, "jpeg", AS_IT_IS if channels_as_they_are else COLOUR))
 
 
 def _gif(content: Content, page: Page, channels_as_they_are: bool) -> Pixels:
     disposals = gif_disposals(content)
     if page != 0 and _PREVIOUS in disposals[:-1]:
-        raise Refusal("it is a GIF of frames that bring back what was before them, of which only page 0 is read")
+        raise Refusal("it is a GIF with frames that restore what was before them, of which only page 0 is read")
     return pixels_of(decode_frames(content, "gif", AS_IT_IS, page, len(disposals)), len(disposals))
 
 
@@ -78,7 +78,7 @@ def _avif(content: Content, page: Page, channels_as_they_are: bool) -> Pixels:
 
 def _bmp(content: Content, page: Page, channels_as_they_are: bool) -> Pixels:
     pixels = read_bitfields(content, channels_as_they_are=channels_as_they_are)
-    # Of a palette behind an old header, OpenCV would give the red values as grey ones.
+    # For a palette after an old header, OpenCV would return the red values as grey.
     flags = COLOUR if has_old_header(content) else AS_IT_IS
     return pixels_of(decode(content, "bmp", flags)) if pixels is None else pixels
 
@@ -97,7 +97,7 @@ def _pnm(content: Content, page: Page, channels_as_they_are: bool) -> Pixels:
         return pixels_of(decode(content, "pnm", AS_IT_IS))
     content, maximum = with_the_largest_maximum(content)
     pixels = pixels_of(decode(content, "pnm", AS_IT_IS))
-    return replace(pixels, values=spread(pixels.values, maximum))
+    return replace(pixels, values=scaled_to_maximum(pixels.values, maximum))
 
 
 def _pfm(content: Content, page: Page, channels_as_they_are: bool) -> Pixels:
@@ -109,7 +109,7 @@ def _hdr(content: Content, page: Page, channels_as_they_are: bool) -> Pixels:
 
 
 def _ras(content: Content, page: Page, channels_as_they_are: bool) -> Pixels:
-    # As it is, a grey one would come as zeros.
+    # Unconverted, a grey one would be all zeros.
     return pixels_of(decode(content, "ras", COLOUR))
 
 

@@ -1,4 +1,4 @@
-"""How a picture is to be turned, as the camera noted it (EXIF), and the turning."""
+"""The orientation of an image as the camera recorded it (EXIF), and its correction."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 _ORIENTATION = 0x112
-_FORMATS = {3: "H", 4: "I"}  # EXIF's types of whole numbers
+_FORMATS = {3: "H", 4: "I"}  # EXIF's integer types
 
 
 def orientation_of(exif: bytes) -> int:
-    """Return the orientation, 1 to 8, that an EXIF block notes, with or without its prefix; 1 where it notes none."""
+    """Return the orientation, 1 to 8, in an EXIF block, with or without its prefix; 1 if there is none."""
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     if order is None:
@@ -25,13 +25,13 @@ def orientation_of(exif: bytes) -> int:
             if tag == _ORIENTATION and form in _FORMATS:
                 (noted,) = struct.unpack_from(order + _FORMATS[form], exif, at + 8)
                 return int(noted) if 1 <= noted <= 8 else 1
-    except struct.error:  # cut off: as if it noted nothing, as browsers do
+    except struct.error:  # truncated: treated as absent, as in browsers
         pass
     return 1
 
 
 def upright(values: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Return a picture, (height, width, samples), turned from an EXIF orientation to how it is to be seen."""
+    """Return an image, (height, width, samples), rotated and mirrored from an EXIF orientation to upright."""
     if orientation >= 5:
         values = values.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

@@ -1,4 +1,4 @@
-"""PNG: turned as its EXIF says, and grey where it was written as grey."""
+"""PNG: oriented by its EXIF, and grey if it was stored as grey."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GREY_WITH_ALPHA = 4
 
 
 def read_png(content: Content, page: Page, channels_as_they_are: bool) -> Pixels:
-    """Decode a PNG, or a page of an animated one, of which 0 is what every decoder shows."""
+    """Decode a PNG, or a page of an animated one, where page 0 is the image that every decoder shows."""
     chunks = png_chunks(content)
     names = [name for name, _, _ in chunks]
     flags = WITH_ALPHA if channels_as_they_are else AS_IT_IS | NOT_TURNED
@@ -24,7 +24,7 @@ def read_png(content: Content, page: Page, channels_as_they_are: bool) -> Pixels
     else:
         pixels = read_animated_png(content, chunks, page, flags)
     if content[25] == _GREY_WITH_ALPHA:
-        pixels = replace(pixels, values=pixels.values[:, :, 2:], kind="grey")  # of three that are equal, the last
+        pixels = replace(pixels, values=pixels.values[:, :, 2:], kind="grey")  # the last of three equal samples
     if b"eXIf" in names:
         _, start, end = chunks[names.index(b"eXIf")]
         exif = content[start:end].tobytes()

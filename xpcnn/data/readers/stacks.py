@@ -1,4 +1,4 @@
-"""Which of a file's pages is read, or what all of them together give."""
+"""Selecting one of a file's pages, or projecting all of them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from xpcnn.data.pixels import Page, Refusal
 
 
 def require_page(page: Page, pages: int) -> None:
-    """Raise Refusal for a page that is not there; pages count from 0."""
+    """Raise Refusal for a page that does not exist; pages count from 0."""
     if not isinstance(page, str) and not 0 <= page < pages:
         held = "1 page" if pages == 1 else f"{pages} pages"
         raise Refusal(f"it holds {held}, counted from 0, and page {page} is asked for")
 
 
 def project(frames: Sequence[NDArray[Any]], page: Page) -> NDArray[Any]:
-    """Return, of uint8 or uint16 frames of one shape, the maximum or the mean, rounded, or the frame of a number."""
+    """Return the maximum or the rounded mean of uint8 or uint16 frames of one shape, or the frame of that number."""
     if not isinstance(page, str):
         return frames[page]
-    total = frames[0].astype(np.uint32)  # room for 65,536 frames of 16 bits
+    total = frames[0].astype(np.uint32)  # enough for 65,536 16-bit frames
     for frame in frames[1:]:
         (np.maximum if page == "max" else np.add)(total, frame, out=total)
     if page == "mean":

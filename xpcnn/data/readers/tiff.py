@@ -1,8 +1,8 @@
-"""Pictures in TIFF files, of one page or many: read right, or refused with the reason.
+"""Images in TIFF files of one or more pages: decoded correctly, or refused with the reason.
 
-The container and the pixels of the plain compressions are read by code of xpcnn's own, which checks each strip and
-tile: libtiff and most readers leave black or grey what is missing, and say nothing. tifffile gives names alone: hostile
-files cost it unbounded time and memory, and what it cannot read it leaves out (see ``tiff_directory``).
+xpcnn's own code reads the container and the common compressions, and checks each strip and tile: libtiff and most
+readers silently leave missing parts black or grey. tifffile is only used for names: hostile files cost it unbounded
+time and memory, and it omits what it can't read (see ``tiff_directory``).
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from xpcnn.data.readers.tiff_stack import Plane, Stack, read_stack
 def read_tiff(
     content: bytes | bytearray | memoryview | NDArray[np.uint8], page: Page = 0, all_pages_as_channels: bool = False
 ) -> Pixels:
-    """Decode one picture of a TIFF file.
+    """Decode one image of a TIFF file.
 
-    content: the whole file. page: of a stack the page of this number, from 0 on, or what "max" or "mean" makes of all,
-    sample by sample. Pages are counted as they follow in the stack that ImageJ, OME or tifffile describes, or in the
-    file; pages that do not belong to the stack follow behind, and "max" and "mean" leave them out. Channels, the axis
-    C, are no pages: they are a picture's samples, unless its pages have several samples already. Smaller versions of
-    a page are not counted. all_pages_as_channels: the pages of a stack of grey pages of which nothing says what they
-    are, not slices nor times, are channels of one picture.
+    content: the whole file. page: the number of a page, counted from 0, or "max" or "mean" for a projection of all
+    pages. Pages are counted in the order of the stack that ImageJ, OME or tifffile describes, or else of the file;
+    pages outside the stack follow after it, and projections ignore them. Channels, the axis C, are not pages but an
+    image's samples, unless its pages already have several samples. Smaller versions of a page are not counted.
+    all_pages_as_channels: use the pages of a stack as the channels of one image if they are grey and nothing identifies
+    them as slices or time points.
 
-    Raises Refusal for content that is no TIFF file, truncated, damaged, or of a kind that is not read.
+    Raises Refusal for content that is not a TIFF file, is truncated or damaged, or is of an unsupported kind.
     """
     try:
         return _read(np.frombuffer(content, np.uint8), page, all_pages_as_channels)
     except MemoryError as error:
-        raise Refusal("there is not memory enough for it") from error
+        raise Refusal("there is not enough memory for it") from error
 
 
 def describe(content: bytes | bytearray | memoryview | NDArray[np.uint8]) -> tuple[int, bool, int]:
-    """Return the first page's compression, whether its samples lie in planes of their own, and the bits of a sample.
+    """Return the first page's compression, whether its samples are in separate planes, and the bits per sample.
 
     Raises Refusal for content whose first page cannot be read.
     """
@@ -92,14 +92,14 @@ def _picture(planes: Sequence[Plane | None]) -> Pixels:
     for plane in present:
         part = _plane(plane)
         if part.kind != "grey" or part.alpha:
-            raise Refusal("its channels are not grey, each for itself")
+            raise Refusal("its channels are not grey planes of their own")
         parts.append(part.values)
         _check_alike(parts[0], part.values)
     return Pixels(np.concatenate(parts, axis=2), "channels")
 
 
 def _check_apart(left: int, planes: Iterable[Plane | None]) -> None:
-    """Raise Refusal for planes that share their data, or a small file would be work without end."""
+    """Raise Refusal for planes that share their data, or a small file could cause endless work."""
     for plane in planes:
         left -= stored_bytes(plane.directory, read_form(plane.directory)) if plane is not None else 0
         if left < 0:
@@ -108,12 +108,12 @@ def _check_apart(left: int, planes: Iterable[Plane | None]) -> None:
 
 def _plane(plane: Plane) -> Pixels:
     form = read_form(plane.directory)
-    kind_of(plane.directory, form)  # before work is done for what would be refused
+    kind_of(plane.directory, form)  # refuses before any work is done
     return to_pixels(plane.directory, form, read_samples(plane.directory, form, plane.shift))
 
 
 def _combined(pictures: Iterator[Pixels], how: Literal["max", "mean"]) -> Pixels:
-    """Return the largest or the mean values of pictures, of which no more than one is held beside the result."""
+    """Return the maximum or the mean of images, holding only one of them beside the result."""
     first = next(pictures)
     dtype, count = first.values.dtype, 1
     total = first.values if how == "max" else first.values.astype(np.float64 if dtype.kind == "f" else np.int64)

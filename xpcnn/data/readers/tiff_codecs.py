@@ -1,6 +1,6 @@
-"""The compressions of TIFF, undone and checked; and their names, which tifffile knows.
+"""TIFF's compressions, decoded and checked, and their names, which tifffile knows.
 
-None, PackBits, deflate and LZW are always undone here, so that an answer does not depend on what is installed.
+None, PackBits, deflate and LZW are always decoded here, so that results do not depend on what is installed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from xpcnn.data.versions import remedy
 
 NONE, LZW, JPEG, PACKBITS = 1, 5, 7, 32773
 DEFLATE: Final = (8, 32946)
-#: Into how many bytes one can grow at most.
+#: The most bytes that one compressed byte can become.
 _EXPANSION: Final = {NONE: 1, PACKBITS: 64, LZW: 1400, 8: 1032, 32946: 1032}
-#: What imagecodecs calls those that give bytes, and those that give pixels.
+#: imagecodecs' names of the compressions that give bytes, and of those that give pixels.
 _OF_BYTES: Final = {34925: "lzma", 34926: "zstd", 50000: "zstd"}
 _OF_PIXELS: Final = {
     22610: "jpegxr",
@@ -39,7 +39,7 @@ _OF_PIXELS: Final = {
 
 
 def name_of(compression: int) -> str:
-    """Return what a compression is called, with its number."""
+    """Return the name of a compression, with its number."""
     from tifffile import COMPRESSION
 
     try:
@@ -49,12 +49,12 @@ def name_of(compression: int) -> str:
 
 
 def gives_bytes(compression: int) -> bool:
-    """Say whether a compression gives bytes; raise Refusal for one that is not read here."""
+    """Whether a compression gives bytes; raises Refusal for an unsupported one."""
     known = compression in _EXPANSION or compression in _OF_BYTES or compression in _OF_PIXELS or compression == JPEG
     if not known:
         raise Refusal(
-            f"its compression is {name_of(compression)}, which xpcnn does not read; write it anew, "
-            "compressed with deflate or not at all"
+            f"its compression is {name_of(compression)}, which xpcnn does not read; save it again, "
+            "uncompressed or compressed with deflate"
         )
     if compression in _OF_BYTES or compression in _OF_PIXELS:
         _imagecodecs(compression)
@@ -62,12 +62,12 @@ def gives_bytes(compression: int) -> bool:
 
 
 def can_hold(compression: int, count: int, size: int) -> bool:
-    """Say whether so many compressed bytes can grow into ``size``."""
+    """Whether ``count`` compressed bytes can become ``size`` bytes."""
     return size <= count * _EXPANSION.get(compression, size)
 
 
 def decompress(compression: int, data: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return the ``size`` bytes that compressed data hold; raise Refusal where they hold others."""
+    """Return the ``size`` bytes in compressed data; raise Refusal if they contain fewer or more."""
     if compression == NONE:
         decoded = data
     elif compression == PACKBITS:
@@ -90,14 +90,14 @@ def decompress(compression: int, data: NDArray[np.uint8], size: int) -> NDArray[
 def decode_pixels(
     compression: int, data: NDArray[np.uint8], shape: tuple[int, int, int], dtype: np.dtype[np.generic]
 ) -> NDArray[Any]:
-    """Return the pixels that compressed data hold, as imagecodecs decodes them; raise Refusal where they are others."""
+    """Return the pixels in compressed data, decoded by imagecodecs; raise Refusal if their shape is another."""
     codec = _OF_PIXELS[compression]
-    # It refuses to fill what does not fit, before it takes the memory that damaged data ask for.
+    # It checks the size before it allocates the memory that damaged data ask for.
     pixels = np.zeros(shape if shape[2] > 1 else shape[:2], dtype)
     if codec == "lerc":
         _, valid = _call(compression, codec, data, masks=True, out=pixels)
         if valid is not None and not np.all(valid):
-            raise Refusal("some of its values are marked as not valid; replace them before")
+            raise Refusal("some of its values are marked as invalid; replace them first")
     else:
         _call(compression, codec, data, out=pixels)
     return pixels.reshape(shape)
@@ -113,7 +113,7 @@ def _unpack_bits(data: bytes, size: int) -> NDArray[np.uint8]:
                 break
             place += 2 + head
         else:
-            part = data[place + 1 : place + 2] * (257 - head) if head > 128 else b""  # 128 says nothing
+            part = data[place + 1 : place + 2] * (257 - head) if head > 128 else b""  # 128: no operation
             place += 2 if head > 128 else 1
         parts.append(part)
         filled += len(part)
@@ -127,7 +127,7 @@ def _inflate(data: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     try:
         inflated = stream.decompress(data.tobytes(), size + 1)
     except zlib.error as error:
-        raise Refusal(f"it is damaged: its deflate data are wrong ({error})") from error
+        raise Refusal(f"it is damaged: its deflate data are invalid ({error})") from error
     if not stream.eof and len(inflated) <= size:
         raise Refusal("it is truncated: its deflate data have no end")
     return np.frombuffer(inflated, np.uint8)
@@ -144,7 +144,7 @@ def _call(compression: int, codec: str, data: NDArray[np.uint8], **options: Any)
     imagecodecs = _imagecodecs(compression)
     try:
         return getattr(imagecodecs, f"{codec}_decode")(data.tobytes(), **options)
-    except Exception as error:  # each of its codecs has an error of its own, and may be left out of a build
+    except Exception as error:  # each of its codecs has its own error, and may be missing from a build
         reason = " ".join(str(error).split())
         raise Refusal(
             f"its {name_of(compression)} data are damaged, or imagecodecs has no such codec: {reason}"

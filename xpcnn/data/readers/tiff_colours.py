@@ -1,4 +1,4 @@
-"""What the samples of a TIFF page mean: grey, a palette, colours, channels, transparency; and which way is up."""
+"""The meaning of a TIFF page's samples: grey, a palette, colours, channels, transparency; and its orientation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SPREAD: Final = {1: 255, 2: 85, 4: 17}
 
 
 def kind_of(directory: Directory, form: Form) -> tuple[Kind, bool]:
-    """Return what a page's samples are, and whether the last is transparency; raise Refusal for what is not read."""
+    """Return the kind of a page's samples, and whether the last is transparency; raise Refusal for unsupported ones."""
     meaning = form.photometric
     if meaning not in _COLOURS or (meaning == _YCBCR and (form.compression != JPEG or form.planar)):
         name = "YCbCr colours other than in JPEG" if meaning == _YCBCR else _UNREAD.get(meaning, "of an unknown kind")
@@ -41,12 +41,12 @@ def kind_of(directory: Directory, form: Form) -> tuple[Kind, bool]:
     alpha = len(extras) == extra > 0 and extras[-1] in (1, 2)
     further = extra - alpha
     if (further and meaning not in (_BLACK_IS_ZERO, _RGB)) or (extra and meaning == _PALETTE):
-        raise Refusal(f"it has {further} samples more than its PhotometricInterpretation {meaning} says the meaning of")
+        raise Refusal(f"it has {further} more samples than its PhotometricInterpretation {meaning} explains")
     if (form.bits < 8 and form.samples > 1) or (
         meaning in (_WHITE_IS_ZERO, _PALETTE, _CMYK) and (form.dtype.kind != "u" or (form.bits > 16 and meaning))
     ):
         raise Refusal(
-            f"its {form.samples} samples of {form.bits} bits ({form.dtype}) do not go with its "
+            f"its {form.samples} samples of {form.bits} bits ({form.dtype}) do not match its "
             f"PhotometricInterpretation {meaning}"
         )
     grey = meaning in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
@@ -54,7 +54,7 @@ def kind_of(directory: Directory, form: Form) -> tuple[Kind, bool]:
 
 
 def to_pixels(directory: Directory, form: Form, samples: NDArray[Any]) -> Pixels:
-    """Return a page's samples as the values they mean, upright."""
+    """Return a page's samples as the values that they stand for, upright."""
     kind, alpha = kind_of(directory, form)
     if form.photometric == _PALETTE:
         samples = _looked_up(directory, form, samples)
@@ -71,7 +71,7 @@ def _looked_up(directory: Directory, form: Form, samples: NDArray[Any]) -> NDArr
     table = np.array(directory.numbers(320))
     if table.size != 3 * 2**form.bits:
         raise Refusal(f"it is damaged: its palette has {table.size} entries where {3 * 2**form.bits} belong")
-    if table.max() > 255:  # some programs write 8 bits where 16 belong
+    if table.max() > 255:  # some programs write 8 bits instead of 16
         table >>= 8
     colours: NDArray[np.uint8] = np.ascontiguousarray(table.astype(np.uint8).reshape(3, -1).T)[samples[:, :, 0]]
     return colours
@@ -79,33 +79,33 @@ def _looked_up(directory: Directory, form: Form, samples: NDArray[Any]) -> NDArr
 
 def _from_cmyk(samples: NDArray[Any], most: int, inks: int) -> NDArray[Any]:
     if inks != 1:
-        raise Refusal(f"its inks are others than cyan, magenta, yellow and black (InkSet {inks})")
+        raise Refusal(f"its inks are not cyan, magenta, yellow and black (InkSet {inks})")
     light = np.uint32(most) - samples[:, :, 3].astype(np.uint32)
     values = np.empty((*samples.shape[:2], samples.shape[2] - 1), samples.dtype)
     for colour in range(3):
-        # 65535 times 65535 and a half of it is just below 2**32.
+        # 65535 times 65535 plus half of it is just below 2**32.
         values[:, :, colour] = ((most - samples[:, :, colour].astype(np.uint32)) * light + most // 2) // most
     values[:, :, 3:] = samples[:, :, 4:]
     return values
 
 
 def _widened(samples: NDArray[Any]) -> NDArray[Any]:
-    """Return values of a dtype that Pixels holds; raise Refusal for floating point numbers that are none."""
+    """Return values of a dtype that Pixels supports; raise Refusal for NaN or infinite values."""
     if samples.dtype == np.int8:
         return samples.astype(np.int16)
     if samples.dtype.kind != "f":
         return samples
     if not np.isfinite(samples).all():
-        raise Refusal("some of its values are NaN or infinite; replace them before")
+        raise Refusal("some of its values are NaN or infinite; replace them first")
     with np.errstate(over="ignore"):
         values = samples.astype(np.float32)
     if not np.isfinite(values).all():
-        raise Refusal("some of its values of 64 bits are larger than 32 bits can hold")
+        raise Refusal("some of its 64-bit values do not fit into 32 bits")
     return values
 
 
 def _upright(values: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn and mirror as the tag Orientation says; numbers without a meaning say nothing."""
+    """Rotate and mirror by the tag Orientation; undefined numbers are ignored."""
     if orientation in (5, 6, 7, 8):
         values = values.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):

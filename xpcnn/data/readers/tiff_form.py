@@ -1,4 +1,4 @@
-"""What a TIFF page says of its pixels: their size, samples, depth and the strips or tiles that hold them."""
+"""A TIFF page's pixel format: size, samples, depth, and its strips or tiles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xpcnn.data.opencv import MAX_PIXELS
 from xpcnn.data.pixels import Refusal
 from xpcnn.data.readers.tiff_directory import Directory
 
-#: What a page of 2**27 pixels with four samples of 32 bits takes.
+#: The bytes of a page of 2**27 pixels with four 32-bit samples.
 MAX_BYTES: Final = 16 * MAX_PIXELS
 _FORMATS: Final = {1: "unsigned", 2: "signed", 3: "floating point", 4: "unsigned"}
 _DTYPES: Final = {
@@ -24,10 +24,10 @@ _DTYPES: Final = {
 
 @dataclass(frozen=True)
 class Form:
-    """The form of a page's pixels.
+    """The format of a page's pixels.
 
-    samples: of a pixel. bits: of a sample. dtype: what a sample is held in. planar: each sample has strips or tiles
-    of its own. tile_height, tile_width: of a strip, whose last may be shorter, or of a tile, which never is.
+    samples: per pixel. bits: per sample. dtype: of the stored samples. planar: each sample has its own strips or tiles.
+    tile_height, tile_width: of a strip, of which the last may be shorter, or of a tile, which never is.
     """
 
     height: int
@@ -45,28 +45,28 @@ class Form:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """How many planes, rows and columns of strips or tiles there are."""
+        """The numbers of planes, rows and columns of strips or tiles."""
         planes = self.samples if self.planar else 1
         return planes, math.ceil(self.height / self.tile_height), math.ceil(self.width / self.tile_width)
 
     @property
     def segment_samples(self) -> int:
-        """How many samples of a pixel a strip or tile holds."""
+        """The samples per pixel in a strip or tile."""
         return 1 if self.planar else self.samples
 
     @property
     def row_bytes(self) -> int:
-        """How many bytes a row of a strip or tile takes."""
+        """The bytes of a row of a strip or tile."""
         return math.ceil(self.tile_width * self.segment_samples * self.bits / 8)
 
     @property
     def page_bytes(self) -> int:
-        """How many bytes the page takes where nothing is compressed."""
+        """The bytes of the uncompressed page."""
         return self.height * math.ceil(self.width * self.segment_samples * self.bits / 8) * self.grid[0]
 
 
 def read_form(directory: Directory) -> Form:
-    """Return the form that a page declares; raise Refusal for one that cannot be, or that xpcnn does not read."""
+    """Return the format that a page declares; raise Refusal for an invalid or unsupported one."""
     if "form" not in directory.made:
         directory.made["form"] = _read_form(directory)
     form: Form = directory.made["form"]
@@ -81,9 +81,9 @@ def _read_form(directory: Directory) -> Form:
     if height * width > MAX_PIXELS:
         raise Refusal(f"it is larger than 2**27 pixels ({height} x {width})")
     if planar not in (1, 2) or directory.number(32997, 1) != 1:
-        raise Refusal("its samples lie in an order, or in a depth, that xpcnn does not read")
+        raise Refusal("its samples are in an order or a depth that xpcnn does not read")
     if directory.number(266, 1) != 1:
-        raise Refusal("its bits lie in the reverse order (FillOrder 2), which xpcnn does not read")
+        raise Refusal("its bits are in the reverse order (FillOrder 2), which xpcnn does not read")
     bits, dtype = _depth(directory, samples)
     if height * width * samples * dtype.itemsize > MAX_BYTES:
         raise Refusal(f"it is larger than 2 GiB ({height} x {width} pixels of {samples} samples of {bits} bits)")
@@ -113,7 +113,7 @@ def _read_form(directory: Directory) -> Form:
 
 
 def _depth(directory: Directory, samples: int) -> tuple[int, np.dtype[np.generic]]:
-    """Return the bits of a sample and what holds it."""
+    """Return the bits of a sample and its dtype."""
     depths = directory.numbers(258)[:samples] or [1]
     formats = directory.numbers(339)[:samples] or [1]
     if len(depths) not in (1, samples) or len({*depths}) > 1 or len({*formats}) > 1:
@@ -123,7 +123,7 @@ def _depth(directory: Directory, samples: int) -> tuple[int, np.dtype[np.generic
         raise Refusal(f"its samples are complex or of an unknown kind (SampleFormat {formats[0]})")
     if depths[0] not in _DTYPES[kind]:
         known = ", ".join(map(str, _DTYPES[kind]))
-        raise Refusal(f"its samples are {kind} numbers of {depths[0]} bits, where xpcnn reads {known}")
+        raise Refusal(f"its samples are {kind} numbers of {depths[0]} bits, but xpcnn reads {known}")
     return depths[0], np.dtype(_DTYPES[kind][depths[0]])
 
 

@@ -1,4 +1,4 @@
-"""The samples of a TIFF page as they were written: its strips or tiles decoded, each checked, and put together."""
+"""A TIFF page's stored samples: its strips or tiles, each checked and decoded, then assembled."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from xpcnn.data.readers.tiff_directory import Directory, Order
 from xpcnn.data.readers.tiff_form import Form
 from xpcnn.data.readers.tiff_jpeg import decode_jpeg
 
-#: Compressions whose data the predictor tag is about; beside others it means nothing.
+#: Compressions to which the predictor tag applies; for others it has no meaning.
 _PREDICTED = (tiff_codecs.LZW, *tiff_codecs.DEFLATE, 34925, 34926, 50000)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One strip or tile: where its data lie, and its place in the page."""
+    """One strip or tile: the offset of its data, and its position in the page."""
 
     offset: int
     count: int
@@ -33,9 +33,9 @@ class Segment:
 
 
 def read_samples(directory: Directory, form: Form, shift: int = 0) -> NDArray[Any]:
-    """Return a page's samples, (height, width, samples), in the native order of bytes.
+    """Return a page's samples, (height, width, samples), in native byte order.
 
-    shift: how far beyond their declared place the data lie, as those of the later planes of an ImageJ stack do.
+    shift: bytes from the declared offset to the data, for the later planes of an ImageJ stack.
     """
     of_bytes = tiff_codecs.gives_bytes(form.compression)
     segments = [*_segments(directory, form, shift)]
@@ -57,12 +57,12 @@ def read_samples(directory: Directory, form: Form, shift: int = 0) -> NDArray[An
 
 
 def stored_bytes(directory: Directory, form: Form) -> int:
-    """Return how many bytes of the file a page's strips or tiles take."""
+    """Return the number of bytes in the file that a page's strips or tiles take."""
     return sum(directory.numbers(325 if form.tiled else 279))
 
 
 def _segments(directory: Directory, form: Form, shift: int) -> Iterator[Segment]:
-    """Yield the strips or tiles of a page; raise Refusal unless all of them can be there."""
+    """Yield the strips or tiles of a page; raise Refusal unless all of them can exist."""
     planes, rows, columns = form.grid
     offsets, counts = (directory.numbers(tag) for tag in ((324, 325) if form.tiled else (273, 279)))
     needed = planes * rows * columns
@@ -85,7 +85,7 @@ def _segments(directory: Directory, form: Form, shift: int) -> Iterator[Segment]
 
 
 def _unpredicted(data: NDArray[np.uint8], order: Order, form: Form, shape: tuple[int, int, int]) -> NDArray[Any]:
-    """Return the samples that bytes stand for, with the predictor undone."""
+    """Return the samples in decoded bytes, with the predictor undone."""
     predictor = form.predictor if form.compression in _PREDICTED else 1
     kind, width = form.dtype.kind, form.dtype.itemsize
     if predictor == 1:
@@ -98,7 +98,7 @@ def _unpredicted(data: NDArray[np.uint8], order: Order, form: Form, shape: tuple
         data = data.reshape(rows, columns * width, samples)
         planes = np.cumsum(data, axis=1, dtype=np.uint8).reshape(rows, width, columns * samples)
         return np.ascontiguousarray(planes.transpose(0, 2, 1)).view(f">f{width}").astype(form.dtype).reshape(shape)
-    raise Refusal(f"it has predictor {predictor} with {form.bits} bits a sample, which xpcnn does not read")
+    raise Refusal(f"it has predictor {predictor} with {form.bits} bits per sample, which xpcnn does not read")
 
 
 def _unpacked(data: NDArray[np.uint8], order: Order, form: Form, shape: tuple[int, int, int]) -> NDArray[Any]:

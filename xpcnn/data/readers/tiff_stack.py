@@ -1,6 +1,6 @@
-"""Which planes of a TIFF file belong together, as ImageJ, OME and tifffile describe them, or none does.
+"""The planes of a TIFF file that belong together, as described by ImageJ, OME or tifffile, if at all.
 
-Everything that a description says is held against the pages there are; what does not fit is refused, not guessed.
+Every description is checked against the actual pages; one that does not match is refused, not guessed at.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from xpcnn.data.readers.tiff_directory import MOST_PAGES, Directory
 from xpcnn.data.readers.tiff_form import read_form
 
 _MOST_AXES: Final = 32
-_DOES_NOT_FIT: Final = "what its description says of its planes does not fit its pages"
+_DOES_NOT_FIT: Final = "the description of its planes does not match its pages"
 
 
 @dataclass(frozen=True)
 class Plane:
-    """One plane of a stack. shift: how many bytes after the data of its directory its own lie."""
+    """One plane of a stack. shift: bytes from its directory's data to its own."""
 
     directory: Directory
     shift: int = 0
@@ -34,10 +34,10 @@ class Plane:
 
 @dataclass(frozen=True)
 class Stack:
-    """The planes of a file's first picture, the last axis fastest; one that lies in another file is None.
+    """The planes of a file's first image, the last axis fastest; a plane in another file is None.
 
-    axes: what the planes differ in: C (channels), Z, T, and what the writer called otherwise; "I" is unnamed.
-    others: the planes that do not belong to it.
+    axes: what the planes differ in: C (channels), Z, T, and other axes that the writer named; "I" is unnamed.
+    others: the planes outside the stack.
     """
 
     axes: str
@@ -51,7 +51,7 @@ class Stack:
         return all(size == 1 or axis in "IQ" for axis, size in zip(self.axes, self.sizes, strict=True))
 
     def pictures(self, channels: str) -> list[list[Plane | None]]:
-        """Return the planes of each picture in order: those along the axes named in ``channels`` are one's channels."""
+        """Return the planes of each image in order; planes along the axes in ``channels`` are channels of one image."""
         order = sorted(range(len(self.axes)), key=lambda axis: self.axes[axis] in channels)
         numbers = np.arange(len(self.planes)).reshape(self.sizes).transpose(order)
         width = math.prod(size for axis, size in zip(self.axes, self.sizes, strict=True) if axis in channels)
@@ -60,8 +60,8 @@ class Stack:
 
 def read_stack(directories: Sequence[Directory]) -> Stack:
     """Return how the pages of a file belong together."""
-    if 33629 in directories[0]:  # UIC2Tag: planes follow that no directory tells of
-        raise Refusal("it is a stack of MetaMorph (STK), which xpcnn does not read; write it anew with ImageJ")
+    if 33629 in directories[0]:  # UIC2Tag: planes without directories follow
+        raise Refusal("it is a stack of MetaMorph (STK), which xpcnn does not read; save it again with ImageJ")
     description = directories[0].text(270)
     if description.startswith("ImageJ="):
         return _imagej(description, directories)
@@ -69,10 +69,10 @@ def read_stack(directories: Sequence[Directory]) -> Stack:
         return _ome(description, directories)
     if description.startswith('{"shape":'):
         return _shaped(description, directories)
-    # Bits of NewSubfileType: 1 is a smaller version of another page, 4 a mask of it.
+    # Bits of NewSubfileType: 1 for a smaller version of another page, 4 for a mask.
     whole = [directory for directory in directories if not directory.number(254, 0) & 5]
     if not whole and 330 in directories[0]:
-        raise Refusal("it holds but a small version of its picture where one is looked for, as a camera's raw files do")
+        raise Refusal("its first page is only a small version of its image, as in a camera's raw file")
     whole = whole or [*directories]
     return Stack("I", (len(whole),), [Plane(directory) for directory in whole])
 
@@ -95,7 +95,7 @@ def _imagej(description: str, directories: Sequence[Directory]) -> Stack:
 
 
 def _shaped(description: str, directories: Sequence[Directory]) -> Stack:
-    """Read what tifffile writes: the shape of the whole array, and sometimes the names of its axes."""
+    """Read tifffile's description: the shape of the whole array, and sometimes the names of its axes."""
     try:
         said = json.loads(description)
         shape = [int(size) for size in said["shape"]]
@@ -119,7 +119,7 @@ def _shaped(description: str, directories: Sequence[Directory]) -> Stack:
 
 
 def _stacked(axes: str, sizes: tuple[int, ...], directories: Sequence[Directory]) -> Stack:
-    """Return the stack of the first pages, or of planes that follow each other behind the only page."""
+    """Return the stack of the first pages, or of consecutive planes after the only page."""
     count, first = math.prod(sizes), directories[0]
     if 1 <= count <= len(directories):
         planes = [Plane(directory) for directory in directories]
@@ -143,7 +143,7 @@ def _ome(description: str, directories: Sequence[Directory]) -> Stack:
         raise Refusal(f"it is damaged: its description in OME-XML cannot be read ({error})") from error
     pixels = root.find("{*}Image/{*}Pixels")
     if pixels is None:
-        raise Refusal("its description in OME-XML is in another file, or says nothing of its pixels")
+        raise Refusal("its description in OME-XML is in another file, or does not describe its pixels")
     form = read_form(directories[0])
     axes = pixels.get("DimensionOrder", "")[:1:-1]
     sizes = {axis: _whole(pixels, f"Size{axis}", 1) for axis in "XYCTZ"}
@@ -162,7 +162,7 @@ def _ome(description: str, directories: Sequence[Directory]) -> Stack:
 
 
 def _ome_table(root: Any, pixels: Any, axes: str, shape: tuple[int, ...], pages: int) -> list[int]:
-    """Return the number of the page that holds each plane, -1 for one of another file."""
+    """Return the number of the page with each plane, -1 for one in another file."""
     count = math.prod(shape)
     blocks = pixels.findall("{*}TiffData")
     if not blocks:
@@ -173,10 +173,10 @@ def _ome_table(root: Any, pixels: Any, axes: str, shape: tuple[int, ...], pages:
     for block in blocks:
         place = 0
         for axis, size in zip(axes, shape, strict=True):
-            step = _whole(block, f"First{axis}", 0)
-            if step >= size:
+            first = _whole(block, f"First{axis}", 0)
+            if first >= size:
                 raise Refusal(_DOES_NOT_FIT)
-            place = place * size + step
+            place = place * size + first
         length = _whole(block, "PlaneCount", _whole(block, "NumPlanes", 1 if block.get("IFD") else count))
         uuid = block.find("{*}UUID")
         if uuid is not None and uuid.text != own:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from xpcnn.backend import Array, is_out_of_memory, to_host
-from xpcnn.data.augmentation import Placing
+from xpcnn.data.augmentation import GeometricAugmentation
+from xpcnn.data.contrast_brightness import adjust_contrast_brightness
 from xpcnn.data.preprocessing import Normalized
-from xpcnn.data.tones import toned
 from xpcnn.graphs import Captured
 from xpcnn.layers import Context
 from xpcnn.metrics import with_targets
@@ -85,7 +85,9 @@ class DeviceEngine(StepEngine):
         xp, dtype = self.work.network.xp, self.work.network.dtype
         x, rows = samples.x, samples.rows
         normalized = isinstance(x, Normalized) and not x.preprocessing.per_image
-        if not (normalized or isinstance(x, np.ndarray)) or not isinstance(samples.augment, Placing | None):
+        if not (normalized or isinstance(x, np.ndarray)):
+            return
+        if not isinstance(samples.augment, GeometricAugmentation | None):
             return
         stored, stored_rows = (x.images, x.rows[rows]) if normalized else (x, rows)
         stored_dtype = np.dtype(np.uint8) if stored.dtype == np.uint8 else dtype
@@ -100,10 +102,10 @@ class DeviceEngine(StepEngine):
             self._images[some] = xp.asarray(np.ascontiguousarray(stored[stored_rows[some]], dtype=stored_dtype))
         if normalized:
             self._mean = xp.asarray(np.array(x.preprocessing.mean, dtype))
-            self._deviation = xp.asarray(np.array(x.preprocessing.deviation, dtype))
+            self._deviation = xp.asarray(np.array(x.preprocessing.std, dtype))
         if samples.augment is not None:
             self._places = xp.zeros((len(rows), 5), dtype=np.int32)
-            if samples.augment.tones is not None:
+            if samples.augment.contrast_brightness is not None:
                 self._tones = xp.zeros((len(rows), 2), dtype=np.float32)
 
     def begin_epoch(self, epoch: int, order: HostArray, before: Figures = EMPTY) -> None:
@@ -115,11 +117,11 @@ class DeviceEngine(StepEngine):
         self._order[...] = xp.asarray(order.astype(np.int32))
         if self._places is not None:
             rows, augment = work.samples.rows, work.samples.augment
-            assert isinstance(augment, Placing)
+            assert isinstance(augment, GeometricAugmentation)
             size = work.network.input_shape[1:]
-            self._places[...] = xp.asarray(augment.places((size[0], size[1]), work.seed, epoch, rows))
-            if self._tones is not None and augment.tones is not None:
-                self._tones[...] = xp.asarray(augment.tones(work.seed, epoch, rows))
+            self._places[...] = xp.asarray(augment.transforms((size[0], size[1]), work.seed, epoch, rows))
+            if self._tones is not None and augment.contrast_brightness is not None:
+                self._tones[...] = xp.asarray(augment.contrast_brightness(work.seed, epoch, rows))
         starts = range(0, len(order), self._batch_size)
         self._normalizers = [float(self._shares[order[start : start + self._batch_size]].sum()) for start in starts]
         self._plan()
@@ -210,7 +212,7 @@ class DeviceEngine(StepEngine):
             else gather(xp, self._images, indices, places, self._mean, self._deviation, network.dtype, self._workspace)
         )
         if self._images is not None and self._tones is not None:
-            x[...] = toned(xp, x, xp.take(self._tones, indices, axis=0))
+            x[...] = adjust_contrast_brightness(xp, x, xp.take(self._tones, indices, axis=0))
         scalars = xp.take(self._table, self._number, axis=0)[0]
         context = Context(self._workspace, training=True, seed=work.seed, step=self._step)
         rows = xp.take(self._rows, indices, axis=0)
