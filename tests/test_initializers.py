@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from xpcnn import draws, initializers
+from xpcnn import initializers, random
 
 KERNEL = (40, 30, 5, 3)  # fan-in 450, fan-out 600
 DENSE = (500, 800)  # fan-in 800, fan-out 500
@@ -52,7 +52,7 @@ def test_constants_take_any_shape(name, value):
 
 def test_the_same_seed_gives_the_same_weights_in_either_precision():
     single, double = (
-        initializers.HeNormal()(draws.generator(3, "weights", 0), (4, 5), dtype) for dtype in (np.float32, np.float64)
+        initializers.HeNormal()(random.generator(3, "weights", 0), (4, 5), dtype) for dtype in (np.float32, np.float64)
     )
     assert double.dtype == np.float64
     np.testing.assert_array_equal(single, double.astype(np.float32))

@@ -149,7 +149,7 @@ def test_what_docstrings_show_is_what_comes(module, tmp_path, monkeypatch):
 LAYERS = {
     "xpcnn.backend": 1,
     "xpcnn.communicator": 1,
-    "xpcnn.draws": 1,
+    "xpcnn.random": 1,
     "xpcnn.endings": 1,
     "xpcnn.extras": 1,
     "xpcnn.files": 1,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcnn import initializers, losses, metrics, optimizers, schedules
-from xpcnn.registry import Named, Registry, name_of, number, whole
+from xpcnn.registry import Named, Registry, check_float, check_int, name_of
 
 
 class Shape(Named):
@@ -17,7 +17,7 @@ class UnitSquare(Shape):
 
 class Rectangle(Shape):
     def __init__(self, width, height=1.0):
-        self.width = number("width", width, "(0, inf)")
+        self.width = check_float("width", width, "(0, inf)")
         self.height = height
 
 
@@ -125,31 +125,31 @@ def test_two_classes_of_one_name_are_refused():
 
 @pytest.mark.parametrize("value", [0.5, 0, np.float32(0.5), np.int64(0)])
 def test_a_number_becomes_a_python_float(value):
-    assert type(number("x", value, "[0, 1)")) is float
+    assert type(check_float("x", value, "[0, 1)")) is float
 
 
 @pytest.mark.parametrize("value", [1, -0.1, float("nan"), float("inf"), False, "0.5", None, [0.5], 1j])
 def test_other_than_a_number_in_its_interval_is_refused(value):
     with pytest.raises(ValueError, match=r"x must be a number in \[0, 1\)\. Received"):
-        number("x", value, "[0, 1)")
+        check_float("x", value, "[0, 1)")
 
 
 def test_the_ends_of_an_interval_are_open_or_closed():
-    assert number("x", 1, "(0, 1]") == 1.0
+    assert check_float("x", 1, "(0, 1]") == 1.0
     with pytest.raises(ValueError, match="Received: 0"):
-        number("x", 0, "(0, 1]")
+        check_float("x", 0, "(0, 1]")
     with pytest.raises(ValueError, match="Received: inf"):
-        number("x", float("inf"))
+        check_float("x", float("inf"))
 
 
 def test_a_whole_number_becomes_a_python_int():
-    assert type(whole("x", np.int64(3), 1)) is int
+    assert type(check_int("x", np.int64(3), 1)) is int
 
 
 @pytest.mark.parametrize("value", [0, 2.0, True, "2", None])
 def test_other_than_a_whole_number_is_refused(value):
     with pytest.raises(ValueError, match="x must be a whole number, at least 1"):
-        whole("x", value, 1)
+        check_int("x", value, 1)
 
 
 @pytest.mark.parametrize(

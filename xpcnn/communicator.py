@@ -20,7 +20,7 @@ class Communicator:
     #: What is being done, for whoever waits too long.
     doing = ""
 
-    def pieces(self, count: int) -> list[slice]:
+    def shards(self, count: int) -> list[slice]:
         """Return which of ``count`` pieces of a batch each rank computes."""
         return [slice(0, count)]
 
@@ -32,14 +32,14 @@ class Communicator:
         """Return the sum of a flat array over the ranks, of which the first ``holders`` have something to add."""
         return flat
 
-    def gather(self, value: T) -> list[T]:
+    def allgather(self, value: T) -> list[T]:
         """Return the values of all ranks, in their order."""
         return [value]
 
-    def spread(self, function: Callable[[int], T], count: int) -> list[T]:
+    def parallel_map(self, function: Callable[[int], T], count: int) -> list[T]:
         """Return function(0) to function(count - 1), each computed by one rank."""
         own = [function(number) for number in range(self.rank, count, self.size)]
-        everyone = self.gather(own)
+        everyone = self.allgather(own)
         return [everyone[number % self.size][number // self.size] for number in range(count)]
 
     def one_first(self, make: Callable[[], T]) -> T:
@@ -49,7 +49,7 @@ class Communicator:
     def abort(self, message: str) -> None:
         """End the processes of all ranks with a message, where there are others."""
 
-    def hand_down(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return rank 0's value on all ranks."""
         return value
 

@@ -17,7 +17,7 @@ from xpcnn.losses import CrossEntropy
 from xpcnn.model import Sequential
 from xpcnn.optimizers import AdamW
 from xpcnn.parameters import Shape
-from xpcnn.registry import whole
+from xpcnn.registry import check_int
 from xpcnn.schedules import Schedule
 from xpcnn.training.callbacks import Callback, EarlyStopping, StopOnNaN
 
@@ -119,7 +119,7 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         train, held = self._split(labels, seed, classes)
         if not goes_on:
             self._begin(X[train], classes, seed)
-        epochs = whole("epochs", self.epochs, 1)
+        epochs = check_int("epochs", self.epochs, 1)
         steps = epochs * -(-(len(labels) - len(held)) // self._batch())
         recipe.compile(self.model_, steps, self.learning_rate, self.weight_decay, self.label_smoothing)
         validation = (self._images(X[held]), labels[held]) if len(held) else None
@@ -239,7 +239,7 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the number of samples per step."""
         if self.batch_size == "auto":
             return recipe.BATCH_SIZE if len(self._shape) == 3 else _BATCH_OF_ROWS
-        return whole("batch_size", self.batch_size, 1)
+        return check_int("batch_size", self.batch_size, 1)
 
     def _images(self, X: HostArray) -> HostArray:
         """Return samples in the shape of the network's input."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from xpcnn.registry import Named, Registry, number
+from xpcnn.registry import Named, Registry, check_float
 
 #: The type of a custom function, called as ``function(generator, shape)``.
 Function = Callable[[np.random.Generator, tuple[int, ...]], Any]
@@ -113,7 +113,7 @@ class Constant(Initializer):
     """Every weight is ``value``."""
 
     def __init__(self, value: float) -> None:
-        self.value = number("The value of a constant initialiser", value)
+        self.value = check_float("The value of a constant initialiser", value)
 
     def _draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
         return np.full(shape, self.value)

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpcnn.backend import host_array
 from xpcnn.parameters import Shape
-from xpcnn.registry import number
+from xpcnn.registry import check_float
 from xpcnn.targets import check_weights
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def sample_weights(
             f"Received: {reprlib.repr(class_weight)}."
         )
     for label, weight in given.items():
-        by_class[label] = number("A class weight", weight, "[0, inf)")
+        by_class[label] = check_float("A class weight", weight, "[0, inf)")
     of_class: HostArray = by_class[labels]
     return of_class if combined is None else combined * of_class
 

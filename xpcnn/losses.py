@@ -14,7 +14,7 @@ import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.cross_entropy import softmax_cross_entropy
-from xpcnn.registry import Named, Registry, number
+from xpcnn.registry import Named, Registry, check_float
 from xpcnn.targets import HostArray, Targets, check_weights, encode
 
 __all__ = ["BinaryCrossEntropy", "CrossEntropy", "Loss", "MeanSquaredError", "Targets", "get"]
@@ -89,9 +89,11 @@ class CrossEntropy(Loss):
     activation = "softmax"
 
     def __init__(self, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> None:
-        self.label_smoothing = number("label_smoothing", label_smoothing, "[0, 1)")
+        self.label_smoothing = check_float("label_smoothing", label_smoothing, "[0, 1)")
         self.class_weights = (
-            None if class_weights is None else tuple(number("A class weight", w, "[0, inf)") for w in class_weights)
+            None
+            if class_weights is None
+            else tuple(check_float("A class weight", w, "[0, inf)") for w in class_weights)
         )
 
     def terms(self, n: int, width: int) -> int:

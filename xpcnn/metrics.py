@@ -15,7 +15,7 @@ from xpcnn import losses
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.losses import Loss
 from xpcnn.ops.counts import confusion, hits
-from xpcnn.registry import Named, Registry, whole
+from xpcnn.registry import Named, Registry, check_int
 from xpcnn.targets import Targets, encode
 
 HostArray = np.ndarray[Any, Any]
@@ -76,7 +76,7 @@ class TopK(Metric):
     name = "top_k"
 
     def __init__(self, k: int = 5) -> None:
-        self.k = whole("k", k, 1)
+        self.k = check_int("k", k, 1)
         self.name = f"top_{self.k}"
 
     def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
@@ -153,7 +153,7 @@ class CalibrationError(Metric):
     """
 
     def __init__(self, bins: int = 10) -> None:
-        self.bins = whole("bins", bins, 1)
+        self.bins = check_int("bins", bins, 1)
 
     def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
         """Return the samples, right predictions and probabilities of each bin, float64 (3 x bins,)."""

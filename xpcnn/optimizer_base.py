@@ -14,7 +14,7 @@ import numpy as np
 
 from xpcnn import schedules
 from xpcnn.backend import Array, ArrayModule, is_host, to_host
-from xpcnn.registry import Named, Number, number
+from xpcnn.registry import Named, Number, check_float
 from xpcnn.schedules import Schedule
 
 #: Elements in a block on the host: five float32 arrays of it fit a cache of 2 MB.
@@ -46,11 +46,11 @@ class Optimizer(Named):
 
     def __init__(self, learning_rate: float | Schedule, clip_norm: float | None = None) -> None:
         self.learning_rate: float | Schedule = (
-            number("learning_rate", learning_rate, "[0, inf)")
+            check_float("learning_rate", learning_rate, "[0, inf)")
             if isinstance(learning_rate, Number)
             else schedules.get(learning_rate)
         )
-        self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, "(0, inf)")
+        self.clip_norm = None if clip_norm is None else check_float("clip_norm", clip_norm, "(0, inf)")
         #: Updates done so far.
         self.step = 0
         self.moments: Moments = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.adam import adam, step
 from xpcnn.optimizer_base import Moments, Optimizer, Scalars
-from xpcnn.registry import Registry, number
+from xpcnn.registry import Registry, check_float
 from xpcnn.schedules import Schedule
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
@@ -31,9 +31,9 @@ class SGD(Optimizer):
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(learning_rate, clip_norm)
-        self.momentum = number("momentum", momentum, "[0, 1)")
+        self.momentum = check_float("momentum", momentum, "[0, 1)")
         self.nesterov = bool(nesterov)
-        self.weight_decay = number("weight_decay", weight_decay, "[0, inf)")
+        self.weight_decay = check_float("weight_decay", weight_decay, "[0, inf)")
         if self.nesterov and not self.momentum:
             raise ValueError(f"nesterov needs a momentum above 0. Received: momentum={momentum!r}.")
         self.moment_names = ("velocity",) if self.momentum else ()
@@ -73,8 +73,8 @@ class RMSprop(Optimizer):
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(learning_rate, clip_norm)
-        self.decay = number("decay", decay, "[0, 1)")
-        self.epsilon = number("epsilon", epsilon, "(0, inf)")
+        self.decay = check_float("decay", decay, "[0, 1)")
+        self.epsilon = check_float("epsilon", epsilon, "(0, inf)")
 
     def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, scalars: Scalars, decay: bool) -> None:
         square, scratch, (rate,) = moments["square"], self._temporary(1, p), scalars
@@ -97,7 +97,7 @@ class Adagrad(Optimizer):
         self, learning_rate: float | Schedule = 0.01, epsilon: float = 1e-10, clip_norm: float | None = None
     ) -> None:
         super().__init__(learning_rate, clip_norm)
-        self.epsilon = number("epsilon", epsilon, "(0, inf)")
+        self.epsilon = check_float("epsilon", epsilon, "(0, inf)")
 
     def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, scalars: Scalars, decay: bool) -> None:
         square, scratch, (rate,) = moments["square"], self._temporary(1, p), scalars
@@ -133,9 +133,9 @@ class Adam(Optimizer):
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(learning_rate, clip_norm)
-        self.beta1 = number("beta1", beta1, "[0, 1)")
-        self.beta2 = number("beta2", beta2, "[0, 1)")
-        self.epsilon = number("epsilon", epsilon, "(0, inf)")
+        self.beta1 = check_float("beta1", beta1, "[0, 1)")
+        self.beta2 = check_float("beta2", beta2, "[0, 1)")
+        self.epsilon = check_float("epsilon", epsilon, "(0, inf)")
 
     def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, scalars: Scalars, decay: bool) -> None:
         mean, square, scratch = moments["mean"], moments["square"], self._temporary(1, p)
@@ -171,7 +171,7 @@ class AdamW(Adam):
         clip_norm: float | None = None,
     ) -> None:
         super().__init__(learning_rate, beta1, beta2, epsilon, clip_norm)
-        self.weight_decay = number("weight_decay", weight_decay, "[0, inf)")
+        self.weight_decay = check_float("weight_decay", weight_decay, "[0, inf)")
 
 
 _REGISTRY = Registry("optimizer", Optimizer, [SGD, RMSprop, Adagrad, Adam, AdamW])

@@ -9,7 +9,7 @@ import numpy as np
 from xpcnn import losses, optimizers, schedules
 from xpcnn.losses import Loss
 from xpcnn.model import Sequential
-from xpcnn.registry import whole
+from xpcnn.registry import check_int
 
 #: Measured on blood cells, MNIST and the bundled digits: docs/results.md.
 EPOCHS = 40
@@ -38,7 +38,7 @@ def compile(
     >>> model.optimizer.name, model.loss.label_smoothing
     ('adamw', 0.05)
     """
-    schedule = schedules.OneCycle(learning_rate, max(2, whole("steps", steps, 1)))
+    schedule = schedules.OneCycle(learning_rate, max(2, check_int("steps", steps, 1)))
     optimizer = optimizers.AdamW(schedule, weight_decay=weight_decay)
     model.compile(optimizer, loss or losses.CrossEntropy(label_smoothing=label_smoothing), ["accuracy"])
 
@@ -60,7 +60,7 @@ def freeze(model: Sequential, count: int) -> None:
     Raises ValueError if no layer would be left to train.
     """
     weighted = [layer for layer in model.layers if any(part.declarations for part in [layer, *layer.sublayers()])]
-    if not 0 <= whole("count", count) < max(1, len(weighted)):
+    if not 0 <= check_int("count", count) < max(1, len(weighted)):
         raise ValueError(
             f"{count} layers are to be frozen, and the model has {len(weighted)} with weights. "
             "Leave at least the last one to train."

@@ -144,10 +144,10 @@ class Registry(Generic[T]):
             yield from ((name, cls), (cls.__name__, cls))
 
 
-def number(what: str, value: Any, interval: str = "(-inf, inf)") -> float:
+def check_float(what: str, value: Any, interval: str = "(-inf, inf)") -> float:
     """Return ``value`` as a Python float; raise ValueError where it is not a finite number in ``interval``.
 
-    >>> number("momentum", 0.9, "[0, 1)")
+    >>> check_float("momentum", 0.9, "[0, 1)")
     0.9
     """
     low, high = (float(end) for end in interval[1:-1].split(","))
@@ -159,7 +159,7 @@ def number(what: str, value: Any, interval: str = "(-inf, inf)") -> float:
     raise ValueError(f"{what} must be a number in {interval}. Received: {reprlib.repr(value)}.")
 
 
-def whole(what: str, value: Any, least: int = 0) -> int:
+def check_int(what: str, value: Any, least: int = 0) -> int:
     """Return ``value`` as a Python int; raise ValueError where it is not a whole number from ``least`` on."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least:
         return int(value)

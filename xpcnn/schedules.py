@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from xpcnn.registry import Named, Number, Registry, number, whole
+from xpcnn.registry import Named, Number, Registry, check_float, check_int
 
 
 class Schedule(Named):
@@ -25,7 +25,7 @@ class Constant(Schedule):
     """A constant rate."""
 
     def __init__(self, rate: float) -> None:
-        self.rate = number("rate", rate, "[0, inf)")
+        self.rate = check_float("rate", rate, "[0, inf)")
 
     def _rate(self, step: int) -> float:
         return self.rate
@@ -39,9 +39,9 @@ class StepDecay(Schedule):
     """
 
     def __init__(self, rate: float, every: int, factor: float) -> None:
-        self.rate = number("rate", rate, "[0, inf)")
-        self.every = whole("every", every, 1)
-        self.factor = number("factor", factor, "(0, 1]")
+        self.rate = check_float("rate", rate, "[0, inf)")
+        self.every = check_int("every", every, 1)
+        self.factor = check_float("factor", factor, "(0, 1]")
 
     def _rate(self, step: int) -> float:
         return self.rate * self.factor ** (step // self.every)
@@ -51,9 +51,9 @@ class Exponential(Schedule):
     """Decay smoothly by ``factor`` over every ``every`` updates: rate factor^(step / every)."""
 
     def __init__(self, rate: float, factor: float, every: int = 1) -> None:
-        self.rate = number("rate", rate, "[0, inf)")
-        self.factor = number("factor", factor, "(0, 1]")
-        self.every = whole("every", every, 1)
+        self.rate = check_float("rate", rate, "[0, inf)")
+        self.factor = check_float("factor", factor, "(0, 1]")
+        self.every = check_int("every", every, 1)
 
     def _rate(self, step: int) -> float:
         return float(self.rate * self.factor ** (step / self.every))
@@ -75,9 +75,9 @@ class Cosine(Schedule):
     """
 
     def __init__(self, rate: float, steps: int, final: float = 0.0) -> None:
-        self.rate = number("rate", rate, "[0, inf)")
-        self.steps = whole("steps", steps, 1)
-        self.final = number("final", final, "[0, inf)")
+        self.rate = check_float("rate", rate, "[0, inf)")
+        self.steps = check_int("steps", steps, 1)
+        self.final = check_float("final", final, "[0, inf)")
 
     def _rate(self, step: int) -> float:
         return _cosine(self.rate, self.final, min(step, self.steps) / self.steps)
@@ -95,7 +95,7 @@ class WarmUp(Schedule):
 
     def __init__(self, schedule: Schedule | float | Mapping[str, Any], steps: int) -> None:
         self.schedule = get(schedule)
-        self.steps = whole("steps", steps, 1)
+        self.steps = check_int("steps", steps, 1)
 
     def _rate(self, step: int) -> float:
         if step < self.steps:
@@ -119,11 +119,11 @@ class OneCycle(Schedule):
         start_divisor: float = 25.0,
         final_divisor: float = 1e4,
     ) -> None:
-        self.peak = number("peak", peak, "[0, inf)")
-        self.steps = whole("steps", steps, 2)
-        self.warm_fraction = number("warm_fraction", warm_fraction, "[0, 1)")
-        self.start_divisor = number("start_divisor", start_divisor, "[1, inf)")
-        self.final_divisor = number("final_divisor", final_divisor, "[1, inf)")
+        self.peak = check_float("peak", peak, "[0, inf)")
+        self.steps = check_int("steps", steps, 2)
+        self.warm_fraction = check_float("warm_fraction", warm_fraction, "[0, 1)")
+        self.start_divisor = check_float("start_divisor", start_divisor, "[1, inf)")
+        self.final_divisor = check_float("final_divisor", final_divisor, "[1, inf)")
 
     def _rate(self, step: int) -> float:
         start, last = self.peak / self.start_divisor, self.steps - 1

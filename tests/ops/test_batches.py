@@ -23,8 +23,8 @@ def test_images_are_those_that_were_laid_and_normalised_on_the_host(xp, host, na
     if augmentation is not None:
         laid = GeometricAugmentation(augmentation.transforms)(laid, 5, 2, indices)
         places = xp.asarray(augmentation.transforms(shape[1:], 5, 2, indices))
-    mean, deviation = (xp.asarray(np.array(values, np.float32)) for values in (normal.mean, normal.std))
-    x = gather(xp, xp.asarray(images), xp.asarray(indices), places, mean, deviation, np.float32, Workspace(xp))
+    mean, std = (xp.asarray(np.array(values, np.float32)) for values in (normal.mean, normal.std))
+    x = gather(xp, xp.asarray(images), xp.asarray(indices), places, mean, std, np.float32, Workspace(xp))
     np.testing.assert_array_equal(host(x), normal.normalize(laid))
     assert xp.shares_memory(channel_rows(x), x), "the batch lies last in memory"
     plain = gather(xp, xp.asarray(images), xp.asarray(indices), places, None, None, np.float64, Workspace(xp))

@@ -1,6 +1,7 @@
 """Statistics gathered from pieces; the formulas of normalisation: tests/layers/test_normalization.py."""
 
 import functools
+import operator
 
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ from xpcnn.ops.workspace import Workspace
 
 @settings(max_examples=30)
 @given(cuts=st.lists(st.integers(1, 11), max_size=4, unique=True), images=st.booleans())
-def test_the_moments_of_pieces_combine_to_those_of_the_whole(xp, host, cuts, images):
+def test_the_moments_of_shards_add_up_to_those_of_the_whole(xp, host, cuts, images):
     x = np.random.default_rng(0).normal(3, 2, size=(12, 4, 2, 3) if images else (12, 4))
     pieces = [moments(xp, xp.asarray(piece.copy()), Workspace(xp)) for piece in np.split(x, sorted(cuts))]
-    total = functools.reduce(Moments.combine, pieces)
+    total = functools.reduce(operator.add, pieces)
     axes = (0, 2, 3) if images else (0,)
     assert total.count == x.size // 4
     np.testing.assert_allclose(host(total.mean), x.mean(axis=axes), rtol=1e-12)
@@ -28,7 +29,7 @@ def test_the_moments_of_pieces_combine_to_those_of_the_whole(xp, host, cuts, ima
 def test_far_from_zero_no_digits_are_lost(xp, host):
     x = (1000 + np.random.default_rng(0).normal(size=(64, 3))).astype(np.float32)
     parts = [moments(xp, xp.asarray(part), Workspace(xp)) for part in (x[:40], x[40:])]
-    total = parts[0].combine(parts[1])
+    total = parts[0] + parts[1]
     np.testing.assert_allclose(host(total.squares) / 64, x.astype(np.float64).var(axis=0), rtol=1e-4)
     assert total.mean.dtype == total.squares.dtype == np.float32
 
@@ -38,7 +39,7 @@ def test_nothing_waits_for_the_device_nor_copies_to_it(shape):
     xp = strict.xp
     x, dy, ones = xp.ones(shape), xp.ones(shape), xp.ones(3)
     with strict.forbid():
-        total = moments(xp, x, Workspace(xp)).combine(moments(xp, x, Workspace(xp)))
+        total = moments(xp, x, Workspace(xp)) + moments(xp, x, Workspace(xp))
         normalization.normalize(xp, x, total.mean, ones, ones, ones, Workspace(xp))
         sums = normalization.gradient_sums(xp, dy, x, total.mean, Workspace(xp))
         normalization.normalize_backward(xp, dy, x, total.mean, sums, total.count, ones, ones, Workspace(xp))
@@ -49,8 +50,8 @@ def test_running_statistics_move_towards_those_of_the_batch_unless_it_is_one_val
     mean, squares, running_mean, running_var = np.random.default_rng(0).uniform(0.5, 2, (4, 3))
     total = Moments(count, xp.asarray(mean), xp.asarray(squares))
     results = normalization.statistics(xp, total, xp.asarray(running_mean), xp.asarray(running_var), 0.1, 1e-5)
-    deviation, new_mean, new_var = map(host, results)
-    np.testing.assert_allclose(deviation, np.sqrt(squares / count + 1e-5), rtol=1e-12)
+    std, new_mean, new_var = map(host, results)
+    np.testing.assert_allclose(std, np.sqrt(squares / count + 1e-5), rtol=1e-12)
     moved = 0.1 if count > 1 else 0
     np.testing.assert_allclose(new_mean, 0.9 * running_mean + 0.1 * mean if moved else running_mean, rtol=1e-12)
     unbiased = squares / max(count - 1, 1)

@@ -485,20 +485,20 @@ def test_runs_at_the_same_time_do_not_disturb_each_other():
 
 def test_what_a_run_leaves_is_lent_to_one_later_run_at_a_time(xp):
     network = Network(small(), IMAGE, xp)
-    with network.lent("memory", object) as first, network.lent("memory", object) as second:
+    with network.borrow("memory", object) as first, network.borrow("memory", object) as second:
         assert first is not second
-    with network.lent("other", object) as other, network.lent("memory", object) as again:
+    with network.borrow("other", object) as other, network.borrow("memory", object) as again:
         assert again in (first, second)
         assert other not in (first, second)
 
 
 def test_nothing_is_taken_back_after_an_error_or_once_the_network_has_moved(xp):
     network = Network(small(), IMAGE, xp)
-    with pytest.raises(ZeroDivisionError), network.lent("memory", object) as broken:
+    with pytest.raises(ZeroDivisionError), network.borrow("memory", object) as broken:
         _ = 1 / 0
-    with network.lent("memory", object) as before:
+    with network.borrow("memory", object) as before:
         network.to(strict.xp if xp is np else np)
-    with network.lent("memory", object) as after:
+    with network.borrow("memory", object) as after:
         assert after not in (broken, before)
 
 

@@ -466,7 +466,7 @@ def test_of_other_versions_the_first_rank_alone_tells(tmp_path, monkeypatch):
     class Second(Communicator):
         rank = 1
 
-        def hand_down(self, value):
+        def broadcast(self, value):
             return checkpoints.read(tmp_path / "a")  # as the first rank has read it
 
     fit(plain(), callbacks.Checkpoint(tmp_path / "a"))

@@ -20,7 +20,7 @@ def ranks(rank, size, **options):
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8])
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 8, 13, 64])
 def test_the_pieces_of_a_rank_are_a_branch_of_the_tree_that_one_process_adds(size, count):
-    shares = ranks(0, size).pieces(count)
+    shares = ranks(0, size).shards(count)
     assert [i for share in shares for i in range(count)[share]] == [*range(count)]
     join = "({}+{})".format
     names = [str(i) for i in range(count)]
@@ -38,8 +38,8 @@ def test_what_writes_is_left_to_the_first_rank():
 def test_alone_there_is_nobody_to_talk_to():
     flat = np.ones(3)
     assert ALONE.add(np, flat, 1) is flat
-    assert ALONE.gather("value") == ["value"]
-    assert ALONE.spread(lambda number: number * 2, 4) == [0, 2, 4, 6]
+    assert ALONE.allgather("value") == ["value"]
+    assert ALONE.parallel_map(lambda number: number * 2, 4) == [0, 2, 4, 6]
 
 
 class Group:
@@ -54,7 +54,7 @@ def test_fast_sums_stay_on_the_devices_where_all_ranks_have_nccl(monkeypatch, ra
     monkeypatch.setattr(distributed, "has_device_groups", lambda: True)
     monkeypatch.setattr(distributed, "device_group", lambda size, rank: Group())
     one = ranks(rank, 2, exact=False)
-    monkeypatch.setattr(one, "gather", lambda value: [value, True])
+    monkeypatch.setattr(one, "allgather", lambda value: [value, True])
     flat = strict.xp.asarray(np.full(4, 3.0, np.float32))
     assert one.add(strict.xp, flat, holders) is flat
     assert to_host(flat).tolist() == [expected] * 4
@@ -63,5 +63,5 @@ def test_fast_sums_stay_on_the_devices_where_all_ranks_have_nccl(monkeypatch, ra
 def test_nccl_is_left_alone_where_one_rank_lacks_it(monkeypatch):
     monkeypatch.setattr(distributed, "device_group", lambda size, rank: pytest.fail("it waits for all ranks"))
     one = ranks(0, 2, exact=False)
-    monkeypatch.setattr(one, "gather", lambda value: [value, False])
+    monkeypatch.setattr(one, "allgather", lambda value: [value, False])
     assert one._on_devices() is None

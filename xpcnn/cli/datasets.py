@@ -120,7 +120,7 @@ def _shared(
 
     files = [below(file, found.root) for file in found.paths]
     communicator.same("files", {"count": len(files), "checksum": zlib.crc32("\0".join(files).encode(errors="replace"))})
-    folder = data.Folder(found, decoding, threads, communicator.spread, raw)
+    folder = data.Folder(found, decoding, threads, communicator.parallel_map, raw)
     if strict and folder.skipped:
         raise data.UndecodableImage(*folder.skipped[0])
     images = data.LabelledImages(

@@ -72,7 +72,7 @@ def _chosen(options_: argparse.Namespace, communicator: Communicator) -> tuple[D
     chosen: Any = None
     if communicator.rank == 0:
         chosen = pictures.choose(datasets.find_images(options_.data, options_.labels).paths, options_)
-    decoding, measures = communicator.hand_down(chosen)
+    decoding, measures = communicator.broadcast(chosen)
     return decoding, measures
 
 

@@ -154,7 +154,7 @@ def list_images(images: LabelledImages, split: Split, data: str, communicator: C
         some = images.x[number * _TOGETHER : min((number + 1) * _TOGETHER, count)]
         return [zlib.crc32(image.tobytes()) for image in some]
 
-    sums = [one for some in communicator.spread(checksums, -(-count // _TOGETHER)) for one in some]
+    sums = [one for some in communicator.parallel_map(checksums, -(-count // _TOGETHER)) for one in some]
     for part, numbers in (("train", split.train), ("validation", split.validation), ("test", split.test)):
         for number in numbers.tolist():
             name = below(images.paths[number], data) if images.paths else str(number)

@@ -80,14 +80,14 @@ def _run(
     from xpcnn.training import distributed
 
     if communicator.rank:
-        claimed = OtherRank(communicator.hand_down(None))
+        claimed = OtherRank(communicator.broadcast(None))
     with claimed as directory, noting_how_to_go_on(directory):
         if communicator.rank == 0:
-            communicator.hand_down(str(directory.path))
+            communicator.broadcast(str(directory.path))
         begun[:] = [str(directory.path)]
         arguments, saved, decoding = recall(directory) if communicator.rank == 0 else ({}, None, None)
         finished = directory.metrics.exists() and (saved is None or saved.finished)
-        arguments, resumed, finished, decoding = communicator.hand_down(
+        arguments, resumed, finished, decoding = communicator.broadcast(
             (arguments, saved is not None, finished, decoding)
         )
         if finished:
@@ -167,7 +167,7 @@ def _prepare(
         model = Sequential(layers, input_shape=shape, xp=xp, seed=options_.seed)
         model.class_names = images.classes
         model.preprocessing = data.Preprocessing.measure(
-            images.x, loaded.decoding, rows=split.train, parallel_map=communicator.spread
+            images.x, loaded.decoding, rows=split.train, parallel_map=communicator.parallel_map
         )
     if options_.freeze:
         recipe.freeze(model, options_.freeze)

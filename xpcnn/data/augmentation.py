@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcnn import draws
+from xpcnn import random
 from xpcnn.data.contrast_brightness import adjust_contrast_brightness
 
 NAMES = ("none", "shift", "light", "microscopy")
@@ -132,7 +132,7 @@ def _words(seed: int, epoch: int, indices: NDArray[np.integer[Any]]) -> NDArray[
     Outputs of SplitMix64, each of which can be computed without those before it (Steele, Lea and Flood, "Fast
     splittable pseudorandom number generators", OOPSLA 2014), from a start drawn for the seed and the epoch.
     """
-    start = draws.generator(seed, "augmentation", epoch).integers(2**64, size=1, dtype=np.uint64)
+    start = random.generator(seed, "augmentation", epoch).integers(2**64, size=1, dtype=np.uint64)
     z: NDArray[np.uint64] = start + (indices.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

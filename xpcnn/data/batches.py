@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcnn import draws
+from xpcnn import random
 
 
 def shuffled(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -17,7 +17,7 @@ def shuffled(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     >>> sorted(shuffled(4, seed=0, epoch=7).tolist())
     [0, 1, 2, 3]
     """
-    return draws.generator(seed, "shuffle", epoch).permutation(np.arange(n, dtype=np.int64))
+    return random.generator(seed, "shuffle", epoch).permutation(np.arange(n, dtype=np.int64))
 
 
 def batches(order: NDArray[np.integer[Any]], batch_size: int) -> Iterator[NDArray[np.integer[Any]]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcnn import draws
+from xpcnn import random
 from xpcnn.data.whole_groups import NONE, TEST, TRAIN, VALIDATION, place_groups
 
 
@@ -76,7 +76,7 @@ def stratified_split(
                 "more. Add images, remove the class, or set both fractions to 0."
             )
         rows = np.flatnonzero(of_class & (part_of == NONE)).astype(np.int64)
-        rows = draws.generator(seed, "split", label).permutation(rows)
+        rows = random.generator(seed, "split", label).permutation(rows)
         train, validation, test = (int((part_of[of_class] == part).sum()) for part in (TRAIN, VALIDATION, TEST))
         free = len(rows) if train else max(0, len(rows) - 1)
         wanted = _portion(count, test_fraction, left=2 if validation_fraction and count > 2 else 1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcnn import draws
+from xpcnn import random
 
 #: The parts by number, and the number of an image not yet assigned.
 TRAIN, VALIDATION, TEST, NONE = 0, 1, 2, -1
@@ -42,7 +42,7 @@ def place_groups(
     held = np.zeros((3, classes), bool)  # which part has images of which class
     to_come = (counts > 0).sum(axis=0) + np.bincount(label[alone], minlength=classes)
     part_of = np.full(len(counts), NONE, np.int64)
-    drawn = draws.generator(seed, "groups").permutation(len(counts))
+    drawn = random.generator(seed, "groups").permutation(len(counts))
     for turn, one in enumerate(drawn[np.argsort(-counts[drawn].sum(axis=1), kind="stable")].tolist(), start=1):
         share = counts[one] / totals
         last = to_come[share > 0] == 1

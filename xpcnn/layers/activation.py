@@ -5,7 +5,7 @@ from __future__ import annotations
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.layers.base import Arrays, Backward, Context, Layer
 from xpcnn.ops import activations
-from xpcnn.registry import number
+from xpcnn.registry import check_float
 
 
 class Activation(Layer):
@@ -62,7 +62,7 @@ class LeakyReLU(Layer):
 
     def __init__(self, slope: float = 0.01, *, name: str | None = None, xp: ArrayModule | str | None = None) -> None:
         super().__init__(name=name, xp=xp)
-        self.slope = number("slope", slope)
+        self.slope = check_float("slope", slope)
 
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Scale what is below 0."""

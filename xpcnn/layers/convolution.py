@@ -12,7 +12,7 @@ from xpcnn.layers.sizes import fitting_size
 from xpcnn.ops.convolution import convolution
 from xpcnn.ops.window import Window, check_padding, pair, resolve_padding
 from xpcnn.parameters import Shape
-from xpcnn.registry import whole
+from xpcnn.registry import check_int
 
 PADDING_MODES = ("zeros", "edge")
 
@@ -52,7 +52,7 @@ class Conv2D(Layer):
         xp: ArrayModule | str | None = None,
     ) -> None:
         super().__init__(name=name, xp=xp)
-        self.filters = whole("filters", filters, 1)
+        self.filters = check_int("filters", filters, 1)
         self.kernel_size = pair(kernel_size, "kernel_size")
         self.strides = pair(strides, "strides")
         self.padding = check_padding(padding)
@@ -60,7 +60,7 @@ class Conv2D(Layer):
             raise ValueError(f"padding_mode is one of {', '.join(PADDING_MODES)}. Received: {padding_mode!r}.")
         self.padding_mode = padding_mode
         self.dilation = pair(dilation, "dilation")
-        self.groups = whole("groups", groups, 1)
+        self.groups = check_int("groups", groups, 1)
         self.activation = activation
         self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)

@@ -10,7 +10,7 @@ from xpcnn.layers.activation import activation_part
 from xpcnn.layers.base import Arrays, Backward, Context, Layer
 from xpcnn.ops.dense import dense
 from xpcnn.parameters import Shape
-from xpcnn.registry import whole
+from xpcnn.registry import check_int
 
 
 class Dense(Layer):
@@ -35,7 +35,7 @@ class Dense(Layer):
         xp: ArrayModule | str | None = None,
     ) -> None:
         super().__init__(name=name, xp=xp)
-        self.units = whole("units", units, 1)
+        self.units = check_int("units", units, 1)
         self.activation = activation
         self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.draws import MaskKey
 from xpcnn.layers.base import Arrays, Backward, Context, Layer
 from xpcnn.ops.dropout import dropout
-from xpcnn.registry import number
+from xpcnn.random import MaskKey
+from xpcnn.registry import check_float
 
 
 class Dropout(Layer):
@@ -21,7 +21,7 @@ class Dropout(Layer):
 
     def __init__(self, rate: float, *, name: str | None = None, xp: ArrayModule | str | None = None) -> None:
         super().__init__(name=name, xp=xp)
-        self.rate = number("A dropout rate", rate, "[0, 1)")
+        self.rate = check_float("A dropout rate", rate, "[0, 1)")
 
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Mask and scale while training."""

@@ -8,7 +8,7 @@ from xpcnn.layers.base import Arrays, Backward, BackwardInTwo, Context, Layer
 from xpcnn.ops import normalization
 from xpcnn.ops.normalization import Moments
 from xpcnn.parameters import Shape
-from xpcnn.registry import number
+from xpcnn.registry import check_float
 
 
 class BatchNorm(Layer):
@@ -34,8 +34,8 @@ class BatchNorm(Layer):
         xp: ArrayModule | str | None = None,
     ) -> None:
         super().__init__(name=name, xp=xp)
-        self.momentum = number("momentum", momentum, "[0, 1]")
-        self.epsilon = number("epsilon", epsilon, "(0, inf)")
+        self.momentum = check_float("momentum", momentum, "[0, 1]")
+        self.epsilon = check_float("epsilon", epsilon, "(0, inf)")
 
     def build(self, input_shape: Shape) -> Shape:
         """Declare weight and bias, and the running statistics."""

@@ -8,7 +8,7 @@ from xpcnn.backend import Array, ArrayModule
 from xpcnn.layers.base import Arrays, Backward, Context, Layer
 from xpcnn.ops.workspace import Workspace, to_batch_last
 from xpcnn.parameters import Shape
-from xpcnn.registry import whole
+from xpcnn.registry import check_int
 
 
 def _reshaped(x: Array, shape: Shape, workspace: Workspace) -> Array:
@@ -27,7 +27,7 @@ class Reshape(Layer):
     def __init__(self, shape: tuple[int, ...], *, name: str | None = None, xp: ArrayModule | str | None = None) -> None:
         super().__init__(name=name, xp=xp)
         sizes = shape if isinstance(shape, tuple | list) else (shape,)
-        self.shape = tuple(-1 if size == -1 else whole("A size in a shape", size, 1) for size in sizes)
+        self.shape = tuple(-1 if size == -1 else check_int("A size in a shape", size, 1) for size in sizes)
         if self.shape.count(-1) > 1:
             raise ValueError(f"A shape holds at most one -1. Received: {shape!r}.")
 

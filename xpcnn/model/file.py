@@ -19,7 +19,7 @@ from xpcnn.losses import Loss
 from xpcnn.metrics import Metric
 from xpcnn.model.state import ModelState, check_finite
 from xpcnn.optimizers import Optimizer
-from xpcnn.registry import number, whole
+from xpcnn.registry import check_float, check_int
 
 #: The name of the tensor that holds the digests of the pictures a model was made with; layers' have a dot.
 DIGESTS = "digests"
@@ -84,8 +84,8 @@ def read(path: files.PathLike) -> ModelState:
             arrays=tensors,
             class_names=tuple(names) if isinstance(names, list) else names,
             preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
-            temperature=number("temperature", temperature, f"[{calibration.LEAST}, {calibration.MOST}]"),
-            epochs=whole("epochs", description["epochs"]),
+            temperature=check_float("temperature", temperature, f"[{calibration.LEAST}, {calibration.MOST}]"),
+            epochs=check_int("epochs", description["epochs"]),
             digests=None if digests is None else _digests(digests),
             optimizer=optimizer,
             loss=loss,

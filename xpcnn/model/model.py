@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from xpcnn import calibration, draws, files, inputs, losses, optimizers, prediction
+from xpcnn import calibration, files, inputs, losses, optimizers, prediction, random
 from xpcnn import metrics as metrics_
 from xpcnn.backend import Array, ArrayModule, resolve, to_host
 from xpcnn.communicator import ALONE, Communicator
@@ -32,7 +32,7 @@ from xpcnn.parameters import Shape
 from xpcnn.program.execute import Executor, activations
 from xpcnn.program.network import Network
 from xpcnn.program.program import walk
-from xpcnn.registry import whole
+from xpcnn.registry import check_int
 from xpcnn.training import checkpoints, evaluation, loop
 from xpcnn.training.callbacks import Callback
 from xpcnn.training.engine.base import Work
@@ -69,7 +69,7 @@ class Sequential:
     ) -> None:
         self._layers = [_checked_layer(layer) for layer in layers]
         self.input_shape = None if input_shape is None else _checked_shape(input_shape)
-        self.seed = draws.check_seed(seed)
+        self.seed = random.check_seed(seed)
         given = (one._xp for one in self._layers if one._xp is not None)
         self.xp = resolve(xp if xp is not None else next(given, None))
         self.class_names: tuple[str, ...] | None = None
@@ -200,12 +200,12 @@ class Sequential:
         objective.check_outputs()
         if isinstance(callbacks, Callback) or not all(isinstance(callback, Callback) for callback in callbacks):
             raise TypeError(f"callbacks is a list of callbacks. Received: {reprlib.repr(callbacks)}.")
-        verbose = whole("verbose", int(verbose) if isinstance(verbose, bool) else verbose)
-        epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
-        seed = draws.check_seed(seed)
+        verbose = check_int("verbose", int(verbose) if isinstance(verbose, bool) else verbose)
+        epochs, batch_size = check_int("epochs", epochs, 1), check_int("batch_size", batch_size, 1)
+        seed = random.check_seed(seed)
         communicator = communicator or ALONE
         saved = None if resume is None or communicator.rank else checkpoints.read(resume)
-        saved = communicator.hand_down(saved)
+        saved = communicator.broadcast(saved)
         data = training_data.gather(
             objective, x, y, sample_weight, class_weight, validation_split, validation_data, seed, augment, data_format
         )
@@ -459,4 +459,4 @@ def _checked_shape(shape: Any) -> Shape:
     """Return an input shape as a tuple, or raise ValueError."""
     if not isinstance(shape, tuple | list) or not shape:
         raise ValueError(f"input_shape is (channels, height, width). Received: {reprlib.repr(shape)}.")
-    return tuple(whole("Each size of input_shape", n, 1) for n in shape)
+    return tuple(check_int("Each size of input_shape", n, 1) for n in shape)

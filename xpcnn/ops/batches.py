@@ -21,14 +21,14 @@ def gather(
     indices: Array,
     places: Array | None,
     mean: Array | None,
-    deviation: Array | None,
+    std: Array | None,
     dtype: Any,
     workspace: Workspace,
 ) -> Array:
-    """Return some images of a set, laid anew and normalised: (x - mean) / deviation.
+    """Return some images of a set, laid anew and normalised: (x - mean) / std.
 
     images: (any, channels, height, width), of uint8 or floats; indices: int32 (n,); places: int32 (n, 5), as of
-    :class:`xpcnn.data.augmentation.GeometricAugmentation`, or None; mean, deviation: (channels,), or None for both.
+    :class:`xpcnn.data.augmentation.GeometricAugmentation`, or None; mean, std: (channels,), or None for both.
     """
     _, channels, height, width = images.shape
     x = workspace.batch_last((len(indices), channels, height, width), dtype)
@@ -44,7 +44,7 @@ def gather(
         x[...] = xp.take(images.reshape(-1), plane * (height * width) + (row * width + column)[:, None])
     if mean is not None:
         x -= mean[:, None, None]
-        x /= deviation[:, None, None]  # type: ignore[index]
+        x /= std[:, None, None]  # type: ignore[index]
     return x
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xpcnn import draws
+from xpcnn import random
 from xpcnn.backend import Array, ArrayModule, to_device
 from xpcnn.ops.fused import fused
 from xpcnn.ops.workspace import Workspace
@@ -13,13 +13,13 @@ from xpcnn.recording import made_each_time
 
 @fused
 def dropout(
-    xp: ArrayModule, x: Array, keep: float, key: Callable[[], draws.MaskKey], workspace: Workspace
+    xp: ArrayModule, x: Array, keep: float, key: Callable[[], random.MaskKey], workspace: Workspace
 ) -> tuple[Array, Callable[[Array], Array]]:
     """Keep each number with probability ``keep``, divided by it, and set the others to 0.
 
     x: (n, ...), rows of a batch; key: gives what the mask is keyed by; it is asked each time the pass is made.
     """
-    mask = made_each_time(lambda: to_device(xp, draws.keep_mask(x.shape, keep, key())))
+    mask = made_each_time(lambda: to_device(xp, random.keep_mask(x.shape, keep, key())))
     scaled_mask = workspace.empty(x.shape, x.dtype)
     xp.multiply(mask, 1.0 / keep, out=scaled_mask)
 

@@ -50,12 +50,12 @@ def statistics(
 
     The variance of the running ones is unbiased, as in PyTorch. One value has none to learn from, so they stay.
     """
-    deviation = xp.sqrt(total.squares * (1.0 / total.count) + epsilon)
+    std = xp.sqrt(total.squares * (1.0 / total.count) + epsilon)
     if total.count == 1:
-        return deviation, running_mean * 1.0, running_var * 1.0
+        return std, running_mean * 1.0, running_var * 1.0
     unbiased = total.squares * (1.0 / (total.count - 1))
     return (
-        deviation,
+        std,
         running_mean * (1.0 - momentum) + total.mean * momentum,
         running_var * (1.0 - momentum) + unbiased * momentum,
     )
@@ -63,10 +63,10 @@ def statistics(
 
 @fused
 def normalize(
-    xp: ArrayModule, x: Array, mean: Array, deviation: Array, weight: Array, bias: Array, workspace: Workspace
+    xp: ArrayModule, x: Array, mean: Array, std: Array, weight: Array, bias: Array, workspace: Workspace
 ) -> Array:
-    """Return y = weight (x - mean) / deviation + bias, channel by channel."""
-    y, scale = workspace.like(x), weight / deviation
+    """Return y = weight (x - mean) / std + bias, channel by channel."""
+    y, scale = workspace.like(x), weight / std
     rows, y_rows = channel_rows(x), channel_rows(y)
     for block in channel_blocks(xp, x):
         part = y_rows[block]
@@ -95,16 +95,16 @@ def normalize_backward(
     mean: Array,
     sums: Array,
     count: int,
-    deviation: Array,
+    std: Array,
     weight: Array,
     workspace: Workspace,
 ) -> Array:
     """Return the input's gradient (Ioffe and Szegedy, "Batch normalization", 2015, section 3).
 
-    dx = weight / deviation (dy - Σdy / count - (x - mean) Σ(dy (x - mean)) / (count deviation²))
+    dx = weight / std (dy - Σdy / count - (x - mean) Σ(dy (x - mean)) / (count deviation²))
     """
-    dx, scale = workspace.like(dy), weight / deviation
-    shift, slope = sums[0] * (1.0 / count), sums[1] / (deviation * deviation) * (1.0 / count)
+    dx, scale = workspace.like(dy), weight / std
+    shift, slope = sums[0] * (1.0 / count), sums[1] / (std * std) * (1.0 / count)
     rows, dy_rows, dx_rows = channel_rows(x), channel_rows(dy), channel_rows(dx)
     for block in channel_blocks(xp, x):
         part = _centred(xp, rows[block], mean[block], workspace)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.workspace import Workspace
-from xpcnn.registry import whole
+from xpcnn.registry import check_int
 
 #: The most rows or columns that a window spans or moves by; more would overflow the strides of arrays.
 MOST = 2**31 - 1
@@ -22,7 +22,7 @@ def pair(value: int | tuple[int, int] | list[int], what: str, least: int = 1) ->
     values = value if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
         raise ValueError(f"{what} must be a whole number or (rows, columns). Received: {value!r}.")
-    rows, columns = whole(what, values[0], least), whole(what, values[1], least)
+    rows, columns = check_int(what, values[0], least), check_int(what, values[1], least)
     if max(rows, columns) > MOST:
         raise ValueError(f"{what} must be {MOST:,} at most. Received: {reprlib.repr(value)}.")
     return rows, columns

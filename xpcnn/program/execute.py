@@ -251,7 +251,7 @@ class Executor:
 
     def borrow_memory(self, make: Callable[[], M], kind: Hashable, only: Hashable = None) -> M:
         """Return the memory, and with it the recordings, that an earlier run of this kind has left, or a new one."""
-        memory = self._stack.enter_context(self.network.lent(kind, make, only))
+        memory = self._stack.enter_context(self.network.borrow(kind, make, only))
         self._stack.callback(memory.batch.clear)
         return memory
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from xpcnn import draws
+from xpcnn import random
 from xpcnn.backend import Array, ArrayModule, to_device, to_host
 from xpcnn.layers import Layer
 from xpcnn.layers.base import Arrays
@@ -78,7 +78,7 @@ class Network:
         flat = np.zeros(layout.size, dtype=self.dtype)
         for number, declaration in enumerate(layout.declarations):
             if values is None:
-                drawn = declaration.initializer(draws.generator(seed, "weights", number), declaration.shape)
+                drawn = declaration.initializer(random.generator(seed, "weights", number), declaration.shape)
                 flat[layout.span(declaration)] = drawn.ravel()
             else:
                 flat[layout.span(declaration)] = values[declaration.full_name].ravel()
@@ -137,7 +137,7 @@ class Network:
         return all(type(part).__module__.startswith("xpcnn.") for part in parts)
 
     @contextmanager
-    def lent(self, kind: Hashable, make: Callable[[], T], only: Hashable = None) -> Iterator[T]:
+    def borrow(self, kind: Hashable, make: Callable[[], T], only: Hashable = None) -> Iterator[T]:
         """Lend what an earlier run of this kind has left, such as its working memory, or else what ``make`` makes.
 
         Runs at the same time get different things. Nothing is taken back after an error, nor what still refers to

@@ -10,7 +10,7 @@ from typing import Any
 
 from xpcnn.ops.workspace import CACHE_BYTES, COLUMN_BUDGET
 from xpcnn.processors import available_threads
-from xpcnn.registry import whole
+from xpcnn.registry import check_int
 
 #: More threads than this would together need more than the byte budget for columns.
 MOST_THREADS = COLUMN_BUDGET // CACHE_BYTES
@@ -34,14 +34,14 @@ def check_threads(threads: int | None, multiplications: float = float("inf")) ->
     """
     if threads is None:
         return min(available_threads(), MOST_THREADS) if multiplications >= WORTH_A_THREAD else 1
-    return min(whole("threads", threads, 1), MOST_THREADS)
+    return min(check_int("threads", threads, 1), MOST_THREADS)
 
 
 def check_shards(shards: int | None, batch_size: int) -> int:
     """Return into how many pieces a batch is cut: by default about 16 images each, 64 at most, whatever the machine."""
     if shards is None:
         return min(max(1, round(batch_size / 16)), MOST_SHARDS)
-    return whole("shards", shards, 1)
+    return check_int("shards", shards, 1)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ import numpy as np
 from xpcnn import __version__, files
 from xpcnn.backend import to_host
 from xpcnn.parameters import check_values
-from xpcnn.registry import Number, number, whole
+from xpcnn.registry import Number, check_float, check_int
 from xpcnn.training.engine.base import Figures
 from xpcnn.training.fit import Fit, Position, Stateful
 from xpcnn.training.task import changes, differences, to_json
@@ -113,7 +113,7 @@ class SavedFit:
     def step(self) -> int:
         """Number of updates that were made."""
         with _damage_told(self.path):
-            return whole("step", self.description["step"])
+            return check_int("step", self.description["step"])
 
     @property
     def finished(self) -> bool:
@@ -149,7 +149,7 @@ class SavedFit:
                 raise ValueError("it holds weights that are not finite")
             sums = [tensors[f"epoch.sums.{index}"] for index in range(len(fit.metrics) if description["done"] else 0)]
             figures = Figures(tensors["epoch.losses"], tensors["epoch.weights"].tolist(), sums)
-            epoch, first_epoch, done = (whole(name, description[name]) for name in ("epoch", "first_epoch", "done"))
+            epoch, first_epoch, done = (check_int(name, description[name]) for name in ("epoch", "first_epoch", "done"))
             position = Position(epoch, first_epoch, done, float(description["seconds"]), figures)
             last = min(MOST_STEPS, first_epoch + fit.settings["epochs"])
             counted = len(figures.losses) == len(figures.weights) == done and step <= MOST_STEPS
@@ -182,7 +182,7 @@ class SavedFit:
 
     def _changed_rate(self) -> float | None:
         rate = self.description["learning_rate"]
-        return None if rate is None else number("learning_rate", rate, "[0, inf)")
+        return None if rate is None else check_float("learning_rate", rate, "[0, inf)")
 
     def _matched(self, callbacks: Sequence[Stateful]) -> list[tuple[Stateful, dict[str, Any]]]:
         """Return the callbacks that have a state, each with the one that was kept; ValueError where they are others."""

@@ -17,7 +17,7 @@ import numpy as np
 from xpcnn.backend import Array, ArrayModule, device_group, has_device_groups, is_host, to_host
 from xpcnn.communicator import Communicator
 from xpcnn.extras import install_line
-from xpcnn.registry import number
+from xpcnn.registry import check_float
 from xpcnn.training.task import differences
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Ranks(Communicator):
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         self.exact = exact
-        self.patience = number("patience", patience, "(0, inf)")
+        self.patience = check_float("patience", patience, "(0, inf)")
         self.doing = "the start"
         self.rank_here = rank_here
         self._group: Any | None = None
@@ -58,12 +58,12 @@ class Ranks(Communicator):
         #: Bytes that this rank has sent in sums of gradients, and seconds that those took.
         self.bytes, self.seconds = 0, 0.0
 
-    def pieces(self, count: int) -> list[slice]:
+    def shards(self, count: int) -> list[slice]:
         """Return which of ``count`` pieces of a batch each rank computes: neighbours, which are one branch of the tree.
 
         >>> from types import SimpleNamespace
         >>> four = SimpleNamespace(Get_rank=lambda: 0, Get_size=lambda: 4)
-        >>> Ranks(four).pieces(6)
+        >>> Ranks(four).shards(6)
         [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None), slice(6, 6, None)]
         """
         each = 1
@@ -79,13 +79,13 @@ class Ranks(Communicator):
                 break
             if self.rank + step < holders:
                 part = operator.add(part, self._receive(self.rank + step))
-        return self._handed_down(part, holders)
+        return self._broadcast_among(part, holders)
 
-    def hand_down(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return rank 0's value on all ranks."""
-        return self._handed_down(value, self.size)
+        return self._broadcast_among(value, self.size)
 
-    def _handed_down(self, value: T, holders: int) -> T:
+    def _broadcast_among(self, value: T, holders: int) -> T:
         for step in reversed(self._steps(holders)):
             if self.rank % (2 * step) == step:
                 value = self._receive(self.rank - step)
@@ -133,7 +133,7 @@ class Ranks(Communicator):
         made = [make()] if self.rank_here == 0 else []
         patience, self.patience = self.patience, float("inf")  # a large folder takes its time
         try:
-            self.gather(None)
+            self.allgather(None)
         finally:
             self.patience = patience
         return made[0] if made else make()
@@ -142,20 +142,20 @@ class Ranks(Communicator):
         """Return what adds on the devices themselves, if all ranks have it."""
         if not self._asked:
             self._asked = True
-            if all(self.gather(has_device_groups())):
+            if all(self.allgather(has_device_groups())):
                 self._group = device_group(self.size, self.rank)
         return self._group
 
-    def gather(self, value: T) -> list[T]:
+    def allgather(self, value: T) -> list[T]:
         """Return the values of all ranks, in their order; who is missing is named."""
         values = [value, *(self._receive(rank) for rank in range(1, self.size))] if self.rank == 0 else [value]
         if self.rank:
             self._send(value, 0)
-        return self.hand_down(values)
+        return self.broadcast(values)
 
     def same(self, what: str, values: Mapping[str, Any]) -> None:
         """Raise ValueError on every rank where one has other values than rank 0, naming rank and value."""
-        everyone = self.gather(dict(values))
+        everyone = self.allgather(dict(values))
         for rank, others in enumerate(everyone):
             found = [*differences("", everyone[0], others)]
             if found:

@@ -18,7 +18,7 @@ from xpcnn.metrics import Metric, with_targets
 from xpcnn.program.execute import Executor
 from xpcnn.program.network import Network
 from xpcnn.program.program import Program
-from xpcnn.registry import whole
+from xpcnn.registry import check_int
 from xpcnn.training.engine.device_prediction import DevicePrediction
 from xpcnn.training.engine.host_prediction import HostPrediction
 
@@ -42,7 +42,7 @@ def infer(
 
     communicator: of the processes among which the batches are spread.
     """
-    n, batch_size = len(x), whole("batch_size", batch_size, 1)
+    n, batch_size = len(x), check_int("batch_size", batch_size, 1)
     if threads is None and communicator.size > 1:
         threads = 1  # the other processors belong to the other ranks
     y = np.empty((n, *network.output_shape), dtype=network.dtype)
@@ -52,7 +52,7 @@ def infer(
             run(np.asarray(x[rows], dtype=network.dtype), network.program(loss), y[rows])
     if communicator.size > 1:
         own = [y[rows] for rows in batches[communicator.rank :: communicator.size]]
-        for rank, theirs in enumerate(communicator.gather(own)):
+        for rank, theirs in enumerate(communicator.allgather(own)):
             for rows, output in zip(batches[rank :: communicator.size], theirs, strict=True):
                 y[rows] = output
     return y
@@ -90,7 +90,7 @@ def predict(
 def _running(network: Network, batch_size: int, threads: int | None) -> Iterator[Run]:
     """Lend what predicts a batch, with what an earlier run has left."""
     if has_graphs(network.xp):
-        with network.lent("device", functools.partial(DevicePrediction, network.xp)) as prediction, prediction:
+        with network.borrow("device", functools.partial(DevicePrediction, network.xp)) as prediction, prediction:
             prediction.prepare(network)
             yield functools.partial(prediction.infer, network)
     else:

@@ -163,15 +163,15 @@ def _compare_ranks(fit: Fit, saves: bool) -> None:
     together.same("data", fit.task.sample_digests())
     together.same("past", {"epochs": fit.epoch, "steps": fit.step})
     if saves:
-        fit.task.find_digests(together.spread)  # here, while all can help, and not when the first rank writes
-    network.set_values(together.hand_down(network.host_values()))
+        fit.task.find_digests(together.parallel_map)  # here, while all can help, and not when the first rank writes
+    network.set_values(together.broadcast(network.host_values()))
 
 
 def _agree(fit: Fit) -> bool:
     """Return whether the fit ends here, on all ranks if one of them stops: a signal reaches that at any moment."""
     ended = False
     fit.communicator.doing = f"step {fit.step}, epoch {fit.epoch + 1}"
-    for reason, interrupted in fit.communicator.gather((fit.stop_reason, fit.interrupted)):
+    for reason, interrupted in fit.communicator.allgather((fit.stop_reason, fit.interrupted)):
         if reason is not None:
             ended = True
             if fit.stop_reason is None:

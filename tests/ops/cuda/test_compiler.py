@@ -12,13 +12,13 @@ import pytest
 from tests import strict
 from xpcnn.ops.cuda import compiler, tiles
 from xpcnn.ops.cuda.compiler import c_name, check_size, kernel, structure, text
-from xpcnn.ops.cuda.sides import Sides
+from xpcnn.ops.cuda.conv_shape import ConvShape
 from xpcnn.ops.window import Window
 
 #: From Volta to Hopper.
 CARDS = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90")
 #: A convolution, of which filters and channels are named below.
-OF = Sides(32, 1, 1, (32, 32), 1, (30, 30), (0, 0, 0, 0, 0))
+OF = ConvShape(32, 1, 1, (32, 32), 1, (30, 30), (0, 0, 0, 0, 0))
 PLACES = {"one": (1, 1, 0), "four": (1, 4, 0), "pooled": (2, 2, 1)}
 #: What each source is compiled with, by name.
 CONSTANTS = {

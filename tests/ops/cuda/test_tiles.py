@@ -9,8 +9,8 @@ from tests import kernels
 from xpcnn.ops import convolution as generic
 from xpcnn.ops.cuda import tiles
 from xpcnn.ops.cuda.compiler import SHARED_BYTES
+from xpcnn.ops.cuda.conv_shape import ConvShape
 from xpcnn.ops.cuda.convolution import convolution
-from xpcnn.ops.cuda.sides import Sides
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace
 
@@ -76,7 +76,7 @@ def test_they_compute_what_the_generic_code_does(
 
 
 def sides(n=32, channels=4, size=(8, 8), filters=8, places=(6, 6)):
-    return Sides(n, 1, channels, size, filters, places, (0, 0, 0, 0, 0))
+    return ConvShape(n, 1, channels, size, filters, places, (0, 0, 0, 0, 0))
 
 
 def test_windows_must_lie_side_by_side_and_batches_fill_warps():

@@ -2,10 +2,10 @@
 
 // images: (any, channels, height, width). places: (n, 5) whether rows and columns are exchanged, whether rows and columns
 // are reversed, and by how many rows and columns the image is shifted, its edge repeated. Null: as they are.
-// mean, deviation: of each channel, or null. A thread for each number of x, (channels, height, width, n).
+// mean, std: of each channel, or null. A thread for each number of x, (channels, height, width, n).
 extern "C" __global__ void gather(
     const SOURCE *__restrict__ images, const int *__restrict__ indices, const int *__restrict__ places,
-    const REAL *__restrict__ mean, const REAL *__restrict__ deviation, REAL *__restrict__ x,
+    const REAL *__restrict__ mean, const REAL *__restrict__ std, REAL *__restrict__ x,
     int n, int channels, int height, int width)
 {
     const size_t cell = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
@@ -22,7 +22,7 @@ extern "C" __global__ void gather(
         column = min(max(column + of[4], 0), width - 1);
     }
     const REAL value = images[(((size_t)indices[image] * channels + channel) * height + row) * width + column];
-    x[cell] = mean ? (value - mean[channel]) / deviation[channel] : value;
+    x[cell] = mean ? (value - mean[channel]) / std[channel] : value;
 }
 
 // The rows of the set that the next batch takes: those of `order` from `number` times `batch_size` on.

@@ -17,14 +17,14 @@ def gather(
     indices: Array,
     places: Array | None,
     mean: Array | None,
-    deviation: Array | None,
+    std: Array | None,
     dtype: Any,
     workspace: Workspace,
 ) -> Array:
     """As :func:`xpcnn.ops.batches.gather`."""
     x = workspace.batch_last((len(indices), *images.shape[1:]), dtype)
     check_size(x)
-    _kernel(xp, "gather", dtype, images.dtype).for_each(x.size, images, indices, places, mean, deviation, x, *x.shape)
+    _kernel(xp, "gather", dtype, images.dtype).for_each(x.size, images, indices, places, mean, std, x, *x.shape)
     return x
 
 

@@ -16,8 +16,8 @@ from xpcnn.ops.cuda.compiler import (
     many_threads,
     multiprocessors,
 )
+from xpcnn.ops.cuda.conv_shape import ConvShape, steps_of
 from xpcnn.ops.cuda.parts import add_parts
-from xpcnn.ops.cuda.sides import Sides, steps_of
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace
 
@@ -51,7 +51,7 @@ def correlate(
 ) -> tuple[Array, Array | None]:
     """Return y and, where it is ``pooled`` in squares of 2 to this size, which cell of each square was the largest."""
     n, channels, *size = x.shape
-    of = Sides(
+    of = ConvShape(
         n, groups, channels // groups, (size[0], size[1]), len(weight) // groups,
         window.output_size(size[0], size[1]), steps_of(weight, groups),
     )  # fmt: skip
@@ -67,7 +67,7 @@ def input_gradient(
     """Return the gradient of images of a size: dy, its cells a stride apart, correlated with turned kernels."""
     n, filters = dy.shape[:2]
     group, filter_, channel, row, column = steps_of(weight, groups)
-    of = Sides(
+    of = ConvShape(
         n, groups, filters // groups, (dy.shape[2], dy.shape[3]), weight.shape[1], size,
         (group, channel, filter_, -row, -column),
     )  # fmt: skip
@@ -84,7 +84,7 @@ def weight_gradient(
 ) -> None:
     """Write the gradients of the filters and of the bias, if there is one."""
     n, channels, *size = x.shape
-    of = Sides(
+    of = ConvShape(
         n, groups, channels // groups, (size[0], size[1]), dy.shape[1] // groups, (dy.shape[2], dy.shape[3]),
         steps_of(dweight, groups),
     )  # fmt: skip
@@ -99,7 +99,7 @@ def weight_gradient(
     add_parts(xp, sums, dweight, dbias)
 
 
-def _strips(xp: ArrayModule, of: Sides, window: Window, dtype: Any) -> tuple[int, Any]:
+def _strips(xp: ArrayModule, of: ConvShape, window: Window, dtype: Any) -> tuple[int, Any]:
     """Return into how many parts the sums are cut, and what launches ``weight_gradient`` with x, dy and targets."""
     filters = 8 if of.filters > 4 and 8 * window.kernel[1] <= MOST_SUMS else 4
     channels_at_once = max(1, min(8, MOST_SUMS // (filters * window.kernel[1]), of.channels))
@@ -123,7 +123,7 @@ def _strips(xp: ArrayModule, of: Sides, window: Window, dtype: Any) -> tuple[int
 
 def _launch(
     xp: ArrayModule,
-    of: Sides,
+    of: ConvShape,
     window: Window,
     spread: Pair,
     x: Array,

@@ -41,7 +41,7 @@ extern "C" __global__ void combine_moments(
     square[channel] = total_squares;
 }
 
-// results: the deviation of each channel, and its running mean and variance moved towards these moments.
+// results: the std of each channel, and its running mean and variance moved towards these moments.
 extern "C" __global__ void statistics(
     const REAL *__restrict__ mean, const REAL *__restrict__ squares, const REAL *__restrict__ running_mean,
     const REAL *__restrict__ running_var, REAL *__restrict__ results, REAL momentum, REAL epsilon, int count, int channels)
@@ -56,11 +56,11 @@ extern "C" __global__ void statistics(
 
 // Grid: (channels, blocks of a row).
 extern "C" __global__ void normalize(
-    const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ deviation,
+    const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ std,
     const REAL *__restrict__ weight, const REAL *__restrict__ bias, REAL *__restrict__ y, int count)
 {
     const int channel = blockIdx.x;
-    const REAL scale = weight[channel] / deviation[channel], middle = mean[channel], shift = bias[channel];
+    const REAL scale = weight[channel] / std[channel], middle = mean[channel], shift = bias[channel];
     for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < count; i += gridDim.y * blockDim.x)
         y[(size_t)channel * count + i] = (x[(size_t)channel * count + i] - middle) * scale + shift;
 }
@@ -88,10 +88,10 @@ extern "C" __global__ void gradient_sums_of_parts(
 // Grid: (channels, blocks of a row). sums: of dy and of dy (x - mean), over the whole batch of `samples` numbers a channel.
 extern "C" __global__ void normalize_backward(
     const REAL *__restrict__ dy, const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ sums,
-    const REAL *__restrict__ deviation, const REAL *__restrict__ weight, REAL *__restrict__ dx, int count, REAL samples)
+    const REAL *__restrict__ std, const REAL *__restrict__ weight, REAL *__restrict__ dx, int count, REAL samples)
 {
     const int channel = blockIdx.x;
-    const REAL wide = deviation[channel], scale = weight[channel] / wide, middle = mean[channel];
+    const REAL wide = std[channel], scale = weight[channel] / wide, middle = mean[channel];
     const REAL shift = sums[channel] / samples, slope = sums[gridDim.x + channel] / (wide * wide) / samples;
     for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < count; i += gridDim.y * blockDim.x) {
         const size_t cell = (size_t)channel * count + i;

@@ -33,12 +33,12 @@ def statistics(
 
 
 def normalize(
-    xp: ArrayModule, x: Array, mean: Array, deviation: Array, weight: Array, bias: Array, workspace: Workspace
+    xp: ArrayModule, x: Array, mean: Array, std: Array, weight: Array, bias: Array, workspace: Workspace
 ) -> Array:
     """As :func:`xpcnn.ops.normalization.normalize`."""
     x, channels, count = _rows(x, workspace)
     y = workspace.like(x)
-    _kernel(xp, "normalize", x)(_grid(xp, channels, count), (THREADS,), x, mean, deviation, weight, bias, y, count)
+    _kernel(xp, "normalize", x)(_grid(xp, channels, count), (THREADS,), x, mean, std, weight, bias, y, count)
     return y
 
 
@@ -59,7 +59,7 @@ def normalize_backward(
     mean: Array,
     sums: Array,
     count: int,
-    deviation: Array,
+    std: Array,
     weight: Array,
     workspace: Workspace,
 ) -> Array:
@@ -67,7 +67,7 @@ def normalize_backward(
     x, channels, own = _rows(x, workspace)
     dy, dx = to_batch_last(dy, workspace), workspace.like(x)
     _kernel(xp, "normalize_backward", x)(
-        _grid(xp, channels, own), (THREADS,), dy, x, mean, sums, deviation, weight, dx, own, float(count)
+        _grid(xp, channels, own), (THREADS,), dy, x, mean, sums, std, weight, dx, own, float(count)
     )
     return dx
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.cuda.compiler import FITTING_BLOCKS, SHARED_BYTES, ceil_divide, kernel, multiprocessors
-from xpcnn.ops.cuda.sides import Sides
+from xpcnn.ops.cuda.conv_shape import ConvShape
 from xpcnn.ops.window import Pair, Window
 
 #: Kernels that are written out in full.
@@ -21,7 +21,7 @@ FEWEST_IMAGES = 24
 WARPS, BYTES = 8, 36 * 1024
 
 
-def suit(xp: ArrayModule, of: Sides, window: Window, spread: Pair, pooled: Pair | None, dtype: Any) -> bool:
+def suit(xp: ArrayModule, of: ConvShape, window: Window, spread: Pair, pooled: Pair | None, dtype: Any) -> bool:
     """Whether a convolution can be done in tiles, and has enough of them for a card.
 
     With fewer it is faster where threads share the channels.
@@ -32,19 +32,19 @@ def suit(xp: ArrayModule, of: Sides, window: Window, spread: Pair, pooled: Pair 
     )
 
 
-def suit_gradient(of: Sides, window: Window, dtype: Any) -> bool:
+def suit_gradient(of: ConvShape, window: Window, dtype: Any) -> bool:
     """Whether the filters' gradient can be summed in tiles, and has more than one channel, which leaves lanes idle."""
     return of.channels > 1 and _can(of, window, (1, 1), dtype)
 
 
-def _can(of: Sides, window: Window, spread: Pair, dtype: Any) -> bool:
+def _can(of: ConvShape, window: Window, spread: Pair, dtype: Any) -> bool:
     """Whether windows lie side by side, and a batch fills warps and can be read four images at a time."""
     in_step = window.strides == window.dilation == spread == (1, 1)
     return in_step and window.kernel in KERNELS and of.n % 4 == 0 and of.n >= FEWEST_IMAGES and dtype == np.float32
 
 
 def correlate(
-    xp: ArrayModule, of: Sides, window: Window, relu: bool, pooled: Pair | None, *arrays: Array | None
+    xp: ArrayModule, of: ConvShape, window: Window, relu: bool, pooled: Pair | None, *arrays: Array | None
 ) -> None:
     """Launch ``correlate_tiles`` with x, weight, bias, y and winners."""
     cut = correlation_cut(of, window, pooled)
@@ -53,7 +53,7 @@ def correlate(
     )
 
 
-def _grid(of: Sides, cut: dict[str, int]) -> tuple[int, int, int]:
+def _grid(of: ConvShape, cut: dict[str, int]) -> tuple[int, int, int]:
     """Return how many blocks there are for places and images, for filters, and for groups."""
     down = ceil_divide(of.rows_and_columns[0], cut["PLACES_DOWN"] * cut["STRIPS_DOWN"])
     right = ceil_divide(of.rows_and_columns[1], cut["PLACES_RIGHT"] * cut["STRIPS_RIGHT"])
@@ -61,7 +61,7 @@ def _grid(of: Sides, cut: dict[str, int]) -> tuple[int, int, int]:
     return down * right * ceil_divide(of.n, 32), filters, of.groups
 
 
-def correlation_cut(of: Sides, window: Window, pooled: Pair | None) -> dict[str, int]:
+def correlation_cut(of: ConvShape, window: Window, pooled: Pair | None) -> dict[str, int]:
     """Return how a block is cut: what a thread sums, the warps beside it, and how many channels are read at once."""
     places = (2, 2) if pooled else (1, 4)
     each = of.filters_at_once
@@ -78,7 +78,7 @@ def correlation_cut(of: Sides, window: Window, pooled: Pair | None) -> dict[str,
     }  # fmt: skip
 
 
-def weight_gradient(xp: ArrayModule, of: Sides, window: Window) -> tuple[int, Any]:
+def weight_gradient(xp: ArrayModule, of: ConvShape, window: Window) -> tuple[int, Any]:
     """Return into how many parts sums are cut, and what launches ``weight_gradient_tiles`` with x, dy and targets."""
     cut = gradient_cut(of, window)
     rounds = of.rows_and_columns[0] * ceil_divide(of.rows_and_columns[1], cut["COLUMNS"]) * ceil_divide(of.n, 32)
@@ -94,7 +94,7 @@ def weight_gradient(xp: ArrayModule, of: Sides, window: Window) -> tuple[int, An
     return parts, launch
 
 
-def gradient_cut(of: Sides, window: Window) -> dict[str, int]:
+def gradient_cut(of: ConvShape, window: Window) -> dict[str, int]:
     """Return how a block is cut: the filters of a thread, the lanes beside it, and the places that are read at once."""
     height, width = window.kernel
     each = 8 if height * width <= 9 else 4

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpcnn.backend import Array, to_device, to_host
-from xpcnn.registry import number, whole
+from xpcnn.registry import check_float, check_int
 from xpcnn.training.callbacks.base import Callback
 from xpcnn.training.fit import Fit
 
@@ -24,7 +24,7 @@ class AveragedWeights(Callback):
     """
 
     def __init__(self, decay: float = 0.998) -> None:
-        self.decay = number("decay", decay, "(0, 1)")
+        self.decay = check_float("decay", decay, "(0, 1)")
         #: What the network does not hold: the averages of parameters and buffers, or these themselves.
         self._others: list[Array] = []
         self._averaged = False
@@ -63,7 +63,7 @@ class AveragedWeights(Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from the average so far."""
-        self._averaged, self._updates = bool(state["averaged"]), whole("updates", state["updates"])
+        self._averaged, self._updates = bool(state["averaged"]), check_int("updates", state["updates"])
         for array, kept in zip(self._others, (state["parameters"], state["buffers"]), strict=True):
             if np.shape(kept) != array.shape:
                 raise ValueError(f"an average of {np.shape(kept)} numbers, for {array.shape}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from xpcnn import files
 from xpcnn.endings import refuse_foreign
-from xpcnn.registry import whole
+from xpcnn.registry import check_int
 from xpcnn.training.callbacks.base import Callback
 from xpcnn.training.fit import Fit
 
@@ -49,7 +49,7 @@ class _Best(Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from the best so far."""
-        self.best, self.best_epoch = float(state["best"]), whole("best_epoch", state["best_epoch"])
+        self.best, self.best_epoch = float(state["best"]), check_int("best_epoch", state["best_epoch"])
 
 
 class EarlyStopping(_Best):
@@ -60,7 +60,7 @@ class EarlyStopping(_Best):
 
     def __init__(self, patience: int = 5, monitor: str | None = None, restore_best: bool = True) -> None:
         super().__init__(monitor)
-        self.patience = whole("patience", patience, 1)
+        self.patience = check_int("patience", patience, 1)
         self.restore_best = restore_best
         self._kept: dict[str, Any] = {}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn.registry import whole
+from xpcnn.registry import check_int
 from xpcnn.training.callbacks.base import Callback
 from xpcnn.training.fit import Fit
 
@@ -18,7 +18,7 @@ class EvaluateEvery(Callback):
     """
 
     def __init__(self, x: Any, y: Any, steps: int) -> None:
-        self.x, self.y, self.steps = x, y, whole("steps", steps, 1)
+        self.x, self.y, self.steps = x, y, check_int("steps", steps, 1)
         self.results: list[dict[str, float]] = []
 
     def on_step_end(self, fit: Fit) -> None:

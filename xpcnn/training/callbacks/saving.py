@@ -10,7 +10,7 @@ import numpy as np
 
 from xpcnn import files
 from xpcnn.endings import refuse_foreign
-from xpcnn.registry import number, whole
+from xpcnn.registry import check_float, check_int
 from xpcnn.training import checkpoints
 from xpcnn.training.callbacks.base import Callback
 from xpcnn.training.callbacks.stop_on_nan import are_finite, not_finite
@@ -74,8 +74,8 @@ class Checkpoint(Callback):
     ) -> None:
         refuse_foreign(path)
         self.path, self.record = path, record
-        self.steps = None if steps is None else whole("steps", steps, 1)
-        self.minutes = None if minutes is None else number("minutes", minutes, "(0, inf)")
+        self.steps = None if steps is None else check_int("steps", steps, 1)
+        self.minutes = None if minutes is None else check_float("minutes", minutes, "(0, inf)")
 
     def on_fit_begin(self, fit: Fit) -> None:
         """Note the time."""

@@ -10,7 +10,7 @@ from xpcnn.backend import Array, to_host
 from xpcnn.layers import Context
 from xpcnn.ops.workspace import Workspace
 from xpcnn.program.execute import activations
-from xpcnn.registry import whole
+from xpcnn.registry import check_int
 from xpcnn.training.callbacks.base import Callback
 from xpcnn.training.engine.base import Failure, StepResult
 from xpcnn.training.fit import Fit
@@ -30,7 +30,7 @@ class StopOnNaN(Callback):
     guards = True
 
     def __init__(self, steps: int = 50) -> None:
-        self.steps = whole("steps", steps, 1)
+        self.steps = check_int("steps", steps, 1)
 
     @property
     def looks_at_gradients(self) -> bool:

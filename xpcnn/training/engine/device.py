@@ -81,7 +81,7 @@ class DeviceEngine(StepEngine):
 
     def _place_images(self, samples: Samples) -> None:
         """Keep the images on the device, if they fit and nothing but the device need work on them."""
-        self._images = self._mean = self._deviation = self._places = self._tones = None
+        self._images = self._mean = self._std = self._transforms = self._contrast_brightness = None
         xp, dtype = self.work.network.xp, self.work.network.dtype
         x, rows = samples.x, samples.rows
         normalized = isinstance(x, Normalized) and not x.preprocessing.per_image
@@ -102,11 +102,11 @@ class DeviceEngine(StepEngine):
             self._images[some] = xp.asarray(np.ascontiguousarray(stored[stored_rows[some]], dtype=stored_dtype))
         if normalized:
             self._mean = xp.asarray(np.array(x.preprocessing.mean, dtype))
-            self._deviation = xp.asarray(np.array(x.preprocessing.std, dtype))
+            self._std = xp.asarray(np.array(x.preprocessing.std, dtype))
         if samples.augment is not None:
-            self._places = xp.zeros((len(rows), 5), dtype=np.int32)
+            self._transforms = xp.zeros((len(rows), 5), dtype=np.int32)
             if samples.augment.contrast_brightness is not None:
-                self._tones = xp.zeros((len(rows), 2), dtype=np.float32)
+                self._contrast_brightness = xp.zeros((len(rows), 2), dtype=np.float32)
 
     def begin_epoch(self, epoch: int, order: HostArray, before: Figures = EMPTY) -> None:
         """Send the order, how images are laid and the optimiser's numbers, and set all counts to where they begin."""
@@ -115,13 +115,13 @@ class DeviceEngine(StepEngine):
         self._done = len(before.losses)
         self._first_step = work.optimizer.step - self._done
         self._order[...] = xp.asarray(order.astype(np.int32))
-        if self._places is not None:
+        if self._transforms is not None:
             rows, augment = work.samples.rows, work.samples.augment
             assert isinstance(augment, GeometricAugmentation)
             size = work.network.input_shape[1:]
-            self._places[...] = xp.asarray(augment.transforms((size[0], size[1]), work.seed, epoch, rows))
-            if self._tones is not None and augment.contrast_brightness is not None:
-                self._tones[...] = xp.asarray(augment.contrast_brightness(work.seed, epoch, rows))
+            self._transforms[...] = xp.asarray(augment.transforms((size[0], size[1]), work.seed, epoch, rows))
+            if self._contrast_brightness is not None and augment.contrast_brightness is not None:
+                self._contrast_brightness[...] = xp.asarray(augment.contrast_brightness(work.seed, epoch, rows))
         starts = range(0, len(order), self._batch_size)
         self._normalizers = [float(self._shares[order[start : start + self._batch_size]].sum()) for start in starts]
         self._plan()
@@ -188,7 +188,7 @@ class DeviceEngine(StepEngine):
     def _save_memory(self) -> None:
         """Take less memory from now on: images are sent, and convolutions that lower columns lower half as much."""
         self._saves_memory = True
-        self._images = self._mean = self._deviation = self._places = self._tones = None
+        self._images = self._mean = self._std = self._transforms = self._contrast_brightness = None
         self._captured.clear()
         self._workspace = Workspace(self.work.network.xp, COLUMN_BUDGET // 2)
         self.work.network.xp.get_default_memory_pool().free_all_blocks()  # what is free there, graphs can't get
@@ -205,14 +205,14 @@ class DeviceEngine(StepEngine):
         """Do everything that a step of n images does on the device."""
         work, network, xp = self.work, self.work.network, self.work.network.xp
         indices = next_rows(xp, self._order, self._number, self._batch_size, n)
-        places = None if self._places is None else xp.take(self._places, indices, axis=0)
+        transforms = None if self._transforms is None else xp.take(self._transforms, indices, axis=0)
         x = (
             self._sent[n]
             if self._images is None
-            else gather(xp, self._images, indices, places, self._mean, self._deviation, network.dtype, self._workspace)
+            else gather(xp, self._images, indices, transforms, self._mean, self._std, network.dtype, self._workspace)
         )
-        if self._images is not None and self._tones is not None:
-            x[...] = adjust_contrast_brightness(xp, x, xp.take(self._tones, indices, axis=0))
+        if self._images is not None and self._contrast_brightness is not None:
+            x[...] = adjust_contrast_brightness(xp, x, xp.take(self._contrast_brightness, indices, axis=0))
         scalars = xp.take(self._table, self._number, axis=0)[0]
         context = Context(self._workspace, training=True, seed=work.seed, step=self._step)
         rows = xp.take(self._rows, indices, axis=0)

@@ -90,7 +90,7 @@ class ShardedTraining:
         self._xp = network.xp
         self._program = network.training_program(loss)
         self._rounds = training_rounds(self._program)
-        own = len(range(executor.shards)[together.pieces(executor.shards)[0]])  # no rank has more than the first
+        own = len(range(executor.shards)[together.shards(executor.shards)[0]])  # no rank has more than the first
         shape = executor.threads, own, executor.shards if self._program.reduces else executor.threads
         # A second fit goes on with the memory, and the recordings, of the first.
         self._memory = executor.borrow_memory(lambda: TrainingMemory(network, *shape), "training", only=shape)
@@ -106,7 +106,7 @@ class ShardedTraining:
         """
         n, together, executor, xp = len(targets.rows), self._together, self._executor, self._xp
         batch, shards, dtype = self._memory.batch, cut(n, executor.shards), self._network.dtype
-        shares = together.pieces(len(shards))
+        shares = together.shards(len(shards))
         own, holders = range(len(shards))[shares[together.rank]], sum(share.start < len(shards) for share in shares)
         batch.x, batch.rows, batch.weights = x, targets.rows, targets.weights
         batch.first_row = self.own_rows(n).start
@@ -139,7 +139,7 @@ class ShardedTraining:
     def own_rows(self, n: int) -> slice:
         """Return which rows of a batch of n this process computes."""
         shards = cut(n, self._executor.shards)
-        own = shards[self._together.pieces(len(shards))[self._together.rank]]
+        own = shards[self._together.shards(len(shards))[self._together.rank]]
         return slice(own[0].start, own[-1].stop) if own else slice(0, 0)
 
     def _exchange(self, batch: Batch, shards: list[slice], shares: list[slice], buffers: Buffers) -> Buffers:
@@ -150,7 +150,7 @@ class ShardedTraining:
         if together.rank < len(places):
             own, rows = places[together.rank]
             mine = to_host(batch.losses[own]), to_host(batch.y[rows])
-        everyone = together.gather((mine, buffers if together.rank == 0 else None))
+        everyone = together.allgather((mine, buffers if together.rank == 0 else None))
         for (own, rows), ((losses, y), _) in zip(places, everyone, strict=False):
             batch.losses[own], batch.y[rows] = to_device(xp, losses), to_device(xp, y)
         return buffers or everyone[0][1] or {}

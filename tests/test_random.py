@@ -7,47 +7,47 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xpcnn import draws
+from xpcnn import random
 
 
 def keep_mask(shape=(8, 5), keep=0.5, first_row=0, seed=0, step=0, stream=0):
-    return draws.keep_mask(shape, keep, draws.MaskKey(seed, step, stream, first_row))
+    return random.keep_mask(shape, keep, random.MaskKey(seed, step, stream, first_row))
 
 
 def test_the_same_key_gives_the_same_numbers_whatever_was_drawn_before():
-    first = draws.generator(3, "shuffle", 4).random(5)
-    draws.generator(3, "weights").random(100)
-    np.testing.assert_array_equal(draws.generator(3, "shuffle", 4).random(5), first)
+    first = random.generator(3, "shuffle", 4).random(5)
+    random.generator(3, "weights").random(100)
+    np.testing.assert_array_equal(random.generator(3, "shuffle", 4).random(5), first)
 
 
 def test_every_part_of_the_key_counts():
-    keys = [(seed, purpose, *rest) for seed in (0, 1) for purpose in draws.PURPOSES for rest in ((), (1,), (0, 1))]
-    numbers = [draws.generator(*key).random() for key in keys]
+    keys = [(seed, purpose, *rest) for seed in (0, 1) for purpose in random.PURPOSES for rest in ((), (1,), (0, 1))]
+    numbers = [random.generator(*key).random() for key in keys]
     assert len(set(numbers)) == len(keys)
 
 
 def test_purposes_keep_their_places_because_the_place_is_part_of_the_key():
-    assert draws.PURPOSES[:6] == ("weights", "shuffle", "split", "augmentation", "dropout", "sample")
+    assert random.PURPOSES[:6] == ("weights", "shuffle", "split", "augmentation", "dropout", "sample")
 
 
 def test_an_unknown_purpose_is_an_error():
     with pytest.raises(ValueError, match="not in tuple"):
-        draws.generator(0, "lunch")
+        random.generator(0, "lunch")
 
 
 @pytest.mark.parametrize("seed", [-1, 1.0, 1.5, "1", None, True, np.float64(2), np.bool_(True), [1]])
 def test_seeds_that_are_no_whole_numbers_from_0_on_are_refused(seed):
     with pytest.raises(ValueError, match="whole number from 0"):
-        draws.check_seed(seed)
+        random.check_seed(seed)
     with pytest.raises(ValueError, match="Received"):
-        draws.generator(seed, "weights")
+        random.generator(seed, "weights")
     with pytest.raises(ValueError, match="Received"):
         keep_mask(seed=seed)
 
 
 @pytest.mark.parametrize("seed", [0, 7, np.int64(7), np.uint8(7), 2**63])
 def test_whole_numbers_are_seeds(seed):
-    checked = draws.check_seed(seed)
+    checked = random.check_seed(seed)
     assert type(checked) is int
     assert checked == seed
     np.testing.assert_array_equal(keep_mask(seed=seed), keep_mask(seed=checked))

@@ -11,7 +11,7 @@ from xpcnn.ops.cuda.compiler import ceil_divide, structure
 from xpcnn.ops.window import Pair, Window
 
 
-class Sides(NamedTuple):
+class ConvShape(NamedTuple):
     """What a correlation reads, where the numbers of its filters lie, and the size of what it writes."""
 
     n: int
