@@ -99,6 +99,7 @@ def hostile(place):
     return root
 
 
+@pytest.mark.slow
 def test_a_folder_of_hostile_names_is_trained_on_measured_and_predicted(tally, place, hostile):
     with tally.case("folder of hostile names", "train"):
         done = place.run("train", hostile, "--epochs", "1", "--image-size", "8")
