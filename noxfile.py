@@ -10,6 +10,8 @@ import nox
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 nox.options.sessions = ["quick"]
+nox.options.default_venv_backend = "virtualenv"  # faster than venv, and nox brings it along
+nox.options.error_on_external_run = True  # a program that was not installed here is missing, wherever else it is
 nox.options.error_on_missing_interpreters = False
 
 #: What a session that runs others installs for all of them, once.
