@@ -144,6 +144,7 @@ def climbing(place):
     return place.data / "model.safetensors"
 
 
+@pytest.mark.slow
 def test_names_in_a_model_lead_nowhere(tally, place, climbing):
     root = place.data / "set"
     for name in (CLIMBING[2], CLIMBING[4]):
