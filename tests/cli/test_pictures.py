@@ -141,6 +141,12 @@ class TestChannels:
         assert json.loads((here / "run" / "metrics.json").read_text())["test"]["accuracy"] == 1.0
         assert arguments(here / "run")["channels"] == str(channels)
         assert run("predict", "run/best.safetensors", "set/above").code == 0
+
+    @pytest.mark.parametrize("channels", [2, 4, 5])
+    def test_a_model_of_channels_that_are_no_colours_is_exported(self, run, here, channels):
+        pytest.importorskip("onnx")
+        stacks(here / "set", channels)
+        assert run("train", "set", *QUICK, "--out", "run").code == 0
         assert run("export", "run/best.safetensors", "net.onnx").code == 0
 
     def test_fewer_can_be_asked_for_and_what_is_left_out_is_said(self, run, here):

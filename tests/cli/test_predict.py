@@ -17,6 +17,8 @@ from xpcnn import data, layers, memory_bound, prediction
 from xpcnn.cli import predict
 
 FORMATS = ["table", "csv", "json", "jsonl"]
+#: For tests that start a process for each.
+FORMATS_OF_PROCESSES = ["table", *(pytest.param(form, marks=pytest.mark.slow) for form in FORMATS[1:])]
 
 
 @pytest.fixture
@@ -234,7 +236,7 @@ class TestOddNames:
         (here / names[-1]).write_bytes(b"no image")
         return [f"./{name}" for name in names]
 
-    @pytest.mark.parametrize("form", FORMATS)
+    @pytest.mark.parametrize("form", FORMATS_OF_PROCESSES)
     @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
     def test_they_never_end_in_a_trace(self, process, model, odd, form, encoding):
         place = ["-o", "answers"] if form == "csv" else []  # its bytes are no text to read from a pipe
@@ -300,7 +302,7 @@ class TestOutputFile:
         assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="no such names")
-    @pytest.mark.parametrize("form", FORMATS)
+    @pytest.mark.parametrize("form", FORMATS_OF_PROCESSES)
     def test_a_pipe_by_name_is_written_to(self, process, model, images, form):
         named = process("predict", model, *images, "--format", form, "-o", "/dev/stdout")
         assert (named.code, named.err) == (0, "")

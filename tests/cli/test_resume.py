@@ -66,6 +66,14 @@ def cells(here, photos):
     return here / "cells"
 
 
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory, photos):
+    """A run on the photos that nothing breaks off."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert main(["train", str(photos), *QUICK, "--out", str(run)]) == 0
+    return run
+
+
 def same_run(one, other, moved=False):
     """Assert that two runs wrote the same. moved: their images lie at other places, seen from where they ended."""
     assert names(one) == names(other) == FILES
@@ -86,13 +94,12 @@ def same_run(one, other, moved=False):
 
 class TestTheSameEnd:
     @pytest.mark.parametrize("after", range(1, STEPS + 1))
-    def test_after_any_step(self, run, here, photos, broken_off, after):
+    def test_after_any_step(self, run, here, photos, whole, broken_off, after):
         broken_off(photos, *QUICK, after=after)
         done = run("train", "--resume", "run")
         assert (done.code, done.err) == (0, "")
         assert done.out.startswith(f"resuming run after step {after}\n")
-        assert run("train", photos, *QUICK, "--out", "whole").code == 0
-        same_run(here / "run", here / "whole")
+        same_run(here / "run", whole)
 
     @pytest.mark.parametrize(
         "options",
@@ -110,14 +117,13 @@ class TestTheSameEnd:
         assert run("train", photos, *QUICK, *options, "--out", "whole").code == 0
         same_run(here / "run", here / "whole")
 
-    def test_one_that_was_resumed_can_be_broken_off_again(self, run, here, photos, broken_off):
+    def test_one_that_was_resumed_can_be_broken_off_again(self, run, here, photos, whole, broken_off):
         broken_off(photos, *QUICK, after=2)
         for after in (5, 10):
             with interrupted(after):
                 assert run("train", "--resume", "run").code == 130
         assert run("train", "--resume", "run").code == 0
-        assert run("train", photos, *QUICK, "--out", "whole").code == 0
-        same_run(here / "run", here / "whole")
+        same_run(here / "run", whole)
 
     def test_the_model_it_began_with_may_be_gone(self, run, here, photos, model, broken_off):
         shutil.copy(model, here / "first.safetensors")
@@ -187,7 +193,7 @@ class TestTheSameEnd:
 
 class TestWhenItIsWritten:
     @pytest.mark.parametrize(("every", "kept"), [(["--checkpoint-every", "2"], 8), ([], 6)])
-    def test_a_crash_costs_the_steps_since(self, run, here, photos, monkeypatch, every, kept):
+    def test_a_crash_costs_the_steps_since(self, run, here, photos, whole, monkeypatch, every, kept):
         def crash(step):
             if step == 9:
                 raise MemoryError
@@ -197,8 +203,7 @@ class TestWhenItIsWritten:
             assert run("train", photos, *QUICK, *every, "--out", "run").code == 1
         done = run("train", "--resume", "run")
         assert done.out.startswith(f"resuming run after step {kept}\n")
-        assert run("train", photos, *QUICK, "--out", "whole").code == 0
-        same_run(here / "run", here / "whole")
+        same_run(here / "run", whole)
 
     @pytest.mark.parametrize("wrong", ["0", "-1", "1.5", "5s", "m", "", "0m", "1e3"])
     def test_steps_or_minutes_and_nothing_else(self, run, here, wrong):
@@ -212,36 +217,34 @@ class TestWhenItIsWritten:
 
 
 class TestFinished:
-    def test_a_finished_run_says_so_and_stays_as_it_is(self, run, here, photos):
-        assert run("train", photos, *QUICK, "--out", "run").code == 0
+    def test_a_finished_run_says_so_and_stays_as_it_is(self, run, here, whole):
+        shutil.copytree(whole, here / "run")
         before = {path: path.stat().st_mtime_ns for path in (here / "run").iterdir()}
         done = run("train", "--resume", "run")
         figures = os.path.join("run", "metrics.json")
         assert (done.code, done.out, done.err) == (0, f"the run is finished; its metrics: {figures}\n", "")
         assert before == {path: path.stat().st_mtime_ns for path in (here / "run").iterdir()}
 
-    def test_a_finished_run_without_its_checkpoint_is_finished_too(self, run, here, photos):
-        assert run("train", photos, *QUICK, "--out", "run").code == 0
+    def test_a_finished_run_without_its_checkpoint_is_finished_too(self, run, here, whole):
+        shutil.copytree(whole, here / "run")
         (here / "run" / "checkpoint.safetensors").unlink()
         assert run("train", "--resume", "run").out.startswith("the run is finished")
 
-    def test_one_that_was_not_measured_yet_is_measured(self, run, here, photos):
-        for name in ("run", "whole"):
-            assert run("train", photos, *QUICK, "--out", name).code == 0
+    def test_one_that_was_not_measured_yet_is_measured(self, run, here, whole):
+        shutil.copytree(whole, here / "run")
         (here / "run" / "metrics.json").unlink()
         (here / "run" / "best.safetensors").touch()
         assert run("train", "--resume", "run").code == 0
-        same_run(here / "run", here / "whole")
+        same_run(here / "run", whole)
 
-    def test_one_without_a_checkpoint_begins_again(self, run, here, photos):
-        for name in ("run", "whole"):
-            assert run("train", photos, *QUICK, "--out", name).code == 0
+    def test_one_without_a_checkpoint_begins_again(self, run, here, whole):
+        shutil.copytree(whole, here / "run")
         for name in FILES - {"args.json"}:
             (here / "run" / name).unlink()
         done = run("train", "--resume", "run")
         assert done.code == 0
         assert "going on" not in done.out
-        same_run(here / "run", here / "whole")
+        same_run(here / "run", whole)
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_a_process_that_trains_saves_and_ends(here, number, code, word):
 @BOTH
 def test_the_first_epoch_is_enough_to_have_a_model(run, monkeypatch, number, code, word):
     arriving(monkeypatch, [number])
-    done = run("train", "--out", "run")
+    done = run("train", "--model", "tiny", "--out", "run")
     assert (done.code, done.err) == (code, "")
     last, best = (xpcnn.load(f"run/{name}.safetensors") for name in ("last", "best"))
     assert last.epochs == best.epochs == 0
@@ -73,7 +73,7 @@ def test_a_second_one_does_not_wait(run, monkeypatch, number, code, word):
         raise AssertionError("the step went on")
 
     in_every_step(monkeypatch, twice)
-    done = run("train", "--out", "run")
+    done = run("train", "--model", "tiny", "--out", "run")
     assert (done.code, done.err) == (code, f"xpcnn train: {word}; to resume: xpcnn train --resume run\n")
     assert xpcnn.load("run/last.safetensors").epochs == 0
 
@@ -85,7 +85,7 @@ def test_another_one_after_ctrl_c_does_not_wait_either(run, monkeypatch):
         raise AssertionError("the step went on")
 
     in_every_step(monkeypatch, both)
-    done = run("train", "--out", "my run")
+    done = run("train", "--model", "tiny", "--out", "my run")
     assert (done.code, done.err) == (143, "xpcnn train: terminated; to resume: xpcnn train --resume 'my run'\n")
 
 
@@ -93,7 +93,7 @@ def test_another_one_after_ctrl_c_does_not_wait_either(run, monkeypatch):
 def test_a_run_that_is_stopped_while_it_is_measured_can_go_on(run, monkeypatch, number, code, word):
     with monkeypatch.context() as patch:
         patch.setattr(xpcnn.Sequential, "calibrate", lambda *arguments, **_: os.kill(os.getpid(), number))
-        done = run("train", "--epochs", "1", "--out", "run")
+        done = run("train", "--model", "tiny", "--epochs", "1", "--out", "run")
     assert (done.code, done.err) == (code, f"xpcnn train: {word}; to resume: xpcnn train --resume run\n")
     assert "test accuracy" in run("train", "--resume", "run").out
 
@@ -101,7 +101,7 @@ def test_a_run_that_is_stopped_while_it_is_measured_can_go_on(run, monkeypatch, 
 @BOTH
 def test_a_run_that_is_stopped_while_it_is_resumed_can_go_on(run, monkeypatch, number, code, word):
     arriving(monkeypatch, [number])
-    assert run("train", "--out", "run").code == code
+    assert run("train", "--model", "tiny", "--out", "run").code == code
     monkeypatch.setattr(datasets, "load_data", lambda *arguments: os.kill(os.getpid(), number))
     done = run("train", "--resume", "run")
     assert (done.code, done.err) == (code, f"xpcnn train: {word}; to resume: xpcnn train --resume run\n")
@@ -114,7 +114,7 @@ def test_before_the_first_step_nothing_is_left(run, here, monkeypatch, number, c
         raise AssertionError("the command went on")
 
     monkeypatch.setattr(datasets, "load_data", load_data)
-    done = run("train", "--out", os.path.join("a", "run"))
+    done = run("train", "--model", "tiny", "--out", os.path.join("a", "run"))
     assert (done.code, done.out, done.err) == (code, "", f"xpcnn train: {word}\n")
     assert not list(here.iterdir())
 
@@ -131,7 +131,7 @@ def test_a_prediction_leaves_the_earlier_answers(run, here, model, monkeypatch, 
 
 def test_afterwards_signals_do_what_they_did_before(run, monkeypatch):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    assert run("train", "--epochs", "1", "--out", "whole").code == 0
+    assert run("train", "--model", "tiny", "--epochs", "1", "--out", "whole").code == 0
     arriving(monkeypatch, [signal.SIGINT])
-    assert run("train", "--out", "stopped").code == 130
+    assert run("train", "--model", "tiny", "--out", "stopped").code == 130
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

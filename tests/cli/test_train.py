@@ -47,7 +47,7 @@ class TestDigits:
 
     def test_the_next_run_gets_the_next_name(self, run, here):
         for _ in range(3):
-            assert run("train", "--epochs", "1").code == 0
+            assert run("train", "--model", "tiny", "--epochs", "1").code == 0
         assert names(here / "runs") == {"train", "train-2", "train-3"}
 
     @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ class TestDigits:
         ids=["as they are", "colour", "larger"],
     )
     def test_size_and_channels_can_be_chosen(self, run, here, options, shape):
-        assert run("train", "digits", "--epochs", "1", "--out", "run", *options).code == 0
+        assert run("train", "digits", "--model", "tiny", "--epochs", "1", "--out", "run", *options).code == 0
         assert xpcnn.load(here / "run" / "best.safetensors").input_shape == shape
 
 

@@ -50,6 +50,7 @@ def peak(root, cache):
     return kilobytes * 1024 / 1e6
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="a process's own peak can't be told here")
 def test_the_peak_does_not_grow_with_the_images(folders, tmp_path):
     few, many = folders

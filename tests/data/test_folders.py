@@ -306,6 +306,7 @@ class TestProgress:
 
 
 class TestRealImages:
+    @pytest.mark.slow
     def test_the_blood_cells_load_as_eight_classes(self, real_data):
         images = load_folder(real_data("blood"), Decoding(16, 16, 1))
         assert images.x.shape == (13586, 1, 16, 16)

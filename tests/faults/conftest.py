@@ -15,8 +15,8 @@ import pytest
 from tests.cli.conftest import FILES, from_here
 from xpcnn import files
 
-#: Twenty epochs of 21 steps, and a checkpoint every 7: a second or so, in which much is written.
-DIGITS = ["digits", "--epochs", "20", "--checkpoint-every", "7", "--backend", "numpy"]
+#: Ten epochs of 21 steps of the smallest network, and a checkpoint every 7: a second, in which much is written.
+DIGITS = ["digits", "--model", "tiny", "--epochs", "10", "--checkpoint-every", "7", "--backend", "numpy"]
 
 if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]  # signals and limits are another matter there

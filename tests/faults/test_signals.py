@@ -10,6 +10,7 @@ from tests.faults.conftest import DIGITS, assert_whole, finish, resumed, start
 from xpcnn.training import checkpoints
 
 PARTS = 10
+SLOW = pytest.mark.slow
 
 
 def moment_of(run):
@@ -23,6 +24,7 @@ def moment_of(run):
     return "in its last steps" if checkpoints.read(run).finished else "in the middle"
 
 
+@SLOW
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_run_that_is_killed_at_a_random_moment_ends_with_the_same_bits(
     tmp_path, tally, cases, seed, undisturbed, part
@@ -51,8 +53,10 @@ def test_a_run_that_is_killed_at_a_random_moment_ends_with_the_same_bits(
             assert resumed(run) == undisturbed.outcome
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("word", ["images in", "epoch 1/", "epoch 4/"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=SLOW)])
+@pytest.mark.parametrize(
+    "word", [pytest.param("images in", marks=SLOW), "epoch 1/", pytest.param("epoch 4/", marks=SLOW)]
+)
 def test_a_run_that_is_asked_to_stop_can_go_on(tmp_path, tally, expected, number, code, word):
     with tally.case(f"{number.name}, after {word!r}"):
         child = start("train", *DIGITS, "--out", tmp_path / "run", cwd=tmp_path)
@@ -69,9 +73,10 @@ def test_a_run_that_is_asked_to_stop_can_go_on(tmp_path, tally, expected, number
         assert resumed(tmp_path / "run") == expected
 
 
+@SLOW
 def test_nothing_half_written_is_ever_found_under_its_name(tmp_path, tally):
     run = tmp_path / "run"
-    child = start("train", *DIGITS, "--checkpoint-every", "1", "--out", run, cwd=tmp_path)
+    child = start("train", *DIGITS, "--epochs", "20", "--checkpoint-every", "1", "--out", run, cwd=tmp_path)
     looks = 0
     with tally.case("watched while it writes"):
         while child.poll() is None:

@@ -13,6 +13,7 @@ from xpcnn import data
 FOLDER = ["cells", "--epochs", "4", "--batch-size", "4", "--image-size", "16", "--backend", "numpy"]
 
 
+@pytest.mark.slow
 def test_runs_that_start_at_once_in_one_place_each_get_a_directory_of_their_own(tmp_path, tally, expected):
     children = [start("train", *DIGITS, cwd=tmp_path) for _ in range(4)]
     results = [finish(child) for child in children]
@@ -23,6 +24,7 @@ def test_runs_that_start_at_once_in_one_place_each_get_a_directory_of_their_own(
             assert outcome(run) == expected
 
 
+@pytest.mark.slow
 def test_of_runs_that_start_at_once_in_one_directory_one_is_made(tmp_path, tally, expected):
     children = [start("train", *DIGITS, "--out", "run", cwd=tmp_path) for _ in range(3)]
     results = [finish(child) for child in children]
@@ -38,7 +40,7 @@ def test_of_runs_that_start_at_once_in_one_directory_one_is_made(tmp_path, tally
 
 
 def test_a_run_that_is_going_on_is_not_resumed_beside_it(tmp_path, tally):
-    child = start("train", "digits", "--epochs", "100000", "--out", "run", cwd=tmp_path)
+    child = start("train", *DIGITS, "--epochs", "100000", "--out", "run", cwd=tmp_path)
     wait_for(tmp_path / "run" / "checkpoint.safetensors", child)
     with tally.case("resumed while it goes on") as case:
         done = xpcnn("train", "--resume", "run", cwd=tmp_path)
@@ -49,6 +51,7 @@ def test_a_run_that_is_going_on_is_not_resumed_beside_it(tmp_path, tally):
     assert finish(child).code == 143
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["disappears", "changes", "is new"])
 def test_an_image_that_is_not_the_same_any_more_leaves_the_run_alone_and_is_named_when_it_goes_on(
     tmp_path, tally, change
@@ -98,6 +101,7 @@ time.time = lambda: real() + next(moves)
 """
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_by_years_changes_nothing(tmp_path, tally, expected):
     (tmp_path / "patch").mkdir()
     (tmp_path / "patch" / "sitecustomize.py").write_text(JUMPS)

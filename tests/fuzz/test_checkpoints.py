@@ -8,6 +8,7 @@ PARTS = 2
 
 
 @child.linux
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_checkpoint_is_refused_in_one_line_or_gone_on_with(tally, cases, seed, part):
     child.run(tally, "checkpoints", seed, max(1, cases(40) // 2), part, PARTS)

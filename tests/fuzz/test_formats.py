@@ -15,6 +15,7 @@ PARTS = 2
 
 
 @child.linux
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_file_of_another_format_is_read_or_refused_in_one_line(tally, cases, seed, part):
     child.run(tally, "formats", seed, cases(40), part, PARTS)

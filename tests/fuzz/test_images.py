@@ -11,6 +11,7 @@ PARTS = 2
 
 
 @child.linux
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_an_image_is_read_or_refused_in_one_line(tally, cases, seed, part):
     child.run(tally, "images", seed, cases(40), part, PARTS)

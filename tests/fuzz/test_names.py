@@ -99,6 +99,7 @@ def hostile(place):
     return root
 
 
+@pytest.mark.slow
 def test_a_folder_of_hostile_names_is_trained_on_measured_and_predicted(tally, place, hostile):
     with tally.case("folder of hostile names", "train"):
         done = place.run("train", hostile, "--epochs", "1", "--image-size", "8")
@@ -143,6 +144,7 @@ def climbing(place):
     return place.data / "model.safetensors"
 
 
+@pytest.mark.slow
 def test_names_in_a_model_lead_nowhere(tally, place, climbing):
     root = place.data / "set"
     for name in (CLIMBING[2], CLIMBING[4]):

@@ -1,5 +1,7 @@
 """Residual: a block added to its input, or to what a shortcut makes of it, in a network."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -45,13 +47,20 @@ def evaluate(network, x, y, shards=1):
         return result.loss, result.gradient
 
 
-@pytest.mark.parametrize("stack", STACKS)
-@pytest.mark.parametrize("shards", [1, 3])
-def test_gradients_are_numerical_ones(xp, host, stack, shards):
+@functools.cache  # the same for every column and number of shards
+def numerically(stack):
+    """Return a batch for a stack, and the flat gradient by differences."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(7, 2, 3, 3)), rng.normal(size=(7, 3))
     network = build(stack, np)
-    numerical = numerical_gradient(lambda _: evaluate(network, x, y)[0], network.parameters)
+    return x, y, numerical_gradient(lambda _: evaluate(network, x, y)[0], network.parameters)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("shards", [1, 3])
+def test_gradients_are_numerical_ones(xp, host, stack, shards):
+    x, y, numerical = numerically(stack)
+    network = build(stack, np)
     network.to(xp)
     _, gradient = evaluate(network, x, y, shards)
     np.testing.assert_allclose(host(gradient), numerical, rtol=1e-6, atol=1e-8)

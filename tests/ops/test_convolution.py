@@ -98,7 +98,7 @@ def test_any_geometry_gives_the_textbooks_result(
     assert_close(results, expected(x, weight, bias, dy, window, groups, pool, True))
 
 
-@pytest.mark.parametrize("kernel", [(60, 60), (1, 130)])
+@pytest.mark.parametrize("kernel", [pytest.param((60, 60), marks=pytest.mark.slow), (1, 130)])
 def test_kernels_too_large_for_shared_memory_are_computed_all_the_same(xp, host, kernel):
     window = Window(kernel)
     x, weight, bias, dy = drawn(2, 2, (kernel[0] + 2, kernel[1] + 1), 3, window, None)

@@ -43,7 +43,7 @@ def test_the_input_stays_as_it_was(xp, host):
 
 
 @pytest.mark.parametrize("largest", [True, False])
-@pytest.mark.parametrize("cells", [255, 256, 257, 65_536, 65_537])
+@pytest.mark.parametrize("cells", [255, 256, 257, *(pytest.param(n, marks=pytest.mark.slow) for n in (65_536, 65_537))])
 def test_a_window_may_have_any_number_of_cells(largest, cells):
     x = np.zeros((1, 1, 1, cells), np.float32)
     x[..., -1] = 1 if largest else -1

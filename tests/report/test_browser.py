@@ -5,7 +5,10 @@ import pytest
 from tests.report.conftest import HOSTILE
 from tests.report.devtools import CHROMIUM, Browser
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on the PATH")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on the PATH"),
+]
 
 #: The lowest contrast of any text with what is behind it, and that text: WCAG 2 asks for 4.5.
 CONTRAST = """(() => {

@@ -124,7 +124,7 @@ class TestWhileItRuns:
         ticks = iter(np.arange(0, 1e6, 10.0).tolist())  # writing takes 10 s, and so long there is nothing for 333 s
         clock = SimpleNamespace(monotonic=lambda: next(ticks))
         monkeypatch.setattr(report, "time", clock)
-        assert main(["train", "--epochs", "30", "--out", str(tmp_path / "run")]) == 0
+        assert main(["train", "--model", "tiny", "--epochs", "30", "--out", str(tmp_path / "run")]) == 0
         assert written == ["running", "finished"]
 
 
@@ -141,7 +141,7 @@ class TestBrokenOff:
                 os.kill(os.getpid(), signal.SIGINT)
 
         monkeypatch.setattr(StopOnNaN, "on_epoch_begin", interrupt)
-        assert main(["train", "--epochs", "3", "--out", str(tmp_path / "run")]) == 130
+        assert main(["train", "--model", "tiny", "--epochs", "3", "--out", str(tmp_path / "run")]) == 130
         assert "Interrupted after epoch 1" in words(tmp_path / "run")
         monkeypatch.undo()
         assert main(["train", "--resume", str(tmp_path / "run")]) == 0
@@ -150,19 +150,19 @@ class TestBrokenOff:
 
 class TestOtherRuns:
     def test_without_pictures(self, tmp_path):
-        assert main(["train", "--epochs", "1", "--no-plots", "--out", str(tmp_path / "run")]) == 0
+        assert main(["train", "--model", "tiny", "--epochs", "1", "--no-plots", "--out", str(tmp_path / "run")]) == 0
         assert "<img" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
         assert headings(tmp_path / "run")[1:3] == SECTIONS[1:3]
 
     def test_without_a_test_part_it_is_the_validation_part_that_is_shown(self, tmp_path):
         options = ["--epochs", "1", "--test-fraction", "0", "--out", str(tmp_path / "run")]
-        assert main(["train", *options]) == 0
+        assert main(["train", "--model", "tiny", *options]) == 0
         assert "The test part has no images" in words(tmp_path / "run")
         assert headings(tmp_path / "run") == SECTIONS
 
     def test_without_any_part_kept_aside(self, tmp_path):
         options = ["--test-fraction", "0", "--validation-fraction", "0", "--out", str(tmp_path / "run")]
-        assert main(["train", "--epochs", "1", *options]) == 0
+        assert main(["train", "--model", "tiny", "--epochs", "1", *options]) == 0
         assert "No images were held out" in words(tmp_path / "run")
         assert "One image on its way" in words(tmp_path / "run")
 

@@ -9,7 +9,10 @@ import pytest
 
 import xpcnn
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="what a process holds is read from /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="what a process holds is read from /proc"),
+]
 
 SCRIPT = """
 import gc, json, os, sys, tempfile

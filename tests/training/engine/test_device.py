@@ -103,6 +103,7 @@ def test_once_captured_a_step_is_one_launch_and_nothing_passes_between_host_and_
     assert min(seen[:2]) > 20
 
 
+@pytest.mark.slow  # compiles kernels
 def test_with_kernels_dropout_and_everything_else_is_in_the_graph(monkeypatch):
     if kernels.COMPILER is None:
         pytest.skip("there is no C++ compiler")
@@ -383,6 +384,7 @@ def test_options_of_the_optimiser_that_change_in_the_middle_of_an_epoch_count_fr
     assert_alike(*runs)
 
 
+@pytest.mark.slow  # compiles kernels
 def test_launches_are_counted_as_the_page_says(monkeypatch):
     """docs/gpu.md: a step of the blood network, with as many multiprocessors as an H100 has."""
     if kernels.COMPILER is None:
