@@ -438,6 +438,16 @@ def test_two_predictions_at_once_are_both_right(xp):
 # Loss and gradients
 
 
+def test_gradients_stay_as_they_are_when_others_are_computed(xp):
+    model, (x, y) = plain(xp), samples(16)
+    _, gradients = model.loss_and_gradients(x, y)
+    kept = {name: gradient.copy() for name, gradient in gradients.items()}
+    model.loss_and_gradients(x + 1, y)
+    model.fit(x, y, verbose=0)
+    for name, gradient in gradients.items():
+        np.testing.assert_array_equal(gradient, kept[name])
+
+
 def test_loss_and_gradients_change_nothing(xp):
     x, y = samples(20)
     model = mixed(xp)

@@ -324,7 +324,8 @@ class Sequential:
         with Executor(self.network, len(x), training=True) as executor:
             x = np.asarray(x[:], dtype=self.network.dtype)
             result = ShardedTraining(executor, objective.loss).train(x, targets, [], self.seed, 0)
-        return float(result.loss), self.network.layout.views(to_host(result.gradient))
+        gradient = np.array(to_host(result.gradient))  # in memory that no other step uses
+        return float(result.loss), self.network.layout.views(gradient)
 
     def activations(self, x: Any) -> dict[str, HostArray]:
         """Return the output of every layer in prediction, {"conv2d_1": array (n, …), …}."""
