@@ -143,7 +143,7 @@ def in_every_step(patch, happen):
     """Let ``happen(step)``, counted from 1, come about while a step's gradient is looked at; on a device, where nobody
     waits to look at it, when the step has ended."""
     if backend.is_host(backend.choose().xp):
-        patch.setattr(StopOnNaN, "on_gradient", lambda callback, fit: happen(fit.step + 1))
+        patch.setattr(StopOnNaN, "on_gradient", lambda callback, fit, result: happen(fit.step + 1))
     else:
         patch.setattr(StopOnNaN, "on_step_end", lambda callback, fit: happen(fit.step))
 

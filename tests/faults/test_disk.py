@@ -72,7 +72,7 @@ def test_a_directory_beneath_a_file_is_refused_before_anything_is_done(tmp_path,
     with tally.case("a directory that cannot be made") as case:
         done = xpcnn("train", *DIGITS, "--out", "file/run", cwd=tmp_path)
         assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
-        assert "'file/run' cannot be made: Not a directory. Give --out another" in done.err
+        assert "'file/run' cannot be created: Not a directory. Give another with --out" in done.err
         case.refused()
     assert os.listdir(tmp_path) == ["file"]
 

@@ -96,5 +96,5 @@ def test_fast_sums_alone_are_refused(tmp_path, tally):
     with tally.case("faults") as case:
         done = run_line([sys.executable, "-m", "xpcnn", "train", "--fast-sums"], tmp_path)
         assert done.code == 2
-        assert "--fast-sums is for --distributed" in done.err
+        assert "--fast-sums needs --distributed" in done.err
         case.refused()

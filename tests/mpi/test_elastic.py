@@ -33,5 +33,5 @@ def test_elastic_alone_is_refused(tmp_path, tally):
     with tally.case("faults") as case:
         done = run_line([sys.executable, "-m", "xpcnn", "train", "--elastic"], tmp_path)
         assert done.code == 2
-        assert "--elastic is for --distributed" in done.err
+        assert "--elastic needs --distributed" in done.err
         case.refused()
