@@ -51,7 +51,7 @@ def test_a_product_may_have_more_rows_of_tiles_than_a_grid_has_rows(column):
     a, b = np.empty((4_194_304, 1), np.float32), np.empty((1, 4), np.float32)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("xpcnn.ops.cuda.products.kernel", lambda *arguments, **constants: Kernel())
-        patched.setattr("xpcnn.ops.cuda.compiler._multiprocessors", lambda xp, device: 132)
+        patched.setattr("xpcnn.ops.cuda.compiler.count_multiprocessors", lambda xp, device: 132)
         product(kernels.xp, a, b, np.empty((4_194_304, 4), np.float32))
     ((tiles,),) = launched
     assert tiles >= 2**16

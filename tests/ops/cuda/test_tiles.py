@@ -28,7 +28,7 @@ def launched(monkeypatch):
         return kernel(xp, name, *arguments)
 
     monkeypatch.setattr(tiles, "_kernel", noted)
-    monkeypatch.setattr("xpcnn.ops.cuda.compiler._multiprocessors", lambda xp, device: 1)
+    monkeypatch.setattr("xpcnn.ops.cuda.compiler.count_multiprocessors", lambda xp, device: 1)
     return names
 
 
@@ -92,7 +92,7 @@ def test_windows_must_lie_side_by_side_and_batches_fill_warps():
 
 
 def test_a_convolution_must_fill_most_of_the_card(monkeypatch):
-    monkeypatch.setattr("xpcnn.ops.cuda.compiler._multiprocessors", lambda xp, device: 132)
+    monkeypatch.setattr("xpcnn.ops.cuda.compiler.count_multiprocessors", lambda xp, device: 132)
 
     def suits(n, pooled=None, spread=(1, 1)):
         of = sides(n=n, size=(32, 32), filters=32, places=(32, 32))  # 64 tiles of 4 x 4 places

@@ -84,11 +84,12 @@ def c_name(dtype: Any) -> str:
 
 def multiprocessors(xp: ArrayModule) -> int:
     """Return how many multiprocessors the current card has: 132 on an H100."""
-    return _multiprocessors(xp, xp.cuda.Device().id)
+    return count_multiprocessors(xp, xp.cuda.Device().id)
 
 
 @functools.cache
-def _multiprocessors(xp: ArrayModule, device: int) -> int:
+def count_multiprocessors(xp: ArrayModule, device: int) -> int:
+    """Return how many multiprocessors a card has."""
     return int(xp.cuda.Device().attributes["MultiProcessorCount"])
 
 
