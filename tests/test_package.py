@@ -115,7 +115,7 @@ def test_a_source_tree_has_a_version_too(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     assert re.match(r"\d+\.\d+\.\d+", xpcnn.__version__)
-    monkeypatch.setattr(importlib.metadata, "version", missing)
+    monkeypatch.setattr("xpcnn.version.version", missing)
     assert re.match(r"\d+\.\d+\.\d+(\.dev\d+)?\+source$", xpcnn.__version__)
 
 
@@ -155,6 +155,7 @@ LAYERS = {
     "xpcnn.processors": 1,
     "xpcnn.recording": 1,
     "xpcnn.registry": 1,
+    "xpcnn.version": 1,
     "xpcnn.ops": 2,
     "xpcnn.plots": 2,  # beside the layers too: plots of arrays
     "xpcnn.data": 2,  # beside the layers: it knows nothing of networks

@@ -60,7 +60,9 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return _version()
+        from xpcnn.version import installed_version
+
+        return installed_version()
     if name not in __dir__():
         from xpcnn.hints import no_attribute
 
@@ -73,13 +75,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*__all__, *_HOMES})
-
-
-def _version() -> str:
-    """Return the installed version, or that of a source tree that is not installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("xpcnn")
-    except PackageNotFoundError:
-        return "0.2.0.dev0+source"

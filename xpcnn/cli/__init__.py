@@ -49,7 +49,7 @@ class _Version(argparse.Action):
     """Print the version, which is looked up only on request: that takes longer than the rest of ``--help``."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        from xpcnn import __version__
+        from xpcnn.version import __version__
 
         print(f"xpcnn {__version__}")
         parser.exit()

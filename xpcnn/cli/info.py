@@ -32,10 +32,10 @@ def _machine() -> list[tuple[str, str]]:
     import numpy
     from threadpoolctl import threadpool_info
 
-    from xpcnn import __version__
     from xpcnn.backend import BackendError, choose, probe_cupy
     from xpcnn.data.versions import extra_readers
     from xpcnn.processors import available_threads
+    from xpcnn.version import __version__
 
     blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     try:

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn import __version__, files
+from xpcnn import files
 from xpcnn.data import LabelledImages, Split, write_skipped_csv
 from xpcnn.model import Sequential
 from xpcnn.training import checkpoints
+from xpcnn.version import __version__
 
 #: The directory of runs without --out.
 DEFAULT = Path("runs") / "train"

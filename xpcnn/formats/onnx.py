@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn import __version__, calibration, files
+from xpcnn import calibration, files
 from xpcnn.data import Decoding, Preprocessing
 from xpcnn.extras import install_line
 from xpcnn.formats.onnx_graph import Graph
@@ -22,6 +22,7 @@ from xpcnn.layers.activation import applies
 from xpcnn.model import Sequential
 from xpcnn.model.state import check_finite, check_names
 from xpcnn.program.program import INPUT
+from xpcnn.version import __version__
 
 HostArray = np.ndarray[Any, Any]
 

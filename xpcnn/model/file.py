@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn import __version__, calibration, files, losses, optimizers
+from xpcnn import calibration, files, losses, optimizers
 from xpcnn import metrics as metrics_
 from xpcnn.data import Preprocessing
 from xpcnn.data.digests import SIZE, with_digests
@@ -20,6 +20,7 @@ from xpcnn.metrics import Metric
 from xpcnn.model.state import ModelState, check_finite
 from xpcnn.optimizers import Optimizer
 from xpcnn.registry import check_float, check_int
+from xpcnn.version import __version__
 
 #: The name of the tensor that holds the digests of the pictures a model was made with; layers' have a dot.
 DIGESTS = "digests"

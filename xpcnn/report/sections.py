@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn import __version__
 from xpcnn.data import Decoding
 from xpcnn.report import curves, page, results
 from xpcnn.report.results import percent
 from xpcnn.report.run import PARTS, Epochs, Run, number
+from xpcnn.version import __version__
 
 #: The most epochs in the table, the last ones.
 MOST_EPOCHS = 200

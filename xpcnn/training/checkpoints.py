@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn import __version__, files
+from xpcnn import files
 from xpcnn.backend import to_host
 from xpcnn.parameters import check_values
 from xpcnn.registry import Number, check_float, check_int
 from xpcnn.training.engine.base import Figures
 from xpcnn.training.fit import Fit, Position, Stateful
 from xpcnn.training.task import changes, differences, to_json
+from xpcnn.version import __version__
 
 HostArray = np.ndarray[Any, Any]
 
