@@ -7,6 +7,8 @@ import pytest
 
 import xpcnn
 from tests import cases
+from tests.fixtures import make_v0_1_blocks
+from xpcnn.callbacks import Checkpoint
 from xpcnn.cli import main
 from xpcnn.data import Decoding, Preprocessing, read_image
 
@@ -61,3 +63,27 @@ def test_a_run_goes_on_to_the_same_weights(copied, expected, checkpoint):
     weights = xpcnn.load("broken-off/last.safetensors").get_weights()
     for name, value in weights.items():  # another processor rounds otherwise
         np.testing.assert_allclose(value, expected[f"last/{name}"], rtol=0.02, atol=0.02, err_msg=name)
+
+
+# Blocks, batch normalisation and dropout, whose order of work has changed since
+
+
+def test_a_model_with_blocks_predicts_as_it_did():
+    x, _ = make_v0_1_blocks.samples()
+    with np.load(FOLDER / "blocks.npz") as arrays:
+        outputs = arrays["outputs"]
+    predicted = xpcnn.load(FOLDER / "blocks.safetensors").predict(x)
+    np.testing.assert_array_equal(predicted.argmax(axis=1), outputs.argmax(axis=1))
+    assert abs(predicted - outputs).max() <= 1e-5 * abs(outputs).max()
+
+
+def test_a_fit_with_blocks_resumes_saying_that_last_bits_may_differ(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    shutil.copy(FOLDER / "blocks-checkpoint.safetensors", path)
+    model, (x, y) = make_v0_1_blocks.build(), make_v0_1_blocks.samples()
+    with pytest.warns(UserWarning, match=r"arithmetic was 1, is 2\. The last bits may differ"):
+        history = model.fit(x, y, resume=path, callbacks=[Checkpoint(path)], **make_v0_1_blocks.ARGUMENTS)
+    with np.load(FOLDER / "blocks.npz") as arrays:
+        np.testing.assert_allclose(history.steps, arrays["steps"], rtol=1e-3)
+        for name, value in model.get_weights().items():  # another processor rounds otherwise
+            np.testing.assert_allclose(value, arrays[f"weights/{name}"], rtol=0.02, atol=0.02, err_msg=name)

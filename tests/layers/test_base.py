@@ -94,7 +94,7 @@ def test_config_and_repr_hold_the_constructors_arguments():
     layer = layers.MaxPool2D(2, padding="same", name="pool")
     assert layer.config() == {"pool_size": (2, 2), "strides": (2, 2), "padding": "same", "name": "pool"}
     assert repr(layer) == "MaxPool2D(pool_size=(2, 2), strides=(2, 2), padding='same')"
-    assert repr(layers.Residual([layers.ReLU()])) == "Residual(layers=[ReLU()], shortcut=[], activation=None)"
+    assert repr(layers.Residual([layers.ReLU()])) == "Residual(layers=[ReLU()], shortcut=None, activation=None)"
 
 
 def test_every_layer_is_documented_and_exported():

@@ -31,7 +31,7 @@ class Residual(Layer):
     def __init__(
         self,
         layers: Sequence[Layer],
-        shortcut: Sequence[Layer] = (),
+        shortcut: Sequence[Layer] | None = None,
         activation: str | Layer | None = None,
         *,
         name: str | None = None,
@@ -39,11 +39,12 @@ class Residual(Layer):
     ) -> None:
         super().__init__(name=name, xp=xp)
         self.layers = list(layers)
-        self.shortcut = list(shortcut or ())
+        self.shortcut = list(shortcut) if shortcut else None
         self.activation = activation
         if not self.layers or not all(isinstance(layer, Layer) for layer in self.layers):
             raise ValueError(f"Residual takes a list of at least one layer. Received: {layers!r}.")
-        if not all(isinstance(layer, Layer) for layer in self.shortcut):
+        self._around = self.shortcut or []
+        if not all(isinstance(layer, Layer) for layer in self._around):
             raise ValueError(f"shortcut is a list of layers. Received: {shortcut!r}.")
         self._add = Add()
         self._add.hidden = True
@@ -51,17 +52,17 @@ class Residual(Layer):
 
     def sublayers(self) -> Sequence[Layer]:
         """Return the layers, those of the shortcut, the sum and the activation."""
-        return [*self.layers, *self.shortcut, self._add, *self._activation]
+        return [*self.layers, *self._around, self._add, *self._activation]
 
     def expand(self, graph: Graph, x: int) -> int:
         """Add both ways, their sum and the activation."""
-        y, around = graph.chain(self.layers, x), graph.chain(self.shortcut, x)
+        y, around = graph.chain(self.layers, x), graph.chain(self._around, x)
         self._compare(graph.shapes[y], graph.shapes[around], graph.shapes[x])
         return graph.chain(self._activation, graph.add(self._add, around, y))
 
     def build(self, input_shape: Shape) -> Shape:
         """Build both ways and compare their shapes."""
-        y, around = _shape_after(self.layers, input_shape), _shape_after(self.shortcut, input_shape)
+        y, around = _shape_after(self.layers, input_shape), _shape_after(self._around, input_shape)
         self._compare(y, around, input_shape)
         return _shape_after(self._activation, y)
 
