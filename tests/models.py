@@ -72,3 +72,17 @@ def bits(model):
 def without_seconds(history):
     """Return a history's columns but the time that was taken."""
     return {name: column for name, column in history.history.items() if name != "seconds"}
+
+
+class Block(layers.Layer):
+    """A block of one's own: branches, each a list of layers, and the layer that merges them."""
+
+    def __init__(self, merge, *branches, name=None, xp=None):
+        super().__init__(name=name, xp=xp)
+        self.merge, self.branches = merge, branches
+
+    def sublayers(self):
+        return [*(layer for branch in self.branches for layer in branch), self.merge]
+
+    def expand(self, graph, x):
+        return graph.add(self.merge, *(graph.chain(branch, x) for branch in self.branches))

@@ -317,6 +317,21 @@ def test_modules_are_numbered_as_in_a_sequential_of_the_same_layers(tmp_path):
     assert all((model.get_weights()[name] == value).all() for name, value in before.items())
 
 
+def test_the_layers_of_a_shortcut_are_in_a_sequential_of_their_own(tmp_path):
+    block = layers.Residual(
+        [layers.Conv2D(4, 3, 2, 1), layers.BatchNorm()], [layers.Conv2D(4, 1, 2), layers.BatchNorm()], "relu"
+    )
+    model = Sequential([block, layers.Flatten(), layers.Dense(3)], (1, 8, 8), np)
+    save_state_dict(model, tmp_path / "a")
+    assert {name.rpartition(".")[0] for name in load_file(tmp_path / "a")} == {
+        *("0.0", "0.1", "0.shortcut.0", "0.shortcut.1", "2")
+    }
+    before = model.get_weights()
+    model.set_weights({name: np.zeros_like(value) for name, value in before.items()})
+    load_state_dict(model, tmp_path / "a")
+    assert all((model.get_weights()[name] == value).all() for name, value in before.items())
+
+
 @pytest.mark.parametrize(("units", "activation"), [(4, "softmax"), (1, "sigmoid")])
 def test_a_temperature_is_put_into_the_last_layer(tmp_path, units, activation):
     model = Sequential([layers.Flatten(), layers.Dense(4), layers.Dense(units, activation)], (1, 2, 2), np)

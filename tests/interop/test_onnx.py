@@ -13,6 +13,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 import xpcnn
+from tests.models import Block
 from xpcnn import layers
 from xpcnn.cli import main
 from xpcnn.data import Decoding, Preprocessing, load_digits
@@ -256,6 +257,15 @@ SINGLE = {
     "residual in residual": [
         layers.Residual([layers.Tanh(), layers.Residual([layers.Softmax()]), layers.LeakyReLU(0.2)]),
     ],
+    "projected residual": [
+        layers.Residual([*conv(4, 3, 2, 1), layers.BatchNorm()], [*conv(4, 1, 2), layers.Tanh()], "relu"),
+    ],
+    "three branches added": [Block(layers.Add(), conv(4, 1), [layers.Tanh(), *conv(4, 1)], conv(4, 3, padding=1))],
+    "a branch multiplied": [Block(layers.Multiply(), [layers.Tanh()], conv(2, 1))],
+    "gated channels": [
+        Block(layers.Multiply(), [], [layers.GlobalAveragePool2D(), layers.Dense(2, activation="sigmoid")]),
+    ],
+    "concatenated": [Block(layers.Concatenate(), conv(3, 1), [], [layers.Tanh()])],
     "leaky": [layers.LeakyReLU(0.3), layers.Activation("leaky_relu")],
     "slope below 0": [layers.LeakyReLU(-2)],
     "other shapes": [layers.Reshape((6, -1)), layers.Softmax(), layers.Flatten(), layers.Reshape((7, 3, 4))],

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.models import Block
 from tests.reference import numerical_gradient
 from xpcnn import layers, losses
 from xpcnn.layers import Add, BatchNorm, Concatenate, Conv2D, Dense, Flatten, GlobalAveragePool2D, Multiply, Tanh
@@ -12,20 +13,6 @@ from xpcnn.program.network import Network
 from xpcnn.training.engine.host import ShardedTraining
 
 IMAGE = (2, 3, 3)
-
-
-class Block(layers.Layer):
-    """A block of one's own: branches, each a list of layers, and the layer that merges them."""
-
-    def __init__(self, merge, *branches, name=None, xp=None):
-        super().__init__(name=name, xp=xp)
-        self.merge, self.branches = merge, branches
-
-    def sublayers(self):
-        return [*(layer for branch in self.branches for layer in branch), self.merge]
-
-    def expand(self, graph, x):
-        return graph.add(self.merge, *(graph.chain(branch, x) for branch in self.branches))
 
 
 BLOCKS = {

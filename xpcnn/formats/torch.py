@@ -110,6 +110,8 @@ def save_state_dict(model: Sequential, path: files.PathLike, names: Mapping[str,
             def forward(self, x):
                 return x + super().forward(x)
 
+    and the layers of its shortcut are in a Sequential ``shortcut`` of that.
+
     Each ``num_batches_tracked``, which PyTorch uses for ``momentum=None`` alone, is 0. The temperature of a calibrated
     model is put into its last Dense layer, as weight and bias divided by it, so that softmax or sigmoid of PyTorch's
     outputs is what the model predicts.
@@ -195,7 +197,7 @@ def _residuals(model: Sequential) -> Iterator[list[str]]:
     """Yield the names of what each residual stack holds."""
     for layer in walk(model.layers):
         if isinstance(layer, Residual):
-            yield [inner.name for inner in walk(layer.layers)]
+            yield [inner.name for inner in walk([*layer.layers, *(layer.shortcut or [])])]
 
 
 def _numbered(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -204,6 +206,7 @@ def _numbered(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str, 
     for layer in _modules(layers):
         if isinstance(layer, Residual):
             yield from _numbered(layer.layers, f"{prefix}{number}.")
+            yield from _numbered(layer.shortcut or [], f"{prefix}{number}.shortcut.")
         elif layer.declarations or layer.buffers:
             yield layer.name, f"{prefix}{number}"
         number += 2 if isinstance(layer, GlobalAveragePool2D | GlobalMaxPool2D) else 1
