@@ -1,4 +1,4 @@
-"""How the processes that make a fit together talk to each other; here there is one, which has nobody to talk to."""
+"""Communication between the processes of a distributed fit; here, the trivial case of a single process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Communicator:
     doing = ""
 
     def shards(self, count: int) -> list[slice]:
-        """Return which of ``count`` pieces of a batch each rank computes."""
+        """Return which of ``count`` shards of a batch each rank computes."""
         return [slice(0, count)]
 
     def all_reduce(self, part: T, holders: int) -> T:
@@ -33,7 +33,7 @@ class Communicator:
         return flat
 
     def allgather(self, value: T) -> list[T]:
-        """Return the values of all ranks, in their order."""
+        """Return the values of all ranks, in rank order."""
         return [value]
 
     def parallel_map(self, function: Callable[[int], T], count: int) -> list[T]:

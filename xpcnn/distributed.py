@@ -1,4 +1,4 @@
-"""Processes that make a fit together, over MPI."""
+"""Distributed training over MPI."""
 
 from xpcnn.training.distributed import RankLost, Ranks, use_own_device, world
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class GraphWarning(UserWarning):
-    """Work can't be captured, so it takes longer than it might."""
+    """Warns that work cannot be captured and therefore runs slower."""
 
 
 #: Calls before the capture, in which kernels are compiled and the pool gets all the memory that one call needs.

@@ -1,4 +1,4 @@
-"""From pictures, wherever they are, to labels: decoded and normalised as in training."""
+"""From images of any source to labels: decoded and normalised as in training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOGETHER = 64
 
 
 class Model(Protocol):
-    """What is asked of a model that answers for pictures."""
+    """The interface that image prediction needs from a model."""
 
     class_names: tuple[str, ...] | None
     preprocessing: Preprocessing | None

@@ -1,4 +1,4 @@
-"""How many processors there are to work with."""
+"""The number of available processors."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def keep_mask(shape: tuple[int, ...], keep: float, key: MaskKey) -> np.ndarray[A
     order, is the e-th 16-bit number of Philox4x64-10 with key (seed, stream) and counters (1 + block, step, 0, 0)
     (NumPy counts up before it draws; Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 
-    shape: (rows, ...) of the piece.
+    shape: (rows, ...) of the shard.
     """
     count = int(np.prod(shape))
     first = key.first_row * (count // shape[0] if shape[0] else 0)
@@ -63,5 +63,5 @@ def keep_mask(shape: tuple[int, ...], keep: float, key: MaskKey) -> np.ndarray[A
 
 
 def keep_threshold(keep: float) -> int:
-    """Return below which of the 65,536 16-bit numbers a value is kept."""
+    """Return the threshold among the 65,536 16-bit numbers below which a value is kept."""
     return round(keep * 65536)

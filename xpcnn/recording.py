@@ -1,4 +1,4 @@
-"""The NumPy calls of a pass, noted while it runs and then made again on the same memory.
+"""The NumPy calls of a pass, recorded while it runs and then replayed on the same memory.
 
 A step of a small network is a hundred short calls, and between them Python works out shapes, views and the next
 function; those stay the same from step to step. Replaying the calls alone saves that time, and leaves the interpreter
@@ -64,7 +64,7 @@ class Recording:
         return kept
 
     def replay(self) -> None:
-        """Make all calls again, in order."""
+        """Replay all calls, in order."""
         for call in self._calls:
             call()
 

@@ -511,7 +511,7 @@ def refused(model, path, message, error=ValueError):
 def test_weights_that_are_not_finite_are_refused(tmp_path):
     model = classifier()
     model.parameters["dense_1.bias"][1] = np.nan
-    refused(model, tmp_path / "model.onnx", "'dense_1.bias' holds values that are not finite")
+    refused(model, tmp_path / "model.onnx", "'dense_1.bias' contains NaN or infinite values")
 
 
 def test_a_preprocessing_that_makes_other_images_is_refused(tmp_path):

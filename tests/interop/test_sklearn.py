@@ -326,7 +326,7 @@ def test_arrays_that_do_not_fit_are_refused():
         quick(augment="shift").fit(x.reshape(20, -1), y)
     with pytest.raises(ValueError, match="Received: one class, \\['left'\\]"):
         quick().fit(x[y == "left"], y[y == "left"])
-    with pytest.raises(ValueError, match=r"All samples weigh 0|non-zero"):
+    with pytest.raises(ValueError, match=r"All sample weights are 0|non-zero"):
         quick().fit(x, y, sample_weight=np.zeros(20))
     classifier = quick().fit(x, y)
     for other in (x[..., :5], x[:, 0, 0, :1]):

@@ -66,9 +66,9 @@ def test_a_layer_that_does_not_fit_is_refused_and_changes_nothing():
 
 @pytest.mark.parametrize("wrong", [3, "relu", layers.ReLU, None, [layers.ReLU()]])
 def test_a_model_is_made_of_layers(wrong):
-    with pytest.raises(TypeError, match=r"A model is made of layers.*Received: "):
+    with pytest.raises(TypeError, match=r"A model takes layers.*Received: "):
         xpcnn.Sequential([layers.Flatten(), wrong], input_shape=SHAPE)
-    with pytest.raises(TypeError, match="A model is made of layers"):
+    with pytest.raises(TypeError, match="A model takes layers"):
         plain().add(wrong)
 
 
@@ -267,16 +267,16 @@ def test_counts_may_be_of_numpy():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"validation_split": 1.0}, "validation_split lies between 0 and 1. Received: 1.0"),
+        ({"validation_split": 1.0}, "validation_split must be between 0 and 1. Received: 1.0"),
         ({"validation_split": -0.1}, "Received: -0.1"),
         ({"validation_split": np.nan}, "Received: nan"),
         ({"validation_split": "0.2"}, "Received: '0.2'"),
-        ({"validation_data": samples(4)[0]}, r"validation_data is a pair \(x, y\). Received: array"),
-        ({"validation_data": (*samples(4), None)}, "validation_data is a pair"),
+        ({"validation_data": samples(4)[0]}, r"validation_data must be a pair \(x, y\). Received: array"),
+        ({"validation_data": (*samples(4), None)}, "validation_data must be a pair"),
         ({"validation_data": (samples(4)[0], [0])}, "There are 4 images, so 4 labels"),
         ({"validation_data": (samples(4)[0], [0, 1, 2, 3])}, "Received: labels from 0 to 3"),
         ({"sample_weight": [1, 2]}, "each of the 8 samples"),
-        ({"sample_weight": [0] * 8}, "All samples weigh 0, so there is nothing to average"),
+        ({"sample_weight": [0] * 8}, "All sample weights are 0, so there is nothing to average"),
         ({"sample_weight": [1] * 7 + [np.nan]}, "finite"),
         ({"class_weight": {3: 1}}, "each of the 3 classes"),
         ({"augment": "heavy"}, "no augmentation 'heavy'. Use one of: none, shift, light, microscopy"),
@@ -300,7 +300,7 @@ def test_a_class_with_one_image_cannot_be_split():
 
 def test_metrics_of_classes_need_classes():
     x, _ = samples(4)
-    with pytest.raises(ValueError, match="no classes, which accuracy, f1 needs"):
+    with pytest.raises(ValueError, match="not classes, which accuracy, f1 needs"):
         straight(loss="mse", metrics=["accuracy", "mse", "f1"]).fit(x, [0.5, 3, 1, -1])
 
 
@@ -309,7 +309,7 @@ def test_a_model_that_ends_in_images_predicts_but_does_not_learn():
     model = xpcnn.Sequential([layers.Conv2D(3, 3)], SHAPE, xp=np)
     model.compile()
     assert model.predict(x).shape == (4, 3, 4, 4)
-    with pytest.raises(ValueError, match=r"must end in flat outputs.*gives \(3, 4, 4\). Add Flatten"):
+    with pytest.raises(ValueError, match=r"must have flat outputs.*returns \(3, 4, 4\). Add Flatten"):
         model.fit(x, y)
 
 
@@ -624,7 +624,7 @@ def test_one_metric_needs_no_list_and_one_callback_does():
     model = xpcnn.Sequential([layers.Flatten(), layers.Dense(2, activation="softmax")], (1, 2, 2), np)
     model.compile(metrics="accuracy")
     assert [metric.name for metric in model.metrics] == ["accuracy"]
-    with pytest.raises(TypeError, match="callbacks is a list of callbacks"):
+    with pytest.raises(TypeError, match="callbacks must be a list of callbacks"):
         model.fit(np.ones((2, 1, 2, 2)), [0, 1], callbacks=xpcnn.callbacks.Callback())
     with pytest.raises(ValueError, match="verbose"):
         model.fit(np.ones((2, 1, 2, 2)), [0, 1], verbose="auto")

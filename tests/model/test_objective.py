@@ -16,14 +16,14 @@ def objective(model):
 def test_the_width_is_that_of_flat_outputs():
     assert objective(plain()).width == CLASSES
     images = xpcnn.Sequential([layers.Conv2D(2, 3)], SHAPE, np)
-    with pytest.raises(ValueError, match=r"must end in flat outputs.*gives \(2, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"must have flat outputs.*returns \(2, 4, 4\)"):
         _ = Objective(images.network, plain().loss, []).width
 
 
 def test_probabilities_are_needed_by_a_loss_of_them_alone():
     objective(plain()).check_outputs()
     objective(straight(loss="mse")).check_outputs()
-    with pytest.raises(ValueError, match="needs probabilities, but 'dense_1' gives any numbers"):
+    with pytest.raises(ValueError, match="needs probabilities, but 'dense_1' returns unbounded values"):
         objective(straight(3)).check_outputs()
 
 
@@ -33,7 +33,7 @@ def test_targets_that_are_no_classes_have_no_accuracy():
     assert objective(model).measurable_targets(y).labels is None
     model.compile(loss="mse", metrics=["accuracy"])
     assert objective(model).targets(y).labels is None
-    with pytest.raises(ValueError, match="The targets are no classes, which accuracy needs"):
+    with pytest.raises(ValueError, match="The targets are not classes, which accuracy needs"):
         objective(model).measurable_targets(y)
 
 
@@ -45,7 +45,7 @@ def test_classes_are_calibrated_and_nothing_else():
     ).tolist() == [0, 1]
     with pytest.raises(ValueError, match="The loss is mse, and the labels are classes"):
         objective(straight(3, loss="mse")).calibration_labels(y)
-    with pytest.raises(ValueError, match="Only probabilities of classes can be calibrated"):
+    with pytest.raises(ValueError, match="Only class probabilities can be calibrated"):
         objective(straight(3, activation="sigmoid", loss="binary_cross_entropy")).calibration_labels(np.eye(3))
 
 

@@ -61,4 +61,4 @@ def test_frozen_parameters_are_told_from_those_that_are_trained():
     model = mixed()
     model.layers[3].trainable = False
     trained = sum(value.size for name, value in model.parameters.items() if name[-9] != "2" and "_2." not in name)
-    assert f", {trained} of them trained; " in table(model)[1]
+    assert f", {trained} of them trainable; " in table(model)[1]

@@ -105,7 +105,7 @@ def test_a_part_in_which_nothing_weighs_is_refused(part):
     trained = gathered(validation_split=0.2).samples.rows
     weights = np.zeros(30) if part == "train" else np.ones(30)
     weights[np.setdiff1d(np.arange(30), trained)] = part == "train"
-    with pytest.raises(ValueError, match="All samples weigh 0"):
+    with pytest.raises(ValueError, match="All sample weights are 0"):
         gathered(validation_split=0.2, sample_weight=weights)
 
 
@@ -114,7 +114,7 @@ def test_a_class_that_weighs_nothing_in_the_loss_counts_as_well():
     x, _ = samples(4)
     model = plain()
     model.compile(loss=loss)
-    with pytest.raises(ValueError, match="All samples weigh 0"):
+    with pytest.raises(ValueError, match="All sample weights are 0"):
         model.fit(x, [0, 1, 1, 2], sample_weight=[0, 1, 1, 1], verbose=0)
 
 

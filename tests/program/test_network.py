@@ -154,7 +154,7 @@ shared = layers.ReLU()
     ],
 )
 def test_a_layer_or_a_name_that_stands_twice_is_refused(stack, name):
-    with pytest.raises(ValueError, match=f"Two layers are called '{name}'. Use each layer object once, and each name"):
+    with pytest.raises(ValueError, match=f"Two layers are named '{name}'. Use each layer object once, and each name"):
         Network(stack, IMAGE, np)
 
 

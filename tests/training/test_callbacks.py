@@ -401,7 +401,7 @@ def test_weights_that_the_last_update_has_made_infinite_are_told_of_and_not_save
     ):
         model.fit(x * 100, y, batch_size=10, verbose=0, callbacks=[StopOnNaN(), last])
     assert not path.exists()
-    with pytest.raises(ValueError, match=r"'dense_1.weight' holds values that are not finite"):
+    with pytest.raises(ValueError, match=r"'dense_1.weight' contains NaN or infinite values"):
         model.save(path)
 
 

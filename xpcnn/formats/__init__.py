@@ -1,4 +1,4 @@
-"""Models in the files of others: ``onnx``, ``torch``, ``text`` and ``cnn_json``, each loaded when it is first used."""
+"""Models in other file formats: ``onnx``, ``torch``, ``text`` and ``cnn_json``, each loaded when it is first used."""
 
 from __future__ import annotations
 

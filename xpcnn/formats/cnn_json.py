@@ -36,7 +36,7 @@ def load(path: files.PathLike, xp: ArrayModule | str | None = None) -> Sequentia
     """Return the model of a JSON file.
 
     The padding "zero" is one cell of zeros on every side, "same" one cell of the repeated edge, as in the article.
-    Raises FileNotFoundError, and ValueError for a file that is no JSON of this format, that has another kind of layer,
+    Raises FileNotFoundError, and ValueError for a file that is not JSON of this format, that has another kind of layer,
     or arrays that do not fit.
     """
     try:
@@ -171,7 +171,7 @@ def _arrays(layer: Layer, flattened: Shape | None, entry: Mapping[str, Any]) -> 
 
 
 def _outward(layer: Layer, flattened: Shape | None, array: HostArray) -> HostArray:
-    """Return an array of a layer in the format's order: what :func:`_arrays` undoes."""
+    """Return an array of a layer in the format's order; :func:`_arrays` is the inverse."""
     if array.ndim == 4:
         return array.transpose(2, 3, 1, 0)
     if array.ndim == 1:
@@ -183,7 +183,7 @@ def _outward(layer: Layer, flattened: Shape | None, array: HostArray) -> HostArr
 
 
 def _described(layer: Layer, kind: str) -> dict[str, Any]:
-    """Return what the format says of a layer, arrays left out."""
+    """Return the format's entry for a layer, without arrays."""
     activation = getattr(layer, "activation", None)
     if activation not in ACTIVATIONS:
         raise ValueError(f"The format has no activation {activation!r}.")

@@ -44,7 +44,7 @@ def export(model: Sequential, path: files.PathLike) -> None:
     preprocessing; its output ``probabilities`` is what :meth:`~xpcnn.Sequential.predict` gives, float32 (n, classes).
     The metadata hold ``class_names`` and ``images``, which says how files become such arrays, both as JSON.
 
-    Raises ImportError where onnx is not installed, ValueError for a layer of one's own, weights that are not finite or
+    Raises ImportError where onnx is not installed, ValueError for a custom layer, weights that are NaN, infinite or
     too large for such a file, and a preprocessing or class names that do not fit the network, OSError for a path that
     cannot be written.
     """
@@ -219,7 +219,7 @@ def _metadata(model: Sequential) -> dict[str, str]:
 
 
 def _about_images(preprocessing: Preprocessing | None) -> str:
-    """Return what is said of the input beside its shape."""
+    """Return the description of the input, apart from its shape."""
     if preprocessing is None:
         return "Images (n, channels, height, width), as the model was trained with."
     decoding = preprocessing.decoding
@@ -236,7 +236,7 @@ def _colours(decoding: Decoding) -> str:
 
 
 def _about_outputs(model: Sequential) -> str:
-    """Return what is said of the output beside its shape."""
+    """Return the description of the output, apart from its shape."""
     if model.network.output_shape == (1,):
         return "One column: of two classes, the probability of the second."
     return "A column for each class."

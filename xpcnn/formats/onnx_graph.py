@@ -1,4 +1,4 @@
-"""An ONNX graph while it grows."""
+"""An ONNX graph under construction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each layer is in ONNX: a table from the layer's class to a function that adds its nodes to a graph."""
+"""The ONNX form of each layer: a table from the layer's class to a function that adds its nodes to a graph."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # which knows itself what is not there
+if not TYPE_CHECKING:  # which reports missing names itself
 
     def __getattr__(name):
         raise no_attribute(__name__, "layer", name, __all__)

@@ -23,7 +23,7 @@ class Activation(Layer):
         self._function = activations.get(activation)
 
     def forward(self, params: Arrays, x: Array, context: Context, *, in_place: bool = False) -> tuple[Array, Backward]:
-        """Apply the function to every value; ReLU may write over an input that nobody else reads."""
+        """Apply the function to every value; ReLU may overwrite an input that nothing else reads."""
         own = (x,) if in_place else ()
         y, backward = self._function(self.xp, x, context.workspace, *own)
         return y, lambda dy, gradients: backward(dy)
@@ -65,13 +65,13 @@ class LeakyReLU(Layer):
         self.slope = check_float("slope", slope)
 
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
-        """Scale what is below 0."""
+        """Scale values below 0."""
         y, backward = activations.leaky_relu(self.xp, x, context.workspace, self.slope)
         return y, lambda dy, gradients: backward(dy)
 
 
 def applies(layer: Layer, activation: str | None) -> bool:
-    """Whether a layer applies this activation and nothing else: one of this room, not a class derived from it."""
+    """Whether a layer applies this activation and nothing else: exactly this class, not one derived from it."""
     return type(layer) in (Activation, ReLU, Sigmoid, Tanh, Softmax) and getattr(layer, "activation", "") == activation
 
 

@@ -1,4 +1,4 @@
-"""What every layer is: a constructor, a build that declares arrays, and a pure forward."""
+"""The base of every layer: a constructor, a build that declares arrays, and a pure forward."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ BackwardInTwo: TypeAlias = tuple[Callable[[Array, Arrays], Any], Callable[[Array
 
 @dataclass
 class Context:
-    """What belongs to one run over one shard of a batch, and not to the layer."""
+    """The state of one run over one shard of a batch, which is not part of the layer."""
 
     workspace: Workspace
     training: bool = False
     #: Key of the random draws: the fit's seed and the number of the step, on a device an array of one uint64.
     seed: int = 0
     step: int | Array = 0
-    #: Where in the batch this shard begins.
+    #: The position in the batch at which this shard starts.
     first_row: int = 0
-    #: Whether a backward pass follows, for which layers keep what it needs; it does in training.
+    #: Whether a backward pass follows, for which layers keep what it needs; true in training.
     backward: bool = False
     #: New values of buffers, such as moving statistics, by layer; the network writes them once a step.
     buffers: dict[str, dict[str, Array]] = field(default_factory=dict)
@@ -42,9 +42,9 @@ class Context:
 
 
 class Graph(Protocol):
-    """Where layers put themselves when a network is built; a slot holds the output of one of them, or the input."""
+    """The graph that layers add themselves to when a network is built; a slot holds a layer's output, or the input."""
 
-    #: Of each slot, without the batch.
+    #: The shape of each slot, without the batch.
     shapes: list[Shape]
 
     def add(self, layer: Layer, *inputs: int) -> int:
@@ -55,9 +55,9 @@ class Graph(Protocol):
 
 
 class Layer:
-    """A step of a network that keeps its sizes but no data: what flows through it lives in arguments and closures.
+    """A stateless step of a network: it keeps its sizes, while data is passed in arguments and closures.
 
-    A layer of one's own writes ``build`` and ``forward``::
+    A custom layer implements ``build`` and ``forward``::
 
         class Scale(xpcnn.layers.Layer):
             def build(self, input_shape):
@@ -78,12 +78,12 @@ class Layer:
     kind and a number, such as ``conv2d_1``) and ``xp`` (default: the model's).
     """
 
-    #: Whether training needs sums over the whole batch, as BatchNorm does. Such a layer writes ``local_sums(params, x,
+    #: Whether training needs sums over the whole batch, as BatchNorm does. Such a layer has ``local_sums(params, x,
     #: context)``, whose results of all shards are added by ``+``; ``forward`` then takes the total as its last argument
     #: and returns, with the output, a :data:`BackwardInTwo`.
     reduces_over_batch: ClassVar[bool] = False
 
-    #: What the layer is called in parameter names and tables; empty until a network names it.
+    #: The layer's name in parameter names and tables; empty until a network assigns one.
     name: str = ""
     #: Whether this is only a part of another layer, such as its activation, and has no name of its own.
     hidden: bool = False
@@ -114,7 +114,7 @@ class Layer:
 
     @property
     def xp(self) -> ArrayModule:
-        """The array module: the one given, or what ``XPCNN_BACKEND`` says when it is needed."""
+        """The array module: the one given, or the value of ``XPCNN_BACKEND`` when it is needed."""
         return resolve(self._xp)
 
     @xp.setter
@@ -134,24 +134,24 @@ class Layer:
         return self.output_shape
 
     def declare(self, name: str, shape: Shape, initializer: Initializer, *, decays: bool = False) -> None:
-        """Ask for a trainable array, in build; ``decays``: weight decay applies to it."""
+        """Declare a trainable array, in build; ``decays``: weight decay applies to it."""
         declaration = Declaration(self.name or self.kind(), name, tuple(shape), initializer, decays)
         self.declarations = (*self.declarations, declaration)
 
     def declare_buffer(self, name: str, shape: Shape, initializer: Initializer) -> None:
-        """Ask for an array that is kept and saved but not trained, in build."""
+        """Declare an array that is saved but not trained, in build."""
         declaration = Declaration(self.name or self.kind(), name, tuple(shape), initializer)
         self.buffers = (*self.buffers, declaration)
 
     def refuse(self, why: str, input_shape: Shape, advice: str) -> ValueError:
-        """Return the error for an input that the layer can't take."""
+        """Return the error for an input that the layer does not accept."""
         return ValueError(
             f"{type(self).__name__} {self.name or self.kind()!r}: {why}. "
             f"Received input shape {tuple(input_shape)}. {advice}"
         )
 
     def image_shape(self, input_shape: Shape) -> tuple[int, int, int]:
-        """Return (channels, height, width), or raise ValueError where the input is no image."""
+        """Return (channels, height, width), or raise ValueError if the input is not an image."""
         if len(input_shape) != 3:
             raise self.refuse(
                 "it takes images, (channels, height, width)",
@@ -178,7 +178,7 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} has no forward.")
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments but ``xp``, each from the attribute of the same name."""
+        """Return the constructor's arguments except ``xp``, each from the attribute of the same name."""
         return {key: getattr(self, key) for key in registry.parameters(type(self)) if key != "xp"}
 
     def __repr__(self) -> str:

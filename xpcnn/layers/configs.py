@@ -14,7 +14,7 @@ from xpcnn.registry import Named
 
 
 def to_plain(value: Any) -> Any:
-    """Return what JSON can hold of a layer, or of one of its arguments."""
+    """Return a layer, or one of its arguments, as JSON-compatible values."""
     if isinstance(value, Layer):
         own = kinds().get(value.kind()) is not type(value)
         about = {"layer": value.kind(), "own": own, "trainable": value.trainable, "name": value.name}
@@ -37,7 +37,7 @@ def to_plain(value: Any) -> Any:
 def kinds(custom_layers: Mapping[str, type[Layer]] | None = None) -> dict[str, type[Layer]]:
     """Return every layer class by its kind; ``custom_layers`` are found by kind and by the name they are given.
 
-    Raises TypeError where ``custom_layers`` is no mapping of names to layer classes.
+    Raises TypeError if ``custom_layers`` is not a mapping of names to layer classes.
     """
     given = {} if custom_layers is None else custom_layers
     if not isinstance(given, Mapping) or not all(isinstance(c, type) and issubclass(c, Layer) for c in given.values()):
@@ -66,7 +66,7 @@ def from_plain(value: Any, known: Mapping[str, type[Layer]]) -> Any:
         raise ValueError(
             f"There is no layer {'class given for' if own else 'of'} the kind {kind!r}. "
             f"Use one of: {', '.join(sorted(known))}; "
-            "give layers of your own with load(path, custom_layers={...})."
+            "pass custom layers with load(path, custom_layers={...})."
         )
     allowed = registry.parameters(known[kind]).keys() - {"xp"}
     name = arguments.get("name", "") if "name" in allowed else arguments.pop("name", "")

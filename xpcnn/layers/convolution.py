@@ -18,7 +18,7 @@ PADDING_MODES = ("zeros", "edge")
 
 
 class Conv2D(Layer):
-    """Convolution layer: each output channel is the input seen through one filter, plus a bias.
+    """Convolution layer: each output channel is the input cross-correlated with one filter, plus a bias.
 
     y[n, k, p] = Σ weight[k, c, i, j] x[n, c, p strides + (i, j) dilation] + bias[k]  (a cross-correlation, as in all
     libraries; Goodfellow, Bengio and Courville, "Deep learning", 2016, equation 9.6).
@@ -26,7 +26,7 @@ class Conv2D(Layer):
     Input (n, channels, height, width), output (n, filters, rows, columns); weight (filters, channels / groups, rows,
     columns), bias (filters,). kernel_size, strides, dilation: a number or (rows, columns). padding: "valid" (none),
     "same" (ceil(size / strides) outputs, an odd row at the end), a number or (rows, columns). padding_mode: "zeros" or
-    "edge". groups: input and output channels are cut into this many parts that do not see each other.
+    "edge". groups: input and output channels are split into this many independent groups.
 
     Raises ValueError at build for a kernel that does not fit, or channels that the groups do not divide.
 

@@ -15,7 +15,7 @@ class BatchNorm(Layer):
     """Normalise each channel over the batch, then scale and shift: y = weight (x - mean) / sqrt(var + epsilon) + bias.
 
     Input and output (n, channels, height, width) or (n, channels); weight, bias, running_mean and running_var
-    (channels,). Training uses the statistics of the whole batch, however it is cut, and moves the running ones by
+    (channels,). Training uses the statistics of the whole batch, however it is sharded, and moves the running ones by
     ``momentum`` towards them (the variance unbiased, as PyTorch does); prediction and a frozen layer use the running
     ones (Ioffe and Szegedy, "Batch normalization", 2015).
 
@@ -80,7 +80,7 @@ class BatchNorm(Layer):
         return y, (local_sums, backward)
 
     def _by_running_statistics(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
-        """Normalise as in prediction, where each sample is by itself."""
+        """Normalise as in prediction, where samples are independent."""
         xp, workspace = self.xp, context.workspace
         mean, std = params["running_mean"], xp.sqrt(params["running_var"] + self.epsilon)
         y = normalization.normalize(xp, x, mean, std, params["weight"], params["bias"], workspace)

@@ -19,7 +19,7 @@ class Residual(Layer):
     layers: in order; a block may hold others. shortcut: layers on the way around, such as a projection, [Conv2D(64, 1,
     strides=2), BatchNorm()]; none by default: the input itself. activation: by name, or a layer, applied to the sum.
 
-    Both ways must give the same shape. Raises ValueError at build where they don't.
+    Both ways must give the same shape. Raises ValueError at build if they do not.
 
     >>> from xpcnn.layers import Conv2D, ReLU
     >>> Residual([Conv2D(8, 3, padding="same"), ReLU()]).connect((8, 6, 6))

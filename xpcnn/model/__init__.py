@@ -1,4 +1,4 @@
-"""The model as users know it, what it is as plain data, and its file."""
+"""The model users work with, its state as plain data, and its file."""
 
 from xpcnn.model.model import Sequential as Sequential
 from xpcnn.model.model import load as load

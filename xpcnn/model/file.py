@@ -1,4 +1,4 @@
-"""The model file: the state of a model in safetensors, and back."""
+"""The model file: saving and loading the state of a model as safetensors."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from xpcnn.optimizers import Optimizer
 from xpcnn.registry import check_float, check_int
 from xpcnn.version import __version__
 
-#: The name of the tensor that holds the digests of the pictures a model was made with; layers' have a dot.
+#: The name of the tensor that holds the digests of a model's training images; names of layers' arrays contain a dot.
 DIGESTS = "digests"
-#: The version of the description; a newer one is refused.
+#: The version of the description; newer ones are rejected.
 FORMAT = 1
-#: The most layers of a model that is loaded, those inside others counted.
+#: The maximum number of layers of a loaded model, nested ones included.
 MOST_LAYERS = 10_000
-#: What is said of other files.
+#: The hint for other files.
 READS = (
-    "Give a file that xpcnn wrote. Of other libraries it reads PyTorch's weights, saved as safetensors, by "
+    "Give a file that xpcnn wrote. To load PyTorch weights saved as safetensors, use "
     "xpcnn.formats.torch.load_state_dict(model, path)."
 )
 
@@ -58,9 +58,9 @@ def write(path: files.PathLike, state: ModelState) -> None:
 
 
 def read(path: files.PathLike) -> ModelState:
-    """Return the state that a file holds, its arrays not yet compared with what its layers declare.
+    """Return the state stored in a file, its arrays not yet compared with what its layers declare.
 
-    Raises what :func:`xpcnn.load` does.
+    Raises the same errors as :func:`xpcnn.load`.
     """
     _refuse_no_file(Path(path))
     tensors, description = files.load_tensors(path, READS)
@@ -72,7 +72,7 @@ def read(path: files.PathLike) -> ModelState:
             raise ValueError(f"this version of xpcnn reads format {FORMAT}. Received: format {reprlib.repr(found)}.")
         count = _count_layers(description["layers"])
         if count > MOST_LAYERS:
-            raise ValueError(f"A model has {MOST_LAYERS:,} layers at most. Received: {count:,}.")
+            raise ValueError(f"A model has at most {MOST_LAYERS:,} layers. Received: {count:,}.")
         digests = tensors.pop(DIGESTS, None)
         check_finite(tensors)
         names, preprocessing, compiled = (description[key] for key in ("class_names", "preprocessing", "compiled"))
@@ -96,7 +96,7 @@ def read(path: files.PathLike) -> ModelState:
 
 @contextmanager
 def refusal(path: files.PathLike) -> Iterator[None]:
-    """Turn whatever the content of a file raises into one error that names the file."""
+    """Turn any error raised by the content of a file into one that names the file."""
     try:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
@@ -104,13 +104,13 @@ def refusal(path: files.PathLike) -> Iterator[None]:
 
 
 def _refuse_no_file(path: Path) -> None:
-    """Raise OSError, saying what to give, for a folder and where there is nothing."""
+    """Raise OSError, saying what to give, for a directory or a missing file."""
     if path.is_dir():
         inside = path / "best.safetensors"
         advice = f"Give {str(inside)!r}." if inside.exists() else "Give a file, such as runs/train/best.safetensors."
-        raise IsADirectoryError(f"{str(path)!r} is a folder, not a model file. {advice}")
+        raise IsADirectoryError(f"{str(path)!r} is a directory, not a model file. {advice}")
     if path.exists() and not path.is_file():
-        raise OSError(f"{str(path)!r} is no regular file. Give a model file, such as runs/train/best.safetensors.")
+        raise OSError(f"{str(path)!r} is not a regular file. Give a model file, such as runs/train/best.safetensors.")
     if not path.exists():
         raise FileNotFoundError(
             f"There is no model file {str(path)!r}. Give one that xpcnn wrote, such as runs/train/best.safetensors."
@@ -118,7 +118,7 @@ def _refuse_no_file(path: Path) -> None:
 
 
 def _count_layers(plain: Any) -> int:
-    """Return how many layers a description holds, those inside others included."""
+    """Return how many layers a description holds, nested ones included."""
     count, waiting = 0, [plain]
     while waiting:
         value = waiting.pop()
@@ -131,7 +131,7 @@ def _count_layers(plain: Any) -> int:
 
 
 def _digests(digests: Any) -> np.ndarray[Any, Any]:
-    """Return the digests of pictures, sorted and each once; ValueError where they are not uint8 (n, 8)."""
+    """Return the digests of images, sorted and unique; ValueError if they are not uint8 (n, 8)."""
     array = np.asarray(digests)
     if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != SIZE:
         raise ValueError(f"digests are uint8 (n, {SIZE}). Received: {array.dtype} {array.shape}.")
@@ -139,7 +139,7 @@ def _digests(digests: Any) -> np.ndarray[Any, Any]:
 
 
 def _compiled(state: ModelState) -> dict[str, Any] | None:
-    """Return what compile needs to choose the same again; None before it, or where a part is of one's own class."""
+    """Return what compile needs to make the same choices again; None before compile, or if a part is a custom class."""
     if state.optimizer is None or state.loss is None:
         return None
     compiled: dict[str, Any] = {
@@ -155,5 +155,5 @@ def _compiled(state: ModelState) -> dict[str, Any] | None:
 
 
 def _parts(optimizer: Any, loss: Any, metrics: Any) -> tuple[Optimizer, Loss, list[Metric]]:
-    """Return what a model was compiled with, by the descriptions of a file."""
+    """Return what a model was compiled with, from the description in a file."""
     return optimizers.get(optimizer), losses.get(loss), [metrics_.get(metric) for metric in metrics]

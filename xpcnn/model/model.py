@@ -1,4 +1,4 @@
-"""The model as users know it: compile, fit, evaluate, predict, summary, save and load."""
+"""The model users work with: compile, fit, evaluate, predict, summary, save and load."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ HostArray = np.ndarray[Any, Any]
 
 
 class Sequential:
-    """A stack of layers that is trained and used as one.
+    """A stack of layers that is trained and used as one model.
 
     layers: in order; :meth:`add` appends more. input_shape: (channels, height, width) of one image. xp: an array
-    module, "numpy", "cupy", "auto" or None (what ``XPCNN_BACKEND`` says). seed: keys the initial weights. Arrays are
-    (batch, channels, height, width), float32 inside. ``class_names``, ``preprocessing``, ``temperature``, which
-    :meth:`calibrate` finds, and ``digests``, uint8 (n, 8) of the pictures it was made with, are kept in the model file.
+    module, "numpy", "cupy", "auto" or None (the value of ``XPCNN_BACKEND``). seed: keys the initial weights. Arrays are
+    (batch, channels, height, width), float32 internally. ``class_names``, ``preprocessing``, ``temperature``, set
+    by :meth:`calibrate`, and ``digests``, uint8 (n, 8) of the images it was trained with, are kept in the model file.
 
-    Raises ValueError for a stack that cannot be built, naming the layer, BackendError for a backend that is not there.
+    Raises ValueError for a stack that cannot be built, naming the layer, BackendError for an unavailable backend.
 
     >>> from xpcnn import layers
     >>> model = Sequential([layers.Flatten(), layers.Dense(3, activation="softmax")], input_shape=(1, 4, 4))
@@ -83,10 +83,10 @@ class Sequential:
         self.epochs = 0
         self._network: Network | None = None
         if self._layers and self.input_shape is not None:
-            _ = self.network  # an impossible stack is refused here, not at the first use
+            _ = self.network  # an invalid stack is rejected here, not at first use
 
     def add(self, layer: Layer) -> None:
-        """Append a layer; the weights of those before it stay. An impossible one is refused, and the model stays."""
+        """Append a layer and keep the weights of those before it. An invalid one is rejected, and the model kept."""
         if self._network is not None:
             stack = [*self._layers, _checked_layer(layer)]
             grown = Network(stack, self._network.input_shape, self.xp, self.seed, owner=self)
@@ -101,11 +101,11 @@ class Sequential:
 
     @property
     def network(self) -> Network:
-        """The built stack; building it is what the first use does."""
+        """The built stack; it is built on first use."""
         return self._network if self._network is not None else self.build()
 
     def build(self, values: Mapping[str, HostArray] | None = None) -> Network:
-        """Build the stack anew, with these values of all parameters and buffers, or with first values drawn.
+        """Rebuild the stack with these values of all parameters and buffers, or with newly drawn initial values.
 
         Raises ValueError for a stack that cannot be built, or values that do not fit it.
         """
@@ -128,7 +128,7 @@ class Sequential:
         return self.network.layout.views(self.network.parameters)
 
     def to(self, xp: ArrayModule | str) -> Sequential:
-        """Move parameters, buffers and the optimiser's state to another array module; returns the model."""
+        """Move parameters, buffers and the optimiser's state to another array module, and return the model."""
         self.xp = resolve(xp)
         if self._network is not None:
             self._network.to(self.xp)
@@ -142,9 +142,9 @@ class Sequential:
         loss: Loss | str = "cross_entropy",
         metrics: Sequence[Metric | Loss | str] | None = None,
     ) -> None:
-        """Choose optimiser, loss and metrics, by object or by name; a loss's name is a metric too.
+        """Choose optimiser, loss and metrics, by object or by name; the name of a loss is also a metric.
 
-        metrics: default accuracy, for losses of classes. Raises ValueError for a name that does not exist.
+        metrics: accuracy by default, for classification losses. Raises ValueError for a name that does not exist.
         """
         chosen_optimizer, chosen_loss = optimizers.get(optimizer), losses.get(loss)
         if metrics is None:
@@ -154,7 +154,7 @@ class Sequential:
         chosen_metrics = [metrics_.get(metric) for metric in metrics]
         owner = chosen_optimizer.owner and chosen_optimizer.owner()
         if owner is not None and owner is not self:
-            raise ValueError("The optimizer holds the moments of another model. Make one for each model.")
+            raise ValueError("The optimizer holds the moments of another model. Create one optimizer per model.")
         chosen_optimizer.owner = weakref.ref(self)
         self.optimizer, self.loss, self.metrics = chosen_optimizer, chosen_loss, chosen_metrics
 
@@ -181,25 +181,25 @@ class Sequential:
     ) -> History:
         """Train on images x (n, channels, height, width) and labels y: whole numbers (n,) or rows (n, outputs).
 
-        x may be an array of any library, a generator, a :class:`~xpcnn.data.Folder`; without y, pairs of both, as a
-        PyTorch DataLoader gives them. What is no array and no Folder is read to its end and kept in memory.
-        validation_split: the part of each class kept out of training and measured after every epoch, drawn by the
-        seed; validation_data: (x, y) to measure instead. seed: keys shuffles, dropout and augmentation. verbose=n
-        prints every n-th epoch. shards: pieces a batch is cut into (default: about 16 images each), threads: how many
-        run at once, 32 at most (default: every processor, or one for small networks). The same shards give the same
-        bits on any number of threads. A device takes a batch whole, unless shards are given. A second fit goes on from
-        the first, and a calibration before it is forgotten. resume: a file that
-        :class:`~xpcnn.callbacks.Checkpoint` wrote, or a run's directory; the model takes its weights and goes on to the
-        same end, bit for bit, as the fit that wrote it would have. communicator: of the processes that make the fit
+        x may be an array from any library, a generator, a :class:`~xpcnn.data.Folder`; without y, pairs of both, as a
+        PyTorch DataLoader gives them. Anything but an array or Folder is read to its end and kept in memory.
+        validation_split: the fraction of each class held out of training and evaluated after every epoch, drawn by the
+        seed; validation_data: (x, y) to evaluate instead. seed: keys shuffles, dropout and augmentation. verbose=n
+        prints every n-th epoch. shards: into how many a batch is split (default: about 16 images each), threads: how
+        many run at once, at most 32 (default: every processor, or one for small networks). The same shards give the
+        same bits on any number of threads. A device takes a batch whole, unless shards are given. A second fit
+        continues from the first, and an earlier calibration is discarded. resume: a file that
+        :class:`~xpcnn.callbacks.Checkpoint` wrote, or a run's directory; the model takes its weights and continues to
+        the same end, bit for bit, as the fit that wrote it would have. communicator: of the processes that run the fit
         together, :func:`xpcnn.distributed.world`; each calls ``fit`` with the same arguments.
 
-        Raises RuntimeError before compile, ValueError for arrays that do not fit and for a checkpoint of another fit,
-        saying what differs, FileNotFoundError where there is no checkpoint.
+        Raises RuntimeError before compile, ValueError for arrays that do not fit or a checkpoint of another fit,
+        saying what differs, FileNotFoundError if there is no checkpoint.
         """
         objective, optimizer = self._compiled()
         objective.check_outputs()
         if isinstance(callbacks, Callback) or not all(isinstance(callback, Callback) for callback in callbacks):
-            raise TypeError(f"callbacks is a list of callbacks. Received: {reprlib.repr(callbacks)}.")
+            raise TypeError(f"callbacks must be a list of callbacks. Received: {reprlib.repr(callbacks)}.")
         verbose = check_int("verbose", int(verbose) if isinstance(verbose, bool) else verbose)
         epochs, batch_size = check_int("epochs", epochs, 1), check_int("batch_size", batch_size, 1)
         seed = random.check_seed(seed)
@@ -247,7 +247,7 @@ class Sequential:
         augment: str = "none",
         data_format: str = "channels_first",
     ) -> dict[str, Any]:
-        """Return {"loss": …, "accuracy": …} for images and labels, in prediction, the loss without label smoothing.
+        """Return {"loss": …, "accuracy": …} for images and labels in prediction mode, the loss without label smoothing.
 
         augment: average the outputs over the views of an augmentation, as :meth:`predict` does.
         """
@@ -265,12 +265,12 @@ class Sequential:
         augment: str = "none",
         data_format: str = "channels_first",
     ) -> HostArray:
-        """Return the outputs (n, classes) for images (n, channels, height, width) or for one image, as NumPy array.
+        """Return the outputs (n, classes) for images (n, channels, height, width) or for one image, as a NumPy array.
 
         augment: average over the views of an augmentation, the image itself among them: 2 for "light", 8 for
-        "microscopy" (4 where images are not square), which takes as many times as long. Pictures as files or raw pixels
-        go to :meth:`predict_images`: of a model with ``preprocessing``, arrays are taken as normalised by it, and those
-        of integers are refused.
+        "microscopy" (4 where images are not square), which takes that many times as long. Image files or raw pixels
+        go to :meth:`predict_images`: for a model with ``preprocessing``, arrays must already be normalised, and arrays
+        of integers are rejected.
         """
         x = inputs.images(x, self.network.input_shape, data_format)
         self._refuse_raw(x)
@@ -281,28 +281,28 @@ class Sequential:
     def predict_images(
         self, images: Any, threads: int | None = None, augment: str = "none", progress: bool = False
     ) -> prediction.Predictions:
-        """Return labels and probabilities for pictures, decoded and normalised as those that the model learned from.
+        """Return labels and probabilities for images, decoded and normalised as in training.
 
         images: paths; the bytes of files; file objects; raw pixels, as an array (n, channels, height, width) or a list
         of arrays (height, width) or (height, width, channels), colours in the order red, green, blue, values as a file
         would hold them; or a :class:`~xpcnn.data.Folder`. One that cannot be read has no label, and an error that says
-        why. threads: how many decode and predict. augment: as in :meth:`predict`. progress: a bar on stderr, where that
+        why. threads: how many decode and predict. augment: as in :meth:`predict`. progress: a bar on stderr, if that
         is a terminal. The command ``xpcnn predict`` gives the same bits.
 
-        Raises ValueError for a model without ``preprocessing``, and for arrays of another shape. Warns where pictures
-        lie outside the range of values that the model maps.
+        Raises ValueError for a model without ``preprocessing``, and for arrays of another shape. Warns if images
+        are outside the range of values that the model maps.
         """
         return prediction.predict_images(self, images, threads, augment, progress)
 
     def calibrate(self, x: Any, y: Any, batch_size: int = 256, threads: int | None = None) -> float:
-        """Find by images and labels that were kept out of training how sure the model may be; returns the temperature.
+        """Calibrate probabilities on images and labels held out of training, and return the temperature.
 
-        From then on :meth:`predict` and :meth:`evaluate` divide the logits by it, which leaves every answer as it is
-        and makes its probability what can be expected: of the answers with 0.8, eight in ten are right. See
+        From then on :meth:`predict` and :meth:`evaluate` divide the logits by it, which leaves every answer unchanged
+        and makes its probability reliable: of the answers with 0.8, eight in ten are right. See
         :func:`xpcnn.calibration.find_temperature`.
 
-        Raises RuntimeError before compile, ValueError where the loss is no cross-entropy of probabilities, or the
-        labels no classes.
+        Raises RuntimeError before compile, ValueError if the loss is not a cross-entropy of probabilities, or the
+        labels are not classes.
         """
         objective, _ = self._compiled()
         x, y = inputs.samples(x, y, self.network.input_shape)
@@ -316,7 +316,7 @@ class Sequential:
     def loss_and_gradients(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[float, dict[str, HostArray]]:
         """Return the mean loss of a batch and the gradients, {"conv2d_1.weight": array, …}, in training mode.
 
-        Weights and running statistics stay as they are. Of frozen layers before the first that learns it is 0.
+        Weights and running statistics are unchanged. Gradients of frozen layers before the first trained one are 0.
         """
         objective, _ = self._compiled()
         x, y = inputs.samples(x, y, self.network.input_shape)
@@ -328,7 +328,7 @@ class Sequential:
         return float(result.loss), self.network.layout.views(gradient)
 
     def activations(self, x: Any) -> dict[str, HostArray]:
-        """Return the output of every layer in prediction, {"conv2d_1": array (n, …), …}."""
+        """Return the output of every layer in prediction mode, {"conv2d_1": array (n, …), …}."""
         x = np.asarray(inputs.images(x, self.network.input_shape)[:], dtype=self.network.dtype)
         outputs = activations(self.network, self.xp.asarray(x), Context(Workspace(self.xp)))
         return {name: np.array(to_host(output), order="C") for name, output in outputs.items()}
@@ -340,7 +340,7 @@ class Sequential:
     def set_weights(self, weights: Mapping[str, Any]) -> None:
         """Write all parameters and buffers, by name, in place.
 
-        Raises ValueError, with nothing written, where names or shapes differ or values are no numbers.
+        Raises ValueError, with nothing written, if names or shapes differ or values are not numbers.
         """
         dtype = self.network.dtype
         self.network.set_values({name: np.asarray(value, dtype=dtype) for name, value in weights.items()})
@@ -352,20 +352,20 @@ class Sequential:
         return table
 
     def save(self, path: files.PathLike) -> None:
-        """Write layers, weights, class names and preprocessing to one safetensors file; the model stays where it is.
+        """Write layers, weights, class names and preprocessing to one safetensors file; the model stays on its device.
 
-        What it was compiled with is kept too, unless a part of it is of a class of one's own. Raises OSError for a
-        path that cannot be written, TypeError for a layer's argument that cannot be saved, ValueError for class names
-        that are not one for each output, for weights that are not finite and for a path that ends as files of another
-        library do, such as ``.keras``; what was there stays.
+        What it was compiled with is saved too, unless a part of it is a custom class. Raises OSError for a
+        path that cannot be written, TypeError for a layer argument that cannot be saved, ValueError for class names
+        that do not match the outputs, for NaN or infinite weights, and for a path with the extension of another
+        library, such as ``.keras``; an existing file is then kept.
         """
         check_names(self.class_names, self.network.output_shape)
         file.write(path, self.state())
 
     def state(self) -> ModelState:
-        """Return all that makes the model what it is, its arrays as copies; the optimiser is the model's own.
+        """Return the complete state of the model, its arrays as copies; the optimiser is not copied.
 
-        Raises TypeError for a layer's argument that is no plain value.
+        Raises TypeError for a layer argument that is not a plain value.
         """
         return ModelState(
             layers=[to_plain(layer) for layer in self._layers],
@@ -389,9 +389,9 @@ class Sequential:
         custom_layers: Mapping[str, type[Layer]] | None = None,
         xp: ArrayModule | str | None = None,
     ) -> Self:
-        """Return the model of a state, compiled as it was; custom_layers and xp are as in :func:`xpcnn.load`.
+        """Return the model for a state, compiled as it was; custom_layers and xp are as in :func:`xpcnn.load`.
 
-        Raises ValueError, before memory is taken, for arrays that are not those that the layers declare.
+        Raises ValueError, before memory is allocated, for arrays other than those that the layers declare.
         """
         model = cls((), state.input_shape, xp, state.seed)
         for layer in from_plain(state.layers, kinds(custom_layers)):
@@ -406,7 +406,7 @@ class Sequential:
 
     def __reduce__(self) -> tuple[Any, ...]:
         classes = {type(layer).__name__: type(layer) for layer in walk(self._layers) if not layer.hidden}
-        xp = "numpy" if self.backend == "numpy" else None  # any other goes to a device where there is one
+        xp = "numpy" if self.backend == "numpy" else None  # any other goes to a device if there is one
         return type(self).from_state, (self.state(), classes, xp)
 
     def _compiled(self) -> tuple[Objective, Optimizer]:
@@ -417,7 +417,7 @@ class Sequential:
         return Objective(self.network, self.loss, self.metrics), self.optimizer
 
     def _refuse_raw(self, x: Any) -> None:
-        """Check that images that were taken are normalised, where the model says how; warn once of what looks raw."""
+        """Check that images are normalised, if the model defines how; warn once about values that look raw."""
         if self.preprocessing is not None and not isinstance(x, Normalized):
             inputs.refuse_raw(x)
             if not self._warned and inputs.look_raw(x, self.preprocessing):
@@ -425,7 +425,7 @@ class Sequential:
                 warnings.warn(inputs.RAW, stacklevel=3)
 
     def _views(self, augment: str) -> list[View]:
-        """Return the views of the model's images that an augmentation gives; one for those of other shapes."""
+        """Return the views that an augmentation gives of the model's images; one for other shapes."""
         size = self.network.input_shape[1:]
         return views(augment, (size[0], size[1])) if len(size) == 2 else views("none", (1, 1))
 
@@ -435,13 +435,13 @@ def load(
     xp: ArrayModule | str | None = None,
     custom_layers: Mapping[str, type[Layer]] | None = None,
 ) -> Sequential:
-    """Return the model of a file that :meth:`Sequential.save` wrote, compiled as it was.
+    """Load a model from a file that :meth:`Sequential.save` wrote, compiled as it was.
 
-    custom_layers: {"Scale": Scale, …}, the classes of layers of one's own. Raises FileNotFoundError, ValueError where
-    the file is no model, is damaged, or holds a layer that is not known, TypeError for custom_layers that are no
+    custom_layers: {"Scale": Scale, …}, the classes of custom layers. Raises FileNotFoundError, ValueError if
+    the file is not a model, is damaged, or contains an unknown layer, TypeError for custom_layers that are not
     layer classes, BackendError.
     """
-    known = kinds(custom_layers)  # of which a wrong one is no fault of the file
+    known = kinds(custom_layers)  # an invalid one is not the file's fault
     state = file.read(path)
     with file.refusal(path):
         model = Sequential.from_state(state, known, xp)
@@ -452,12 +452,12 @@ def load(
 
 def _checked_layer(layer: Any) -> Layer:
     if not isinstance(layer, Layer):
-        raise TypeError(f"A model is made of layers, such as layers.Dense(8). Received: {layer!r}.")
+        raise TypeError(f"A model takes layers, such as layers.Dense(8). Received: {layer!r}.")
     return layer
 
 
 def _checked_shape(shape: Any) -> Shape:
     """Return an input shape as a tuple, or raise ValueError."""
     if not isinstance(shape, tuple | list) or not shape:
-        raise ValueError(f"input_shape is (channels, height, width). Received: {reprlib.repr(shape)}.")
+        raise ValueError(f"input_shape must be (channels, height, width). Received: {reprlib.repr(shape)}.")
     return tuple(check_int("Each size of input_shape", n, 1) for n in shape)

@@ -1,4 +1,4 @@
-"""What a model is trained for: outputs, targets and metrics that fit its loss."""
+"""The training objective: outputs, targets and metrics that fit the loss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HostArray = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """A network, the loss that it minimises, and the metrics by which it is judged."""
+    """A network, the loss that it minimises, and the metrics that evaluate it."""
 
     network: Network
     loss: Loss
@@ -31,22 +31,23 @@ class Objective:
 
     @property
     def width(self) -> int:
-        """How many outputs there are; ValueError where they are no flat row."""
+        """The number of outputs; ValueError if they are not flat."""
         shape = self.network.output_shape
         if len(shape) != 1:
             raise ValueError(
-                f"To learn, a model must end in flat outputs, (classes,). Its last layer gives {shape}. Add Flatten()."
+                f"To train, a model must have flat outputs, (classes,). Its last layer returns {shape}. Add Flatten()."
             )
         return shape[0]
 
     def check_outputs(self) -> None:
-        """Refuse a last layer whose outputs are no probabilities under a loss that needs them."""
+        """Reject a last layer whose outputs are not probabilities for a loss that needs them."""
         last, loss = self.network.nodes[-1].layer, self.loss
         plain = type(last) in (Dense, Flatten, GlobalAveragePool2D, GlobalMaxPool2D)
         if loss.activation is not None and (plain or any(applies(last, name) for name in ("relu", "tanh", "linear"))):
             raise ValueError(
-                f"The loss {loss.name} needs probabilities, but {(last.name or 'the last layer')!r} gives any numbers. "
-                f'Give the last layer activation="{loss.activation}", or add layers.{loss.activation.capitalize()}().'
+                f"The loss {loss.name} needs probabilities, but {(last.name or 'the last layer')!r} returns unbounded "
+                f'values. Give the last layer activation="{loss.activation}", '
+                f"or add layers.{loss.activation.capitalize()}()."
             )
 
     def targets(self, y: HostArray, weights: Any = None) -> Targets:
@@ -56,22 +57,22 @@ class Objective:
         return targets
 
     def measurable_targets(self, y: HostArray, weights: Any = None) -> Targets:
-        """Check and encode all targets; ValueError where the metrics cannot be computed for them."""
+        """Check and encode all targets; ValueError if the metrics cannot be computed for them."""
         targets = self.targets(y, weights)
         unfit = [metric.name for metric in self.metrics if metric.needs_classes]
         if targets.labels is None and unfit:
             raise ValueError(
-                f"The targets are no classes, which {', '.join(unfit)} needs. Compile with metrics=[] or a loss's name."
+                f"The targets are not classes, which {', '.join(unfit)} needs. Compile with metrics=[] or a loss name."
             )
         return targets
 
     def calibration_labels(self, y: HostArray) -> HostArray:
-        """Return the class of every sample; ValueError where the outputs are no probabilities of one class each."""
+        """Return the class of every sample; ValueError if the outputs are not class probabilities."""
         loss, labels = self.loss, self.targets(y).labels
         apart = loss.activation == "sigmoid" and self.width > 1
         if loss.activation is None or labels is None or apart:
             raise ValueError(
-                f"Only probabilities of classes can be calibrated. The loss is {loss.name}, and the labels are "
+                f"Only class probabilities can be calibrated. The loss is {loss.name}, and the labels are "
                 f"{'rows' if labels is None else 'classes'}. Use cross_entropy, or binary_cross_entropy with one "
                 "output, and labels (n,) of whole numbers."
             )
@@ -88,7 +89,7 @@ class Objective:
         temperature: float = 1.0,
         communicator: Communicator = ALONE,
     ) -> dict[str, Any]:
-        """Return the loss, without label smoothing, and the metrics for targets that were checked."""
+        """Return the loss, without label smoothing, and the metrics for checked targets."""
         return evaluation.evaluate(
             self.network, self.loss.unsmoothed(), self.metrics, x, y, weights, batch_size, threads, views, temperature,
             communicator,
@@ -96,6 +97,6 @@ class Objective:
 
 
 def refuse_weightless(shares: HostArray) -> None:
-    """Raise ValueError where no sample adds to what a mean is divided by."""
+    """Raise ValueError if all sample weights are 0, so that a mean would divide by 0."""
     if shares.sum() == 0:
-        raise ValueError("All samples weigh 0, so there is nothing to average. Give one a weight above 0.")
+        raise ValueError("All sample weights are 0, so there is nothing to average. Give one a weight above 0.")

@@ -1,4 +1,4 @@
-"""What a model is, as plain data: what its file, pickle and copies hold."""
+"""The state of a model as plain data: the content of its file, pickle and copies."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ HostArray = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class ModelState:
-    """All that makes a model what it is, but for the backend that it computes with.
+    """The complete state of a model, except for the backend that it computes with.
 
-    layers: as :func:`xpcnn.layers.configs.to_plain` gives them. arrays: all parameters and buffers by name, on the
+    layers: as :func:`xpcnn.layers.configs.to_plain` returns them. arrays: all parameters and buffers by name, on the
     host; None for a model that is not complete. optimizer, loss, metrics: what it was compiled with, the optimiser's
-    moments included. All others are the model's attributes of the same names.
+    moments included. The others are the model's attributes of the same names.
     """
 
     layers: list[Any]
@@ -42,17 +42,19 @@ class ModelState:
 
 
 def check_finite(arrays: Mapping[str, HostArray]) -> None:
-    """Raise ValueError unless all arrays of a model are of float32 and hold finite numbers only."""
+    """Raise ValueError unless all arrays of a model are float32 and finite."""
     for name, array in arrays.items():
         if array.dtype != np.float32:
-            raise ValueError(f"The array {name!r} is of {array.dtype}, and a model's are of float32.")
+            raise ValueError(f"The array {name!r} is {array.dtype}, but a model's arrays must be float32.")
         if not np.isfinite(array).all():
-            raise ValueError(f"The array {name!r} holds values that are not finite. Use the model of an earlier epoch.")
+            raise ValueError(f"The array {name!r} contains NaN or infinite values. Use the model of an earlier epoch.")
 
 
 def check_names(names: Any, output_shape: Shape) -> None:
-    """Raise ValueError unless class names are one text for each class, or None."""
-    count = max(output_shape[0], 2)  # one output tells two classes apart
+    """Raise ValueError unless class names are one string per class, or None."""
+    count = max(output_shape[0], 2)  # one output distinguishes two classes
     fit = isinstance(names, tuple | list) and len(names) == count and all(isinstance(n, str) for n in names)
     if names is not None and not fit:
-        raise ValueError(f"class_names is one text for each of the {count} classes. Received: {reprlib.repr(names)}.")
+        raise ValueError(
+            f"class_names must be one string for each of {count} classes. Received: {reprlib.repr(names)}."
+        )

@@ -12,7 +12,7 @@ HEADINGS = ("layer", "input", "output", "activation", "bias", "parameters", "byt
 
 
 def summary_table(network: Network) -> str:
-    """Return one line a layer: name, shapes without the batch, activation, bias, parameters and their bytes; totals."""
+    """Return one line per layer: name, shapes without the batch, activation, bias, parameters and bytes; totals."""
     item = network.dtype.itemsize
     lines = [HEADINGS]
     for layer, depth in _with_depth(network.layers):
@@ -44,7 +44,7 @@ def summary_table(network: Network) -> str:
     total, buffers = _count(network.layout.declarations), _count(network.buffer_layout.declarations)
     totals = f"{total:,} parameters, {total * item:,} bytes"
     if trained != total:
-        totals += f", {trained:,} of them trained"
+        totals += f", {trained:,} of them trainable"
     if buffers:
         totals += f"; {buffers:,} running statistics"
     return "\n".join([rows[0], rule, *rows[1:], rule, totals])

@@ -1,4 +1,4 @@
-"""What a fit learns from and what it is measured on, checked before anything is computed."""
+"""The training and validation data of a fit, checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HostArray = np.ndarray[Any, Any]
 
 
 class Held(NamedTuple):
-    """What is kept out of training, and measured after every epoch."""
+    """The data held out of training and evaluated after every epoch."""
 
     x: Any
     y: HostArray
@@ -30,7 +30,7 @@ class Held(NamedTuple):
 
 
 class TrainingData(NamedTuple):
-    """The samples to train on, what is held out, and all arrays by the names that a checkpoint has for them."""
+    """The samples to train on, the held-out data, and all arrays by the names that a checkpoint uses for them."""
 
     samples: Samples
     held: Held | None
@@ -59,7 +59,7 @@ def gather(
     arrays = {"x": x, "y": y, "sample weights": weights}
     if validation_data is not None:
         if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-            raise ValueError(f"validation_data is a pair (x, y). Received: {reprlib.repr(validation_data)}.")
+            raise ValueError(f"validation_data must be a pair (x, y). Received: {reprlib.repr(validation_data)}.")
         held = Held(*inputs.samples(*validation_data, shape, data_format), None)
         objective.measurable_targets(held.y)
         arrays |= {"validation x": held.x, "validation y": held.y}
@@ -73,8 +73,8 @@ def gather(
 
 
 def _split(labels: HostArray | None, n: int, fraction: float, seed: int) -> tuple[HostArray, HostArray]:
-    """Return the rows to train on and those to keep for validation, each class in proportion."""
+    """Return the rows to train on and those held out for validation, each class in proportion."""
     if not isinstance(fraction, Number) or not 0 < fraction < 1:
-        raise ValueError(f"validation_split lies between 0 and 1. Received: {fraction!r}.")
+        raise ValueError(f"validation_split must be between 0 and 1. Received: {fraction!r}.")
     split = stratified_split(np.zeros(n, dtype=np.int64) if labels is None else labels, fraction, 0.0, seed)
     return split.train, split.test

@@ -1,4 +1,4 @@
-"""The product of a fully connected layer with what may follow it: bias and ReLU."""
+"""The product of a fully connected layer, with an optional bias and ReLU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Backward = Callable[[Array, Array, Array | None, bool], Array | None]
 def dense(
     xp: ArrayModule, x: Array, weight: Array, bias: Array | None, workspace: Workspace, *, relu: bool = False
 ) -> tuple[Array, Backward]:
-    """Multiply by the weight, add the bias, cut off below 0.
+    """Multiply by the weight, add the bias, clip below 0.
 
     x: (n, features); weight: (units, features); bias: (units,); y: (n, units).
     """

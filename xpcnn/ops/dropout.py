@@ -1,4 +1,4 @@
-"""Dropout by masks that are keyed, so that they can be drawn again wherever they are needed."""
+"""Dropout with keyed masks, which can be redrawn wherever they are needed."""
 
 from __future__ import annotations
 

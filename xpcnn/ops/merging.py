@@ -1,4 +1,4 @@
-"""Several inputs made one: sums, products and concatenations, each returning (y, backward)."""
+"""Merging several inputs: sums, products and concatenations, each returning (y, backward)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def multiply(xp: ArrayModule, x: Array, factor: Array, workspace: Workspace) -> 
 
 
 def concatenate(xp: ArrayModule, inputs: Sequence[Array], workspace: Workspace) -> tuple[Array, Backward]:
-    """Lay the channels of inputs one after the other: (n, channels, …) each, all else equal."""
+    """Concatenate the channels of inputs: (n, channels, …) each, all else equal."""
     ends = [*accumulate((x.shape[1] for x in inputs), initial=0)]
     n, _, *size = inputs[0].shape
     y = workspace.batch_last((n, ends[-1], *size), inputs[0].dtype)

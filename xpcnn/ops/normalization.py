@@ -1,4 +1,4 @@
-"""Statistics of a batch, gathered from its pieces, and normalisation by them."""
+"""Statistics of a batch, combined from its shards, and normalisation by them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Moments:
     squares: Array
 
     def __add__(self, other: Moments) -> Moments:
-        """Return the moments of both sets together (Chan, Golub and LeVeque, 1979), which loses no digits."""
+        """Return the combined moments of both sets (Chan, Golub and LeVeque, 1979), which loses no digits."""
         count = self.count + other.count
         distance = other.mean - self.mean
         return Moments(
@@ -48,7 +48,7 @@ def statistics(
 ) -> tuple[Array, Array, Array]:
     """Return sqrt(variance + epsilon), and the running mean and variance moved by ``momentum`` towards these moments.
 
-    The variance of the running ones is unbiased, as in PyTorch. One value has none to learn from, so they stay.
+    The running variance is unbiased, as in PyTorch. A single value has no unbiased variance, so both stay unchanged.
     """
     std = xp.sqrt(total.squares * (1.0 / total.count) + epsilon)
     if total.count == 1:
@@ -78,7 +78,7 @@ def normalize(
 
 @fused
 def gradient_sums(xp: ArrayModule, dy: Array, x: Array, mean: Array, workspace: Workspace) -> Array:
-    """Return Σ dy and Σ dy (x - mean) of each channel, as one (2, channels) array that adds over pieces."""
+    """Return Σ dy and Σ dy (x - mean) of each channel, as one (2, channels) array that is summed over shards."""
     rows, dy_rows = channel_rows(x), channel_rows(dy)
     sums = workspace.empty((2, len(rows)), dy.dtype)
     for block in channel_blocks(xp, x):
@@ -101,7 +101,7 @@ def normalize_backward(
 ) -> Array:
     """Return the input's gradient (Ioffe and Szegedy, "Batch normalization", 2015, section 3).
 
-    dx = weight / std (dy - Σdy / count - (x - mean) Σ(dy (x - mean)) / (count deviation²))
+    dx = weight / std (dy - Σdy / count - (x - mean) Σ(dy (x - mean)) / (count std²))
     """
     dx, scale = workspace.like(dy), weight / std
     shift, slope = sums[0] * (1.0 / count), sums[1] / (std * std) * (1.0 / count)
@@ -121,7 +121,7 @@ def per_channel(vector: Array, x: Array) -> Array:
 
 
 def _centred(xp: ArrayModule, rows: Array, mean: Array, workspace: Workspace) -> Array:
-    """Return each row less its mean, in scratch memory."""
+    """Return each row minus its mean, in scratch memory."""
     return xp.subtract(rows, mean[:, None], out=workspace.scratch(rows.shape, rows.dtype, "centred"))
 
 

@@ -29,7 +29,7 @@ TILE = {taps: min(4, 9 - taps) for taps in range(3, 8)}
 #: Where polynomials are evaluated, besides at infinity: small numbers, for the rounding.
 POINTS = tuple(Fraction(point) for point in ("0", "1", "-1", "2", "-2", "1/2", "-1/2"))
 #: From so many filters, and weights in one row of all of them, on this was faster than the plain way: with 8 filters of
-#: 8x3x3 1.07 times, 32 of 16x3x3 1.3, 64 of 64x3x3 1.5, 128 of 128x5x5 1.9 (pieces of 16 images, one processor).
+#: 8x3x3 1.07 times, 32 of 16x3x3 1.3, 64 of 64x3x3 1.5, 128 of 128x5x5 1.9 (shards of 16 images, one processor).
 MANY_FILTERS = 8
 MANY_WEIGHTS = 200
 

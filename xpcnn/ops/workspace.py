@@ -1,4 +1,4 @@
-"""Memory that a step uses again and again, so that no large array is allocated twice."""
+"""Memory that is reused from step to step, so that no large array is allocated twice."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Workspace:
         self._scratch: dict[Hashable, Array] = {} if scratch_of is None else scratch_of._scratch
 
     def reset(self) -> None:
-        """Take back every array that was handed out."""
+        """Reclaim every array that was handed out."""
         self._free = set(range(len(self._blocks)))
         self._given, self._given_before = [], self._given + self._given_before[len(self._given) :]
 

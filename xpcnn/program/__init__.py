@@ -1,1 +1,1 @@
-"""The order of work: a network as a list of nodes, and what runs it."""
+"""Execution order: a network as a list of nodes, and the code that runs them."""

@@ -1,4 +1,4 @@
-"""From layers to nodes: names, shapes, and who reads whose output."""
+"""From layers to nodes: names, shapes, and the connections between them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Builder:
         self.nodes: list[Node] = []
         #: The shape of each slot, without the batch; the first is that of the images.
         self.shapes: list[Shape] = [tuple(input_shape)]
-        #: The slot of every named layer's output, in the order in which they are complete.
+        #: The output slot of every named layer, in order of completion.
         self.outputs: dict[str, int] = {}
         self._numbers = itertools.count()
 
@@ -45,7 +45,7 @@ class Builder:
 def name_layers(layers: Sequence[Layer]) -> None:
     """Name every layer that has no name yet: ``conv2d_1``, …, counted per kind, in order.
 
-    Raises ValueError for a layer, or a name, that stands twice.
+    Raises ValueError for a layer, or a name, that is used twice.
     """
     counts: Counter[str] = Counter()
     taken: set[str] = set()
@@ -56,5 +56,5 @@ def name_layers(layers: Sequence[Layer]) -> None:
         if not layer.name:
             layer.name = f"{layer.kind()}_{counts[layer.kind()]}"
         if layer.name in taken:
-            raise ValueError(f"Two layers are called {layer.name!r}. Use each layer object once, and each name once.")
+            raise ValueError(f"Two layers are named {layer.name!r}. Use each layer object once, and each name once.")
         taken.add(layer.name)

@@ -1,7 +1,7 @@
-"""What runs a program: shards of a batch, on threads of this process and on its ranks, and memory that is used again.
+"""Runs a program: shards of a batch on the threads of this process and on all ranks, in memory that is reused.
 
-A shard runs a segment of the program by itself. Between two segments the shards wait for each other, and what each
-returns is added up over the batch; the next segment gets the total.
+A shard runs a segment of the program independently. Between segments the shards synchronize: what each one
+returns is summed over the batch, and the next segment receives the total.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _NONE: Arrays = MappingProxyType({})
 
 @dataclass
 class Goal:
-    """What one shard of a batch is to learn: the loss, and its targets as that prepared them.
+    """What one shard of a batch learns: the loss, and the targets as the loss prepared them.
 
-    normalizer: the whole batch's, so that losses and gradients of shards add up.
+    normalizer: that of the whole batch, so that the losses and gradients of shards add up.
     """
 
     loss: Loss
@@ -47,7 +47,7 @@ class Goal:
 
 
 class Taped(NamedTuple):
-    """A node that has run forward, what goes back through it, and how much memory had been handed out before it."""
+    """A node that has run forward, its backward function, and how many arrays had been handed out before it."""
 
     node: Node
     backward: Any
@@ -55,11 +55,11 @@ class Taped(NamedTuple):
 
 
 class Shard:
-    """One shard of a batch: the arrays in the slots of its program, and the tape of what goes back through it.
+    """One shard of a batch: the arrays in the slots of its program, and the tape for its backward pass.
 
-    params: parameters and buffers by layer; gradients: views of the shard's flat gradient, by layer. goal: what it is
-    to learn. report: takes its loss and probabilities, or its output where there is no goal. releases: whether memory
-    is used again as soon as no layer needs it, which layers of one's own may not expect.
+    params: parameters and buffers by layer; gradients: views of the shard's flat gradient, by layer. goal: what it
+    learns. report: receives its loss and probabilities, or its output if there is no goal. releases: whether memory
+    is reused as soon as no layer needs it, which custom layers may not expect.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class Shard:
     ) -> None:
         self.program, self.context, self.goal, self.report = program, context, goal, report
         self.slots: dict[int, Array] = {INPUT: to_batch_last(x, context.workspace)}
-        #: Gradients of slots that have been passed back and not yet taken.
+        #: Gradients of slots that have been propagated back but not yet consumed.
         self.dy: dict[int, Array] = {}
         self._params, self._gradients, self._releases = params, gradients, releases
         self._tape: list[Taped] = []
 
     def forward(self, segment: Segment, total: Any = None) -> Any:
-        """Run the nodes of a segment, the first with the ``total`` it needs; return what the next one adds up."""
+        """Run the nodes of a segment, the first with the ``total`` it needs; return what the next segment sums."""
         context, workspace = self.context, self.context.workspace
         for node in segment.nodes:
             requests = workspace.requests
@@ -108,7 +108,7 @@ class Shard:
         self.report(self.slots[self.program.output])
 
     def evaluate(self, segment: Segment, total: Any = None) -> None:
-        """Evaluate the loss of the output, report it, and note the gradient with which backward begins."""
+        """Evaluate the loss of the output, report it, and store the gradient that backward starts from."""
         assert self.goal is not None
         goal, program, xp = self.goal, self.program, self.context.workspace.xp
         value, dy, probabilities = goal.loss.evaluate(
@@ -118,9 +118,9 @@ class Shard:
         self.dy[program.output] = dy
 
     def backward(self, segment: Segment, total: Any = None) -> Any:
-        """Go back through the node after a segment, which gets the ``total`` it needs, and through the segment.
+        """Run backward through the node after a segment, given the ``total`` it needs, and through the segment.
 
-        Returns what the segment's first node adds up over the batch, where it needs that.
+        Returns what the segment's first node sums over the batch, if it needs a sum.
         """
         after = segment.reduces
         if after is not None and after.runs_backward:
@@ -139,7 +139,7 @@ class Shard:
         return None
 
     def _pass_on(self, node: Node, dx: Any, requests: int) -> None:
-        """Note the gradients of a node's inputs, and take back all memory that was handed out from its forward on."""
+        """Store the gradients of a node's inputs, and reclaim all memory handed out since its forward."""
         workspace = self.context.workspace
         for slot, gradient in zip(node.inputs, dx if len(node.inputs) > 1 else (dx,), strict=True):
             if slot not in node.passes_on:
@@ -161,12 +161,12 @@ class Shard:
         return _watched(self._gradients.get(node.layer.name, _NONE))
 
 
-#: What a shard does between two waits: its methods and their segments, one after the other.
+#: What a shard does between two synchronizations: its methods and their segments, in order.
 Round: TypeAlias = Sequence[tuple[Callable[[Shard, Segment, Any], Any], Segment]]
 
 
 def prediction_rounds(program: Program) -> list[Round]:
-    """Return the one round of a prediction."""
+    """Return the single round of a prediction."""
     (segment,) = program.segments
     return [[(Shard.forward, segment), (Shard.deliver, segment)]]
 
@@ -182,7 +182,7 @@ def training_rounds(program: Program) -> list[Round]:
 
 
 def train_whole(shard: Shard) -> None:
-    """Make a training step of a batch that is one shard: what it adds up is the total."""
+    """Run a training step of a batch that is a single shard, whose sums are the totals."""
     total = None
     for one_round in training_rounds(shard.program):
         for act, segment in one_round:
@@ -194,7 +194,7 @@ def infer(
 ) -> Array:
     """Return the output of a network's program for ``x``, (n, *input_shape), in prediction.
 
-    params: what :meth:`Network.prediction_params` gave.
+    params: what :meth:`Network.prediction_params` returned.
     """
     params = network.prediction_params({}) if params is None else params
     shard = Shard(program, params, x, context, releases=network.knows())
@@ -204,7 +204,7 @@ def infer(
 
 
 def activations(network: Network, x: Array, context: Context) -> dict[str, Array]:
-    """Return {"conv2d_1": output, …} for every named layer, in prediction and in order of completion."""
+    """Return {"conv2d_1": output, …} for every named layer in prediction, in order of completion."""
     shard = Shard(network.plain, network.params, x, context, releases=False)
     for segment in network.plain.segments:
         shard.forward(segment)
@@ -214,8 +214,8 @@ def activations(network: Network, x: Array, context: Context) -> dict[str, Array
 class Executor:
     """Runs shards of a batch on threads of this process; a device takes a batch whole.
 
-    Use it as a context manager: BLAS is held to one thread meanwhile. training: to train, with three times the work of
-    a prediction. communicator: of the processes among which the shards are spread.
+    Use it as a context manager: BLAS is limited to one thread meanwhile. training: whether it trains, three times the
+    work of a prediction. communicator: of the processes that share the shards.
     """
 
     def __init__(
@@ -250,7 +250,7 @@ class Executor:
         self._stack.__exit__(kind, error, trace)
 
     def borrow_memory(self, make: Callable[[], M], kind: Hashable, only: Hashable = None) -> M:
-        """Return the memory, and with it the recordings, that an earlier run of this kind has left, or a new one."""
+        """Return the memory, with its recordings, left by an earlier run of this kind, or new memory."""
         memory = self._stack.enter_context(self.network.borrow(kind, make, only))
         self._stack.callback(memory.batch.clear)
         return memory
@@ -265,8 +265,8 @@ class Executor:
     ) -> list[Shard]:
         """Run shards through all rounds, and return them.
 
-        begin: makes a shard by its number, on the thread that runs it. holders: how many ranks have shards. notes:
-        takes down all calls, to be replayed.
+        begin: creates a shard by its index, on the thread that runs it. holders: how many ranks have shards. notes:
+        records all calls for replay.
         """
         shards: dict[int, Shard] = {}
         total: Any = None
@@ -281,23 +281,23 @@ class Executor:
     def _work(
         self, shards: dict[int, Shard], begin: Callable[[int], Shard], one_round: Round, total: Any, number: int
     ) -> Any:
-        """Let one shard do what it does in a round."""
+        """Run one round of one shard."""
         shard = shards[number] = shards.get(number) or begin(number)
         for act, segment in one_round:
             total = act(shard, segment, total)
         return total
 
     def _all_reduce(self, parts: list[Any], holders: int, notes: Notes | None) -> Any:
-        """Add up what the shards of all ranks gave."""
+        """Sum the results of the shards of all ranks."""
         with nullcontext() if notes is None else notes.between():
             return self.communicator.all_reduce(add_tree(parts, operator.add), holders)
 
     def on_shards(self, work: Callable[[int], Any], count: int) -> list[Any]:
-        """Let every shard work, one after the other or on threads."""
+        """Run every shard, one after the other or on threads."""
         return list(map(work, range(count))) if self._pool is None else self._on_threads(work, count)
 
     def _on_threads(self, work: Callable[[int], Any], count: int) -> list[Any]:
-        """Let shard i work on thread i modulo the threads, of which this one is the first."""
+        """Run shard i on thread i modulo the number of threads; the calling thread is the first."""
         assert self._pool is not None
         results: list[Any] = [None] * count
 
@@ -309,12 +309,12 @@ class Executor:
         try:
             work_from(0)
         finally:
-            wait(others)  # all of them, since they work on memory that the next round uses
+            wait(others)  # wait for all of them, since they work on memory that the next round uses
         for future in others:
             future.result()
         return results
 
 
 def _watched(views: Arrays) -> Arrays:
-    """Return views as a pass takes them: read-only mappings, so that a layer writes into them and not beside them."""
+    """Return views as a pass expects them: read-only mappings, so that a layer writes into the arrays themselves."""
     return MappingProxyType({name: watched(view) for name, view in views.items()})

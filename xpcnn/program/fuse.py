@@ -1,7 +1,7 @@
-"""Nodes that are cheaper together: fused for every run, and BatchNorm folded away for prediction.
+"""Node fusion for every run, and BatchNorm folding for prediction.
 
-Bias, ReLU and max pooling commute, so a convolution is pooled first, and bias and ReLU are done on what that leaves.
-The layers that the user wrote stay as they are; fused nodes compute what they would.
+Bias, ReLU and max pooling commute, so a convolution is pooled first, and bias and ReLU are applied to the result.
+The user's layers are unchanged; fused nodes compute the same result.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from xpcnn.program.program import Node, readers
 
 
 class Fold(NamedTuple):
-    """A BatchNorm that prediction leaves out, since the weights of the layer before it can do its work."""
+    """A BatchNorm that prediction skips, since it is folded into the weights of the layer before it."""
 
     layer: Conv2D | Dense
     norm: BatchNorm
 
     def params(self, xp: ArrayModule, params: Mapping[str, Arrays]) -> dict[str, Array]:
-        """Return the weight and bias of both layers together: w scale and (b - mean) scale + shift."""
+        """Return the combined weight and bias of both layers: w scale and (b - mean) scale + shift."""
         own, norm = params[self.layer.name], params[self.norm.name]
         scale = norm["weight"] / xp.sqrt(norm["running_var"] + self.norm.epsilon)
         weight = own["weight"] * scale.reshape(-1, *(1 for _ in own["weight"].shape[1:]))
@@ -32,7 +32,7 @@ class Fold(NamedTuple):
 
 
 def fold(nodes: Sequence[Node]) -> tuple[list[Node], list[Fold]]:
-    """Return the nodes without every BatchNorm that follows a convolution or a Dense alone, and what stands for it."""
+    """Return the nodes without each BatchNorm that alone follows a convolution or Dense, and what replaces it."""
     counts = readers(nodes)
     left: list[Node] = []
     folds: list[Fold] = []
@@ -54,7 +54,7 @@ def fold(nodes: Sequence[Node]) -> tuple[list[Node], list[Fold]]:
 def fuse(nodes: Sequence[Node]) -> list[Node]:
     """Return the nodes with every convolution fused with the max pooling and the ReLU that follow it, in any order.
 
-    A fully connected layer is fused with its ReLU; after another max pooling, a normalisation or a sum, ReLU writes
+    A fully connected layer is fused with its ReLU; after any other max pooling, a normalisation or a sum, ReLU writes
     over its input.
     """
     counts, rest = readers(nodes), _pooled_first(nodes)
@@ -76,7 +76,7 @@ def fuse(nodes: Sequence[Node]) -> list[Node]:
 
 
 def _pooled_first(nodes: Sequence[Node]) -> list[Node]:
-    """Return the nodes with every ReLU moved behind the max poolings that follow it."""
+    """Return the nodes with every ReLU moved after the max poolings that follow it."""
     counts, moved = readers(nodes), list(nodes)
     for number in range(len(moved) - 1):
         first, second = moved[number : number + 2]
@@ -87,5 +87,5 @@ def _pooled_first(nodes: Sequence[Node]) -> list[Node]:
 
 
 def _follows_alone(node: Node, before: Node, counts: Mapping[int, int]) -> bool:
-    """Whether a node reads the output of the one before it, and nothing else does."""
+    """Whether a node reads the output of the previous one, and no other node does."""
     return node.inputs == (before.output,) and counts[before.output] == 1

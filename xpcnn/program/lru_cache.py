@@ -1,4 +1,4 @@
-"""The things that were used latest, each made when it is first asked for."""
+"""A cache of the most recently used values, each created on first use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class LRUCache(Generic[T]):
-    """Keeps so many things by key, and lets go of the one that was not used for longest.
+    """Keeps a limited number of values by key, and evicts the least recently used one.
 
     >>> cache = LRUCache(2)
     >>> [cache.get(key, lambda: key.upper()) for key in "abac"], cache.keys()
@@ -21,17 +21,17 @@ class LRUCache(Generic[T]):
         self._things: dict[Hashable, T] = {}
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return the thing of a key, or else what ``make`` makes."""
+        """Return the value of a key, created by ``make`` if it is missing."""
         thing = self._things.pop(key) if key in self._things else make()
         while len(self._things) >= self._most:
             del self._things[next(iter(self._things))]
-        self._things[key] = thing  # the latest is the last
+        self._things[key] = thing  # most recently used last
         return thing
 
     def keys(self) -> list[Hashable]:
-        """Return the keys of what is kept, the latest last."""
+        """Return the keys, most recently used last."""
         return list(self._things)
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Drop everything."""
         self._things.clear()

@@ -1,4 +1,4 @@
-"""What a run keeps from batch to batch: working memory, and the recordings made on it."""
+"""What a run keeps between batches: working memory, and the recordings made on it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from xpcnn.recording import under_way
 
 HostArray = np.ndarray[Any, Any]
 
-#: Recordings for batches of the latest kinds only; a fit has two, its last batch being smaller.
+#: Recordings are kept for the most recent kinds of batch only; a fit has two, since its last batch is smaller.
 MOST_KINDS = 8
 
 
 class Batch:
-    """The batch at hand, on the host: what passes read and write anew each time, replayed or not."""
+    """The current batch, on the host: what passes read and write each time, replayed or not."""
 
     x: HostArray
-    #: Where in the batch x begins.
+    #: Offset of x in the batch.
     first_row: int
     rows: HostArray
     weights: HostArray | None
@@ -34,7 +34,7 @@ class Batch:
     losses: Array
 
     def clear(self) -> None:
-        """Let go of all arrays, some of which are the user's."""
+        """Drop all arrays, some of which are the user's."""
         self.__dict__.clear()
 
 
@@ -62,9 +62,9 @@ class Memory:
             self._temporaries.append(Workspace(of_thread.xp))
 
     def workspace(self, shard: int) -> Workspace:
-        """Return the memory of a shard, all of it free: its own, or that of the thread that runs it.
+        """Return the memory of a shard, all of it free: its own, or that of the thread it runs on.
 
-        A recording under way takes the memory of temporary arrays there too.
+        An active recording takes the memory of temporary arrays from there too.
         """
         place = shard % len(self._workspaces)
         workspace, temporaries, recording = self._workspaces[place], self._temporaries[place], under_way()
@@ -75,9 +75,9 @@ class Memory:
         return workspace
 
     def replay(self, kind: Hashable, holds: Hashable) -> Replay | None:
-        """Return the replay for batches of one kind, None where nothing is to be recorded.
+        """Return the replay for batches of one kind, or None if nothing should be recorded.
 
-        holds: what recordings hold for; once it is another, they are forgotten. None: that can't be known.
+        holds: the state that recordings are valid for; when it changes, they are dropped. None: unknown.
         """
         if holds != self._holds:
             self._replays.clear()

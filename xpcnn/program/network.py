@@ -29,10 +29,10 @@ class Network:
 
     Building names every layer (``conv2d_1``, …: counted per kind, in order), infers shapes, lays all parameters in one
     flat array and draws their first values on the host, each keyed by the seed and its own number. ``dtype`` is
-    float32 but in gradient checks. values: {"conv2d_1.weight": array, …} to begin with
+    float32 except in gradient checks. values: {"conv2d_1.weight": array, …} to start from
     instead. owner: the model whose layers these are, which may build them again.
 
-    Raises ValueError for a stack that can't be built, or a name that stands twice.
+    Raises ValueError for a stack that cannot be built, or a name that is used twice.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Network:
         builder = Builder(self.input_shape)
         self._output = builder.chain(self.layers)
         self.nodes: tuple[Node, ...] = tuple(builder.nodes)
-        #: The slot of every named layer's output.
+        #: The output slot of every named layer.
         self.outputs: Mapping[str, int] = builder.outputs
         self.output_shape = builder.shapes[self._output]
         self.layout = Layout(d for node in self.nodes for d in node.layer.declarations)
@@ -68,13 +68,13 @@ class Network:
         self._folded_nodes, self._folds = fold(self.nodes)
         self._programs: dict[bool, Program] = {}
         self.to(xp)
-        for layer in walk(self.layers):  # at last: a stack that cannot be built leaves its layers free
+        for layer in walk(self.layers):  # last, so that a stack that cannot be built leaves its layers free
             layer.owner = weakref.ref(owner)
 
     def _fill(
         self, layout: Layout, seed: int, values: Mapping[str, np.ndarray[Any, Any]] | None
     ) -> np.ndarray[Any, Any]:
-        """Return a flat host array with the values given, or with first values drawn."""
+        """Return a flat host array with the values given, or with initial values drawn."""
         flat = np.zeros(layout.size, dtype=self.dtype)
         for number, declaration in enumerate(layout.declarations):
             if values is None:
@@ -85,13 +85,13 @@ class Network:
         return flat
 
     def to(self, xp: ArrayModule) -> None:
-        """Move parameters and buffers to an array module, and compute there from now on."""
+        """Move parameters and buffers to an array module, and compute with it from now on."""
         self.xp = xp
         for layer in walk(self.layers):
             layer.xp = xp
         self.parameters = to_device(xp, self.parameters)
         self.buffers = to_device(xp, self.buffers)
-        self._idle = {}  # what was lent until now refers to the arrays there
+        self._idle = {}  # what was lent before refers to the old arrays
         views = self.layout.layer_views(self.parameters)
         for name, buffers in self.buffer_layout.layer_views(self.buffers).items():
             views.setdefault(name, {}).update(buffers)
@@ -99,12 +99,12 @@ class Network:
         self.params: Mapping[str, Arrays] = views
 
     def host_values(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return every parameter and buffer by name, on the host: views where the network is there."""
+        """Return every parameter and buffer by name, on the host: views if the network is there."""
         values = self.layout.views(to_host(self.parameters))
         return values | self.buffer_layout.views(to_host(self.buffers))
 
     def set_values(self, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Write every parameter and buffer by name, in place; ValueError, with nothing written, if one does not fit."""
+        """Write every parameter and buffer by name, in place; ValueError, with nothing written, if any does not fit."""
         check_values(values, (*self.layout.declarations, *self.buffer_layout.declarations))
         for layout, flat in ((self.layout, self.parameters), (self.buffer_layout, self.buffers)):
             for name, view in layout.views(flat).items():
@@ -132,17 +132,17 @@ class Network:
         return sum(node.layer._changes for node in self.nodes)
 
     def knows(self, *others: object) -> bool:
-        """Whether all layers, and other parts, are this package's own, so that it is known what they do with arrays."""
+        """Whether all layers and other parts belong to this package, so that what they do with arrays is known."""
         parts = (*(node.layer for node in self.nodes), *others)
         return all(type(part).__module__.startswith("xpcnn.") for part in parts)
 
     @contextmanager
     def borrow(self, kind: Hashable, make: Callable[[], T], only: Hashable = None) -> Iterator[T]:
-        """Lend what an earlier run of this kind has left, such as its working memory, or else what ``make`` makes.
+        """Lend what an earlier run of this kind left, such as its working memory, or else what ``make`` creates.
 
-        Runs at the same time get different things. Nothing is taken back after an error, nor what still refers to
-        parameters that have moved to another array module meanwhile. only: of the things of one kind, those for another
-        purpose are let go, and one is kept at most.
+        Concurrent runs get different objects. Nothing is returned after an error, nor anything that still refers to
+        parameters that have since moved to another array module. only: of the objects of one kind, those for another
+        purpose are dropped, and at most one is kept.
         """
         idle = self._idle
         with self._lock:
@@ -156,13 +156,13 @@ class Network:
                 idle[kind] = [*([] if only is not None else idle.get(kind, [])), (only, thing)]
 
     def frozen(self) -> set[str]:
-        """Return the names of the layers that are not to be trained, those inside a frozen layer included."""
+        """Return the names of the layers that are not trained, including those inside a frozen layer."""
         frozen = (inner for layer in walk(self.layers) if not layer.trainable for inner in walk([layer]))
         return {layer.name for layer in frozen if not layer.hidden}
 
     @property
     def plain(self) -> Program:
-        """The program of the layers one by one: nothing is fused, and every output stays in its slot."""
+        """The program of the individual layers: nothing is fused, and every output stays in its slot."""
         return Program(self.nodes, self._output)
 
     def program(self, loss: Loss | None = None) -> Program:
@@ -176,7 +176,7 @@ class Network:
         return self._programs[from_logits]
 
     def training_program(self, loss: Loss) -> Program:
-        """Return the program for training, as layers are frozen now."""
+        """Return the program for training, with the layers that are frozen now."""
         nodes, from_logits = without_last_activation(self.nodes, loss)
         output = self.nodes[-1].inputs[0] if from_logits else self._output
         return for_training(fuse(nodes), output, from_logits, self.frozen())
@@ -184,7 +184,7 @@ class Network:
     def prediction_params(self, folded: dict[str, dict[str, Array]]) -> Mapping[str, Arrays]:
         """Return the arrays of :meth:`program`, by layer.
 
-        folded: where those of layers with a folded BatchNorm are written, in place if they have been before.
+        folded: where those of layers with a folded BatchNorm are written, in place if they already exist.
         """
         for one in self._folds:
             arrays = one.params(self.xp, self.params)

@@ -1,4 +1,4 @@
-"""The program of a network: its layers as nodes that read and write numbered slots, in the order of their work."""
+"""The program of a network: its layers as nodes that read and write numbered slots, in execution order."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 class Node(NamedTuple):
-    """One layer at its place in a program."""
+    """One layer in a program."""
 
     layer: Layer
-    #: The slots it reads, and the one it writes.
+    #: The slots it reads, and the slot it writes.
     inputs: tuple[int, ...]
     output: int
-    #: What its forward is told beside its input: which layers after it are fused with it, and the like.
+    #: Further arguments of its forward, such as which following layers are fused with it.
     options: Mapping[str, Any] = _NO_OPTIONS
-    #: The slots that nobody reads after it.
+    #: The slots that no later node reads.
     frees: tuple[int, ...] = ()
-    #: Whether it needs a sum over the whole batch, so that a segment begins with it.
+    #: Whether it needs a sum over the whole batch, so that it starts a segment.
     reduces: bool = False
-    #: The slots among its inputs whose gradients somebody needs; whether its backward runs at all.
+    #: The input slots whose gradients are needed; whether its backward runs at all.
     passes_on: tuple[int, ...] = ()
     runs_backward: bool = False
 
@@ -38,7 +38,7 @@ class Node(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """Nodes that a shard of a batch runs without the others, and the node after them, which needs a sum over all."""
+    """Nodes that a shard runs without waiting for the others, and the next node, which needs a sum over all shards."""
 
     nodes: tuple[Node, ...]
     reduces: Node | None
@@ -53,7 +53,7 @@ class Program(NamedTuple):
 
     @property
     def segments(self) -> list[Segment]:
-        """The nodes, cut before each that needs a sum over the whole batch."""
+        """The nodes, split before each that needs a sum over the whole batch."""
         starts = [0, *(number for number, node in enumerate(self.nodes) if node.reduces), len(self.nodes)]
         reducing = [*(self.nodes[start] for start in starts[1:-1]), None]
         return [
@@ -68,20 +68,20 @@ class Program(NamedTuple):
 
 
 def without_last_activation(nodes: Sequence[Node], loss: Loss | None) -> tuple[Sequence[Node], bool]:
-    """Return the nodes but a last activation that a loss computes better itself, and whether that is so."""
+    """Return the nodes without a last activation that the loss computes better itself, and whether there was one."""
     takes_over = loss is not None and loss.activation is not None and applies(nodes[-1].layer, loss.activation)
     return (nodes[:-1], True) if takes_over else (nodes, False)
 
 
 def for_prediction(nodes: Sequence[Node], output: int, from_logits: bool = False) -> Program:
-    """Return the program of nodes, each noted with the slots that nobody reads after it."""
+    """Return the program of nodes, each with the slots that no later node reads."""
     return Program(tuple(_with_last_uses(nodes)), output, from_logits)
 
 
 def for_training(nodes: Sequence[Node], output: int, from_logits: bool, frozen: Collection[str]) -> Program:
-    """Return the program of nodes, each noted with what goes back through it and what is summed over the batch.
+    """Return the program of nodes, each with the gradients it propagates and what is summed over the batch.
 
-    frozen: names of layers that do not learn. Gradients end where nothing before learns.
+    frozen: names of layers that are not trained. Gradients stop where no earlier layer is trained.
     """
     noted = []
     learning = _with_gradients(nodes, (), lambda layer: bool(layer.declarations) and layer.name not in frozen)
@@ -93,19 +93,19 @@ def for_training(nodes: Sequence[Node], output: int, from_logits: bool, frozen: 
 
 
 def for_gradient_of(slot: int, nodes: Sequence[Node], output: int) -> Program:
-    """Return the program of nodes, each noted with what goes back through it to a slot."""
+    """Return the program of nodes, each with the gradients it propagates back to a slot."""
     return Program(tuple(_with_gradients(nodes, (slot,), lambda layer: False)), output)
 
 
 def _with_last_uses(nodes: Sequence[Node]) -> Iterator[Node]:
-    """Yield nodes noted with the slots that nobody reads after them."""
+    """Yield nodes with the slots that no later node reads."""
     last_use = {slot: number for number, node in enumerate(nodes) for slot in node.inputs}
     for number, node in enumerate(nodes):
         yield node._replace(frees=tuple(slot for slot in dict.fromkeys(node.inputs) if last_use[slot] == number))
 
 
 def _with_gradients(nodes: Sequence[Node], needed: Iterable[int], learns: Callable[[Layer], bool]) -> Iterator[Node]:
-    """Yield nodes noted with the inputs whose gradients are needed: those slots, and whatever learns, come before."""
+    """Yield nodes with the inputs whose gradients are needed: those that depend on these slots or on trained layers."""
     slots = set(needed)
     for node in nodes:
         passes_on = tuple(slot for slot in node.inputs if slot in slots)
@@ -125,7 +125,7 @@ def readers(nodes: Sequence[Node]) -> dict[int, int]:
 
 
 def walk(layers: Sequence[Layer]) -> Iterator[Layer]:
-    """Yield every layer, those inside another before it."""
+    """Yield every layer, nested ones before the layer that contains them."""
     for layer in layers:
         yield from walk(layer.sublayers())
         yield layer

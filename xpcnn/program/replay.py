@@ -1,7 +1,7 @@
-"""Rounds over the shards of a batch, made again and again: computed, then recorded, then replayed.
+"""Repeated rounds over the shards of a batch: first computed, then recorded, then replayed.
 
-A replay makes the same NumPy calls on the same memory without the Python between them. ``XPCNN_REPLAY=0`` turns it off,
-so that prints and breakpoints in a layer are met at every step.
+A replay makes the same NumPy calls on the same memory without the Python between them. ``XPCNN_REPLAY=0`` disables it,
+so that prints and breakpoints in a layer are reached at every step.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from xpcnn.recording import Recording, RecordingError, unwatched
 
 ENVIRONMENT_VARIABLE = "XPCNN_REPLAY"
 
-#: on_shards(work, n) returns [work(0), …, work(n - 1)]; shards that share memory follow one another.
+#: on_shards(work, n) returns [work(0), …, work(n - 1)]; shards that share memory run one after another.
 OnShards: TypeAlias = Callable[[Callable[[int], Any], int], list[Any]]
 
 
 class Recorded(NamedTuple):
-    """The calls of each shard in one round, and those that added up what they gave."""
+    """The calls of each shard in one round, and those that summed their results."""
 
     shards: list[Recording]
     between: Recording
 
 
 class Notes:
-    """Takes down the calls of all rounds."""
+    """Records the calls of all rounds."""
 
     def __init__(self) -> None:
         self.rounds: list[Recorded] = []
 
     def taken(self, work: Callable[[int], Any], shards: int) -> Callable[[int], Any]:
-        """Return the work of the shards in a new round, whose calls are taken down."""
+        """Return the work of the shards in a new round, whose calls are recorded."""
         recorded = Recorded([Recording() for _ in range(shards)], Recording())
         self.rounds.append(recorded)
 
@@ -48,24 +48,24 @@ class Notes:
         return taken
 
     def between(self) -> Recording:
-        """Return what takes down how the latest round's results are added up: use it as a context manager."""
+        """Return a context manager that records how the latest round's results are summed."""
         return self.rounds[-1].between
 
 
 class State(Enum):
-    """What is known of a replay."""
+    """The state of a replay."""
 
     FRESH = auto()  # never computed
     COMPUTED = auto()  # computed once, so that all memory is there
-    RECORDED = auto()  # recorded, and not yet compared
-    TRUSTED = auto()  # replayed once with the very results that were computed
-    NEVER = auto()  # not to be replayed
+    RECORDED = auto()  # recorded but not yet compared
+    TRUSTED = auto()  # replayed once, with exactly the computed results
+    NEVER = auto()  # must not be replayed
 
 
 class Replay:
-    """The rounds of a batch of one kind.
+    """The rounds of one kind of batch.
 
-    What differs from time to time, they take by :func:`~xpcnn.recording.made_each_time`. The first run allocates, the
+    What changes between runs goes through :func:`~xpcnn.recording.made_each_time`. The first run allocates, the
     second is recorded. The next one with other results is computed and replayed: unless both agree to the bit, nothing
     is ever replayed, so that a call that escapes the recording costs speed alone.
     """
@@ -79,9 +79,9 @@ class Replay:
     def run(
         self, compute: Callable[[Notes | None], Any], written: Callable[[], Iterable[Array]], on_shards: OnShards
     ) -> Any:
-        """Return what ``compute(notes)`` returns, in memory that the next run may use again.
+        """Return what ``compute(notes)`` returns, in memory that the next run may reuse.
 
-        written: gives the arrays that it writes into.
+        written: returns the arrays that it writes into.
         """
         if self.state is State.TRUSTED:
             return self._replayed(on_shards)
@@ -91,14 +91,14 @@ class Replay:
         if self.state is State.FRESH:
             self.state = State.COMPUTED
         elif self.state is State.RECORDED and not self._compared(results, written, on_shards):
-            return compute(None)  # the replay has overwritten what was right
+            return compute(None)  # the replay has overwritten the correct results
         return results
 
     def _compared(self, results: Any, written: Callable[[], Iterable[Array]], on_shards: OnShards) -> bool:
-        """Replay what was just computed, if that tells anything, and return False where it gives anything else."""
+        """Replay what was just computed, if that is conclusive; return False if the results differ."""
         bits = _bits(results, written())
         if bits == self._bits:
-            return True  # the recorded batch over again
+            return True  # the recorded batch again
         self._replayed(on_shards)
         if _bits(self._results, written()) == bits:
             self.state, self._bits = State.TRUSTED, []

@@ -1,4 +1,4 @@
-"""A batch cut into shards, and what they give added up in a fixed order."""
+"""Splitting a batch into shards, and summing their results in a fixed order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def cut(n: int, shards: int) -> list[slice]:
-    """Cut n rows into at most ``shards`` parts, sizes differing by one at most.
+    """Split n rows into at most ``shards`` parts whose sizes differ by at most one.
 
     >>> cut(5, 2)
     [slice(0, 3, None), slice(3, 5, None)]
@@ -22,7 +22,7 @@ def cut(n: int, shards: int) -> list[slice]:
 
 
 def add_tree(parts: Sequence[T], add: Callable[[T, T], T]) -> T:
-    """Add neighbours, then neighbours of those, …: the same order whatever the number of threads."""
+    """Sum pairwise, neighbours first: the same order whatever the number of threads."""
     level = list(parts)
     while len(level) > 1:
         pairs = [add(a, b) for a, b in zip(level[::2], level[1::2], strict=False)]

@@ -1,1 +1,1 @@
-"""Running a fit over a network: pieces of batches on threads, the loop over epochs, history and callbacks."""
+"""Running a fit over a network: shards of batches on threads, the loop over epochs, history and callbacks."""

@@ -1,4 +1,4 @@
-"""The checkpoint file: everything that a fit needs to go on as if nothing had happened."""
+"""The checkpoint file: everything that a fit needs to resume as if never interrupted."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from xpcnn.version import __version__
 
 HostArray = np.ndarray[Any, Any]
 
-#: The version of the file; a newer one is refused.
+#: The version of the file; newer ones are rejected.
 FORMAT = 1
 #: The number of the arithmetic, raised with every change of the bits that a step gives; files without one have 1.
 ARITHMETIC = 2
 #: What the file is called in the directory of a run.
 NAME = "checkpoint.safetensors"
-#: Updates and epochs that no fit comes to.
+#: Upper bounds on updates and epochs, which no fit reaches.
 MOST_STEPS = 2**62
-#: Differences that an error names one by one.
+#: The maximum number of differences that an error lists.
 _MOST_NAMED = 5
 
 
@@ -112,13 +112,13 @@ class SavedFit:
 
     @property
     def step(self) -> int:
-        """Number of updates that were made."""
+        """The number of updates made."""
         with _damage_told(self.path):
             return check_int("step", self.description["step"])
 
     @property
     def finished(self) -> bool:
-        """Whether the fit had come to its end, of itself or early."""
+        """Whether the fit had ended, normally or early."""
         with _damage_told(self.path):
             description = self.description
             end = description["first_epoch"] + description["settings"]["epochs"]
@@ -234,7 +234,7 @@ class _OtherFitError(ValueError):
 
 @contextmanager
 def _damage_told(path: Path) -> Iterator[None]:
-    """Turn whatever a file raises that somebody has changed into one error that names it."""
+    """Turn any error raised by a modified file into one that names the file."""
     try:
         yield
     except _OtherFitError:

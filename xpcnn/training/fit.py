@@ -1,4 +1,4 @@
-"""A fit as callbacks see it: how far it has come, and what may stop it."""
+"""A fit as callbacks see it: its progress, and how to stop it."""
 
 from __future__ import annotations
 
@@ -112,12 +112,12 @@ class Fit:
 
     @property
     def loss(self) -> Loss:
-        """The loss that is made smaller."""
+        """The loss that is minimised."""
         return self.work.loss
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        """What is measured beside it."""
+        """The metrics reported with the loss."""
         return self.work.metrics
 
     @property
@@ -159,7 +159,7 @@ class Fit:
         return Position(self.epoch, self.first_epoch, self.done, seconds, self.engine.figures())
 
     def go_on_from(self, position: Position) -> None:
-        """Begin where another fit of the same task has come to."""
+        """Start from the progress of another fit of the same task."""
         self.epoch, self.first_epoch = position.epoch, position.first_epoch
         self.done, self.seconds, self.before = position.done, position.seconds, position.figures
         self.model.epochs = self.epoch

@@ -1,4 +1,4 @@
-"""What a fit has seen: one entry an epoch of every quantity, and the loss of every step."""
+"""The history of a fit: one entry per epoch for every quantity, and the loss of every step."""
 
 from __future__ import annotations
 

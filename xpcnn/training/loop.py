@@ -180,11 +180,11 @@ def _agree(fit: Fit) -> bool:
 
 
 def _let_go(fit: Fit) -> None:
-    """Let go of the engine, and of the memory that it took."""
+    """Release the engine and its memory."""
     fit.engine = fit.positions = None
 
 
 def _line(fit: Fit) -> str:
-    """Return the epoch in one line."""
+    """Return the epoch as one line."""
     shown = (f"{name} {value:.4g}" for name, value in fit.logs.items() if np.ndim(value) == 0 and name != "seconds")
     return f"epoch {fit.epoch}/{fit.epochs}  {'  '.join(shown)}  {fit.logs['seconds']:.1f} s"

@@ -1,4 +1,4 @@
-"""The bar that shows how an epoch goes."""
+"""The progress bar of an epoch."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Progress:
             yield
 
     def step(self, images: int) -> None:
-        """Note that a step has been made."""
+        """Advance by one step."""
         self._images += images
         if self._bar.disable:
             return

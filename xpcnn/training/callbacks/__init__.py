@@ -1,4 +1,4 @@
-"""What may be done between the steps of a fit: stop early, save the best, log, change the learning rate."""
+"""Actions between the steps of a fit: stop early, save the best, log, change the learning rate."""
 
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # which knows itself what is not there
+if not TYPE_CHECKING:  # which reports missing names itself
 
     def __getattr__(name):
         raise no_attribute(__name__, "callback", name, __all__)

@@ -1,4 +1,4 @@
-"""What all callbacks are: what may be done between the steps of a fit."""
+"""The base of all callbacks, which act between the steps of a fit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Callback:
         """Run before each epoch."""
 
     def on_gradient(self, fit: Fit, result: StepResult) -> None:
-        """Run when the gradient is known and the weights are not changed yet; ``result``: loss and flat gradient."""
+        """Run when the gradient is known and before the weights change; ``result``: loss and flat gradient."""
 
     def on_step_end(self, fit: Fit) -> None:
         """Run after each update."""
@@ -41,14 +41,14 @@ class Callback:
         """Run after each epoch, when ``fit.logs`` is complete."""
 
     def on_stop(self, fit: Fit) -> None:
-        """Run after the last step, while all is as it was left; not where an error ended the fit."""
+        """Run after the last step, before anything is released; not if an error ended the fit."""
 
     def on_fit_end(self, fit: Fit) -> None:
-        """Run at the end, whatever ended the fit."""
+        """Run at the end, however the fit ended."""
 
     @property
     def looks_at_gradients(self) -> bool:
-        """Whether every gradient has to be shown to this, for which a device is waited for."""
+        """Whether this needs every gradient, for which the host waits for the device."""
         return type(self).on_gradient is not Callback.on_gradient
 
     @property

@@ -15,7 +15,7 @@ from xpcnn.training.fit import Fit
 
 
 class _Best(Callback):
-    """Follows one quantity and knows whether the last epoch was the best so far."""
+    """Monitors one quantity and knows whether the last epoch was the best so far."""
 
     def __init__(self, monitor: str | None = None) -> None:
         self.monitor = monitor
@@ -53,7 +53,7 @@ class _Best(Callback):
 
 
 class EarlyStopping(_Best):
-    """Stop when ``monitor`` has not improved for ``patience`` epochs, and take back the best epoch's weights.
+    """Stop when ``monitor`` has not improved for ``patience`` epochs, and restore the best epoch's weights.
 
     monitor: "val_loss" where there is a validation part, else "loss"; losses should fall, all else rise.
     """
@@ -78,7 +78,7 @@ class EarlyStopping(_Best):
             fit.stop(f"no better {self.monitored(fit)} for {self.patience} epochs")
 
     def on_fit_end(self, fit: Fit) -> None:
-        """Take back the best weights."""
+        """Restore the best weights."""
         if self.restore_best and self._kept:
             fit.network.set_values(self._kept)
             self._kept = {}

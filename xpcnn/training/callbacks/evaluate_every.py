@@ -1,4 +1,4 @@
-"""Measurements between the ends of epochs."""
+"""Evaluation during epochs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EvaluateEvery(Callback):
         self.results: list[dict[str, float]] = []
 
     def on_step_end(self, fit: Fit) -> None:
-        """Measure where the step's number is a multiple."""
+        """Evaluate if the step number is a multiple."""
         if fit.step % self.steps == 0:
             self.results.append({"step": fit.step, **fit.model.evaluate(self.x, self.y)})
 

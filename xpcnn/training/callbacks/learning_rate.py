@@ -1,4 +1,4 @@
-"""A learning rate that is not the optimiser's own."""
+"""A learning rate that overrides the optimiser's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LearningRate(Callback):
         self.rate = rate if callable(rate) else schedules.get(rate)
 
     def on_fit_begin(self, fit: Fit) -> None:
-        """Note the optimiser's own rate."""
+        """Store the optimiser's own rate."""
         self._before = fit.optimizer.learning_rate
 
     def on_epoch_begin(self, fit: Fit) -> None:
@@ -32,6 +32,6 @@ class LearningRate(Callback):
         fit.optimizer.learning_rate = rate
 
     def on_fit_end(self, fit: Fit) -> None:
-        """Give the optimiser its own rate back."""
+        """Restore the optimiser's own rate."""
         if self._before is not None:  # None: another callback failed before the fit began
             fit.optimizer.learning_rate, self._before = self._before, None

@@ -31,7 +31,7 @@ class SaveLast(Callback):
         fit.model.save(self.path)
 
     def on_fit_end(self, fit: Fit) -> None:
-        """Save what an interrupted epoch has learned, unless it has come to numbers that are none."""
+        """Save what an interrupted epoch has learned, unless there are NaN or infinite values."""
         if are_finite(fit.network.parameters):
             fit.model.save(self.path)
 
@@ -45,7 +45,7 @@ class CSVLog(Callback):
         self.path = path
 
     def on_epoch_end(self, fit: Fit) -> None:
-        """Write the whole history anew, so that the file is always whole."""
+        """Rewrite the whole history, so that the file is always complete."""
         columns = {name: column for name, column in fit.history.history.items() if np.ndim(column) == 1}
         first = fit.epoch - fit.history.epochs + 1
         epochs = enumerate(zip(*columns.values(), strict=True), start=first)
@@ -93,7 +93,7 @@ class Checkpoint(Callback):
         self._write(fit)
 
     def on_stop(self, fit: Fit) -> None:
-        """Write what an epoch that was not finished has brought."""
+        """Write the progress of an unfinished epoch."""
         if not fit.ends_epoch:
             self._write(fit)
 

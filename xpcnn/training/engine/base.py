@@ -1,4 +1,4 @@
-"""What engines are given and what they give back: a batch forward and backward, and one update."""
+"""The interface of engines: a batch forward and backward, and one update."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Failure(NamedTuple):
 
 
 class StepEngine(ABC):
-    """What makes the steps of a fit."""
+    """Runs the steps of a fit."""
 
     #: The learning rate of the latest step.
     rate: float
@@ -131,5 +131,5 @@ class StepEngine(ABC):
         """Return the figures of the steps since the epoch began."""
 
     def failure(self) -> Failure | None:
-        """Return the first step that failed, where that is only known later: on a device."""
+        """Return the first step that failed, if that is only known later, as on a device."""
         return None
