@@ -204,7 +204,7 @@ class TestText:
 class TestModels:
     def test_what_is_no_model_is_refused(self, refuses, here, photos, trained):
         refuses("evaluate", "nowhere", photos, words=["no model file 'nowhere'"])
-        refuses("evaluate", trained, photos, words=["is a folder", trained / "best.safetensors"])
+        refuses("evaluate", trained, photos, words=["is a directory", trained / "best.safetensors"])
         refuses("evaluate", truncated_jpeg(here / "a.jpg"), photos, words=["a.jpg", "not a model file"])
 
     @pytest.mark.parametrize("lacks", ["preprocessing", "class_names", "loss"])

@@ -104,7 +104,7 @@ class TestRefusals:
 
     def test_what_is_no_model(self, refuses, trained, photos):
         refuses("export", "nowhere", "cells.onnx", words=["no model file 'nowhere'"])
-        refuses("export", trained, "cells.onnx", words=["is a folder", trained / "best.safetensors"])
+        refuses("export", trained, "cells.onnx", words=["is a directory", trained / "best.safetensors"])
         refuses("export", photos / "README.txt", "cells.onnx", words=["README.txt", "not a model file, or is damaged"])
         refuses("export", trained / "checkpoint.safetensors", "cells.onnx", words=["it is a checkpoint, not a model"])
 

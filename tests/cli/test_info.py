@@ -100,8 +100,8 @@ class TestCard:
 
     def test_what_is_no_model_is_refused(self, refuses, here, trained, photos):
         refuses("info", "nowhere", words=["no model file 'nowhere'", "runs/train/best.safetensors"])
-        refuses("info", trained, words=["is a folder", trained / "best.safetensors"])
-        refuses("info", photos, words=["is a folder", "runs/train/best.safetensors"])
+        refuses("info", trained, words=["is a directory", trained / "best.safetensors"])
+        refuses("info", photos, words=["is a directory", "runs/train/best.safetensors"])
         refuses("info", photos / "README.txt", words=["README.txt", "not a model file, or is damaged"])
 
     @pytest.mark.parametrize("kept", [0, 7, 100, -1])

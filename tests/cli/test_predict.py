@@ -325,7 +325,7 @@ class TestOutputFile:
 class TestModels:
     def test_what_is_no_model_is_refused(self, refuses, here, images, trained):
         refuses("predict", "nowhere", *images, words=["no model file 'nowhere'"])
-        refuses("predict", trained, *images, words=["is a folder", trained / "best.safetensors"])
+        refuses("predict", trained, *images, words=["is a directory", trained / "best.safetensors"])
         refuses("predict", images[1], images[0], words=[images[1], "not a model file"])
 
     def test_a_model_for_arrays_is_refused(self, refuses, here, images):

@@ -522,7 +522,7 @@ def test_a_preprocessing_that_makes_other_images_is_refused(tmp_path):
 
 
 def test_class_names_of_another_number_are_refused(tmp_path):
-    refused(classifier(class_names=("a", "b")), tmp_path / "model.onnx", "one text for each of the 4 classes")
+    refused(classifier(class_names=("a", "b")), tmp_path / "model.onnx", "one string for each of 4 classes")
 
 
 def test_more_weights_than_a_file_holds_are_refused(tmp_path, monkeypatch):
