@@ -78,3 +78,38 @@ def test_inputs_that_do_not_fit_are_refused_saying_what_would(merge, shapes, mes
 def test_a_merge_has_no_place_in_a_stack():
     with pytest.raises(ValueError, match="Add 'add_1': it takes several inputs"):
         Network([Add()], IMAGE, np)
+
+
+def test_a_custom_layer_may_write_into_its_gradient(xp, host):
+    class Doubling(layers.Layer):
+        def forward(self, params, x, context):
+            def backward(dy, gradients):
+                dy *= 2
+                return dy
+
+            return x * 2, backward
+
+    network = Network([Conv2D(2, 1), Block(Add(), [Doubling()], []), Flatten(), Dense(3)], IMAGE, np, dtype=np.float64)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(5, *IMAGE)), rng.normal(size=(5, 3))
+    numerical = numerical_gradient(lambda _: evaluate(network, x, y)[0], network.parameters)
+    network.to(xp)
+    np.testing.assert_allclose(host(evaluate(network, x, y)[1]), numerical, rtol=1e-6, atol=1e-8)
+
+
+def test_a_branch_that_leads_nowhere_is_refused():
+    class Lost(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.used, self.lost = Tanh(name="used"), Tanh(name="lost")
+
+        def sublayers(self):
+            return [self.used, self.lost]
+
+        def expand(self, graph, x):
+            y = graph.add(self.used, x)
+            graph.add(self.lost, x)
+            return y
+
+    with pytest.raises(ValueError, match="Nothing reads the output of 'lost'"):
+        Network([Lost()], IMAGE, np)

@@ -118,6 +118,7 @@ FOLDED = {
     "without bias": (lambda: [Conv2D(4, 3, use_bias=False), BatchNorm(), layers.Tanh()], 1),
     "groups and a border": (lambda: [Conv2D(4, 3, padding=1, padding_mode="edge", groups=2), BatchNorm()], 1),
     "dense": (lambda: [Flatten(), layers.Dense(6), BatchNorm(), ReLU()], 1),
+    "twice": (lambda: [Conv2D(4, 3), BatchNorm(), BatchNorm(), layers.Dropout(0.1), BatchNorm()], 1),
     "residual": (
         lambda: [
             layers.Residual([Conv2D(4, 3, 2, 1), BatchNorm(), ReLU()], [Conv2D(4, 1, 2), BatchNorm()], "relu"),

@@ -133,6 +133,28 @@ def test_another_loss_or_a_frozen_layer_is_computed_anew():
     assert results[0] == results[1]
 
 
+def test_freezing_a_block_between_two_fits_takes_effect():
+    x, y = samples(32)
+    block = layers.Residual([layers.Conv2D(2, 3, padding="same"), layers.BatchNorm()])
+    model = xpcnn.Sequential([block, layers.Flatten(), layers.Dense(CLASSES, activation="softmax")], SHAPE, np)
+    model.compile("sgd")
+
+    def inside():
+        return [value for name, value in bits_by_name(model).items() if not name.startswith("dense")]
+
+    model.fit(x, y, epochs=4, batch_size=16, verbose=0)
+    block.trainable, frozen = False, inside()
+    model.fit(x, y, epochs=4, batch_size=16, verbose=0)
+    assert inside() == frozen
+    block.trainable = True
+    model.fit(x, y, epochs=4, batch_size=16, verbose=0)
+    assert all(now != before for now, before in zip(inside(), frozen, strict=True))
+
+
+def bits_by_name(model):
+    return {name: value.tobytes() for name, value in model.get_weights().items()}
+
+
 CHANGES = {
     "slope": (layers.LeakyReLU(), "slope", 0.5),
     "epsilon": (layers.BatchNorm(), "epsilon", 2.0),

@@ -42,6 +42,17 @@ class Builder:
         return slot
 
 
+def check_all_used(nodes: Sequence[Node], output: int) -> None:
+    """Raise ValueError for a layer whose output neither another one reads nor the network returns."""
+    read = {slot for node in nodes for slot in node.inputs} | {output}
+    for node in nodes:
+        if node.output not in read:
+            raise ValueError(
+                f"Nothing reads the output of {node.layer.name or node.layer!r}. A block's expand must return the slot "
+                "of its last layer, which all its branches lead to."
+            )
+
+
 def name_layers(layers: Sequence[Layer]) -> None:
     """Name every layer that has no name yet: ``conv2d_1``, …, counted per kind, in order.
 

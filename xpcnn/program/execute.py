@@ -20,7 +20,7 @@ from xpcnn.communicator import ALONE, Communicator
 from xpcnn.layers import Context
 from xpcnn.layers.base import Arrays
 from xpcnn.losses import Loss
-from xpcnn.ops.workspace import to_batch_last
+from xpcnn.ops.workspace import Workspace, to_batch_last
 from xpcnn.program.memory import Memory
 from xpcnn.program.network import Network
 from xpcnn.program.program import INPUT, Node, Program, Segment
@@ -144,6 +144,8 @@ class Shard:
         for slot, gradient in zip(node.inputs, dx if len(node.inputs) > 1 else (dx,), strict=True):
             if slot not in node.passes_on:
                 continue
+            if len(node.inputs) > 1 and not self._releases:  # a custom layer may write into what another reads too
+                gradient = _copied(gradient, workspace)
             if slot in self.dy:
                 gradient = workspace.xp.add(self.dy[slot], gradient, out=workspace.like(gradient))
             self.dy[slot] = gradient
@@ -313,6 +315,12 @@ class Executor:
         for future in others:
             future.result()
         return results
+
+
+def _copied(array: Array, workspace: Workspace) -> Array:
+    copy = workspace.like(array)
+    copy[...] = array
+    return copy
 
 
 def _watched(views: Arrays) -> Arrays:

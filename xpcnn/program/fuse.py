@@ -43,6 +43,7 @@ def fold(nodes: Sequence[Node]) -> tuple[list[Node], list[Fold]]:
             and type(node.layer) is BatchNorm
             and type(before.layer) in (Conv2D, Dense)
             and _follows_alone(node, before, counts)
+            and not (folds and folds[-1].layer is before.layer)
         ):
             left[-1] = before._replace(output=node.output)
             folds.append(Fold(before.layer, node.layer))  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from xpcnn.layers import Layer
 from xpcnn.layers.base import Arrays
 from xpcnn.losses import Loss
 from xpcnn.parameters import Layout, Shape, check_values
-from xpcnn.program.build import Builder, name_layers
+from xpcnn.program.build import Builder, check_all_used, name_layers
 from xpcnn.program.fuse import fold, fuse
 from xpcnn.program.program import Node, Program, for_prediction, for_training, walk, without_last_activation
 
@@ -56,6 +56,7 @@ class Network:
         builder = Builder(self.input_shape)
         self._output = builder.chain(self.layers)
         self.nodes: tuple[Node, ...] = tuple(builder.nodes)
+        check_all_used(self.nodes, self._output)
         #: The output slot of every named layer.
         self.outputs: Mapping[str, int] = builder.outputs
         self.output_shape = builder.shapes[self._output]
@@ -129,7 +130,7 @@ class Network:
     @property
     def changes(self) -> int:
         """How often an attribute of any layer was set."""
-        return sum(node.layer._changes for node in self.nodes)
+        return sum(layer._changes for layer in walk(self.layers))
 
     def knows(self, *others: object) -> bool:
         """Whether all layers and other parts belong to this package, so that what they do with arrays is known."""

@@ -92,8 +92,9 @@ class ShardedTraining:
         self._rounds = training_rounds(self._program)
         own = len(range(executor.shards)[together.shards(executor.shards)[0]])  # no rank has more than the first
         shape = executor.threads, own, executor.shards if self._program.reduces else executor.threads
+        purpose = *shape, executor.shards, together.rank, together.size
         # A second fit goes on with the memory, and the recordings, of the first.
-        self._memory = executor.borrow_memory(lambda: TrainingMemory(network, *shape), "training", only=shape)
+        self._memory = executor.borrow_memory(lambda: TrainingMemory(network, *shape), "training", only=purpose)
         for gradient in self._memory.gradients:
             gradient.fill(0)  # nothing is written for frozen layers
 
@@ -116,7 +117,7 @@ class ShardedTraining:
         batch.y = xp.empty((n, *self._network.output_shape), dtype=dtype)
         gradients = self._memory.gradients[: len(own)] or self._memory.gradients[:1]
         begin = functools.partial(self._begin, own, shards)
-        replay = self._memory.replay((n, targets.weights is None), self._holds())
+        replay = self._memory.replay((n, targets.rows.shape[1:], targets.weights is None), self._holds())
         if not own:
             buffers: Buffers = {}
         elif replay is None:
