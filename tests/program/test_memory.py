@@ -68,7 +68,7 @@ def test_recorded_predictions_take_memory_for_each_thread_and_not_for_each_piece
     assert kept[1] < kept[0] + 500_000
 
 
-def test_training_memory_is_freed_with_the_fit_and_the_network_with_the_model():
+def test_gradients_alone_keep_no_more_memory_than_a_fit_and_the_network_is_freed_with_the_model():
     gc.disable()
     try:
         model, (x, y) = plain(), samples(32)

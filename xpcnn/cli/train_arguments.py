@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patience", type=options.positive, metavar="N", help="stop after N epochs without improvement"
     )
     learning.add_argument("--seed", type=options.whole, metavar="N", help=f"default: {DEFAULTS['seed']}")
-    learning.add_argument("--shards", type=options.positive, metavar="N", help="pieces to divide a batch into")
+    learning.add_argument("--shards", type=options.positive, metavar="N", help="shards to divide a batch into")
     parts = parser.add_argument_group("parts")
     parts.add_argument(
         "--test-fraction", type=options.fraction, metavar="X",

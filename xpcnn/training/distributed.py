@@ -1,4 +1,4 @@
-"""Processes that make a fit together, over MPI: the pieces of a batch are spread over ranks and added as one would.
+"""Processes that make a fit together, over MPI: the shards of a batch are spread over ranks and added as one would.
 
 ``mpiexec -n 4 python script.py``, and in the script ``model.fit(x, y, communicator=xpcnn.distributed.world())``.
 """
@@ -39,7 +39,7 @@ class RankLost(RuntimeError):  # noqa: N818 (it says what has happened)
 class Ranks(Communicator):
     """The processes that ``mpiexec`` has started.
 
-    comm: a communicator of mpi4py. exact: gradients are added in the order in which one process adds its pieces, so
+    comm: a communicator of mpi4py. exact: gradients are added in the order in which one process adds its shards, so
     that the weights are the same bits on any number of ranks; else by MPI's own sum, in any order, which is the same to
     rounding. patience: seconds that a rank waits for another before it says for which, and ends the job. rank_here: the
     rank among those of the same machine.
@@ -59,7 +59,7 @@ class Ranks(Communicator):
         self.bytes, self.seconds = 0, 0.0
 
     def shards(self, count: int) -> list[slice]:
-        """Return which of ``count`` pieces of a batch each rank computes: neighbours, which are one branch of the tree.
+        """Return which of ``count`` shards of a batch each rank computes: neighbours, which are one branch of the tree.
 
         >>> from types import SimpleNamespace
         >>> four = SimpleNamespace(Get_rank=lambda: 0, Get_size=lambda: 4)
