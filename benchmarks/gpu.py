@@ -59,7 +59,7 @@ def measure(results: dict[str, Any], data: Path | None) -> None:
     import torch
 
     from xpcnn.backend import choose
-    from xpcnn.graphs import own_stream
+    from xpcnn.training.engine.graphs import own_stream
 
     xp = choose("cupy").xp
     torch.backends.cudnn.benchmark = True
@@ -213,7 +213,7 @@ def take_turns(ways: dict[str, sides.Side]) -> dict[str, float]:
 
 def compare(xp: Any, name: str, task: str, batch: int, precise: bool, results: dict[str, Any]) -> dict[str, Any]:
     """Time one kind of work on both sides, and print a row."""
-    from xpcnn.graphs import Captured
+    from xpcnn.training.engine.graphs import Captured
 
     images, rows, x, y = sides.batch_of(xp, name, batch)
 
@@ -256,7 +256,7 @@ def compare(xp: Any, name: str, task: str, batch: int, precise: bool, results: d
 
 def compare_compiled(xp: Any, name: str) -> dict[str, Any]:
     """Time torch.compile against xpcnn's graph, at the smallest batch."""
-    from xpcnn.graphs import Captured
+    from xpcnn.training.engine.graphs import Captured
 
     images, rows, x, y = sides.batch_of(xp, name, BATCHES[0])
     model, module = sides.pair(xp, name)
@@ -274,7 +274,7 @@ def memory(xp: Any, name: str) -> dict[str, Any]:
     """Return the bytes of GPU memory of a captured training step of the largest batch, on one side at a time."""
     import torch
 
-    from xpcnn.graphs import Captured
+    from xpcnn.training.engine.graphs import Captured
 
     def used() -> int:
         torch.cuda.synchronize()

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from tests import strict
-from xpcnn import optimizer_base, optimizers, schedules
+from xpcnn import optimizers, schedules
 from xpcnn.backend import to_host
-from xpcnn.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from xpcnn.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop, base
 
 SIZE = 10
 START = np.linspace(-1, 1, SIZE)
@@ -134,7 +134,7 @@ def test_clipping_leaves_small_gradients_as_they_are(xp):
 @every_kind
 def test_blocks_give_what_one_piece_gives(kind, monkeypatch):
     whole = train(fresh(kind), np)
-    monkeypatch.setattr(optimizer_base, "BLOCK", 3)
+    monkeypatch.setattr(base, "BLOCK", 3)
     np.testing.assert_allclose(train(fresh(kind), np), whole, rtol=1e-14)
 
 
@@ -144,7 +144,7 @@ def test_an_update_never_waits_for_the_device(kind):
     optimizer = fresh(kind)
     optimizer.build(strict.xp, parameters)
     with strict.forbid():
-        for _ in range(optimizer_base.FLUSH_EVERY):
+        for _ in range(base.FLUSH_EVERY):
             optimizer.update(parameters, gradient, ALL)
 
 

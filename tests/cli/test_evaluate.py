@@ -8,8 +8,9 @@ import pytest
 
 import xpcnn
 from tests.cli.conftest import CLASSES, fill, rows, save, truncated_jpeg
-from xpcnn import data, layers, memory_bound
+from xpcnn import data, layers
 from xpcnn.losses import CrossEntropy
+from xpcnn.program import memory_bound
 
 
 def measured(done):

@@ -13,8 +13,10 @@ import pytest
 
 import xpcnn
 from tests.cli.conftest import CLASSES, picture, save, truncated_jpeg
-from xpcnn import data, layers, memory_bound, prediction
+from xpcnn import data, layers
 from xpcnn.cli import predict
+from xpcnn.model import prediction
+from xpcnn.program import memory_bound
 
 FORMATS = ["table", "csv", "json", "jsonl"]
 #: For tests that start a process for each.

@@ -122,7 +122,7 @@ def test_before_the_first_step_nothing_is_left(run, here, monkeypatch, number, c
 @BOTH
 def test_a_prediction_leaves_the_earlier_answers(run, here, model, monkeypatch, number, code, word):
     (here / "answers.csv").write_text("earlier")
-    monkeypatch.setattr("xpcnn.prediction.read_images", lambda *arguments, **_: os.kill(os.getpid(), number))
+    monkeypatch.setattr("xpcnn.model.prediction.read_images", lambda *arguments, **_: os.kill(os.getpid(), number))
     done = run("predict", model, "1.png", "-o", "answers.csv")
     assert (done.code, done.err) == (code, f"xpcnn predict: {word}\n")
     assert [path.name for path in here.iterdir()] == ["answers.csv"]

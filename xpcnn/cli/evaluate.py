@@ -86,8 +86,8 @@ def _figures(
 
     from xpcnn.cli.models import finite
     from xpcnn.data import Normalized
-    from xpcnn.memory_bound import images_at_once
     from xpcnn.metrics import CalibrationError, ConfusionMatrix, per_class
+    from xpcnn.program.memory_bound import images_at_once
 
     assert model.preprocessing is not None
     x, y = Normalized(images.x, rows, model.preprocessing), images.y[rows]

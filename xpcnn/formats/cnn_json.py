@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn import files, memory_bound
+from xpcnn import files
 from xpcnn.backend import ArrayModule, to_host
 from xpcnn.layers import AveragePool2D, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, MinPool2D, Upsample2D
 from xpcnn.model import Sequential
 from xpcnn.model.state import check_finite
 from xpcnn.parameters import Shape
+from xpcnn.program import memory_bound
 
 HostArray = np.ndarray[Any, Any]
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from xpcnn import calibration, files, inputs, losses, optimizers, prediction, random
+from xpcnn import calibration, files, losses, optimizers, random
 from xpcnn import metrics as metrics_
 from xpcnn.backend import Array, ArrayModule, resolve, to_host
 from xpcnn.communicator import ALONE, Communicator
@@ -20,9 +20,8 @@ from xpcnn.data.augmentation import Augmentation, View, views
 from xpcnn.layers import Context, Layer
 from xpcnn.layers.configs import from_plain, kinds, to_plain
 from xpcnn.losses import Loss
-from xpcnn.memory_bound import check_size
 from xpcnn.metrics import Metric
-from xpcnn.model import file, training_data
+from xpcnn.model import file, inputs, prediction, training_data
 from xpcnn.model.objective import Objective
 from xpcnn.model.state import ModelState, check_names
 from xpcnn.model.summary import summary_table
@@ -30,6 +29,7 @@ from xpcnn.ops.workspace import Workspace
 from xpcnn.optimizers import Optimizer
 from xpcnn.parameters import Shape
 from xpcnn.program.execute import Executor, activations
+from xpcnn.program.memory_bound import check_size
 from xpcnn.program.network import Network
 from xpcnn.program.program import walk
 from xpcnn.registry import check_int

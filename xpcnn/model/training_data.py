@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpcnn import inputs
 from xpcnn.data.augmentation import Augmentation
 from xpcnn.data.augmentation import augment as augmentation_of
 from xpcnn.data.rows import Rows
 from xpcnn.data.splits import stratified_split
+from xpcnn.model import inputs
 from xpcnn.model.objective import Objective, refuse_weightless
 from xpcnn.registry import Number
 from xpcnn.targets import check_weights

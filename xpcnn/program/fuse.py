@@ -13,6 +13,7 @@ from xpcnn.backend import Array, ArrayModule
 from xpcnn.layers import Add, BatchNorm, Conv2D, Dense, MaxPool2D
 from xpcnn.layers.activation import applies
 from xpcnn.layers.base import Arrays
+from xpcnn.losses import Loss
 from xpcnn.program.program import Node, readers
 
 
@@ -74,6 +75,12 @@ def fuse(nodes: Sequence[Node]) -> list[Node]:
                 node = node.also(in_place=True)
         fused.append(node)
     return fused
+
+
+def without_last_activation(nodes: Sequence[Node], loss: Loss | None) -> tuple[Sequence[Node], bool]:
+    """Return the nodes without a last activation that the loss computes better itself, and whether there was one."""
+    takes_over = loss is not None and loss.activation is not None and applies(nodes[-1].layer, loss.activation)
+    return (nodes[:-1], True) if takes_over else (nodes, False)
 
 
 def _pooled_first(nodes: Sequence[Node]) -> list[Node]:

@@ -18,8 +18,8 @@ from xpcnn.layers.base import Arrays
 from xpcnn.losses import Loss
 from xpcnn.parameters import Layout, Shape, check_values
 from xpcnn.program.build import Builder, check_all_used, name_layers
-from xpcnn.program.fuse import fold, fuse
-from xpcnn.program.program import Node, Program, for_prediction, for_training, walk, without_last_activation
+from xpcnn.program.fuse import fold, fuse, without_last_activation
+from xpcnn.program.program import Node, Program, for_prediction, for_training, walk
 
 T = TypeVar("T")
 

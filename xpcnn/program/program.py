@@ -7,8 +7,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from xpcnn.layers import Conv2D, Dense, Layer
-from xpcnn.layers.activation import applies
-from xpcnn.losses import Loss
 
 #: The slot of the images.
 INPUT = 0
@@ -65,12 +63,6 @@ class Program(NamedTuple):
     def reduces(self) -> bool:
         """Whether a layer needs a sum over the whole batch."""
         return any(node.reduces for node in self.nodes)
-
-
-def without_last_activation(nodes: Sequence[Node], loss: Loss | None) -> tuple[Sequence[Node], bool]:
-    """Return the nodes without a last activation that the loss computes better itself, and whether there was one."""
-    takes_over = loss is not None and loss.activation is not None and applies(nodes[-1].layer, loss.activation)
-    return (nodes[:-1], True) if takes_over else (nodes, False)
 
 
 def for_prediction(nodes: Sequence[Node], output: int, from_logits: bool = False) -> Program:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpcnn import files, memory_bound
+from xpcnn import files
 from xpcnn.model.summary import summary_table
+from xpcnn.program import memory_bound
 from xpcnn.report import galleries, page, results, sections
 from xpcnn.report.results import Predictions
 from xpcnn.report.run import Epochs, Run, number

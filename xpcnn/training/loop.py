@@ -12,12 +12,12 @@ import numpy as np
 
 from xpcnn.backend import has_graphs
 from xpcnn.data.batches import batches, shuffled
-from xpcnn.graphs import own_stream
 from xpcnn.program.execute import Executor
 from xpcnn.training import checkpoints
 from xpcnn.training.callbacks import Callback
 from xpcnn.training.engine.base import EMPTY, StepEngine, StepResult
 from xpcnn.training.engine.device import DeviceEngine
+from xpcnn.training.engine.graphs import own_stream
 from xpcnn.training.engine.host import HostEngine
 from xpcnn.training.fit import Fit
 from xpcnn.training.history import History

@@ -11,10 +11,10 @@ from tests.models import bits, mixed, plain, samples, without_seconds
 from xpcnn import Sequential, layers, optimizers, presets
 from xpcnn.backend import has_kernels, to_host
 from xpcnn.data import Decoding, Normalized, Preprocessing, augment
-from xpcnn.graphs import Captured
 from xpcnn.training.callbacks import Callback, LearningRate, StopOnNaN
 from xpcnn.training.engine.device import DeviceEngine
 from xpcnn.training.engine.device_prediction import MOST_KINDS
+from xpcnn.training.engine.graphs import Captured
 
 pytestmark = pytest.mark.filterwarnings("error:This step can't be captured")
 
@@ -124,7 +124,7 @@ def test_with_kernels_dropout_and_everything_else_is_in_the_graph(monkeypatch):
 def test_captured_steps_give_the_bits_of_steps_that_are_not(device, monkeypatch):
     runs = []
     for warm_ups in (2, 1000):
-        monkeypatch.setattr("xpcnn.graphs.WARM_UPS", warm_ups)
+        monkeypatch.setattr("xpcnn.training.engine.graphs.WARM_UPS", warm_ups)
         model = plain(device)
         steps = fit(model, augment="microscopy").steps
         runs.append((bits(model), steps))

@@ -12,7 +12,6 @@ from xpcnn.backend import Array, is_out_of_memory, to_host
 from xpcnn.data.augmentation import GeometricAugmentation
 from xpcnn.data.contrast_brightness import adjust_contrast_brightness
 from xpcnn.data.preprocessing import Normalized
-from xpcnn.graphs import Captured
 from xpcnn.layers import Context
 from xpcnn.metrics import with_targets
 from xpcnn.ops.batches import count_step, gather, next_rows
@@ -20,6 +19,7 @@ from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace
 from xpcnn.program.execute import Goal, Shard, train_whole
 from xpcnn.program.lru_cache import LRUCache
 from xpcnn.training.engine.base import EMPTY, Failure, Figures, Look, Samples, StepEngine, Work
+from xpcnn.training.engine.graphs import Captured
 from xpcnn.training.engine.out_of_memory import out_of_memory
 
 HostArray = np.ndarray[Any, Any]

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from xpcnn.backend import Array, ArrayModule, is_out_of_memory, to_host
-from xpcnn.graphs import Captured, own_stream
 from xpcnn.layers import Context
 from xpcnn.ops.workspace import Workspace
 from xpcnn.program.execute import infer
 from xpcnn.program.lru_cache import LRUCache
 from xpcnn.program.network import Network
 from xpcnn.program.program import Program
+from xpcnn.training.engine.graphs import Captured, own_stream
 from xpcnn.training.engine.out_of_memory import out_of_memory
 
 HostArray = np.ndarray[Any, Any]

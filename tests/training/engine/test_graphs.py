@@ -5,7 +5,7 @@ import pytest
 
 from tests import strict
 from xpcnn.backend import to_host
-from xpcnn.graphs import WARM_UPS, Captured, GraphWarning, own_stream
+from xpcnn.training.engine.graphs import WARM_UPS, Captured, GraphWarning, own_stream
 
 
 def test_launches_do_what_calls_did_on_what_lies_there_then(device):

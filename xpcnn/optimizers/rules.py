@@ -1,18 +1,14 @@
-"""Optimisers: one pass over flat arrays, in place, by PyTorch's formulas."""
+"""The optimisers' update rules."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.adam import adam, step
-from xpcnn.optimizer_base import Moments, Optimizer, Scalars
-from xpcnn.registry import Registry, check_float
+from xpcnn.optimizers.base import Moments, Optimizer, Scalars
+from xpcnn.registry import check_float
 from xpcnn.schedules import Schedule
-
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
 
 
 class SGD(Optimizer):
@@ -172,23 +168,3 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(learning_rate, beta1, beta2, epsilon, clip_norm)
         self.weight_decay = check_float("weight_decay", weight_decay, "[0, inf)")
-
-
-_REGISTRY = Registry("optimizer", Optimizer, [SGD, RMSprop, Adagrad, Adam, AdamW])
-
-
-def get(optimizer: Optimizer | str | Mapping[str, Any]) -> Optimizer:
-    """Return the optimiser for a name, a configuration or an object.
-
-    Raises ValueError for an unknown name, listing the known ones, and TypeError for anything else.
-
-    >>> get("adam")
-    Adam(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08, clip_norm=None)
-    """
-    return _REGISTRY.get(optimizer)
-
-
-if not TYPE_CHECKING:  # type checkers know which names are missing
-
-    def __getattr__(name):
-        raise _REGISTRY.no_attribute(__name__, name)

@@ -19,7 +19,7 @@ from xpcnn.data.left_out import left_out
 from xpcnn.data.picture import Facts, Picture
 from xpcnn.data.ranges import warn_of_lost_values
 from xpcnn.data.reading import read_images
-from xpcnn.memory_bound import images_at_once
+from xpcnn.program.memory_bound import images_at_once
 from xpcnn.program.network import Network
 
 HostArray = np.ndarray[Any, Any]

@@ -3,7 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from xpcnn import data, inputs
+from xpcnn import data
+from xpcnn.model import inputs
 
 SHAPE = (3, 4, 5)
 

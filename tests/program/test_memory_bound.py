@@ -5,7 +5,8 @@ import pytest
 
 import xpcnn
 from tests.models import mixed
-from xpcnn import layers, memory_bound
+from xpcnn import layers
+from xpcnn.program import memory_bound
 
 
 def network(*stack, shape=(1, 6, 6)):
