@@ -22,7 +22,7 @@ def test_the_run_ends_as_if_nothing_had_happened(mpiexec, xpcnn, tmp_path, tally
         read_until(child, "epoch 2/")
         os.kill(children(child.pid)[victim], signal.SIGKILL)
         out, err = child.communicate(timeout=60)
-        assert "1 of 3 processes lost; 2 go on" in err
+        assert "1 of 3 processes lost; 2 continue" in err
         assert "resuming run after step" in out
         assert "model: run" in out
         assert xpcnn(0, *LINE, "--out", "whole").code == 0
