@@ -62,7 +62,8 @@ class Objective:
         unfit = [metric.name for metric in self.metrics if metric.needs_classes]
         if targets.labels is None and unfit:
             raise ValueError(
-                f"The targets are not classes, as required for: {', '.join(unfit)}. Compile with metrics=[] or a loss name."
+                f"The targets are not classes, as required for: {', '.join(unfit)}. "
+                "Compile with metrics=[] or the name of a loss."
             )
         return targets
 

@@ -214,7 +214,7 @@ def activations(network: Network, x: Array, context: Context) -> dict[str, Array
 
 
 class Executor:
-    """Runs the shards of a batch on threads of this process; on a device, a batch is not split.
+    """Runs the shards of a batch on threads of this process; a device does not split it by default.
 
     Use it as a context manager, which limits BLAS to one thread. training: whether it trains, which takes three times
     the work of prediction. communicator: of the processes that share the shards.

@@ -80,8 +80,8 @@ def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
 def read(path: files.PathLike, advice: str = "Give a checkpoint that xpcnn wrote.") -> SavedFit:
     """Return the content of a checkpoint file, given the file or the directory of a run.
 
-    advice: what to do about a damaged file, for its error. Raises FileNotFoundError if there is no file, ValueError if
-    it is damaged or not a checkpoint.
+    advice: appended to the error for a damaged file. Raises FileNotFoundError if there is no file, ValueError if it is
+    damaged or not a checkpoint.
     """
     file = Path(path, NAME) if Path(path).is_dir() else Path(path)
     if not file.exists():

@@ -39,7 +39,7 @@ class Stateful(Protocol):
 
     @property
     def has_state(self) -> bool:
-        """Whether a checkpoint stores a state of it."""
+        """Whether it has a state to store in a checkpoint."""
 
     def state(self) -> dict[str, Any]:
         """Return the state to store: arrays and JSON-serialisable values."""

@@ -134,7 +134,7 @@ def _end_epoch(
 def _choose_engine(
     stack: ExitStack, fit: Fit, callbacks: Sequence[Callback], shards: int | None, threads: int | None
 ) -> Callable[[], StepEngine]:
-    """Return a factory for the engine: DeviceEngine on one device, unless a callback needs every gradient."""
+    """Return a factory for the engine: DeviceEngine on a single device, unless shards or gradients are needed."""
     work, ranks = fit.work, fit.communicator.size
     watched = any(callback.looks_at_gradients for callback in callbacks)
     if has_graphs(work.network.xp) and shards in (None, 1) and not watched and ranks == 1:

@@ -54,7 +54,7 @@ class Callback:
 
     @property
     def has_state(self) -> bool:
-        """Whether a checkpoint stores a state of this callback."""
+        """Whether this callback has a state to store in a checkpoint."""
         return type(self).state is not Callback.state
 
     def state(self) -> dict[str, Any]:

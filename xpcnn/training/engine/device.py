@@ -76,7 +76,7 @@ class DeviceEngine(StepEngine):
             xp.zeros_like(metric.sums(xp, nothing, expected[:1]))
             for metric, expected in zip(work.metrics, self._expected, strict=True)
         ]
-        #: The total number of the first step that failed; negative if none has.
+        #: The first step that failed, counted over all epochs; negative if none has.
         self._failed = xp.full(1, -1, dtype=np.int64)
         self._failed_gradient = xp.zeros_like(self._gradient)
 
