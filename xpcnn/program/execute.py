@@ -82,7 +82,7 @@ class Shard:
         self._tape: list[Taped] = []
 
     def forward(self, segment: Segment, total: Any = None) -> Any:
-        """Run the nodes of a segment, the first given ``total``; return the part of the next segment's sum."""
+        """Run the nodes of a segment, the first given ``total``; return this shard's part of the next sum."""
         context, workspace = self.context, self.context.workspace
         for node in segment.nodes:
             requests = workspace.requests

@@ -82,7 +82,7 @@ class TrainingMemory(Memory):
 
 
 class ShardedTraining:
-    """Loss and gradient of batches, for the layers that are not frozen now."""
+    """Computes loss and gradient of batches, for the layers that are not currently frozen."""
 
     def __init__(self, executor: Executor, loss: Loss) -> None:
         network, together = executor.network, executor.communicator
