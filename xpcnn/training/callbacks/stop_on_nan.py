@@ -23,8 +23,8 @@ class StopOnNaN(Callback):
     """Raise FloatingPointError if the loss or gradient is NaN or infinite, before the weights are updated.
 
     The message names the step, the likely cause, and the first layer whose output, recomputed in prediction mode, or
-    the last layer whose gradient is not finite. A device is checked only every ``steps`` steps and at
-    the end of an epoch, to avoid waiting for it; it stops updating the weights itself at the failing step.
+    the last layer whose gradient is not finite. A device is checked only every ``steps`` steps and at the
+    end of an epoch, to avoid waiting for it; it stops updating the weights itself at the failing step.
     """
 
     guards = True
