@@ -226,7 +226,7 @@ class TestOptions:
         options = [*STANDSTILL, "--epochs", "60", "--patience", "3"]
         done = run("train", photos, *options, "--out", "run")
         assert done.code == 0
-        assert "\nstopped early: no better val_loss for 3 epochs\n" in done.out
+        assert "\nstopped early: val_loss has not improved for 3 epochs\n" in done.out
         assert len(rows(here / "run" / "history.csv")) == 1 + 3
         assert read_json(here / "run" / "metrics.json")["epochs"] == 1 + 3
         assert xpcnn.load("run/best.safetensors").epochs == 1

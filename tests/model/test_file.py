@@ -117,7 +117,7 @@ def test_digests_are_kept_sorted_and_apart_from_the_weights(tmp_path):
 
 @pytest.mark.parametrize("digests", [np.zeros((2, 7), np.uint8), np.zeros((2, 8), np.float32), np.zeros(8, np.uint8)])
 def test_digests_of_another_form_are_refused(tmp_path, digests):
-    with pytest.raises(ValueError, match=r"digests are uint8 \(n, 8\)"):
+    with pytest.raises(ValueError, match=r"digests must be uint8 \(n, 8\)"):
         xpcnn.load(with_digests(digests, tmp_path / "model.safetensors"))
 
 
@@ -359,8 +359,8 @@ def drop(*path):
         (drop("preprocessing"), "'preprocessing' is missing"),
         (put([], "layers"), "no layers"),
         (put(None, "layers"), "not iterable"),
-        (put([5], "layers"), "takes layers.*Received: 5"),
-        (put({}, "layers", 0), "takes layers.*Received: {}"),
+        (put([5], "layers"), "must be layer objects.*Received: 5"),
+        (put({}, "layers", 0), "must be layer objects.*Received: {}"),
         (put("conv9d", "layers", 0, "layer"), "no layer of the kind 'conv9d'"),
         (put(["conv2d"], "layers", 0, "layer"), "unhashable"),
         (put(3, "layers", 0, "paddings"), "layer 'conv2d' takes .*Received: paddings"),
@@ -397,7 +397,7 @@ def drop(*path):
 )
 def test_a_hostile_description_is_refused_in_one_sentence(described, change, message):
     path = described(change)
-    with pytest.raises(ValueError, match=rf"^'{path}' holds no model that can be loaded: .*{message}") as caught:
+    with pytest.raises(ValueError, match=rf"^'{path}' does not contain a loadable model: .*{message}") as caught:
         xpcnn.load(path)
     assert "\n" not in str(caught.value)
 
@@ -409,7 +409,7 @@ def test_deep_descriptions_are_refused(tmp_path, depth):
     nested = '{"layer": "residual", "layers": [' * depth + '{"layer": "relu"}' + "]}" * depth
     text = json.dumps({**description, "layers": ["nested"]}).replace('"nested"', nested)
     (tmp_path / "a").write_bytes(safetensors.numpy.save(tensors, {"xpcnn": text}))
-    with pytest.raises(ValueError, match=r"holds no model that can be loaded: |description that cannot be read \("):
+    with pytest.raises(ValueError, match=r"does not contain a loadable model: |description that cannot be read \("):
         xpcnn.load(tmp_path / "a")
 
 
@@ -440,7 +440,7 @@ def test_arrays_of_other_names_or_shapes_are_refused(tmp_path, change):
     tensors, description = files.load_tensors(tmp_path / "a")
     change(tensors)
     files.save_tensors(tmp_path / "a", tensors, description)
-    with pytest.raises(ValueError, match="holds no model that can be loaded: The arrays do not fit the network"):
+    with pytest.raises(ValueError, match="does not contain a loadable model: The arrays do not fit the network"):
         xpcnn.load(tmp_path / "a")
 
 
@@ -483,7 +483,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, name, value):
     tensors, description = files.load_tensors(tmp_path / "a")
     tensors[name].ravel()[-1] = value
     files.save_tensors(tmp_path / "b", tensors, description)
-    with pytest.raises(ValueError, match=rf"no model that can be loaded: The array '{name}' contains NaN or infinite"):
+    with pytest.raises(ValueError, match=rf"not contain a loadable model: The array '{name}' contains NaN or infinite"):
         xpcnn.load(tmp_path / "b")
     model.set_weights(tensors)
     with pytest.raises(ValueError, match=rf"The array '{name}' contains NaN or infinite values. Use the model of an"):

@@ -16,7 +16,7 @@ def objective(model):
 def test_the_width_is_that_of_flat_outputs():
     assert objective(plain()).width == CLASSES
     images = xpcnn.Sequential([layers.Conv2D(2, 3)], SHAPE, np)
-    with pytest.raises(ValueError, match=r"must have flat outputs.*returns \(2, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"needs flat outputs.*returns \(2, 4, 4\)"):
         _ = Objective(images.network, plain().loss, []).width
 
 
@@ -33,7 +33,7 @@ def test_targets_that_are_no_classes_have_no_accuracy():
     assert objective(model).measurable_targets(y).labels is None
     model.compile(loss="mse", metrics=["accuracy"])
     assert objective(model).targets(y).labels is None
-    with pytest.raises(ValueError, match="The targets are not classes, which accuracy needs"):
+    with pytest.raises(ValueError, match="The targets are not classes, as required for: accuracy"):
         objective(model).measurable_targets(y)
 
 

@@ -88,7 +88,7 @@ def test_a_world_of_one_is_refused_in_one_line(xpcnn, tally, tmp_path):
     with tally.case("faults") as case:
         done = run_line([sys.executable, "-m", "xpcnn", "train", "--distributed"], tmp_path)
         assert (done.code, done.err.count("\n")) == (1, 1)
-        assert "There is one process alone" in done.err
+        assert "There is only one process" in done.err
         case.refused()
 
 

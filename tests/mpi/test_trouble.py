@@ -54,10 +54,10 @@ def test_where_one_is_told_to_stop_all_stop_after_the_same_step(ranks, tally, wh
     ("what", "words"),
     [
         ("data", "different data: y.digest is"),
-        ("rows", "different data: x.rows is 70 on rank 0 and on rank 2 60"),
-        ("arguments", "different arguments: batch_size is 16 on rank 0 and on rank 2 32"),
+        ("rows", "different data: x.rows is 70 on rank 0 and 60 on rank 2"),
+        ("arguments", "different arguments: batch_size is 16 on rank 0 and 32 on rank 2"),
         ("code", "different code: sources is"),
-        ("past", "different past: epochs is 1 on rank 0 and on rank 1 0"),
+        ("past", "different training progress: epochs is 1 on rank 0 and 0 on rank 1"),
     ],
 )
 def test_ranks_that_differ_are_refused_and_what_differs_is_named(ranks, tally, what, words):
@@ -72,5 +72,5 @@ def test_a_world_of_one_is_refused(ranks, tally):
     with tally.case("faults") as case:
         done = ranks(1, "fit")
         assert done.code != 0
-        assert "There is one process alone. Start several" in done.err
+        assert "There is only one process. Start several" in done.err
         case.refused()

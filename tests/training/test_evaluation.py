@@ -78,7 +78,7 @@ def test_a_losses_name_as_metric_measures_soft_rows_without_the_losses_own_weigh
 
 def test_metrics_of_classes_are_refused_for_values():
     x, _ = samples(10)
-    with pytest.raises(ValueError, match=r"not classes, which accuracy needs\. Compile with metrics=\[\]"):
+    with pytest.raises(ValueError, match=r"not classes, as required for: accuracy\. Compile with metrics=\[\]"):
         straight(loss="mse", metrics=["accuracy"]).evaluate(x, np.linspace(-3, 5, 10))
 
 

@@ -1,4 +1,4 @@
-"""The model file: saving and loading the state of a model as safetensors."""
+"""The model file: saves and loads the state of a model as safetensors."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from xpcnn.optimizers import Optimizer
 from xpcnn.registry import check_float, check_int
 from xpcnn.version import __version__
 
-#: The name of the tensor that holds the digests of a model's training images; names of layers' arrays contain a dot.
+#: The tensor with the digests of the training images; unlike this name, the names of layers' arrays contain a dot.
 DIGESTS = "digests"
-#: The version of the description; newer ones are rejected.
+#: The version of the file format; other versions are rejected.
 FORMAT = 1
-#: The maximum number of layers of a loaded model, nested ones included.
+#: The maximum number of layers of a loaded model, including nested ones.
 MOST_LAYERS = 10_000
-#: The hint for other files.
+#: The advice for files of other formats.
 READS = (
     "Give a file that xpcnn wrote. To load PyTorch weights saved as safetensors, use "
     "xpcnn.formats.torch.load_state_dict(model, path)."
@@ -58,7 +58,7 @@ def write(path: files.PathLike, state: ModelState) -> None:
 
 
 def read(path: files.PathLike) -> ModelState:
-    """Return the state stored in a file, its arrays not yet compared with what its layers declare.
+    """Return the state stored in a file; its arrays are not yet checked against its layers.
 
     Raises the same errors as :func:`xpcnn.load`.
     """
@@ -76,7 +76,7 @@ def read(path: files.PathLike) -> ModelState:
         digests = tensors.pop(DIGESTS, None)
         check_finite(tensors)
         names, preprocessing, compiled = (description[key] for key in ("class_names", "preprocessing", "compiled"))
-        temperature = description.get("temperature", 1)  # the first files had none
+        temperature = description.get("temperature", 1)  # missing in the oldest files
         optimizer, loss, measured = (None, None, []) if compiled is None else _parts(**compiled)
         return ModelState(
             layers=description["layers"],
@@ -100,11 +100,11 @@ def refusal(path: files.PathLike) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
-        raise ValueError(f"{str(path)!r} holds no model that can be loaded: {files.reason_of(error)}") from error
+        raise ValueError(f"{str(path)!r} does not contain a loadable model: {files.reason_of(error)}") from error
 
 
 def _refuse_no_file(path: Path) -> None:
-    """Raise OSError, saying what to give, for a directory or a missing file."""
+    """Raise OSError, saying what to give instead, for a directory or a missing file."""
     if path.is_dir():
         inside = path / "best.safetensors"
         advice = f"Give {str(inside)!r}." if inside.exists() else "Give a file, such as runs/train/best.safetensors."
@@ -118,7 +118,7 @@ def _refuse_no_file(path: Path) -> None:
 
 
 def _count_layers(plain: Any) -> int:
-    """Return how many layers a description holds, nested ones included."""
+    """Return the number of layers in a description, including nested ones."""
     count, waiting = 0, [plain]
     while waiting:
         value = waiting.pop()
@@ -134,12 +134,12 @@ def _digests(digests: Any) -> np.ndarray[Any, Any]:
     """Return the digests of images, sorted and unique; ValueError if they are not uint8 (n, 8)."""
     array = np.asarray(digests)
     if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != SIZE:
-        raise ValueError(f"digests are uint8 (n, {SIZE}). Received: {array.dtype} {array.shape}.")
+        raise ValueError(f"digests must be uint8 (n, {SIZE}). Received: {array.dtype} {array.shape}.")
     return with_digests(None, array)
 
 
 def _compiled(state: ModelState) -> dict[str, Any] | None:
-    """Return what compile needs to make the same choices again; None before compile, or if a part is a custom class."""
+    """Return the arguments to compile the model again; None if it is not compiled, or with a custom class."""
     if state.optimizer is None or state.loss is None:
         return None
     compiled: dict[str, Any] = {
@@ -155,5 +155,5 @@ def _compiled(state: ModelState) -> dict[str, Any] | None:
 
 
 def _parts(optimizer: Any, loss: Any, metrics: Any) -> tuple[Optimizer, Loss, list[Metric]]:
-    """Return what a model was compiled with, from the description in a file."""
+    """Return the optimiser, loss and metrics of a description."""
     return optimizers.get(optimizer), losses.get(loss), [metrics_.get(metric) for metric in metrics]

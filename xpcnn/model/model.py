@@ -1,4 +1,4 @@
-"""The model users work with: compile, fit, evaluate, predict, summary, save and load."""
+"""The Sequential model: compile, fit, evaluate, predict, summary, save and load."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ HostArray = np.ndarray[Any, Any]
 
 
 class Sequential:
-    """A stack of layers that is trained and used as one model.
+    """A linear stack of layers.
 
     layers: in order; :meth:`add` appends more. input_shape: (channels, height, width) of one image. xp: an array
-    module, "numpy", "cupy", "auto" or None (the value of ``XPCNN_BACKEND``). seed: keys the initial weights. Arrays are
-    (batch, channels, height, width), float32 internally. ``class_names``, ``preprocessing``, ``temperature``, set
-    by :meth:`calibrate`, and ``digests``, uint8 (n, 8) of the images it was trained with, are kept in the model file.
+    module, "numpy", "cupy", "auto" or None (the value of ``XPCNN_BACKEND``). seed: determines the initial weights.
+    Arrays are (batch, channels, height, width), float32 internally. The model file also stores ``class_names``,
+    ``preprocessing``, ``temperature``, set by :meth:`calibrate`, and ``digests``, uint8 (n, 8), of the training images.
 
     Raises ValueError for a stack that cannot be built, naming the layer, BackendError for an unavailable backend.
 
@@ -86,7 +86,7 @@ class Sequential:
             _ = self.network  # an invalid stack is rejected here, not at first use
 
     def add(self, layer: Layer) -> None:
-        """Append a layer and keep the weights of those before it. An invalid one is rejected, and the model kept."""
+        """Append a layer and keep the weights of the others. An invalid layer is rejected, and the model unchanged."""
         if self._network is not None:
             stack = [*self._layers, _checked_layer(layer)]
             grown = Network(stack, self._network.input_shape, self.xp, self.seed, owner=self)
@@ -101,11 +101,11 @@ class Sequential:
 
     @property
     def network(self) -> Network:
-        """The built stack; it is built on first use."""
+        """The built network; it is built on first use."""
         return self._network if self._network is not None else self.build()
 
     def build(self, values: Mapping[str, HostArray] | None = None) -> Network:
-        """Rebuild the stack with these values of all parameters and buffers, or with newly drawn initial values.
+        """Rebuild the network with the given values of all parameters and buffers, or with newly drawn initial values.
 
         Raises ValueError for a stack that cannot be built, or values that do not fit it.
         """
@@ -124,7 +124,7 @@ class Sequential:
 
     @property
     def parameters(self) -> dict[str, Array]:
-        """The trainable arrays by name, {"conv2d_1.weight": view, …}: writing into one changes the model."""
+        """The trainable arrays by name, {"conv2d_1.weight": view, …}; writing into a view changes the model."""
         return self.network.layout.views(self.network.parameters)
 
     def to(self, xp: ArrayModule | str) -> Sequential:
@@ -142,9 +142,9 @@ class Sequential:
         loss: Loss | str = "cross_entropy",
         metrics: Sequence[Metric | Loss | str] | None = None,
     ) -> None:
-        """Choose optimiser, loss and metrics, by object or by name; the name of a loss is also a metric.
+        """Set optimiser, loss and metrics, as objects or by name; a loss can also serve as a metric.
 
-        metrics: accuracy by default, for classification losses. Raises ValueError for a name that does not exist.
+        metrics: by default accuracy, for classification losses. Raises ValueError for an unknown name.
         """
         chosen_optimizer, chosen_loss = optimizers.get(optimizer), losses.get(loss)
         if metrics is None:
@@ -154,7 +154,7 @@ class Sequential:
         chosen_metrics = [metrics_.get(metric) for metric in metrics]
         owner = chosen_optimizer.owner and chosen_optimizer.owner()
         if owner is not None and owner is not self:
-            raise ValueError("The optimizer holds the moments of another model. Create one optimizer per model.")
+            raise ValueError("The optimizer holds the state of another model. Create one optimizer per model.")
         chosen_optimizer.owner = weakref.ref(self)
         self.optimizer, self.loss, self.metrics = chosen_optimizer, chosen_loss, chosen_metrics
 
@@ -179,22 +179,22 @@ class Sequential:
         data_format: str = "channels_first",
         communicator: Communicator | None = None,
     ) -> History:
-        """Train on images x (n, channels, height, width) and labels y: whole numbers (n,) or rows (n, outputs).
+        """Train on images x (n, channels, height, width) and labels y: integers (n,) or rows (n, outputs).
 
-        x may be an array from any library, a generator, a :class:`~xpcnn.data.Folder`; without y, pairs of both, as a
-        PyTorch DataLoader gives them. Anything but an array or Folder is read to its end and kept in memory.
-        validation_split: the fraction of each class held out of training and evaluated after every epoch, drawn by the
-        seed; validation_data: (x, y) to evaluate instead. seed: keys shuffles, dropout and augmentation. verbose=n
-        prints every n-th epoch. shards: into how many a batch is split (default: about 16 images each), threads: how
-        many run at once, at most 32 (default: every processor, or one for small networks). The same shards give the
-        same bits on any number of threads. A device takes a batch whole, unless shards are given. A second fit
-        continues from the first, and an earlier calibration is discarded. resume: a file that
-        :class:`~xpcnn.callbacks.Checkpoint` wrote, or a run's directory; the model takes its weights and continues to
-        the same end, bit for bit, as the fit that wrote it would have. communicator: of the processes that run the fit
-        together, :func:`xpcnn.distributed.world`; each calls ``fit`` with the same arguments.
+        x: an array from any library, a generator, a :class:`~xpcnn.data.Folder`, or, without y, an iterable of pairs
+        (x, y) such as a PyTorch DataLoader. Anything but an array or Folder is read to its end and kept in memory.
+        validation_split: the fraction of each class, drawn by the seed, that is held out of training and evaluated
+        after every epoch; validation_data: (x, y) to evaluate instead. seed: determines shuffling, dropout and
+        augmentation. verbose: n prints every n-th epoch, 0 nothing. shards: the number of parts into which a batch is
+        split (default: about 16 images each); a device splits batches only if shards is given. threads: how many shards
+        run at once, at most 32 (default: all processors, or one for small networks); results are bit-identical for any
+        number of threads. resume: a file written by :class:`~xpcnn.callbacks.Checkpoint`, or a run's directory; the fit
+        continues from it, with results bit-identical to those of an uninterrupted fit. communicator: the processes that
+        train together, see :func:`xpcnn.distributed.world`; each calls ``fit`` with the same arguments.
 
-        Raises RuntimeError before compile, ValueError for arrays that do not fit or a checkpoint of another fit,
-        saying what differs, FileNotFoundError if there is no checkpoint.
+        A second fit continues from the first, and discards an earlier calibration. Raises RuntimeError before compile,
+        ValueError for arrays that do not match the model or a checkpoint of another fit, saying what differs, and
+        FileNotFoundError if there is no checkpoint.
         """
         objective, optimizer = self._compiled()
         objective.check_outputs()
@@ -247,9 +247,9 @@ class Sequential:
         augment: str = "none",
         data_format: str = "channels_first",
     ) -> dict[str, Any]:
-        """Return {"loss": …, "accuracy": …} for images and labels in prediction mode, the loss without label smoothing.
+        """Return {"loss": …, "accuracy": …} for images and labels in prediction mode, without label smoothing.
 
-        augment: average the outputs over the views of an augmentation, as :meth:`predict` does.
+        augment: test-time augmentation, as in :meth:`predict`.
         """
         objective, _ = self._compiled()
         x, y = inputs.samples(x, y, self.network.input_shape, data_format)
@@ -267,10 +267,10 @@ class Sequential:
     ) -> HostArray:
         """Return the outputs (n, classes) for images (n, channels, height, width) or for one image, as a NumPy array.
 
-        augment: average over the views of an augmentation, the image itself among them: 2 for "light", 8 for
-        "microscopy" (4 where images are not square), which takes that many times as long. Image files or raw pixels
-        go to :meth:`predict_images`: for a model with ``preprocessing``, arrays must already be normalised, and arrays
-        of integers are rejected.
+        augment: test-time augmentation, which averages the outputs over the image and its transformed views: 2 for
+        "light", 8 for "microscopy" (4 if images are not square), and takes that many times as long. If the model has
+        ``preprocessing``, arrays must already be normalised, and integer arrays are rejected; for image files and raw
+        pixels, use :meth:`predict_images`.
         """
         x = inputs.images(x, self.network.input_shape, data_format)
         self._refuse_raw(x)
@@ -284,21 +284,21 @@ class Sequential:
         """Return labels and probabilities for images, decoded and normalised as in training.
 
         images: paths; the bytes of files; file objects; raw pixels, as an array (n, channels, height, width) or a list
-        of arrays (height, width) or (height, width, channels), colours in the order red, green, blue, values as a file
-        would hold them; or a :class:`~xpcnn.data.Folder`. One that cannot be read has no label, and an error that says
-        why. threads: how many decode and predict. augment: as in :meth:`predict`. progress: a bar on stderr, if that
-        is a terminal. The command ``xpcnn predict`` gives the same bits.
+        of arrays (height, width) or (height, width, channels), in RGB order, with values as in a file; or a
+        :class:`~xpcnn.data.Folder`. An image that cannot be read gets no label, and an error that says why. threads:
+        the number of threads that decode and predict. augment: as in :meth:`predict`. progress: show a progress bar on
+        stderr, if it is a terminal. The command ``xpcnn predict`` returns bit-identical results.
 
-        Raises ValueError for a model without ``preprocessing``, and for arrays of another shape. Warns if images
-        are outside the range of values that the model maps.
+        Raises ValueError for a model without ``preprocessing``, and for arrays of another shape. Warns if pixel values
+        are outside the model's input range.
         """
         return prediction.predict_images(self, images, threads, augment, progress)
 
     def calibrate(self, x: Any, y: Any, batch_size: int = 256, threads: int | None = None) -> float:
         """Calibrate probabilities on images and labels held out of training, and return the temperature.
 
-        From then on :meth:`predict` and :meth:`evaluate` divide the logits by it, which leaves every answer unchanged
-        and makes its probability reliable: of the answers with 0.8, eight in ten are right. See
+        From then on :meth:`predict` and :meth:`evaluate` divide the logits by it. This leaves every predicted class
+        unchanged and makes its probability reliable: of the predictions with 0.8, eight in ten are correct. See
         :func:`xpcnn.calibration.find_temperature`.
 
         Raises RuntimeError before compile, ValueError if the loss is not a cross-entropy of probabilities, or the
@@ -324,7 +324,7 @@ class Sequential:
         with Executor(self.network, len(x), training=True) as executor:
             x = np.asarray(x[:], dtype=self.network.dtype)
             result = ShardedTraining(executor, objective.loss).train(x, targets, [], self.seed, 0)
-        gradient = np.array(to_host(result.gradient))  # in memory that no other step uses
+        gradient = np.array(to_host(result.gradient))  # a copy, since the next step reuses the memory
         return float(result.loss), self.network.layout.views(gradient)
 
     def activations(self, x: Any) -> dict[str, HostArray]:
@@ -354,16 +354,16 @@ class Sequential:
     def save(self, path: files.PathLike) -> None:
         """Write layers, weights, class names and preprocessing to one safetensors file; the model stays on its device.
 
-        What it was compiled with is saved too, unless a part of it is a custom class. Raises OSError for a
-        path that cannot be written, TypeError for a layer argument that cannot be saved, ValueError for class names
-        that do not match the outputs, for NaN or infinite weights, and for a path with the extension of another
-        library, such as ``.keras``; an existing file is then kept.
+        Optimiser, loss and metrics are saved too, unless one is a custom class. Raises OSError for a path that cannot
+        be written, TypeError for a layer argument that cannot be saved, and ValueError for class names that do not
+        match the outputs, for NaN or infinite weights, and for a path with the extension of another library, such as
+        ``.keras``; an existing file is then kept.
         """
         check_names(self.class_names, self.network.output_shape)
         file.write(path, self.state())
 
     def state(self) -> ModelState:
-        """Return the complete state of the model, its arrays as copies; the optimiser is not copied.
+        """Return the complete state of the model, with copies of its arrays; the optimiser is not copied.
 
         Raises TypeError for a layer argument that is not a plain value.
         """
@@ -391,7 +391,7 @@ class Sequential:
     ) -> Self:
         """Return the model for a state, compiled as it was; custom_layers and xp are as in :func:`xpcnn.load`.
 
-        Raises ValueError, before memory is allocated, for arrays other than those that the layers declare.
+        Raises ValueError, before memory is allocated, for arrays that do not match the layers.
         """
         model = cls((), state.input_shape, xp, state.seed)
         for layer in from_plain(state.layers, kinds(custom_layers)):
@@ -406,7 +406,7 @@ class Sequential:
 
     def __reduce__(self) -> tuple[Any, ...]:
         classes = {type(layer).__name__: type(layer) for layer in walk(self._layers) if not layer.hidden}
-        xp = "numpy" if self.backend == "numpy" else None  # any other goes to a device if there is one
+        xp = "numpy" if self.backend == "numpy" else None  # None: chosen when it is unpickled
         return type(self).from_state, (self.state(), classes, xp)
 
     def _compiled(self) -> tuple[Objective, Optimizer]:
@@ -417,7 +417,7 @@ class Sequential:
         return Objective(self.network, self.loss, self.metrics), self.optimizer
 
     def _refuse_raw(self, x: Any) -> None:
-        """Check that images are normalised, if the model defines how; warn once about values that look raw."""
+        """Reject raw images if the model has preprocessing; warn once about values that look raw."""
         if self.preprocessing is not None and not isinstance(x, Normalized):
             inputs.refuse_raw(x)
             if not self._warned and inputs.look_raw(x, self.preprocessing):
@@ -425,7 +425,7 @@ class Sequential:
                 warnings.warn(inputs.RAW, stacklevel=3)
 
     def _views(self, augment: str) -> list[View]:
-        """Return the views that an augmentation gives of the model's images; one for other shapes."""
+        """Return the views of an augmentation for the input shape; only the identity for inputs that are not images."""
         size = self.network.input_shape[1:]
         return views(augment, (size[0], size[1])) if len(size) == 2 else views("none", (1, 1))
 
@@ -438,10 +438,10 @@ def load(
     """Load a model from a file that :meth:`Sequential.save` wrote, compiled as it was.
 
     custom_layers: {"Scale": Scale, …}, the classes of custom layers. Raises FileNotFoundError, ValueError if
-    the file is not a model, is damaged, or contains an unknown layer, TypeError for custom_layers that are not
-    layer classes, BackendError.
+    the file is not a model, is damaged or contains an unknown layer, TypeError for custom_layers that are not layer
+    classes, and BackendError for an unavailable backend.
     """
-    known = kinds(custom_layers)  # an invalid one is not the file's fault
+    known = kinds(custom_layers)  # outside the block, since an error here is not about the file
     state = file.read(path)
     with file.refusal(path):
         model = Sequential.from_state(state, known, xp)
@@ -452,7 +452,7 @@ def load(
 
 def _checked_layer(layer: Any) -> Layer:
     if not isinstance(layer, Layer):
-        raise TypeError(f"A model takes layers, such as layers.Dense(8). Received: {layer!r}.")
+        raise TypeError(f"layers must be layer objects, such as layers.Dense(8). Received: {layer!r}.")
     return layer
 
 

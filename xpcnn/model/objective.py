@@ -23,7 +23,7 @@ HostArray = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """A network, the loss that it minimises, and the metrics that evaluate it."""
+    """A network, the loss to minimise, and the metrics to report."""
 
     network: Network
     loss: Loss
@@ -35,7 +35,7 @@ class Objective:
         shape = self.network.output_shape
         if len(shape) != 1:
             raise ValueError(
-                f"To train, a model must have flat outputs, (classes,). Its last layer returns {shape}. Add Flatten()."
+                f"Training needs flat outputs, (classes,), but the last layer returns {shape}. Add Flatten()."
             )
         return shape[0]
 
@@ -51,7 +51,7 @@ class Objective:
             )
 
     def targets(self, y: HostArray, weights: Any = None) -> Targets:
-        """Check and encode all targets at once, before anything is computed."""
+        """Check and encode all targets before training or evaluation."""
         targets = self.loss.prepare(y, self.width, weights, self.network.dtype)
         refuse_weightless(targets.shares)
         return targets
@@ -62,7 +62,8 @@ class Objective:
         unfit = [metric.name for metric in self.metrics if metric.needs_classes]
         if targets.labels is None and unfit:
             raise ValueError(
-                f"The targets are not classes, which {', '.join(unfit)} needs. Compile with metrics=[] or a loss name."
+                f"The targets are not classes, as required for: {', '.join(unfit)}. "
+                "Compile with metrics=[] or the name of a loss."
             )
         return targets
 
@@ -74,7 +75,7 @@ class Objective:
             raise ValueError(
                 f"Only class probabilities can be calibrated. The loss is {loss.name}, and the labels are "
                 f"{'rows' if labels is None else 'classes'}. Use cross_entropy, or binary_cross_entropy with one "
-                "output, and labels (n,) of whole numbers."
+                "output, and integer labels (n,)."
             )
         return labels
 
@@ -89,7 +90,7 @@ class Objective:
         temperature: float = 1.0,
         communicator: Communicator = ALONE,
     ) -> dict[str, Any]:
-        """Return the loss, without label smoothing, and the metrics for checked targets."""
+        """Return the loss, without label smoothing, and the metrics; targets must be checked already."""
         return evaluation.evaluate(
             self.network, self.loss.unsmoothed(), self.metrics, x, y, weights, batch_size, threads, views, temperature,
             communicator,
@@ -97,6 +98,6 @@ class Objective:
 
 
 def refuse_weightless(shares: HostArray) -> None:
-    """Raise ValueError if all sample weights are 0, so that a mean would divide by 0."""
+    """Raise ValueError if all sample weights are 0, since a mean would divide by 0."""
     if shares.sum() == 0:
-        raise ValueError("All sample weights are 0, so there is nothing to average. Give one a weight above 0.")
+        raise ValueError("All sample weights are 0, so there is nothing to average. Give a sample a positive weight.")

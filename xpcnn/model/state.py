@@ -1,4 +1,4 @@
-"""The state of a model as plain data: the content of its file, pickle and copies."""
+"""The state of a model as plain data, used for files, pickling and copies."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ HostArray = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class ModelState:
-    """The complete state of a model, except for the backend that it computes with.
+    """The complete state of a model, except for its backend.
 
     layers: as :func:`xpcnn.layers.configs.to_plain` returns them. arrays: all parameters and buffers by name, on the
-    host; None for a model that is not complete. optimizer, loss, metrics: what it was compiled with, the optimiser's
-    moments included. The others are the model's attributes of the same names.
+    host; None for an incomplete model. optimizer, loss, metrics: as compiled, including the optimiser's moments. The
+    others are the attributes of the model with the same names.
     """
 
     layers: list[Any]
@@ -51,7 +51,7 @@ def check_finite(arrays: Mapping[str, HostArray]) -> None:
 
 
 def check_names(names: Any, output_shape: Shape) -> None:
-    """Raise ValueError unless class names are one string per class, or None."""
+    """Raise ValueError unless class names are None or one string per class."""
     count = max(output_shape[0], 2)  # one output distinguishes two classes
     fit = isinstance(names, tuple | list) and len(names) == count and all(isinstance(n, str) for n in names)
     if names is not None and not fit:

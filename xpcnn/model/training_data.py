@@ -1,4 +1,4 @@
-"""The training and validation data of a fit, checked before anything is computed."""
+"""The training and validation data of a fit, checked before training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HostArray = np.ndarray[Any, Any]
 
 
 class Held(NamedTuple):
-    """The data held out of training and evaluated after every epoch."""
+    """The validation data, evaluated after every epoch."""
 
     x: Any
     y: HostArray
@@ -30,7 +30,7 @@ class Held(NamedTuple):
 
 
 class TrainingData(NamedTuple):
-    """The samples to train on, the held-out data, and all arrays by the names that a checkpoint uses for them."""
+    """The samples to train on, the validation data, and all arrays by their names in a checkpoint."""
 
     samples: Samples
     held: Held | None
@@ -49,7 +49,7 @@ def gather(
     augment: Augmentation | str | None,
     data_format: str,
 ) -> TrainingData:
-    """Return what the arguments of :meth:`xpcnn.Sequential.fit` give, or raise as it does."""
+    """Return the data for arguments of :meth:`xpcnn.Sequential.fit`, or raise the errors that it documents."""
     shape = objective.network.input_shape
     x, y = inputs.samples(x, y, shape, data_format)
     targets = objective.measurable_targets(y)
@@ -73,7 +73,7 @@ def gather(
 
 
 def _split(labels: HostArray | None, n: int, fraction: float, seed: int) -> tuple[HostArray, HostArray]:
-    """Return the rows to train on and those held out for validation, each class in proportion."""
+    """Return the rows to train on and the rows to validate on, stratified by class."""
     if not isinstance(fraction, Number) or not 0 < fraction < 1:
         raise ValueError(f"validation_split must be between 0 and 1. Received: {fraction!r}.")
     split = stratified_split(np.zeros(n, dtype=np.int64) if labels is None else labels, fraction, 0.0, seed)

@@ -1,4 +1,4 @@
-"""From layers to nodes: names, shapes, and the connections between them."""
+"""Builds nodes from layers: their names, shapes and connections."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from xpcnn.program.program import INPUT, Node, walk
 
 
 class Builder:
-    """The graph to which the layers of a network add themselves."""
+    """A graph under construction, to which the layers of a network add themselves."""
 
     def __init__(self, input_shape: Shape) -> None:
         self.nodes: list[Node] = []
-        #: The shape of each slot, without the batch; the first is that of the images.
+        #: The shape of each slot, without the batch dimension; the first is the image shape.
         self.shapes: list[Shape] = [tuple(input_shape)]
         #: The output slot of every named layer, in order of completion.
         self.outputs: dict[str, int] = {}
@@ -33,7 +33,7 @@ class Builder:
     def chain(self, layers: Sequence[Layer], slot: int = INPUT) -> int:
         """Add layers one after the other, and return the slot of the last one's output."""
         for layer in layers:
-            if type(layer).expand is not Layer.expand:  # a block has a number too, before those inside it
+            if type(layer).expand is not Layer.expand:  # a block takes a number too, before its inner layers
                 next(self._numbers)
             before, slot = slot, layer.expand(self, slot)
             layer.input_shape, layer.output_shape = self.shapes[before], self.shapes[slot]
@@ -43,20 +43,20 @@ class Builder:
 
 
 def check_all_used(nodes: Sequence[Node], output: int) -> None:
-    """Raise ValueError for a layer whose output neither another one reads nor the network returns."""
+    """Raise ValueError for a layer whose output is neither read by another layer nor returned by the network."""
     read = {slot for node in nodes for slot in node.inputs} | {output}
     for node in nodes:
         if node.output not in read:
             raise ValueError(
-                f"Nothing reads the output of {node.layer.name or node.layer!r}. A block's expand must return the slot "
-                "of its last layer, which all its branches lead to."
+                f"The output of {node.layer.name or node.layer!r} is never used. A block's expand must merge all its "
+                "branches and return the slot of its last layer."
             )
 
 
 def name_layers(layers: Sequence[Layer]) -> None:
     """Name every layer that has no name yet: ``conv2d_1``, …, counted per kind, in order.
 
-    Raises ValueError for a layer, or a name, that is used twice.
+    Raises ValueError if a layer or a name is used twice.
     """
     counts: Counter[str] = Counter()
     taken: set[str] = set()

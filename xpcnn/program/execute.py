@@ -1,7 +1,7 @@
-"""Runs a program: shards of a batch on the threads of this process and on all ranks, in memory that is reused.
+"""Runs programs: shards of a batch on threads and ranks, in memory that is reused.
 
-A shard runs a segment of the program independently. Between segments the shards synchronize: what each one
-returns is summed over the batch, and the next segment receives the total.
+A shard runs each segment of the program independently. Between segments the shards synchronize: their results are
+summed over the batch, and the next segment receives the total.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _NONE: Arrays = MappingProxyType({})
 
 @dataclass
 class Goal:
-    """What one shard of a batch learns: the loss, and the targets as the loss prepared them.
+    """The training target of one shard: the loss, and the targets as the loss prepared them.
 
-    normalizer: that of the whole batch, so that the losses and gradients of shards add up.
+    normalizer: of the whole batch, so that the losses and gradients of its shards add up.
     """
 
     loss: Loss
@@ -47,7 +47,7 @@ class Goal:
 
 
 class Taped(NamedTuple):
-    """A node that has run forward, its backward function, and how many arrays had been handed out before it."""
+    """A node that has run forward, its backward function, and the number of arrays allocated before it."""
 
     node: Node
     backward: Any
@@ -57,9 +57,9 @@ class Taped(NamedTuple):
 class Shard:
     """One shard of a batch: the arrays in the slots of its program, and the tape for its backward pass.
 
-    params: parameters and buffers by layer; gradients: views of the shard's flat gradient, by layer. goal: what it
-    learns. report: receives its loss and probabilities, or its output if there is no goal. releases: whether memory
-    is reused as soon as no layer needs it, which custom layers may not expect.
+    params: parameters and buffers by layer; gradients: views of the shard's flat gradient, by layer. goal: loss and
+    targets, in training. report: receives loss and probabilities, or the output if there is no goal. releases: whether
+    to reuse memory as soon as no layer needs it, which custom layers may not expect.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Shard:
         self._tape: list[Taped] = []
 
     def forward(self, segment: Segment, total: Any = None) -> Any:
-        """Run the nodes of a segment, the first with the ``total`` it needs; return what the next segment sums."""
+        """Run the nodes of a segment, the first given ``total``; return this shard's part of the next sum."""
         context, workspace = self.context, self.context.workspace
         for node in segment.nodes:
             requests = workspace.requests
@@ -108,7 +108,7 @@ class Shard:
         self.report(self.slots[self.program.output])
 
     def evaluate(self, segment: Segment, total: Any = None) -> None:
-        """Evaluate the loss of the output, report it, and store the gradient that backward starts from."""
+        """Compute and report the loss, and store the gradient from which the backward pass starts."""
         assert self.goal is not None
         goal, program, xp = self.goal, self.program, self.context.workspace.xp
         value, dy, probabilities = goal.loss.evaluate(
@@ -120,7 +120,7 @@ class Shard:
     def backward(self, segment: Segment, total: Any = None) -> Any:
         """Run backward through the node after a segment, given the ``total`` it needs, and through the segment.
 
-        Returns what the segment's first node sums over the batch, if it needs a sum.
+        Returns this shard's part of the sum that the segment's first node needs, if any.
         """
         after = segment.reduces
         if after is not None and after.runs_backward:
@@ -139,12 +139,12 @@ class Shard:
         return None
 
     def _pass_on(self, node: Node, dx: Any, requests: int) -> None:
-        """Store the gradients of a node's inputs, and reclaim all memory handed out since its forward."""
+        """Store the gradients of a node's inputs, and reclaim all memory allocated since its forward pass."""
         workspace = self.context.workspace
         for slot, gradient in zip(node.inputs, dx if len(node.inputs) > 1 else (dx,), strict=True):
             if slot not in node.passes_on:
                 continue
-            if len(node.inputs) > 1 and not self._releases:  # a custom layer may write into what another reads too
+            if len(node.inputs) > 1 and not self._releases:  # a custom layer may modify a shared gradient
                 gradient = _copied(gradient, workspace)
             if slot in self.dy:
                 gradient = workspace.xp.add(self.dy[slot], gradient, out=workspace.like(gradient))
@@ -163,7 +163,7 @@ class Shard:
         return _watched(self._gradients.get(node.layer.name, _NONE))
 
 
-#: What a shard does between two synchronizations: its methods and their segments, in order.
+#: The work of a shard between two synchronizations: methods of Shard and their segments, in order.
 Round: TypeAlias = Sequence[tuple[Callable[[Shard, Segment, Any], Any], Segment]]
 
 
@@ -174,7 +174,7 @@ def prediction_rounds(program: Program) -> list[Round]:
 
 
 def training_rounds(program: Program) -> list[Round]:
-    """Return the rounds of a training step: forward through all segments, the loss, and back."""
+    """Return the rounds of a training step: forward through all segments, loss, and backward."""
     *before, last = program.segments
     return [
         *([(Shard.forward, segment)] for segment in before),
@@ -184,7 +184,7 @@ def training_rounds(program: Program) -> list[Round]:
 
 
 def train_whole(shard: Shard) -> None:
-    """Run a training step of a batch that is a single shard, whose sums are the totals."""
+    """Run a training step of a whole batch as a single shard, whose sums are the totals."""
     total = None
     for one_round in training_rounds(shard.program):
         for act, segment in one_round:
@@ -194,7 +194,7 @@ def train_whole(shard: Shard) -> None:
 def infer(
     network: Network, x: Array, context: Context, program: Program, params: Mapping[str, Arrays] | None = None
 ) -> Array:
-    """Return the output of a network's program for ``x``, (n, *input_shape), in prediction.
+    """Return the output of a network's program for ``x``, (n, *input_shape), in prediction mode.
 
     params: what :meth:`Network.prediction_params` returned.
     """
@@ -206,7 +206,7 @@ def infer(
 
 
 def activations(network: Network, x: Array, context: Context) -> dict[str, Array]:
-    """Return {"conv2d_1": output, …} for every named layer in prediction, in order of completion."""
+    """Return {"conv2d_1": output, …} for every named layer in prediction mode, in order of completion."""
     shard = Shard(network.plain, network.params, x, context, releases=False)
     for segment in network.plain.segments:
         shard.forward(segment)
@@ -214,10 +214,10 @@ def activations(network: Network, x: Array, context: Context) -> dict[str, Array
 
 
 class Executor:
-    """Runs shards of a batch on threads of this process; a device takes a batch whole.
+    """Runs the shards of a batch on threads of this process; a device does not split it by default.
 
-    Use it as a context manager: BLAS is limited to one thread meanwhile. training: whether it trains, three times the
-    work of a prediction. communicator: of the processes that share the shards.
+    Use it as a context manager, which limits BLAS to one thread. training: whether it trains, which takes three times
+    the work of prediction. communicator: of the processes that share the shards.
     """
 
     def __init__(
@@ -252,7 +252,7 @@ class Executor:
         self._stack.__exit__(kind, error, trace)
 
     def borrow_memory(self, make: Callable[[], M], kind: Hashable, only: Hashable = None) -> M:
-        """Return the memory, with its recordings, left by an earlier run of this kind, or new memory."""
+        """Return the memory and recordings of an earlier run of this kind, or new memory."""
         memory = self._stack.enter_context(self.network.borrow(kind, make, only))
         self._stack.callback(memory.batch.clear)
         return memory
@@ -295,7 +295,7 @@ class Executor:
             return self.communicator.all_reduce(add_tree(parts, operator.add), holders)
 
     def on_shards(self, work: Callable[[int], Any], count: int) -> list[Any]:
-        """Run every shard, one after the other or on threads."""
+        """Run every shard, sequentially or on threads."""
         return list(map(work, range(count))) if self._pool is None else self._on_threads(work, count)
 
     def _on_threads(self, work: Callable[[int], Any], count: int) -> list[Any]:
@@ -311,7 +311,7 @@ class Executor:
         try:
             work_from(0)
         finally:
-            wait(others)  # wait for all of them, since they work on memory that the next round uses
+            wait(others)  # even after an error, since they use memory that the next run reuses
         for future in others:
             future.result()
         return results
@@ -324,5 +324,5 @@ def _copied(array: Array, workspace: Workspace) -> Array:
 
 
 def _watched(views: Arrays) -> Arrays:
-    """Return views as a pass expects them: read-only mappings, so that a layer writes into the arrays themselves."""
+    """Return views as read-only mappings, so that a layer can only write into the arrays themselves."""
     return MappingProxyType({name: watched(view) for name, view in views.items()})

@@ -33,7 +33,7 @@ class Fold(NamedTuple):
 
 
 def fold(nodes: Sequence[Node]) -> tuple[list[Node], list[Fold]]:
-    """Return the nodes without each BatchNorm that alone follows a convolution or Dense, and what replaces it."""
+    """Return the nodes without each BatchNorm that is the only reader of a Conv2D or Dense, and the folds for it."""
     counts = readers(nodes)
     left: list[Node] = []
     folds: list[Fold] = []
@@ -56,8 +56,8 @@ def fold(nodes: Sequence[Node]) -> tuple[list[Node], list[Fold]]:
 def fuse(nodes: Sequence[Node]) -> list[Node]:
     """Return the nodes with every convolution fused with the max pooling and the ReLU that follow it, in any order.
 
-    A fully connected layer is fused with its ReLU; after any other max pooling, a normalisation or a sum, ReLU writes
-    over its input.
+    A fully connected layer is fused with its ReLU. After any other max pooling, a normalisation or a sum, ReLU runs
+    in place.
     """
     counts, rest = readers(nodes), _pooled_first(nodes)
     fused: list[Node] = []
@@ -78,7 +78,7 @@ def fuse(nodes: Sequence[Node]) -> list[Node]:
 
 
 def without_last_activation(nodes: Sequence[Node], loss: Loss | None) -> tuple[Sequence[Node], bool]:
-    """Return the nodes without a last activation that the loss computes better itself, and whether there was one."""
+    """Return the nodes without a last activation that the loss computes itself, and whether one was removed."""
     takes_over = loss is not None and loss.activation is not None and applies(nodes[-1].layer, loss.activation)
     return (nodes[:-1], True) if takes_over else (nodes, False)
 
@@ -95,5 +95,5 @@ def _pooled_first(nodes: Sequence[Node]) -> list[Node]:
 
 
 def _follows_alone(node: Node, before: Node, counts: Mapping[int, int]) -> bool:
-    """Whether a node reads the output of the previous one, and no other node does."""
+    """Whether a node is the only reader of the previous one's output."""
     return node.inputs == (before.output,) and counts[before.output] == 1

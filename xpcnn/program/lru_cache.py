@@ -1,4 +1,4 @@
-"""A cache of the most recently used values, each created on first use."""
+"""A least-recently-used (LRU) cache whose values are created on first use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LRUCache(Generic[T]):
         self._things: dict[Hashable, T] = {}
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return the value of a key, created by ``make`` if it is missing."""
+        """Return the value of a key, creating it with ``make`` if it is missing."""
         thing = self._things.pop(key) if key in self._things else make()
         while len(self._things) >= self._most:
             del self._things[next(iter(self._things))]
@@ -33,5 +33,5 @@ class LRUCache(Generic[T]):
         return list(self._things)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Remove all values."""
         self._things.clear()

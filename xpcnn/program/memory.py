@@ -1,4 +1,4 @@
-"""What a run keeps between batches: working memory, and the recordings made on it."""
+"""The memory that a run keeps between batches, and the recordings that refer to it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MOST_KINDS = 8
 
 
 class Batch:
-    """The current batch, on the host: what passes read and write each time, replayed or not."""
+    """The current batch, on the host: the data that every pass reads and writes, replayed or not."""
 
     x: HostArray
-    #: Offset of x in the batch.
+    #: The offset of x in the batch.
     first_row: int
     rows: HostArray
     weights: HostArray | None
@@ -34,7 +34,7 @@ class Batch:
     losses: Array
 
     def clear(self) -> None:
-        """Drop all arrays, some of which are the user's."""
+        """Drop all references to arrays, some of which belong to the user."""
         self.__dict__.clear()
 
 
@@ -46,7 +46,7 @@ class Memory:
         self._threads = threads
         self._workspaces: list[Workspace] = []
         self._temporaries: list[Workspace] = []
-        #: Arrays of layers with a folded BatchNorm, by layer.
+        #: The arrays of layers with a folded BatchNorm, by layer.
         self.folded: dict[str, dict[str, Array]] = {}
         self._replays: LRUCache[Replay] = LRUCache(MOST_KINDS)
         self._holds: Hashable = None
@@ -55,16 +55,16 @@ class Memory:
             self._temporaries.append(Workspace(xp))
 
     def grow(self, shards: int) -> None:
-        """Give each shard a workspace of its own; those of shards on one thread share their scratch memory."""
+        """Give each shard a separate workspace; those of shards on one thread share scratch memory."""
         for shard in range(self._threads, shards):
             of_thread = self._workspaces[shard % self._threads]
             self._workspaces.append(Workspace(of_thread.xp, scratch_of=of_thread))
             self._temporaries.append(Workspace(of_thread.xp))
 
     def workspace(self, shard: int) -> Workspace:
-        """Return the memory of a shard, all of it free: its own, or that of the thread it runs on.
+        """Return the workspace of a shard, reset: a separate one, or that of the thread it runs on.
 
-        An active recording takes the memory of temporary arrays from there too.
+        An active recording allocates temporary arrays from the matching workspace too.
         """
         place = shard % len(self._workspaces)
         workspace, temporaries, recording = self._workspaces[place], self._temporaries[place], under_way()
@@ -77,7 +77,7 @@ class Memory:
     def replay(self, kind: Hashable, holds: Hashable) -> Replay | None:
         """Return the replay for batches of one kind, or None if nothing should be recorded.
 
-        holds: the state that recordings are valid for; when it changes, they are dropped. None: unknown.
+        holds: the state for which recordings are valid; they are dropped when it changes. None: unknown.
         """
         if holds != self._holds:
             self._replays.clear()

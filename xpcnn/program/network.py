@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 
 class Network:
-    """Layers connected for one input shape, (channels, height, width) as a rule.
+    """Layers connected for one input shape, usually (channels, height, width).
 
-    Building names every layer (``conv2d_1``, …: counted per kind, in order), infers shapes, lays all parameters in one
-    flat array and draws their first values on the host, each keyed by the seed and its own number. ``dtype`` is
-    float32 except in gradient checks. values: {"conv2d_1.weight": array, …} to start from
-    instead. owner: the model whose layers these are, which may build them again.
+    Building names every layer (``conv2d_1``, …: counted per kind, in order), infers shapes, lays out all parameters in
+    one flat array and draws their initial values on the host, each keyed by the seed and its index. dtype: float32
+    except in gradient checks. values: {"conv2d_1.weight": array, …}, used instead of drawn values. owner: the model
+    that owns the layers and may rebuild them.
 
     Raises ValueError for a stack that cannot be built, or a name that is used twice.
     """
@@ -69,13 +69,13 @@ class Network:
         self._folded_nodes, self._folds = fold(self.nodes)
         self._programs: dict[bool, Program] = {}
         self.to(xp)
-        for layer in walk(self.layers):  # last, so that a stack that cannot be built leaves its layers free
+        for layer in walk(self.layers):  # last, so that layers of an invalid stack stay unowned
             layer.owner = weakref.ref(owner)
 
     def _fill(
         self, layout: Layout, seed: int, values: Mapping[str, np.ndarray[Any, Any]] | None
     ) -> np.ndarray[Any, Any]:
-        """Return a flat host array with the values given, or with initial values drawn."""
+        """Return a flat host array with the given values, or with newly drawn initial values."""
         flat = np.zeros(layout.size, dtype=self.dtype)
         for number, declaration in enumerate(layout.declarations):
             if values is None:
@@ -92,7 +92,7 @@ class Network:
             layer.xp = xp
         self.parameters = to_device(xp, self.parameters)
         self.buffers = to_device(xp, self.buffers)
-        self._idle = {}  # what was lent before refers to the old arrays
+        self._idle = {}  # objects lent earlier refer to the old arrays
         views = self.layout.layer_views(self.parameters)
         for name, buffers in self.buffer_layout.layer_views(self.buffers).items():
             views.setdefault(name, {}).update(buffers)
@@ -105,21 +105,21 @@ class Network:
         return values | self.buffer_layout.views(to_host(self.buffers))
 
     def set_values(self, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Write every parameter and buffer by name, in place; ValueError, with nothing written, if any does not fit."""
+        """Write every parameter and buffer by name, in place; ValueError, with nothing written, if one does not fit."""
         check_values(values, (*self.layout.declarations, *self.buffer_layout.declarations))
         for layout, flat in ((self.layout, self.parameters), (self.buffer_layout, self.buffers)):
             for name, view in layout.views(flat).items():
                 view[...] = to_device(self.xp, values[name].astype(self.dtype, copy=False))
 
     def update_buffers(self, values: Mapping[str, Mapping[str, Array]]) -> None:
-        """Write new values of buffers, by layer, in place."""
+        """Write new buffer values, by layer, in place."""
         for layer, buffers in values.items():
             for name, value in buffers.items():
                 self.params[layer][name][...] = value
 
     @property
     def multiplications(self) -> int:
-        """Multiplications of one image's forward pass: those of each matrix or kernel, at every position."""
+        """The number of multiplications in the forward pass of one image, from matrices and kernels alone."""
         return sum(
             declaration.size * math.prod(node.layer.output_shape[1:])
             for node in self.nodes
@@ -129,21 +129,21 @@ class Network:
 
     @property
     def changes(self) -> int:
-        """How often an attribute of any layer was set."""
+        """How often any attribute of a layer has been set."""
         return sum(layer._changes for layer in walk(self.layers))
 
     def knows(self, *others: object) -> bool:
-        """Whether all layers and other parts belong to this package, so that what they do with arrays is known."""
+        """Whether all layers and other parts are from this package, so that their use of arrays is known."""
         parts = (*(node.layer for node in self.nodes), *others)
         return all(type(part).__module__.startswith("xpcnn.") for part in parts)
 
     @contextmanager
     def borrow(self, kind: Hashable, make: Callable[[], T], only: Hashable = None) -> Iterator[T]:
-        """Lend what an earlier run of this kind left, such as its working memory, or else what ``make`` creates.
+        """Lend an object, such as working memory, that an earlier run of this kind has left, or one from ``make``.
 
-        Concurrent runs get different objects. Nothing is returned after an error, nor anything that still refers to
-        parameters that have since moved to another array module. only: of the objects of one kind, those for another
-        purpose are dropped, and at most one is kept.
+        Concurrent runs get different objects. An object is not kept after an error, or if the parameters have since
+        moved to another array module. only: the purpose of the object; objects of this kind for other purposes are
+        dropped, and at most one is kept.
         """
         idle = self._idle
         with self._lock:
@@ -163,12 +163,13 @@ class Network:
 
     @property
     def plain(self) -> Program:
-        """The program of the individual layers: nothing is fused, and every output stays in its slot."""
+        """The program without any fusion, in which every output stays in its slot."""
         return Program(self.nodes, self._output)
 
     def program(self, loss: Loss | None = None) -> Program:
-        """Return the program for prediction, BatchNorm folded away: for a ``loss`` that computes the last activation
-        better itself, without that.
+        """Return the program for prediction, with BatchNorm folded.
+
+        loss: if it can compute the last activation itself, more accurately, the program returns logits.
         """
         nodes, from_logits = without_last_activation(self._folded_nodes, loss)
         if from_logits not in self._programs:
@@ -177,7 +178,7 @@ class Network:
         return self._programs[from_logits]
 
     def training_program(self, loss: Loss) -> Program:
-        """Return the program for training, with the layers that are frozen now."""
+        """Return the program for training, given the layers that are currently frozen."""
         nodes, from_logits = without_last_activation(self.nodes, loss)
         output = self.nodes[-1].inputs[0] if from_logits else self._output
         return for_training(fuse(nodes), output, from_logits, self.frozen())
@@ -185,7 +186,7 @@ class Network:
     def prediction_params(self, folded: dict[str, dict[str, Array]]) -> Mapping[str, Arrays]:
         """Return the arrays of :meth:`program`, by layer.
 
-        folded: where those of layers with a folded BatchNorm are written, in place if they already exist.
+        folded: receives those of layers with a folded BatchNorm, written in place if they already exist.
         """
         for one in self._folds:
             arrays = one.params(self.xp, self.params)
@@ -196,11 +197,11 @@ class Network:
 
 
 def _refuse_others(layers: Sequence[Layer], owner: object) -> None:
-    """Raise ValueError for a layer of another model, since building it here would change its sizes there."""
+    """Raise ValueError for a layer of another model, since building it here would change its shapes there."""
     for layer in walk(layers):
         other = None if layer.owner is None else layer.owner()
         if other is not None and other is not owner:
             raise ValueError(
-                f"The layer {layer.name or layer!r} belongs to another model, and building it here would change it "
-                "there. Make a new layer, and copy weights with get_weights and set_weights."
+                f"The layer {layer.name or layer!r} belongs to another model, which building it here would change. "
+                "Create a new layer, and copy weights with get_weights and set_weights."
             )

@@ -17,14 +17,14 @@ class Node(NamedTuple):
     """One layer in a program."""
 
     layer: Layer
-    #: The slots it reads, and the slot it writes.
+    #: The slots that it reads, and the slot that it writes.
     inputs: tuple[int, ...]
     output: int
-    #: Further arguments of its forward, such as which following layers are fused with it.
+    #: Additional arguments of its forward, such as the following layers fused with it.
     options: Mapping[str, Any] = _NO_OPTIONS
     #: The slots that no later node reads.
     frees: tuple[int, ...] = ()
-    #: Whether it needs a sum over the whole batch, so that it starts a segment.
+    #: Whether it needs a sum over the whole batch, and so starts a segment.
     reduces: bool = False
     #: The input slots whose gradients are needed; whether its backward runs at all.
     passes_on: tuple[int, ...] = ()
@@ -43,7 +43,7 @@ class Segment(NamedTuple):
 
 
 class Program(NamedTuple):
-    """The nodes to run; their last output is logits where the loss computes the last activation better itself."""
+    """The nodes to run; the output is logits if the loss computes the last activation itself."""
 
     nodes: tuple[Node, ...]
     output: int
@@ -51,7 +51,7 @@ class Program(NamedTuple):
 
     @property
     def segments(self) -> list[Segment]:
-        """The nodes, split before each that needs a sum over the whole batch."""
+        """The nodes, split before each one that needs a sum over the whole batch."""
         starts = [0, *(number for number, node in enumerate(self.nodes) if node.reduces), len(self.nodes)]
         reducing = [*(self.nodes[start] for start in starts[1:-1]), None]
         return [
@@ -66,12 +66,12 @@ class Program(NamedTuple):
 
 
 def for_prediction(nodes: Sequence[Node], output: int, from_logits: bool = False) -> Program:
-    """Return the program of nodes, each with the slots that no later node reads."""
+    """Return the program for prediction, noting for each node the slots that no later node reads."""
     return Program(tuple(_with_last_uses(nodes)), output, from_logits)
 
 
 def for_training(nodes: Sequence[Node], output: int, from_logits: bool, frozen: Collection[str]) -> Program:
-    """Return the program of nodes, each with the gradients it propagates and what is summed over the batch.
+    """Return the program for training, noting for each node its gradients and whether it sums over the batch.
 
     frozen: names of layers that are not trained. Gradients stop where no earlier layer is trained.
     """
@@ -85,19 +85,19 @@ def for_training(nodes: Sequence[Node], output: int, from_logits: bool, frozen: 
 
 
 def for_gradient_of(slot: int, nodes: Sequence[Node], output: int) -> Program:
-    """Return the program of nodes, each with the gradients it propagates back to a slot."""
+    """Return the program whose backward pass computes the gradient of a slot."""
     return Program(tuple(_with_gradients(nodes, (slot,), lambda layer: False)), output)
 
 
 def _with_last_uses(nodes: Sequence[Node]) -> Iterator[Node]:
-    """Yield nodes with the slots that no later node reads."""
+    """Yield nodes with ``frees`` set: the slots that no later node reads."""
     last_use = {slot: number for number, node in enumerate(nodes) for slot in node.inputs}
     for number, node in enumerate(nodes):
         yield node._replace(frees=tuple(slot for slot in dict.fromkeys(node.inputs) if last_use[slot] == number))
 
 
 def _with_gradients(nodes: Sequence[Node], needed: Iterable[int], learns: Callable[[Layer], bool]) -> Iterator[Node]:
-    """Yield nodes with the inputs whose gradients are needed: those that depend on these slots or on trained layers."""
+    """Yield nodes with the inputs whose gradients are needed: those that depend on the slots or trained layers."""
     slots = set(needed)
     for node in nodes:
         passes_on = tuple(slot for slot in node.inputs if slot in slots)

@@ -1,7 +1,7 @@
-"""Repeated rounds over the shards of a batch: first computed, then recorded, then replayed.
+"""Record and replay of the rounds over the shards of a batch: first computed, then recorded, then replayed.
 
-A replay makes the same NumPy calls on the same memory without the Python between them. ``XPCNN_REPLAY=0`` disables it,
-so that prints and breakpoints in a layer are reached at every step.
+A replay makes the same NumPy calls on the same memory, without the Python code in between. ``XPCNN_REPLAY=0`` disables
+it, so that prints and breakpoints in a layer are reached at every step.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from xpcnn.recording import Recording, RecordingError, unwatched
 
 ENVIRONMENT_VARIABLE = "XPCNN_REPLAY"
 
-#: on_shards(work, n) returns [work(0), …, work(n - 1)]; shards that share memory run one after another.
+#: on_shards(work, n) returns [work(0), …, work(n - 1)]; shards that share memory run sequentially.
 OnShards: TypeAlias = Callable[[Callable[[int], Any], int], list[Any]]
 
 
 class Recorded(NamedTuple):
-    """The calls of each shard in one round, and those that summed their results."""
+    """The calls of each shard in one round, and those that sum their results."""
 
     shards: list[Recording]
     between: Recording
@@ -37,7 +37,7 @@ class Notes:
         self.rounds: list[Recorded] = []
 
     def taken(self, work: Callable[[int], Any], shards: int) -> Callable[[int], Any]:
-        """Return the work of the shards in a new round, whose calls are recorded."""
+        """Start a new round, and return its work wrapped so that all calls are recorded."""
         recorded = Recorded([Recording() for _ in range(shards)], Recording())
         self.rounds.append(recorded)
 
@@ -56,18 +56,18 @@ class State(Enum):
     """The state of a replay."""
 
     FRESH = auto()  # never computed
-    COMPUTED = auto()  # computed once, so that all memory is there
+    COMPUTED = auto()  # computed once, so that all memory is allocated
     RECORDED = auto()  # recorded but not yet compared
-    TRUSTED = auto()  # replayed once, with exactly the computed results
+    TRUSTED = auto()  # replayed once, with bit-identical results
     NEVER = auto()  # must not be replayed
 
 
 class Replay:
     """The rounds of one kind of batch.
 
-    What changes between runs goes through :func:`~xpcnn.recording.made_each_time`. The first run allocates, the
-    second is recorded. The next one with other results is computed and replayed: unless both agree to the bit, nothing
-    is ever replayed, so that a call that escapes the recording costs speed alone.
+    Inputs that change between runs go through :func:`~xpcnn.recording.made_each_time`. The first run allocates, and
+    the second is recorded. The next run with different results is both computed and replayed. Unless the two are
+    bit-identical, nothing is ever replayed, so a call missing from the recording costs only speed.
     """
 
     def __init__(self) -> None:
@@ -79,9 +79,9 @@ class Replay:
     def run(
         self, compute: Callable[[Notes | None], Any], written: Callable[[], Iterable[Array]], on_shards: OnShards
     ) -> Any:
-        """Return what ``compute(notes)`` returns, in memory that the next run may reuse.
+        """Return the results of ``compute(notes)``, in memory that the next run may reuse.
 
-        written: returns the arrays that it writes into.
+        written: returns the arrays that ``compute`` writes into.
         """
         if self.state is State.TRUSTED:
             return self._replayed(on_shards)
@@ -95,10 +95,10 @@ class Replay:
         return results
 
     def _compared(self, results: Any, written: Callable[[], Iterable[Array]], on_shards: OnShards) -> bool:
-        """Replay what was just computed, if that is conclusive; return False if the results differ."""
+        """Replay the batch just computed, unless it is the recorded one; return False if the results differ."""
         bits = _bits(results, written())
         if bits == self._bits:
-            return True  # the recorded batch again
+            return True  # inconclusive: the same results as when recorded
         self._replayed(on_shards)
         if _bits(self._results, written()) == bits:
             self.state, self._bits = State.TRUSTED, []
@@ -129,17 +129,17 @@ def _replay(recordings: list[Recording], shard: int) -> None:
 
 
 def is_on() -> bool:
-    """Whether steps may be replayed: unless the environment variable ``XPCNN_REPLAY`` says 0."""
+    """Whether steps may be replayed: unless the environment variable ``XPCNN_REPLAY`` is 0."""
     return os.environ.get(ENVIRONMENT_VARIABLE, "1") != "0"
 
 
 def _bits(results: Any, written: Iterable[Array]) -> list[bytes]:
-    """Return the bits of all arrays in nested results and of those that were written."""
+    """Return the bytes of all arrays, both in nested results and written."""
     return [array.tobytes() for array in (*_arrays(results), *written)]
 
 
 def _arrays(value: Any) -> Iterable[Array]:
-    """Yield the arrays in lists, tuples and dicts."""
+    """Yield the arrays in nested lists, tuples and dicts."""
     if isinstance(value, list | tuple):
         for part in value:
             yield from _arrays(part)

@@ -22,7 +22,7 @@ def cut(n: int, shards: int) -> list[slice]:
 
 
 def add_tree(parts: Sequence[T], add: Callable[[T, T], T]) -> T:
-    """Sum pairwise, neighbours first: the same order whatever the number of threads."""
+    """Sum pairwise, neighbours first, in an order independent of the number of threads."""
     level = list(parts)
     while len(level) > 1:
         pairs = [add(a, b) for a, b in zip(level[::2], level[1::2], strict=False)]

@@ -1,4 +1,4 @@
-"""The number of threads, and limiting BLAS to one thread while they run."""
+"""Chooses the number of threads, and limits BLAS to one thread while they run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from xpcnn.ops.workspace import CACHE_BYTES, COLUMN_BUDGET
 from xpcnn.processors import available_threads
 from xpcnn.registry import check_int
 
-#: More threads than this would together need more than the byte budget for columns.
+#: More threads than this would exceed the memory budget for columns.
 MOST_THREADS = COLUMN_BUDGET // CACHE_BYTES
 
-#: Multiplications of a shard that are worth a thread: starting one costs about 0.2 ms, and threads wait for the
-#: interpreter. Shards of 12 million took 1.6 ms on one thread and 1.8 on two, of 24 million 1.5 and 1.5 to 2, of 72
-#: million 5.4 and 3.7, of 85 million 3.8 and 2.8 (two processors, CPython 3.11).
+#: Multiplications of a shard that justify a thread: starting one costs about 0.2 ms, and threads contend for the
+#: interpreter lock. On one and two threads, shards of 12 million took 1.6 and 1.8 ms, of 24 million 1.5 and 1.5 to
+#: 2 ms, of 72 million 5.4 and 3.7 ms, of 85 million 3.8 and 2.8 ms (two processors, CPython 3.11).
 WORTH_A_THREAD = 5e7
-#: Each shard of a batch has its own gradient, so a default of more shards would take unbounded memory.
+#: The default maximum, since each shard of a batch needs memory for its own gradient.
 MOST_SHARDS = 64
 
 _lock = threading.Lock()
@@ -28,9 +28,9 @@ _found: list[int] = []
 
 
 def check_threads(threads: int | None, multiplications: float = float("inf")) -> int:
-    """Return the number of threads to use; None means every processor, or one if the shards of a batch are small.
+    """Return the number of threads to use; None means all processors, or one if the shards of a batch are small.
 
-    multiplications: those of a shard. Raises ValueError for anything below 1.
+    multiplications: per shard. Raises ValueError for anything below 1.
     """
     if threads is None:
         return min(available_threads(), MOST_THREADS) if multiplications >= WORTH_A_THREAD else 1
@@ -38,7 +38,7 @@ def check_threads(threads: int | None, multiplications: float = float("inf")) ->
 
 
 def check_shards(shards: int | None, batch_size: int) -> int:
-    """Return the number of shards of a batch: by default about 16 images each, at most 64, whatever the machine."""
+    """Return the number of shards of a batch: by default about 16 images each, at most 64, on any machine."""
     if shards is None:
         return min(max(1, round(batch_size / 16)), MOST_SHARDS)
     return check_int("shards", shards, 1)
@@ -46,7 +46,7 @@ def check_shards(shards: int | None, batch_size: int) -> int:
 
 @functools.cache
 def _libraries() -> tuple[list[Any], list[Any]]:
-    """Return the BLAS libraries with a process-wide setting, and those with one per thread."""
+    """Return the BLAS libraries with a process-wide setting, and those with a per-thread setting."""
     from threadpoolctl import ThreadpoolController
 
     libraries = ThreadpoolController().select(user_api="blas").lib_controllers
@@ -58,7 +58,7 @@ def _set_threads(libraries: list[Any], counts: list[int]) -> list[int]:
     """Set the number of threads of each library and return the previous numbers."""
     found = [library.num_threads for library in libraries]
     for library, count in zip(libraries, counts, strict=True):
-        # From 3.8 on threadpoolctl lets one thread alone change OpenBLAS, unless it is told to forget which.
+        # Since 3.8, threadpoolctl lets only one thread change OpenBLAS, unless told to forget which.
         forget = getattr(library, "clear_controlling_thread", lambda force: None)
         forget(force=True)
         library.set_num_threads(count)
@@ -74,7 +74,7 @@ def hold_in_this_thread() -> list[int]:
 
 @contextmanager
 def blas_on_one_thread() -> Iterator[None]:
-    """Limit BLAS to one thread; the last of overlapping callers restores what the first one found."""
+    """Limit BLAS to one thread; the last of overlapping callers restores the setting that the first one found."""
     global _holders, _found
     shared, own = _libraries()
     found_here = hold_in_this_thread()

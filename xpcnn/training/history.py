@@ -8,25 +8,25 @@ import numpy as np
 
 
 class History:
-    """``history``: {"loss": [one an epoch], "val_accuracy": […], …}; ``steps``: the loss of every step.
+    """``history``: {"loss": [one per epoch], "val_accuracy": […], …}; ``steps``: the loss of every step.
 
-    The quantities are loss and metrics, the same of the validation part with ``val_`` before them, ``lr`` (of the
-    epoch's last step) and ``seconds``.
+    The quantities are loss and metrics, those of the validation data prefixed with ``val_``, ``lr`` (of the epoch's
+    last step) and ``seconds``.
     """
 
     def __init__(self) -> None:
         self.history: dict[str, list[Any]] = {}
         self.steps: list[float] = []
-        #: Why the fit ended before its last epoch, None where it did not.
+        #: Why the fit ended before its last epoch; None if it did not.
         self.stop_reason: str | None = None
 
     @property
     def epochs(self) -> int:
-        """Number of epochs seen so far."""
+        """Number of epochs recorded so far."""
         return len(self.history.get("loss", []))
 
     def append(self, logs: dict[str, Any]) -> None:
-        """Add an epoch; a quantity that this epoch lacks, or earlier ones lacked, is NaN there."""
+        """Append an epoch; quantities missing in this epoch, or in earlier ones, are NaN there."""
         epochs = self.epochs
         for name in {**self.history, **logs}:
             values = self.history.setdefault(name, [float("nan")] * epochs)

@@ -25,7 +25,7 @@ from xpcnn.training.progress import Progress
 from xpcnn.training.task import code_digest
 
 HostArray = np.ndarray[Any, Any]
-#: Measures the validation part after an epoch.
+#: Evaluates the validation data after an epoch.
 Validate = Callable[[], dict[str, Any]]
 
 
@@ -40,7 +40,7 @@ def run(
     verbose: int,
     resume: checkpoints.SavedFit | None = None,
 ) -> History:
-    """Train for the epochs of a fit, or for what another one has left of them; ``validate`` measures after each."""
+    """Train for the epochs of a fit, or for those left in the one to resume; ``validate`` runs after each."""
     work, together = fit.work, fit.communicator
     callbacks = sorted(callbacks, key=lambda callback: callback.saves_fit)
     called = [callback for callback in callbacks if together.rank == 0 or not callback.writes]
@@ -52,7 +52,7 @@ def run(
         _compare_ranks(fit, saves)
     if resume is not None:
         resume.restore(fit)
-    fit.model.temperature = 1.0  # what was found for the weights before
+    fit.model.temperature = 1.0  # the calibration of the earlier weights no longer applies
     work.optimizer.build(work.network.xp, work.network.parameters)
 
     def look(result: StepResult) -> None:
@@ -62,7 +62,7 @@ def run(
     with ExitStack() as stack:
         make_engine = _choose_engine(stack, fit, called, shards, threads)
         stack.callback(_let_go, fit)
-        for callback in reversed(called):  # each gets its end, whatever happens, and in the order given
+        for callback in reversed(called):  # every one is called, whatever happens, in the order given
             stack.callback(callback.on_fit_end, fit)
         for callback in called:
             callback.on_fit_begin(fit)
@@ -90,13 +90,13 @@ def run(
                     ended = _end_epoch(fit, engine, called, validate, verbose) or ended
             for callback in called:
                 callback.on_stop(fit)
-        fit.history.steps.extend(fit.position().figures.losses.tolist())  # of an epoch that was not finished
+        fit.history.steps.extend(fit.position().figures.losses.tolist())  # of an unfinished epoch
     fit.history.stop_reason = fit.stop_reason
     return fit.history
 
 
 def _begin_epoch(fit: Fit, engine: StepEngine, callbacks: Sequence[Callback], shuffle: bool) -> Iterator[HostArray]:
-    """Return the batches of an epoch, or those that are left of it, as positions among the samples."""
+    """Return the remaining batches of an epoch, as positions among the samples."""
     fit.started = time.perf_counter() - fit.seconds
     for callback in callbacks:
         callback.on_epoch_begin(fit)
@@ -110,7 +110,7 @@ def _begin_epoch(fit: Fit, engine: StepEngine, callbacks: Sequence[Callback], sh
 def _end_epoch(
     fit: Fit, engine: StepEngine, callbacks: Sequence[Callback], validate: Validate | None, verbose: int
 ) -> bool:
-    """Note and measure what an epoch gave; returns whether the fit ends here."""
+    """Record the results of an epoch, evaluate, and return whether the fit ends here."""
     losses, weights, sums = engine.figures()
     fit.history.steps.extend(losses.tolist())
     fit.done = 0
@@ -127,14 +127,14 @@ def _end_epoch(
     for callback in callbacks:
         callback.on_epoch_end(fit)
     if verbose and fit.epoch % verbose == 0:
-        print(_line(fit), flush=True)  # at last: an epoch that is printed is saved
+        print(_line(fit), flush=True)  # last, so that a printed epoch is saved
     return _agree(fit)
 
 
 def _choose_engine(
     stack: ExitStack, fit: Fit, callbacks: Sequence[Callback], shards: int | None, threads: int | None
 ) -> Callable[[], StepEngine]:
-    """Return what makes the engine that suits the backend: a device is left alone unless a callback looks in."""
+    """Return a factory for the engine: DeviceEngine on a single device, unless shards or gradients are needed."""
     work, ranks = fit.work, fit.communicator.size
     watched = any(callback.looks_at_gradients for callback in callbacks)
     if has_graphs(work.network.xp) and shards in (None, 1) and not watched and ranks == 1:
@@ -144,31 +144,31 @@ def _choose_engine(
     executor = stack.enter_context(Executor(work.network, size, shards, threads, True, fit.communicator))
     if fit.communicator.rank == 0 and executor.shards < ranks:
         warnings.warn(
-            f"A batch of {size} is cut into {executor.shards} shards, so that {ranks - executor.shards} of {ranks} "
-            "ranks have nothing to do. Give more shards, or larger batches.",
+            f"A batch of {size} is split into {executor.shards} shards, so {ranks - executor.shards} of {ranks} ranks "
+            "are idle. Use more shards or larger batches.",
             stacklevel=4,
         )
     return lambda: HostEngine(work, executor)
 
 
 def _compare_ranks(fit: Fit, saves: bool) -> None:
-    """Refuse ranks that would not make the same fit, and let all begin with the weights of the first.
+    """Raise ValueError unless all ranks run the same fit, and broadcast the weights of rank 0.
 
-    saves: whether checkpoints are read or written, which need digests of the data.
+    saves: whether checkpoints are read or written, which requires digests of the data.
     """
     together, network = fit.communicator, fit.network
     backend = str(network.xp.__name__)
     together.same("code", checkpoints.versions() | {"backend": backend, "sources": code_digest()})
     together.same("arguments", fit.settings)
     together.same("data", fit.task.sample_digests())
-    together.same("past", {"epochs": fit.epoch, "steps": fit.step})
+    together.same("training progress", {"epochs": fit.epoch, "steps": fit.step})
     if saves:
-        fit.task.find_digests(together.parallel_map)  # here, while all can help, and not when the first rank writes
+        fit.task.find_digests(together.parallel_map)  # now, while all ranks can help, not when rank 0 writes
     network.set_values(together.broadcast(network.host_values()))
 
 
 def _agree(fit: Fit) -> bool:
-    """Return whether the fit ends here, on all ranks if one of them stops: a signal reaches that at any moment."""
+    """Return whether the fit ends here: on all ranks if one stops, since a signal may reach just one."""
     ended = False
     fit.communicator.doing = f"step {fit.step}, epoch {fit.epoch + 1}"
     for reason, interrupted in fit.communicator.allgather((fit.stop_reason, fit.interrupted)):
@@ -185,6 +185,6 @@ def _let_go(fit: Fit) -> None:
 
 
 def _line(fit: Fit) -> str:
-    """Return the epoch as one line."""
+    """Return the line that summarises an epoch."""
     shown = (f"{name} {value:.4g}" for name, value in fit.logs.items() if np.ndim(value) == 0 and name != "seconds")
     return f"epoch {fit.epoch}/{fit.epochs}  {'  '.join(shown)}  {fit.logs['seconds']:.1f} s"

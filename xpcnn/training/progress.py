@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 
-#: Seconds between two looks at the figures, since a device is waited for.
+#: Seconds between two updates of the figures, each of which waits for the device.
 _INTERVAL = 1.0
-#: Seconds until the first.
+#: Seconds until the first update.
 _FIRST = 0.2
 _FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {rate_fmt}{postfix}"
 
 
 class Progress:
-    """One bar an epoch, on stderr if that is a terminal: images a second, figures so far, time left of the fit."""
+    """One bar per epoch, on stderr if it is a terminal: images per second, figures so far, time left for the fit."""
 
     def __init__(self, fit: Fit, shown: bool) -> None:
         self._fit = fit
@@ -34,7 +34,7 @@ class Progress:
 
     @contextmanager
     def epoch(self, engine: StepEngine, done: int) -> Iterator[None]:
-        """Show an epoch, of which some images are done already."""
+        """Show the bar of an epoch; ``done``: images already processed."""
         from tqdm import tqdm
 
         self._engine, self._look = engine, time.perf_counter() + _FIRST

@@ -1,4 +1,4 @@
-"""What a fit is asked to do, and how it differs from what another one was asked."""
+"""The task of a fit, and how two tasks differ."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from xpcnn.program.network import Network
 HostArray = np.ndarray[Any, Any]
 
 _ROWS = 1024
-#: Rows that are looked at to compare the data of processes.
+#: The number of images sampled to compare the data of processes.
 _SAMPLE = 32
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a fit is asked to do: the arguments that decide how it goes, and the arrays it learns from and measures."""
+    """The arguments that determine a fit, and the arrays that it trains and evaluates on."""
 
     arguments: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -38,11 +38,11 @@ class Task:
 
     @property
     def digests(self) -> dict[str, HostArray]:
-        """A CRC-32 of every row of every array, uint32 (n,), by which changed images are found."""
+        """The CRC-32 of every row of every array, uint32 (n,), to detect changed data."""
         return self._found or self.find_digests(serial_map)
 
     def find_digests(self, parallel_map: ParallelMap) -> dict[str, HostArray]:
-        """Find the digests with a :data:`~xpcnn.data.parallel_map.ParallelMap`, which may share the work."""
+        """Compute the digests with a :data:`~xpcnn.data.parallel_map.ParallelMap`, which may distribute the work."""
         for name, rows in self.data.items():
             if rows is not None:
                 blocks = parallel_map(functools.partial(_digests_of, rows), -(-len(rows) // _ROWS))
@@ -50,7 +50,7 @@ class Task:
         return self._found
 
     def sample_digests(self) -> dict[str, Any]:
-        """Return how many rows each array has, and a digest: of all, but of images that of some, spread evenly."""
+        """Return the number of rows of each array, and a digest: of all rows, or of evenly spaced images."""
         found = {}
         for name, rows in self.data.items():
             if rows is not None:
@@ -61,7 +61,7 @@ class Task:
         return found
 
     def settings(self, network: Network, optimizer: Optimizer, loss: Loss, metrics: Sequence[Metric]) -> dict[str, Any]:
-        """Return everything but the data that decides how a fit goes, as JSON can hold it."""
+        """Return everything but the data that determines a fit, as JSON-serialisable values."""
         settings = {
             "input_shape": list(network.input_shape),
             "layers": [to_plain(layer) for layer in network.layers],
@@ -70,7 +70,7 @@ class Task:
             "metrics": [metric.config() for metric in metrics],
             **self.arguments,
         }
-        plain: dict[str, Any] = json.loads(to_json(settings))  # so that it can be compared with what was read
+        plain: dict[str, Any] = json.loads(to_json(settings))  # comparable with settings read from a file
         return plain
 
 
@@ -84,7 +84,7 @@ def code_digest() -> str:
 
 
 def to_json(value: Any) -> str:
-    """Return JSON in ASCII, with NumPy's numbers as numbers."""
+    """Return JSON in ASCII, NumPy scalars as numbers."""
     return json.dumps(value, default=lambda value: value.item())
 
 
@@ -95,13 +95,13 @@ def _digests_of(rows: Any, block: int) -> HostArray:
 
 def _digests(block: HostArray) -> HostArray:
     block = np.ascontiguousarray(block)
-    # a label and a pixel count by their value, whatever the type that holds them
+    # equal values have equal digests, whatever their dtype
     block = block.astype(np.float32 if block.ndim > 2 else np.float64, copy=False)
     return np.array([zlib.crc32(row.data) for row in block.reshape(len(block), -1)], np.uint32)
 
 
 def differences(where: str, then: Any, now: Any) -> Iterator[str]:
-    """Yield what differs between two values that JSON can hold, a phrase for each: ``batch_size was 32, is 64``."""
+    """Yield a phrase for each difference between two JSON-serialisable values: ``batch_size was 32, is 64``."""
     if isinstance(then, dict) and isinstance(now, dict):
         for key in {**then, **now}:
             inner = f"{where}.{key}" if where else str(key)
@@ -121,4 +121,4 @@ def changes(name: str, then: HostArray | None, now: HostArray | None) -> Iterato
     elif len(then) != len(now):
         yield f"{name} had {len(then)} rows, has {len(now)}"
     elif len(rows := np.flatnonzero(then != now)):
-        yield f"{name} differs in {len(rows)} of {len(now)} rows, the first of them row {rows[0]}"
+        yield f"{name} differs in {len(rows)} of {len(now)} rows, first in row {rows[0]}"

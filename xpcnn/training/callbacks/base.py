@@ -1,4 +1,4 @@
-"""The base of all callbacks, which act between the steps of a fit."""
+"""The base class of all callbacks, which act between the steps of a fit."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from xpcnn.training.fit import Fit
 
 
 class Callback:
-    """Base of all callbacks: overwrite what you need. ``fit`` knows epoch, step, logs, history, network and model.
+    """Base class of all callbacks: override the methods you need.
 
-    A step is: gradient, ``on_gradient``, update, ``on_step_end``. ``fit.stop(reason)`` ends the fit after the step.
+    ``fit`` provides epoch, step, logs, history, network and model. A step consists of gradient, ``on_gradient``, update
+    and ``on_step_end``. ``fit.stop(reason)`` ends the fit after the current step.
 
     >>> class Print(Callback):
     ...     def on_epoch_end(self, fit):
     ...         print(fit.epoch, fit.logs["loss"])
     """
 
-    #: Whether this writes or shows something, which of the processes of a distributed fit the first alone does.
+    #: Whether this writes or displays something; in a distributed fit, only rank 0 runs such callbacks.
     writes = False
-    #: Whether this saves the fit itself: it comes last, since it keeps what all the others know.
+    #: Whether this saves the fit itself; it runs last, since it stores the state of all others.
     saves_fit = False
-    #: Whether this ends a fit whose numbers are not finite, which a device then looks for by itself.
+    #: Whether this ends a fit with NaN or infinite values; a device then checks for them itself.
     guards = False
 
     def on_fit_begin(self, fit: Fit) -> None:
@@ -32,7 +33,7 @@ class Callback:
         """Run before each epoch."""
 
     def on_gradient(self, fit: Fit, result: StepResult) -> None:
-        """Run when the gradient is known and before the weights change; ``result``: loss and flat gradient."""
+        """Run after the gradient is computed, before the weights are updated; ``result``: loss and flat gradient."""
 
     def on_step_end(self, fit: Fit) -> None:
         """Run after each update."""
@@ -44,21 +45,21 @@ class Callback:
         """Run after the last step, before anything is released; not if an error ended the fit."""
 
     def on_fit_end(self, fit: Fit) -> None:
-        """Run at the end, however the fit ended."""
+        """Run at the end of the fit, even after an error."""
 
     @property
     def looks_at_gradients(self) -> bool:
-        """Whether this needs every gradient, for which the host waits for the device."""
+        """Whether this needs every gradient, which makes the host wait for the device."""
         return type(self).on_gradient is not Callback.on_gradient
 
     @property
     def has_state(self) -> bool:
-        """Whether a checkpoint keeps something of this callback."""
+        """Whether this callback has a state to store in a checkpoint."""
         return type(self).state is not Callback.state
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of this callback: arrays, and what JSON can hold; nothing by default."""
+        """Return the state to store in a checkpoint: arrays and JSON-serialisable values; empty by default."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state` gave, after ``on_fit_begin`` of a fit that is resumed."""
+        """Restore what :meth:`state` returned; called after ``on_fit_begin`` when a fit is resumed."""

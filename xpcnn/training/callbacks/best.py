@@ -1,4 +1,4 @@
-"""The best epoch so far: stop when there is no better one, or save it."""
+"""Monitoring the best epoch: early stopping, and saving the best model."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class _Best(Callback):
         self.best, self.best_epoch = math.nan, fit.epoch
 
     def monitored(self, fit: Fit) -> str:
-        """Return the name of the quantity followed: by default val_loss where there is a validation part, else loss."""
+        """Return the name of the monitored quantity: by default val_loss if there is validation data, else loss."""
         return self.monitor or ("val_loss" if "val_loss" in fit.logs else "loss")
 
     def improved(self, fit: Fit) -> bool:
-        """Note the last epoch's figure; whether it beats all before. Losses should fall, everything else rise."""
+        """Return whether the last epoch is the best so far, and record it. Losses should fall, everything else rise."""
         name, numbers = self.monitored(fit), [name for name, value in fit.logs.items() if np.ndim(value) == 0]
         if name not in numbers:
-            raise ValueError(f"There is no {name!r} to monitor. Use one of: {', '.join(numbers)}.")
+            raise ValueError(f"There is no quantity {name!r} to monitor. Use one of: {', '.join(numbers)}.")
         value = fit.logs[name]
         falls = any(word in name for word in ("loss", "entropy", "mse"))
         better = math.isnan(self.best) or (value < self.best if falls else value > self.best)
@@ -44,7 +44,7 @@ class _Best(Callback):
         return False
 
     def state(self) -> dict[str, Any]:
-        """Return the best figure so far, and its epoch."""
+        """Return the best value so far, and its epoch."""
         return {"best": self.best, "best_epoch": self.best_epoch}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ class _Best(Callback):
 class EarlyStopping(_Best):
     """Stop when ``monitor`` has not improved for ``patience`` epochs, and restore the best epoch's weights.
 
-    monitor: "val_loss" where there is a validation part, else "loss"; losses should fall, all else rise.
+    monitor: by default "val_loss" if there is validation data, else "loss". Losses should fall, everything else rise.
     """
 
     def __init__(self, patience: int = 5, monitor: str | None = None, restore_best: bool = True) -> None:
@@ -70,12 +70,12 @@ class EarlyStopping(_Best):
         self._kept = {}
 
     def on_epoch_end(self, fit: Fit) -> None:
-        """Keep the weights of the best epoch, if they are to be taken back, or stop."""
+        """Keep the weights of the best epoch, if they are to be restored, or stop."""
         if self.improved(fit):
             if self.restore_best:
                 self._kept = {name: np.array(value) for name, value in fit.network.host_values().items()}
         elif fit.epoch - self.best_epoch >= self.patience:
-            fit.stop(f"no better {self.monitored(fit)} for {self.patience} epochs")
+            fit.stop(f"{self.monitored(fit)} has not improved for {self.patience} epochs")
 
     def on_fit_end(self, fit: Fit) -> None:
         """Restore the best weights."""
@@ -84,7 +84,7 @@ class EarlyStopping(_Best):
             self._kept = {}
 
     def state(self) -> dict[str, Any]:
-        """Return the best figure so far, its epoch and, if they are kept, its weights."""
+        """Return the best value so far, its epoch and, if they are kept, its weights."""
         return super().state() | self._kept
 
     def load_state(self, state: dict[str, Any]) -> None:

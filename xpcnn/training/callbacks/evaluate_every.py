@@ -12,9 +12,9 @@ from xpcnn.training.fit import Fit
 
 
 class EvaluateEvery(Callback):
-    """Measure the model on given data every ``steps`` updates, without training on it.
+    """Evaluate the model on the given data every ``steps`` updates.
 
-    ``results`` holds {"step": …, "loss": …, …} for each measurement.
+    ``results`` holds {"step": …, "loss": …, …} for each evaluation.
     """
 
     def __init__(self, x: Any, y: Any, steps: int) -> None:
@@ -22,15 +22,15 @@ class EvaluateEvery(Callback):
         self.results: list[dict[str, float]] = []
 
     def on_step_end(self, fit: Fit) -> None:
-        """Evaluate if the step number is a multiple."""
+        """Evaluate if the step number is a multiple of ``steps``."""
         if fit.step % self.steps == 0:
             self.results.append({"step": fit.step, **fit.model.evaluate(self.x, self.y)})
 
     def state(self) -> dict[str, Any]:
-        """Return the measurements so far."""
+        """Return the results so far."""
         rows = [{name: np.asarray(value).tolist() for name, value in row.items()} for row in self.results]
         return {"results": rows}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on after the measurements so far."""
+        """Restore the results so far."""
         self.results = [dict(row) for row in state["results"]]

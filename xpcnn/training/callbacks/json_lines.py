@@ -1,4 +1,4 @@
-"""The history as lines of JSON."""
+"""The history in the JSON Lines format."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from xpcnn.training.fit import Fit
 
 
 class JSONLines(Callback):
-    """Append one JSON object an epoch to a file: epoch, loss, every metric, learning rate, seconds.
+    """Append one JSON object per epoch to a file: epoch, loss, every metric, learning rate, seconds.
 
-    ``{"epoch": 1, "loss": 0.52, "accuracy": 0.8, …}``; a metric of several numbers is an array, and what is not finite
-    is null, since JSON has no NaN. The file begins anew with each fit; a fit that is resumed begins it with the epochs
-    that its checkpoint knows, so that none stands there twice. Raises OSError for a path that cannot be written.
+    ``{"epoch": 1, "loss": 0.52, "accuracy": 0.8, …}``; a metric with several values is an array, and NaN and infinite
+    values are null, since JSON has neither. Each fit overwrites the file; a resumed fit first writes the epochs of its
+    checkpoint, so that no epoch appears twice. Raises OSError for a path that cannot be written.
 
     >>> log = JSONLines("history.jsonl")
     """
@@ -27,11 +27,11 @@ class JSONLines(Callback):
         self.path = path
 
     def on_fit_begin(self, fit: Fit) -> None:
-        """Note that the file is another fit's."""
+        """Overwrite the file of an earlier fit at the first write."""
         self._begun = False
 
     def on_epoch_end(self, fit: Fit) -> None:
-        """Write the history so far, whole, at first, and after that a line for each epoch."""
+        """Write the whole history at the first call, and one line per epoch afterwards."""
         history, known = fit.history.history, fit.history.epochs
         lines = []
         for place in range(known - 1 if self._begun else 0, known):
@@ -46,7 +46,7 @@ class JSONLines(Callback):
 
 
 def _finite(value: Any) -> Any:
-    """Return what JSON can hold, with None in place of numbers that are not finite."""
+    """Return a value, or nested list, with None for NaN and infinite values."""
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return value if not isinstance(value, float) or math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""A learning rate that overrides the optimiser's."""
+"""Overrides the optimiser's learning rate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LearningRate(Callback):
         self.rate = rate if callable(rate) else schedules.get(rate)
 
     def on_fit_begin(self, fit: Fit) -> None:
-        """Store the optimiser's own rate."""
+        """Remember the optimiser's own rate."""
         self._before = fit.optimizer.learning_rate
 
     def on_epoch_begin(self, fit: Fit) -> None:

@@ -1,4 +1,4 @@
-"""The history for MLflow."""
+"""Logging to MLflow."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from xpcnn.training.fit import Fit
 
 
 class MLflow(Callback):
-    """Log the fit's arguments, optimiser and loss as parameters of an MLflow run, and the figures of each epoch.
+    """Log the fit's arguments, optimiser and loss as parameters of an MLflow run, and the metrics of each epoch.
 
-    Metrics are those of one number; their step is the number of the epoch. The run is the active one, which stays
-    active, or else one of its own, ended as FINISHED, KILLED (interrupted) or FAILED; with a checkpoint, a fit that is
-    resumed goes on in its own. Where runs are kept and what they are called is told to MLflow itself, by
-    ``mlflow.set_tracking_uri``, ``mlflow.set_experiment`` and its environment variables. Raises ImportError, saying how
-    to install it, where there is no mlflow.
+    Only scalar metrics are logged; their step is the epoch number. If a run is active, it is used and stays active.
+    Otherwise a new run is started, and ends as FINISHED, KILLED (interrupted) or FAILED; a fit resumed from a
+    checkpoint continues its own run. Configure tracking server and experiment in MLflow itself, with
+    ``mlflow.set_tracking_uri``, ``mlflow.set_experiment`` or its environment variables. Raises ImportError, saying how
+    to install it, if mlflow is missing.
     """
 
     writes = True
@@ -32,43 +32,43 @@ class MLflow(Callback):
         self._owns = False
 
     def on_fit_begin(self, fit: Fit) -> None:
-        """Forget the run of another fit."""
+        """Forget the run of an earlier fit."""
         self._run_id: str | None = None
         self._owns, self._logs, self._status = False, False, "FAILED"
 
     def on_epoch_begin(self, fit: Fit) -> None:
-        """Find or start the run in the first epoch, when a checkpoint has told which it was."""
+        """Find or start the run before the first epoch, since only then is the run of a checkpoint known."""
         if self._logs:
             return
         active = self._mlflow.active_run()
         self._owns, self._logs = active is None, True
         run_id = (active or self._mlflow.start_run(run_id=self._run_id)).info.run_id
-        if run_id != self._run_id:  # a resumed fit has logged its arguments, and its learning rate may be another now
+        if run_id != self._run_id:  # a resumed fit has logged them, and its learning rate may have changed since
             self._run_id = run_id
             optimizer, loss = _flat("optimizer", fit.optimizer.config()), _flat("loss", fit.loss.config())
             self._mlflow.log_params({**fit.task.arguments, **optimizer, **loss})
 
     def on_epoch_end(self, fit: Fit) -> None:
-        """Log the epoch's figures."""
+        """Log the metrics of the epoch."""
         figures = {name: float(figure) for name, figure in fit.logs.items() if np.ndim(figure) == 0}
         self._mlflow.log_metrics(figures, step=fit.epoch)
 
     def on_stop(self, fit: Fit) -> None:
-        """Note that no error ended the fit."""
+        """Record that no error ended the fit."""
         self._status = "KILLED" if fit.interrupted else "FINISHED"
 
     def on_fit_end(self, fit: Fit) -> None:
-        """End a run of the fit's own."""
+        """End the run, if the fit started it."""
         if self._owns:
             self._mlflow.end_run(self._status)
             self._owns = False
 
     def state(self) -> dict[str, Any]:
-        """Return which run this is."""
+        """Return the ID of the run."""
         return {"run_id": self._run_id}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on in the run of the fit that is resumed."""
+        """Continue the run of the resumed fit."""
         self._run_id = None if state["run_id"] is None else str(state["run_id"])
 
 

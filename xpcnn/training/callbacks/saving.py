@@ -1,4 +1,4 @@
-"""What is written while a fit goes on: the model, the history, the checkpoint."""
+"""Files written during a fit: the model, the history, the checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xpcnn.training.fit import Fit
 
 
 class SaveLast(Callback):
-    """Write the model file after each epoch and at the end of the fit, whatever ended it."""
+    """Write the model file after each epoch and at the end of the fit, even after an error."""
 
     writes = True
 
@@ -31,13 +31,13 @@ class SaveLast(Callback):
         fit.model.save(self.path)
 
     def on_fit_end(self, fit: Fit) -> None:
-        """Save what an interrupted epoch has learned, unless there are NaN or infinite values."""
+        """Save the progress of an interrupted epoch, unless the weights contain NaN or infinite values."""
         if are_finite(fit.network.parameters):
             fit.model.save(self.path)
 
 
 class CSVLog(Callback):
-    """Write one line an epoch to a CSV file: epoch, loss, every metric that is one number, learning rate, seconds."""
+    """Write one line per epoch to a CSV file: epoch, loss, every scalar metric, learning rate, seconds."""
 
     writes = True
 
@@ -54,11 +54,12 @@ class CSVLog(Callback):
 
 
 class Checkpoint(Callback):
-    """Write the file from which ``fit(resume=path)`` goes on as if nothing had happened.
+    """Write a checkpoint, from which ``fit(resume=path)`` continues as if never interrupted.
 
-    It is written after each epoch, where a fit is interrupted, and every so many ``steps`` (updates) or ``minutes``;
-    the one before it stays until it is whole. record: what JSON can hold, kept for whoever resumes. Raises ValueError
-    for numbers below 1 step or without any time, FloatingPointError in place of keeping weights that are not finite.
+    It is written after each epoch, when the fit is interrupted, and every ``steps`` updates or ``minutes``; the
+    previous one is replaced only once the new one is complete. record: any JSON-serialisable value to store with it.
+    Raises ValueError unless steps is at least 1 and minutes are positive, and FloatingPointError, without writing, for
+    NaN or infinite weights.
 
     >>> checkpoint = Checkpoint("cells.checkpoint", minutes=10)
     """
@@ -78,11 +79,11 @@ class Checkpoint(Callback):
         self.minutes = None if minutes is None else check_float("minutes", minutes, "(0, inf)")
 
     def on_fit_begin(self, fit: Fit) -> None:
-        """Note the time."""
-        self._written = time.monotonic()  # which no clock that is set can move
+        """Start the clock for ``minutes``."""
+        self._written = time.monotonic()  # unaffected by changes of the system clock
 
     def on_step_end(self, fit: Fit) -> None:
-        """Write after so many steps or minutes; what ends an epoch is written when all of it is known."""
+        """Write if ``steps`` or ``minutes`` have passed; after an epoch's last step, on_epoch_end writes."""
         due = self.steps is not None and fit.step % self.steps == 0
         late = self.minutes is not None and time.monotonic() - self._written >= self.minutes * 60
         if (due or late) and not fit.ends_epoch:
@@ -104,8 +105,8 @@ class Checkpoint(Callback):
         state = (fit.network.parameters, fit.network.buffers, *fit.optimizer.moments.values())
         if not all(map(are_finite, state)):
             raise FloatingPointError(
-                f"Step {fit.step}: weights, statistics or moments are not finite, so that the checkpoint of an earlier "
-                f"step was kept: {os.fspath(self.path)!r}. Use callbacks.StopOnNaN() to see where that begins."
+                f"Step {fit.step}: weights, running statistics or moments are not finite. The earlier checkpoint "
+                f"{os.fspath(self.path)!r} was kept. Use callbacks.StopOnNaN() to find the step where this starts."
             )
         checkpoints.write(self.path, fit, self.record)
         self._written = time.monotonic()

@@ -1,4 +1,4 @@
-"""The history for TensorBoard."""
+"""Logging to TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xpcnn.extras import install_line
 from xpcnn.training.callbacks.base import Callback
 from xpcnn.training.fit import Fit
 
-#: Where each package keeps what writes event files, and what they are made of.
+#: The modules of each package that contain the event writer and the protocol buffers.
 _PACKAGES = (
     ("tensorboard.summary.writer.event_file_writer", "tensorboard.compat.proto"),
     ("tensorboardX.event_file_writer", "tensorboardX.proto"),
@@ -22,12 +22,11 @@ _PACKAGES = (
 
 
 class TensorBoard(Callback):
-    """Write loss, every metric that is one number, learning rate and seconds of each epoch for TensorBoard.
+    """Log loss, every scalar metric, learning rate and seconds of each epoch for TensorBoard.
 
-    See them with ``tensorboard --logdir DIRECTORY``; the step is the number of the epoch. Each fit writes a file of its
-    own into the directory, and TensorBoard shows a resumed one as one with what came before it: epochs that its
-    checkpoint did not know are taken back. It needs one of the packages tensorboard and tensorboardX, and raises
-    ImportError, saying how to install it, where there is none.
+    View them with ``tensorboard --logdir DIRECTORY``; the step is the epoch number. Each fit writes a separate file to
+    the directory. TensorBoard shows a resumed fit as a continuation, and hides epochs logged after the checkpoint.
+    Requires tensorboard or tensorboardX; raises ImportError, saying how to install it, if both are missing.
     """
 
     writes = True
@@ -38,14 +37,14 @@ class TensorBoard(Callback):
         self._new_writer, self._events, self._summaries = _package()
 
     def on_fit_begin(self, fit: Fit) -> None:
-        """Begin a file, and take back the epochs that the fit will make again."""
-        # by the epoch a file has another name than that of a fit of the same second
+        """Open a file, and tell TensorBoard to discard the epochs that the fit will repeat."""
+        # the epoch distinguishes the file from one that another fit opened in the same second
         self._writer = self._new_writer(os.fspath(self.directory), filename_suffix=f".{fit.epoch:06d}")
         start = self._events.SessionLog(status=self._events.SessionLog.START)
         self._writer.add_event(self._events.Event(wall_time=time.time(), step=fit.epoch + 1, session_log=start))
 
     def on_epoch_end(self, fit: Fit) -> None:
-        """Write the epoch's figures, to be seen at once."""
+        """Write the metrics of the epoch, and flush them so that they show at once."""
         value = self._summaries.Summary.Value
         values = [value(tag=name, simple_value=figure) for name, figure in fit.logs.items() if np.ndim(figure) == 0]
         summary = self._summaries.Summary(value=values)
@@ -54,13 +53,13 @@ class TensorBoard(Callback):
 
     def on_fit_end(self, fit: Fit) -> None:
         """Close the file."""
-        if self._writer is not None:  # the fit may have ended before it began
+        if self._writer is not None:  # None: another callback failed before the fit began
             self._writer.close()
             self._writer = None
 
 
 def _package() -> tuple[Any, Any, Any]:
-    """Return the writer of event files, and the modules of events and of summaries, of a package that is installed."""
+    """Return the event file writer and the event and summary modules of an installed package."""
     for writer, messages in _PACKAGES:
         try:
             return (

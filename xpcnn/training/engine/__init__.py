@@ -1,1 +1,1 @@
-"""How steps are made: on the host in shards, or on a device as a whole."""
+"""Engines that run training steps: in shards on the host, or as a whole on a device."""

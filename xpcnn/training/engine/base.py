@@ -21,7 +21,7 @@ HostArray = np.ndarray[Any, Any]
 
 
 class StepResult(NamedTuple):
-    """What a batch gives: its mean loss, the sums of each metric, its flat gradient, and new values of buffers.
+    """The results of a batch: its mean loss, the sums of each metric, its flat gradient, and new buffer values.
 
     The gradient and the buffers are valid until the next step.
     """
@@ -32,16 +32,16 @@ class StepResult(NamedTuple):
     buffers: dict[str, dict[str, Array]]
 
 
-#: What looks at the gradient of a step before the weights are changed.
+#: Called with the results of a step before the weights are updated.
 Look: TypeAlias = Callable[[StepResult], None]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What to learn from.
+    """The samples to train on.
 
-    x: images (n, channels, height, width), any array that takes rows; y: (n, …); weights: (n,) or None; rows: the
-    indices of those to train on; augment: what is done to images before each step.
+    x: images (n, channels, height, width), any array that can be indexed by rows; y: (n, …); weights: (n,) or None;
+    rows: the indices of those to train on; augment: applied to images before each step.
     """
 
     x: Any
@@ -51,14 +51,14 @@ class Samples:
     augment: Augmentation | None = None
 
     def images(self, rows: HostArray, seed: int, epoch: int, dtype: Any) -> HostArray:
-        """Return images as a network takes them in an epoch."""
+        """Return the images of some rows, augmented for an epoch."""
         x = np.asarray(self.x[rows], dtype=dtype)
         return x if self.augment is None else np.asarray(self.augment(x, seed, epoch, rows), dtype=dtype)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What an engine trains, and with what: the same for all steps of a fit."""
+    """The network to train, with everything that stays the same for all steps of a fit."""
 
     network: Network
     optimizer: Optimizer
@@ -75,7 +75,7 @@ class Work:
 
 
 class Figures(NamedTuple):
-    """What an epoch gave, on the host: the loss and the weight of every step, and the sums of each metric."""
+    """The results of an epoch, on the host: the loss and weight of every step, and the sums of each metric."""
 
     losses: HostArray
     weights: list[float]
@@ -87,7 +87,7 @@ EMPTY = Figures(np.empty(0), [], [])
 
 
 class Failure(NamedTuple):
-    """The first step whose loss or gradient was not finite, and what it worked on; nothing has been updated since."""
+    """The first step whose loss or gradient was not finite, with its images; nothing has been updated since."""
 
     step: int
     loss: float
@@ -106,14 +106,15 @@ class StepEngine(ABC):
         self._latest: tuple[HostArray, HostArray] | None = None
 
     def begin_epoch(self, epoch: int, order: HostArray, before: Figures = EMPTY) -> None:
-        """Prepare an epoch that takes the samples in this order, positions in ``samples.rows``.
+        """Prepare an epoch.
 
-        before: what its first steps gave, where they were made before the fit was resumed.
+        order: the order of the samples, as positions in ``samples.rows``. before: the figures of the steps that were
+        made before the fit was resumed.
         """
         self.epoch, self.order, self._latest = epoch, order, None
 
     def images(self, positions: HostArray) -> HostArray:
-        """Return the images at some positions as they are in this epoch: those of the latest step are kept."""
+        """Return the images at some positions, augmented for this epoch; those of the latest step are cached."""
         if self._latest is None or self._latest[0] is not positions:
             samples, dtype = self.work.samples, self.work.network.dtype
             self._latest = positions, samples.images(samples.rows[positions], self.work.seed, self.epoch, dtype)
@@ -121,9 +122,9 @@ class StepEngine(ABC):
 
     @abstractmethod
     def step(self, positions: HostArray, look: Look) -> None:
-        """Make the epoch's next step, with the samples at these positions.
+        """Run the epoch's next step, with the samples at these positions.
 
-        look: is shown loss and gradient before the update, by an engine on which that waits for nothing.
+        look: called with the results before the update, by engines that do not have to wait for them.
         """
 
     @abstractmethod
@@ -131,5 +132,5 @@ class StepEngine(ABC):
         """Return the figures of the steps since the epoch began."""
 
     def failure(self) -> Failure | None:
-        """Return the first step that failed, if that is only known later, as on a device."""
+        """Return the first step that failed, on engines that detect it only later, such as a device."""
         return None

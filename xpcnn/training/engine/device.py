@@ -1,4 +1,4 @@
-"""Steps on a device, each captured as one CUDA graph for every size of batch."""
+"""Training steps on a device, captured as one CUDA graph per batch size."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from xpcnn.training.engine.out_of_memory import out_of_memory
 
 HostArray = np.ndarray[Any, Any]
 
-#: Bytes of images that are sent at once.
+#: Bytes of images copied to the device at once.
 BYTES_SENT = 64 * 2**20
-#: Graphs of the latest kinds of batch only, since each keeps the memory of a step.
+#: Graphs are kept for the most recent kinds of batch only, since each holds the memory of a step.
 MOST_KINDS = 4
 
-#: Images stay on the device if they take no more than this part of the memory that is free there.
+#: Images stay on the device if they take at most this fraction of its free memory.
 PART_FOR_IMAGES = 0.5
 
 
 class DeviceEngine(StepEngine):
-    """Steps that the host only starts: what they work on, and everything they count, lies on the device.
+    """Runs steps that the host only launches: their inputs and results stay on the device.
 
-    Images that fit are kept there as they are, gathered, augmented and normalised; others are sent batch by batch. The
-    batch is taken whole. guarded: from the first step on whose loss or gradient is not finite, nothing is updated.
+    If the raw images fit, they are kept there, and each step gathers, augments and normalises its batch; otherwise they
+    are sent batch by batch. A batch is not split. guarded: stop updating at the first step whose loss or gradient is
+    not finite.
     """
 
     def __init__(self, work: Work, guarded: bool) -> None:
@@ -65,9 +66,9 @@ class DeviceEngine(StepEngine):
 
         self._order = xp.zeros(len(rows), dtype=np.int32)
         self._place_images(samples)
-        #: The number of the next step, in the epoch and in all.
+        #: The number of the next step, in the epoch and in total.
         self._number, self._step = xp.zeros(1, dtype=np.int32), xp.zeros(1, dtype=np.uint64)
-        #: For each step of the epoch the normalizer of its batch, and the optimiser's scalars.
+        #: For each step of the epoch, the normalizer of its batch and the optimiser's scalars.
         self._table = xp.zeros((self._steps_per_epoch, 1 + len(work.optimizer.scalars(0))), dtype=dtype)
         self._losses = xp.zeros(self._steps_per_epoch, dtype=dtype)
         nothing = xp.zeros((1, width), dtype=dtype)
@@ -75,12 +76,12 @@ class DeviceEngine(StepEngine):
             xp.zeros_like(metric.sums(xp, nothing, expected[:1]))
             for metric, expected in zip(work.metrics, self._expected, strict=True)
         ]
-        #: The number of the first step that failed, in all; below 0 where none has.
+        #: The first step that failed, counted over all epochs; negative if none has.
         self._failed = xp.full(1, -1, dtype=np.int64)
         self._failed_gradient = xp.zeros_like(self._gradient)
 
     def _place_images(self, samples: Samples) -> None:
-        """Keep the images on the device, if they fit and nothing but the device need work on them."""
+        """Keep the images on the device, if they fit and need no preprocessing on the host."""
         self._images = self._mean = self._std = self._transforms = self._contrast_brightness = None
         xp, dtype = self.work.network.xp, self.work.network.dtype
         x, rows = samples.x, samples.rows
@@ -91,13 +92,13 @@ class DeviceEngine(StepEngine):
             return
         stored, stored_rows = (x.images, x.rows[rows]) if normalized else (x, rows)
         stored_dtype = np.dtype(np.uint8) if stored.dtype == np.uint8 else dtype
-        xp.get_default_memory_pool().free_all_blocks()  # what earlier work has left is free again
+        xp.get_default_memory_pool().free_all_blocks()  # release the cached memory of earlier work
         room = xp.cuda.runtime.memGetInfo()[0] * PART_FOR_IMAGES
         if len(rows) * stored[0].size * stored_dtype.itemsize > room:
             return
         self._images = xp.empty((len(rows), *stored.shape[1:]), dtype=stored_dtype)
         at_once = max(1, BYTES_SENT // max(1, self._images[:1].nbytes))
-        for start in range(0, len(rows), at_once):  # a copy of all would take as much memory on the host, for good
+        for start in range(0, len(rows), at_once):  # one copy of all would double the host memory
             some = slice(start, start + at_once)
             self._images[some] = xp.asarray(np.ascontiguousarray(stored[stored_rows[some]], dtype=stored_dtype))
         if normalized:
@@ -109,7 +110,7 @@ class DeviceEngine(StepEngine):
                 self._contrast_brightness = xp.zeros((len(rows), 2), dtype=np.float32)
 
     def begin_epoch(self, epoch: int, order: HostArray, before: Figures = EMPTY) -> None:
-        """Send the order, how images are laid and the optimiser's numbers, and set all counts to where they begin."""
+        """Send order, transforms and optimiser scalars to the device, and reset the counters."""
         super().begin_epoch(epoch, order, before)
         work, xp = self.work, self.work.network.xp
         self._done = len(before.losses)
@@ -135,25 +136,25 @@ class DeviceEngine(StepEngine):
                 total += xp.asarray(before.sums[number])
 
     def _plan(self) -> None:
-        """Send the numbers of all steps of the epoch, as the optimiser would have them now."""
+        """Send the optimiser's scalars for all steps of the epoch, as they are planned now."""
         scalars = self.work.optimizer.scalars
         self._planned = [scalars(self._first_step + number) for number in range(len(self._normalizers))]
         self._table[: len(self._planned)] = self._rows_of_table(range(len(self._planned)))
 
     def _send_changed_numbers(self) -> None:
-        """Send the next step's numbers anew, where something has changed the learning rate."""
+        """Send the scalars of the next step again, if the learning rate has changed."""
         scalars = self.work.optimizer.scalars(self.work.optimizer.step)
         if scalars != self._planned[self._done]:
             self._planned[self._done] = scalars
             self._table[self._done : self._done + 1] = self._rows_of_table([self._done])
 
     def _rows_of_table(self, numbers: Iterable[int]) -> Array:
-        # A batch without any weight counts nothing.
+        # A batch whose weights are all 0 contributes nothing.
         rows = [(self._normalizers[number] or 1.0, *self._planned[number]) for number in numbers]
         return self.work.network.xp.asarray(np.array(rows, dtype=self.work.network.dtype))
 
     def step(self, positions: HostArray, look: Look) -> None:
-        """Start one step; the host waits for nothing."""
+        """Launch one step, without waiting for it."""
         network, optimizer, n = self.work.network, self.work.optimizer, len(positions)
         self.rate = optimizer.rate
         self._send_changed_numbers()
@@ -166,7 +167,7 @@ class DeviceEngine(StepEngine):
                 raise out_of_memory(error, n, network) from error
             if not ran_out:
                 raise
-        if ran_out:  # only here has everything been let go that the error's trace held
+        if ran_out:  # outside of except, where the traceback no longer holds references to arrays
             self._save_memory()
             self.step(positions, look)
             return
@@ -174,7 +175,7 @@ class DeviceEngine(StepEngine):
         optimizer.step += 1
 
     def _run(self, positions: HostArray) -> None:
-        """Do a step's work, as a graph if it has been done before."""
+        """Run one step, as a captured graph if possible."""
         network, n = self.work.network, len(positions)
         if self._images is None:
             self._send(positions)
@@ -182,16 +183,16 @@ class DeviceEngine(StepEngine):
             self._whole_step(n)
             return
         kind = (n, network.changes, self.work.optimizer.changes)
-        alive = weakref.proxy(self)  # which keeps what is captured
+        alive = weakref.proxy(self)  # the engine holds the graphs, so they must not hold the engine
         self._captured.get(kind, lambda: Captured(network.xp, lambda: alive._whole_step(n)))()
 
     def _save_memory(self) -> None:
-        """Take less memory from now on: images are sent, and convolutions that lower columns lower half as much."""
+        """Use less memory from now on: send images batch by batch, and halve the columns lowered at once."""
         self._saves_memory = True
         self._images = self._mean = self._std = self._transforms = self._contrast_brightness = None
         self._captured.clear()
         self._workspace = Workspace(self.work.network.xp, COLUMN_BUDGET // 2)
-        self.work.network.xp.get_default_memory_pool().free_all_blocks()  # what is free there, graphs can't get
+        self.work.network.xp.get_default_memory_pool().free_all_blocks()  # graphs cannot use what the pool has cached
 
     def _send(self, positions: HostArray) -> None:
         """Send the images of a batch."""
@@ -202,7 +203,7 @@ class DeviceEngine(StepEngine):
         self._sent[n][...] = network.xp.asarray(x)
 
     def _whole_step(self, n: int) -> None:
-        """Do everything that a step of n images does on the device."""
+        """Run all device work of a step with n images."""
         work, network, xp = self.work, self.work.network, self.work.network.xp
         indices = next_rows(xp, self._order, self._number, self._batch_size, n)
         transforms = None if self._transforms is None else xp.take(self._transforms, indices, axis=0)
@@ -239,7 +240,7 @@ class DeviceEngine(StepEngine):
         network.update_buffers(buffers)
 
     def _update_unless_failed(self, loss: Array, scalars: Array, buffers: dict[str, dict[str, Array]]) -> None:
-        """Update, but take it back if this step failed or one before it did."""
+        """Update, but undo it if this step or an earlier one has failed."""
         network, xp = self.work.network, self.work.network.xp
         fails = ~xp.isfinite(loss + self._gradient.sum()) & (self._failed < 0)
         xp.copyto(self._failed, self._step.astype(np.int64), where=fails)
@@ -253,19 +254,19 @@ class DeviceEngine(StepEngine):
             xp.copyto(flat, before, where=failed)
 
     def _count(self, loss: Array, sums: list[Array]) -> None:
-        """Add up what the epoch reports, and go on to the next step."""
+        """Accumulate loss and metrics, and advance to the next step."""
         xp = self.work.network.xp
         count_step(xp, self._losses, loss, self._number, self._step)
         for total, part in zip(self._sums, sums, strict=True):
             total += part
 
     def figures(self) -> Figures:
-        """Wait for the epoch's steps and read everything back."""
+        """Wait for the steps of the epoch and read the results back."""
         losses = to_host(self._losses)[: self._done].astype(float)
         return Figures(losses, self._normalizers[: self._done], [to_host(total) for total in self._sums])
 
     def failure(self) -> Failure | None:
-        """Wait for the steps so far, and return the first that failed; the optimiser has then made those before it."""
+        """Wait for the steps so far, and return the first that failed; ``optimizer.step`` is then reset to it."""
         if not self._guarded:
             return None
         step = int(to_host(self._failed)[0])

@@ -1,4 +1,4 @@
-"""Predictions on a device, each captured as one CUDA graph for every size of batch."""
+"""Prediction on a device, captured as one CUDA graph per batch size."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from xpcnn.training.engine.out_of_memory import out_of_memory
 
 HostArray = np.ndarray[Any, Any]
 
-#: Graphs of the latest kinds of batch only, since each keeps the memory of a batch.
+#: Graphs are kept for the most recent kinds of batch only, since each holds the memory of a batch.
 MOST_KINDS = 4
 
 
 class DevicePrediction:
-    """Outputs of a network for batches, which are sent to the device one by one."""
+    """Computes the outputs of a network batch by batch on a device."""
 
     def __init__(self, xp: ArrayModule) -> None:
         self._xp = xp
@@ -34,7 +34,7 @@ class DevicePrediction:
         self._folded: dict[str, dict[str, Array]] = {}
 
     def prepare(self, network: Network) -> None:
-        """Take the network's weights as they are now; graphs read them where those before lay."""
+        """Update the weights that captured graphs read, in place."""
         self._params = network.prediction_params(self._folded)
 
     def __enter__(self) -> DevicePrediction:
@@ -47,7 +47,7 @@ class DevicePrediction:
     def infer(self, network: Network, x: HostArray, program: Program, y: HostArray) -> None:
         """Write the output of a network's program for a batch of host arrays into the host array ``y``."""
         xp = self._xp
-        alive, params = weakref.proxy(network), self._params  # the network keeps what it has lent, and with it this
+        alive, params = weakref.proxy(network), self._params  # the network owns this object: avoid a cycle
 
         def make() -> tuple[Array, Captured[Array]]:
             sent = Workspace(xp).batch_last(x.shape, network.dtype)

@@ -1,4 +1,4 @@
-"""Steps whose batches are made on the host, in shards on threads and ranks: every gradient can be looked at."""
+"""Training steps driven by the host, in shards on threads and ranks, with access to every gradient."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Buffers = dict[str, dict[str, Array]]
 
 
 class HostEngine(StepEngine):
-    """Makes steps by an executor that is entered already."""
+    """Runs steps on an executor that has been entered."""
 
     def __init__(self, work: Work, executor: Executor) -> None:
         super().__init__(work)
@@ -33,7 +33,7 @@ class HostEngine(StepEngine):
         self._segments = work.segments
 
     def begin_epoch(self, epoch: int, order: HostArray, before: Figures = EMPTY) -> None:
-        """Begin to count, or go on counting."""
+        """Reset the figures, or continue from those before the fit was resumed."""
         super().begin_epoch(epoch, order, before)
         losses, weights, sums = before
         xp, dtype = self.work.network.xp, self.work.network.dtype
@@ -42,7 +42,7 @@ class HostEngine(StepEngine):
         self._sums: list[Array] = [xp.asarray(total) for total in sums]
 
     def step(self, positions: HostArray, look: Look) -> None:
-        """Make one update."""
+        """Run one step: gradient, ``look``, update."""
         work = self.work
         network, optimizer, loss, samples, seed = work.network, work.optimizer, work.loss, work.samples, work.seed
         rows = samples.rows[positions]
@@ -63,7 +63,7 @@ class HostEngine(StepEngine):
         self._sums = [total + part for total, part in pairs] if self._sums else result.sums
 
     def figures(self) -> Figures:
-        """Read everything back at once."""
+        """Return the figures so far, read back at once."""
         if not self._losses:
             return EMPTY
         losses = to_host(self.work.network.xp.stack(self._losses)).astype(float)
@@ -71,7 +71,7 @@ class HostEngine(StepEngine):
 
 
 class TrainingMemory(Memory):
-    """Memory with a flat gradient for each shard; where shards wait for each other, each has a workspace of its own."""
+    """Memory with a flat gradient for each shard, and a separate workspace too if shards synchronize."""
 
     def __init__(self, network: Network, threads: int, shards: int, workspaces: int) -> None:
         super().__init__(network.xp, threads)
@@ -82,7 +82,7 @@ class TrainingMemory(Memory):
 
 
 class ShardedTraining:
-    """Loss and gradient of batches, for the layers that are not frozen now."""
+    """Computes loss and gradient of batches, for the layers that are not currently frozen."""
 
     def __init__(self, executor: Executor, loss: Loss) -> None:
         network, together = executor.network, executor.communicator
@@ -90,10 +90,10 @@ class ShardedTraining:
         self._xp = network.xp
         self._program = network.training_program(loss)
         self._rounds = training_rounds(self._program)
-        own = len(range(executor.shards)[together.shards(executor.shards)[0]])  # no rank has more than the first
+        own = len(range(executor.shards)[together.shards(executor.shards)[0]])  # rank 0 has the most
         shape = executor.threads, own, executor.shards if self._program.reduces else executor.threads
         purpose = *shape, executor.shards, together.rank, together.size
-        # A second fit goes on with the memory, and the recordings, of the first.
+        # A second fit reuses the memory and the recordings of the first.
         self._memory = executor.borrow_memory(lambda: TrainingMemory(network, *shape), "training", only=purpose)
         for gradient in self._memory.gradients:
             gradient.fill(0)  # nothing is written for frozen layers
@@ -101,9 +101,10 @@ class ShardedTraining:
     def train(
         self, x: HostArray, targets: Targets, measured: Sequence[tuple[Metric, HostArray]], seed: int, step: int
     ) -> StepResult:
-        """Return loss, metrics and gradient of one batch of host arrays; each metric comes with what it compares.
+        """Return loss, metrics and gradient of one batch of host arrays.
 
-        x: the images of :meth:`own_rows`; all else is of the whole batch, and so is what is returned.
+        x: the images of :meth:`own_rows` only; everything else, including the result, refers to the whole batch.
+        measured: each metric with the targets that it compares.
         """
         n, together, executor, xp = len(targets.rows), self._together, self._executor, self._xp
         batch, shards, dtype = self._memory.batch, cut(n, executor.shards), self._network.dtype
@@ -111,7 +112,7 @@ class ShardedTraining:
         own, holders = range(len(shards))[shares[together.rank]], sum(share.start < len(shards) for share in shares)
         batch.x, batch.rows, batch.weights = x, targets.rows, targets.weights
         batch.first_row = self.own_rows(n).start
-        batch.normalizer = np.asarray(targets.normalizer or 1.0, dtype)  # a batch without any weight counts nothing
+        batch.normalizer = np.asarray(targets.normalizer or 1.0, dtype)  # if all weights are 0, it contributes nothing
         batch.seed, batch.step = seed, step
         batch.losses = xp.empty(len(shards), dtype=dtype)
         batch.y = xp.empty((n, *self._network.output_shape), dtype=dtype)
@@ -144,7 +145,7 @@ class ShardedTraining:
         return slice(own[0].start, own[-1].stop) if own else slice(0, 0)
 
     def _exchange(self, batch: Batch, shards: list[slice], shares: list[slice], buffers: Buffers) -> Buffers:
-        """Fill in losses and outputs of the other ranks, and return the buffers, which a rank without shards lacks."""
+        """Fill in the losses and outputs of the other ranks; return the buffers, which idle ranks get from rank 0."""
         together, xp = self._together, self._xp
         places = [(share, slice(shards[share][0].start, shards[share][-1].stop)) for share in shares if shards[share]]
         mine: tuple[HostArray, HostArray] = np.empty(0), np.empty(0)
@@ -157,7 +158,7 @@ class ShardedTraining:
         return buffers or everyone[0][1] or {}
 
     def _begin(self, own: Sequence[int], shards: list[slice], place: int) -> Shard:
-        """Return a shard of the batch at hand, by its place among the own ones."""
+        """Return a shard of the current batch, by its index among the shards of this rank."""
         memory, xp, number, rows = self._memory, self._xp, own[place], shards[own[place]]
         batch, context = memory.batch, Context(memory.workspace(place), training=True, first_row=rows.start)
         here = slice(rows.start - batch.first_row, rows.stop - batch.first_row)
@@ -189,7 +190,7 @@ class ShardedTraining:
         return Shard(self._program, params, x, context, memory.views[place], goal, report, releases=releases)
 
     def _holds(self) -> Hashable:
-        """Return what a recording holds for, None if it can't be known: parts of this package alone, on the host."""
+        """Return the state for which a recording is valid; None, unless on the host with this package's parts only."""
         network, apart = self._network, self._together.size > 1 and self._program.reduces
         known = is_host(self._xp) and network.knows(self._loss) and not apart
         return (network.changes, repr(self._loss.config())) if known else None

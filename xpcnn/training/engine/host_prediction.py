@@ -1,4 +1,4 @@
-"""Predictions on the host, in shards on threads."""
+"""Prediction on the host, in shards on threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HostArray = np.ndarray[Any, Any]
 
 
 class HostPrediction:
-    """Outputs of a network for batches, by an executor that is entered already."""
+    """Computes the outputs of a network batch by batch, on an executor that has been entered."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor, self._network = executor, executor.network
@@ -46,7 +46,7 @@ class HostPrediction:
             replay.run(compute, lambda: (y,), executor.on_shards)
 
     def _begin(self, shards: list[slice], program: Program, number: int) -> Shard:
-        """Return a shard of the batch at hand."""
+        """Return a shard of the current batch."""
         batch, network, rows = self._memory.batch, self._network, shards[number]
         xp, workspace = network.xp, self._memory.workspace(number)
         x = workspace.batch_last(batch.x[rows].shape, network.dtype)
