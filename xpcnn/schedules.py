@@ -104,9 +104,9 @@ class WarmUp(Schedule):
 
 
 class OneCycle(Schedule):
-    """Rise from peak / start_divisor to ``peak`` and fall to that start / final_divisor, in ``steps`` updates.
+    """Rise from a start of peak / start_divisor to ``peak``, then fall to start / final_divisor, in ``steps`` updates.
 
-    Both are half a cosine; the peak is after ``warm_fraction`` of the updates, and the last rate is kept afterwards.
+    Both follow half a cosine; the peak is after ``warm_fraction`` of the updates, and the last rate is kept afterwards.
     Smith and Topin, "Super-convergence", 2018, with the cosine and the last update at steps - 1, as in PyTorch; the
     momentum does not change.
     """
