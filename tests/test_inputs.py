@@ -101,7 +101,7 @@ def test_an_array_of_objects_says_what_is_in_it():
 
 
 def test_lists_of_different_lengths_are_refused():
-    with pytest.raises(TypeError, match=r"inhomogeneous.*Received: list\. Give arrays of one shape"):
+    with pytest.raises(TypeError, match=r"inhomogeneous.*Received: list\. Give arrays of the same shape"):
         inputs.images([[1, 2], [3]], (2,))
 
 

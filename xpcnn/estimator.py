@@ -53,8 +53,8 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     :meth:`xpcnn.Sequential.fit`. class_weight: None, "balanced" or {label: weight}. validation_fraction: the fraction
     of each class to hold out, evaluate after every epoch and use to calibrate the probabilities. patience: stop after
     this many epochs without a better validation loss and restore the best epoch's weights; None: train all epochs.
-    warm_start: continue from the current weights in fit. random_state: keys weights, shuffling, dropout, augmentation
-    and the validation part. threads: None for as many as are useful. verbose=n prints every n-th epoch. backend:
+    warm_start: continue from the current weights in fit. random_state: seeds weights, shuffling, dropout, augmentation
+    and the validation split. threads: None for as many as are useful. verbose=n prints every n-th epoch. backend:
     "numpy", "cupy", "auto" or None (the value of ``XPCNN_BACKEND``).
 
     Fitted attributes: ``classes_``, ``n_features_in_`` (features or channels), ``n_iter_`` (epochs trained so far),
@@ -106,7 +106,7 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.backend = backend
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train from scratch, or with warm_start continue; samples of weight 0 are ignored. Returns the classifier."""
+        """Train from scratch, or continue if warm_start; samples of weight 0 are ignored. Returns the classifier."""
         goes_on = self.warm_start and hasattr(self, "model_")
         X, y, weights = self._checked(X, y, sample_weight, first=not goes_on)
         classes, labels = np.unique(y, return_inverse=True)

@@ -27,8 +27,8 @@ class Captured(Generic[T]):
     """A function that always works on the same device arrays: the third call is captured, and later ones launch it.
 
     The function's result is in memory that the next call overwrites. The function must not read anything back, nor
-    depend on host values that change: those are baked into the graph. If it can't be captured, it warns once and the
-    function is called every time. Use it inside :func:`own_stream`.
+    depend on host values that change: those are baked into the graph. If it can't be captured, a warning
+    is issued once, and the function is called every time. Use it inside :func:`own_stream`.
     """
 
     def __init__(self, xp: ArrayModule, function: Callable[[], T]) -> None:

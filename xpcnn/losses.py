@@ -101,7 +101,7 @@ class CrossEntropy(Loss):
         return n
 
     def unsmoothed(self) -> Loss:
-        """Return the same without label smoothing."""
+        """Return the same loss without label smoothing."""
         plain = copy.copy(self)
         plain.label_smoothing = 0.0
         return plain

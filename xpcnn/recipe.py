@@ -44,7 +44,7 @@ def compile(
 
 
 def balanced(labels: Any, classes: int) -> dict[int, float]:
-    """Return weights that give all classes the same influence: n / (classes x images of the class), 1 without images.
+    """Return weights that give all classes the same influence: n / (classes x images of the class), 1 if it has none.
 
     >>> balanced([0, 0, 0, 1], 2)
     {0: 0.6666666666666666, 1: 2.0}

@@ -86,7 +86,7 @@ class Cosine(Schedule):
 class WarmUp(Schedule):
     """Warm up linearly from rate / steps to the rate in ``steps`` updates, then follow ``schedule`` from its start.
 
-    The rate is the schedule's first; a number stands for a constant schedule, whose steps do not include the warm-up.
+    The rate is the schedule's first; a number stands for a constant schedule. Its steps do not include the warm-up.
     Goyal et al., "Accurate, large minibatch SGD", 2017, section 2.2.
 
     >>> [round(WarmUp(0.3, steps=3)(step), 3) for step in range(5)]

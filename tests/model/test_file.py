@@ -532,7 +532,7 @@ def test_a_file_of_another_library_is_refused_with_what_can_be_read(tmp_path, na
 
 
 def test_a_name_of_another_library_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match=r"not be one of Keras, .*Use '.*cells\.safetensors'\.$"):
+    with pytest.raises(ValueError, match=r"the extension of Keras, .*Use '.*cells\.safetensors'\.$"):
         plain().save(tmp_path / "cells.keras")
     assert not list(tmp_path.iterdir())
 

@@ -40,13 +40,13 @@ _FLOAT32 = np.finfo(np.float32)
 def export(model: Sequential, path: files.PathLike) -> None:
     """Write a model to an ONNX file (opset 17), atomically, replacing an existing file.
 
-    The input ``images`` is float32 (n, channels, height, width) with any n, with values from 0 to 255 if the model has
-    preprocessing; the output ``probabilities`` is what :meth:`~xpcnn.Sequential.predict` returns, float32 (n, classes).
-    The metadata contain ``class_names`` and ``images``, which describes how to turn files into such arrays, both as
-    JSON.
+    The input ``images`` is float32 (n, channels, height, width) with any n. If the model has a preprocessing, it takes
+    raw pixels, from 0 to 255 or, with more than 8 bits, as stored in the files. The output ``probabilities``, float32
+    (n, classes), is what :meth:`~xpcnn.Sequential.predict` returns. The metadata contain ``class_names`` and
+    ``images``, which describes how to turn files into such arrays, both as JSON.
 
     Raises ImportError if onnx is not installed, ValueError for a custom layer, for weights that are NaN, infinite or
-    too large for an ONNX file, and for preprocessing or class names that do not fit the network, and OSError if the
+    too large for an ONNX file, and for a preprocessing or class names that do not fit the network, and OSError if the
     path cannot be written.
     """
     try:

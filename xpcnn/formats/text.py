@@ -152,7 +152,7 @@ def _read(path: Path) -> HostArray:
 
 
 def _finite(word: str, path: Path, place: int) -> float:
-    """Return a number that float32 can hold; ValueError for any other word."""
+    """Return a word as a number; raise ValueError if it is not one that is finite in float32."""
     try:
         number = float(word)
     except ValueError:
