@@ -146,7 +146,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _with_flattened(layers: Iterable[Layer]) -> Iterator[tuple[Layer, Shape | None]]:
-    """Yield each layer and, for the first Dense after a Flatten, the image shape before flattening; else None."""
+    """Yield each layer and, after a Flatten up to the next Dense, the image shape before flattening; else None."""
     flattened: Shape | None = None
     for layer in layers:
         yield layer, flattened
