@@ -99,7 +99,7 @@ TOO_OLD = RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insu
         (fake_cupy(ones=failing(TOO_OLD)), False, "There is no NVIDIA driver on this machine: install it"),
         (fake_cupy(ones=failing(TOO_OLD)), True, "The driver is too old for this CUDA: update it"),
         (fake_cupy(ones=failing(ImportError("libcublas.so.12: cannot open"))), True, "libraries are missing: run `pip"),
-        (fake_cupy(module=failing(RuntimeError("DynamicLibNotFoundError: nvrtc"))), True, '[ctk]"`, which brings them'),
+        (fake_cupy(module=failing(RuntimeError("DynamicLibNotFoundError: nvrtc"))), True, '[ctk]"`, which includes'),
         (fake_cupy(ones=fail), True, "Check `nvidia-smi`"),
     ],
     ids=["not installed", "no driver", "old driver", "no library", "no compiler", "no device"],

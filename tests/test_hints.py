@@ -97,5 +97,5 @@ def test_no_name_of_others_is_in_the_table_twice(kind):
 def test_weights_of_classes_that_balance_them_are_made_by_the_recipe():
     model = xpcnn.Sequential([layers.Flatten(), layers.Dense(8, activation="softmax")], (1, 2, 2))
     model.compile()
-    with pytest.raises(ValueError, match=r"Use class_weight=xpcnn\.recipe\.balanced\(y, 8\)"):
+    with pytest.raises(ValueError, match=r"use class_weight=xpcnn\.recipe\.balanced\(y, 8\)"):
         model.fit(np.zeros((8, 1, 2, 2)), range(8), class_weight="balanced")

@@ -220,7 +220,7 @@ def test_labels_are_kept_for_metrics():
         (CrossEntropy(class_weights=[1, 2]), [0], 3, "each of the 3 outputs. Received: 2"),
         (BinaryCrossEntropy(), [0, 2], 1, "between 0 and 1.*Received: values from 0 to 2"),
         (BinaryCrossEntropy(), [[0.5, -0.5]], 2, "Received: values from -0.5 to 0.5"),
-        (MeanSquaredError(), np.zeros((2, 5)), 8, "rows of width 5, the model has 8 outputs"),
+        (MeanSquaredError(), np.zeros((2, 5)), 8, "rows of width 5, but the model has 8 outputs"),
     ],
 )
 def test_targets_that_a_loss_is_not_defined_for_are_refused(loss, y, width, message):

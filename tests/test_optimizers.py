@@ -213,18 +213,18 @@ def state_of_adam(**changes):
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        (state_of_adam(square=None), "holds step, mean, square. Received: step, mean"),
+        (state_of_adam(square=None), "must contain step, mean, square. Received: step, mean"),
         (state_of_adam(other=np.ones(SIZE)), "Received: step, mean, square, other"),
         ({}, "Received: nothing"),
-        (state_of_adam(step=np.array(-1)), "step must be one whole number"),
-        (state_of_adam(step=np.array(1.0)), "step must be one whole number"),
-        (state_of_adam(step=np.array([1, 2])), "step must be one whole number"),
+        (state_of_adam(step=np.array(-1)), "step must be a single integer"),
+        (state_of_adam(step=np.array(1.0)), "step must be a single integer"),
+        (state_of_adam(step=np.array([1, 2])), "step must be a single integer"),
         (
             state_of_adam(mean=np.ones(3)),
             r"Received: mean float64 \(3,\), .* for \(10,\)",
         ),
         (state_of_adam(mean=np.ones(3), square=np.ones(3)), "as many as the model has parameters"),
-        (state_of_adam(mean=np.full(SIZE, np.nan)), "finite numbers"),
+        (state_of_adam(mean=np.full(SIZE, np.nan)), "finite values"),
         (state_of_adam(mean=np.ones(SIZE, dtype=int)), "Received: mean int64"),
     ],
 )
@@ -241,7 +241,7 @@ def test_a_state_of_another_optimizer_or_model_is_refused_and_changes_nothing(st
 def test_a_state_loaded_for_another_model_is_refused_when_it_is_built():
     optimizer = Adam()
     optimizer.load_state(state_of_adam())
-    with pytest.raises(ValueError, match=r"Received: moments of \(10,\), for parameters of \(4,\)"):
+    with pytest.raises(ValueError, match=r"Received: moments of shape \(10,\), for parameters of shape \(4,\)"):
         optimizer.build(np, np.zeros(4))
 
 

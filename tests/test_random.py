@@ -37,7 +37,7 @@ def test_an_unknown_purpose_is_an_error():
 
 @pytest.mark.parametrize("seed", [-1, 1.0, 1.5, "1", None, True, np.float64(2), np.bool_(True), [1]])
 def test_seeds_that_are_no_whole_numbers_from_0_on_are_refused(seed):
-    with pytest.raises(ValueError, match="whole number from 0"):
+    with pytest.raises(ValueError, match="integer from 0"):
         random.check_seed(seed)
     with pytest.raises(ValueError, match="Received"):
         random.generator(seed, "weights")

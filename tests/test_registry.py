@@ -80,15 +80,15 @@ def test_an_object_shows_how_it_was_made():
 
 @pytest.mark.parametrize("given", ["circle", {"name": "circle"}, {"name": ["unit_square"]}, {"width": 1}, {}])
 def test_an_unknown_name_is_refused_with_those_that_exist(given):
-    with pytest.raises(ValueError, match=r"no shape of that name.*unit_square, rectangle, line_up.*Received"):
+    with pytest.raises(ValueError, match=r"no shape with that name.*unit_square, rectangle, line_up.*Received"):
         shapes.get(given)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"width": 1, "depth": 2}, r"takes width, height \(needed: width\)\. Received: width, depth"),
-        ({}, r"\(needed: width\)\. Received: no arguments"),
+        ({"width": 1, "depth": 2}, r"takes width, height \(required: width\)\. Received: width, depth"),
+        ({}, r"\(required: width\)\. Received: no arguments"),
         ({"width": 1, "__class__": "x"}, "Received: width, __class__"),
         ({"width": "1"}, r"width must be a number in \(0, inf\)\. Received: '1'"),
         ({"width": -1}, "Received: -1"),

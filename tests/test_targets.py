@@ -48,11 +48,11 @@ def test_one_output_takes_the_values_themselves(y):
         ([0, 3], "classes from 0 to 2.*Received: labels from 0 to 3"),
         ([-1, 2], "Received: labels from -1 to 2"),
         ([0.0, 1e30], r"Received: labels from 0.0 to 1e\+30"),
-        ([0, 1.5], r"whole numbers. Received: 1.5"),
-        ([0, float("nan")], "finite. Received: 1 that are NaN, infinite"),
+        ([0, 1.5], r"integers. Received: 1.5"),
+        ([0, float("nan")], "finite. Received: 1 NaN, infinite"),
         ([[0, 1, float("inf")]], "finite. Received: 1"),
         ([[0.0, 1.0, 1e300]], "finite. Received: 1"),
-        (np.eye(5), "Received one-hot rows of width 5, the model has 3 outputs"),
+        (np.eye(5), "Received one-hot rows of width 5, but the model has 3 outputs"),
         (np.zeros((2, 3, 1)), r"Received: an array of shape \(2, 3, 1\)"),
         (3, r"Received: an array of shape \(\)"),
         ([], r"Received: an array of shape \(0,\)"),
@@ -75,7 +75,7 @@ def test_impossible_targets_are_refused(y, message):
 )
 def test_labels_that_are_no_numbers_are_refused_with_what_makes_numbers_of_them(y, received):
     message = (
-        rf"^Labels are whole numbers\. Received: {received}.*classes, y = np\.unique\(labels, return_inverse=True\)"
+        rf"^Labels must be integers\. Received: {received}.*classes, y = np\.unique\(labels, return_inverse=True\)"
     )
     with pytest.raises(ValueError, match=rf"{message}.* or use XPCNNClassifier"):
         encode(y, width=3)

@@ -49,8 +49,9 @@ __all__ = [
     "schedules",
 ]
 
-#: Where each public name that is no module lives; it is loaded when it is first used, so that ``xpcnn --help`` needs no
-#: NumPy. XPCNNClassifier needs scikit-learn: it is not in ``__all__``, so that ``from xpcnn import *`` works without.
+#: The module of each public name that is not a module itself; it is imported on first use, so that ``xpcnn --help``
+#: works without NumPy. XPCNNClassifier needs scikit-learn, so it is not in ``__all__``: ``from xpcnn import *`` works
+#: without.
 _HOMES = {
     "Sequential": ("xpcnn.model", "Sequential"),
     "XPCNNClassifier": ("xpcnn.estimator", "XPCNNClassifier"),

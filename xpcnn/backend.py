@@ -62,7 +62,7 @@ def probe_cupy() -> Probe:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # CuPy's own about two packages, which are refused below
+            warnings.simplefilter("ignore")  # CuPy's own warning about two packages, which are refused below
             cupy = importlib.import_module("cupy")
         failure = None
     except ImportError as error:
@@ -111,7 +111,7 @@ def _advice(error: Exception, packages: list[str]) -> str:
         return "The driver is too old for this CUDA: update it, or install `xpcnn[cuda12]` instead of `[cuda13]`."
     if isinstance(error, ImportError | OSError) or "lib" in text or "nvrtc" in text or "header" in text:
         package = packages[0] if packages else "cupy-cuda12x"
-        return f'CUDA\'s libraries are missing: run `pip install "{package}[ctk]"`, which brings them.'
+        return f'CUDA\'s libraries are missing: run `pip install "{package}[ctk]"`, which includes them.'
     return "Check `nvidia-smi`, which shows whether the driver finds a free GPU."
 
 
@@ -156,7 +156,7 @@ def resolve(xp: ArrayModule | str | None = None) -> ArrayModule:
 
 
 def is_host(xp: ArrayModule) -> bool:
-    """Whether arrays of ``xp`` are in host memory, which NumPy and threads share."""
+    """Whether arrays of ``xp`` are in host memory, which threads share."""
     return xp is numpy
 
 
@@ -197,7 +197,7 @@ def host_array(values: Any) -> numpy.ndarray[Any, Any]:
     """Return array-like values as a NumPy array, copied only if they are not in host memory.
 
     values: nested lists, or objects with ``__array__``, DLPack or the CUDA array interface, such as arrays of NumPy,
-    CuPy, PyTorch and JAX and pandas tables. Raises TypeError for values that NumPy cannot hold as one array.
+    CuPy, PyTorch and JAX and pandas tables. Raises TypeError for values that cannot be converted to one array.
 
     >>> host_array([[1, 2], [3, 4]]).shape
     (2, 2)
@@ -216,8 +216,8 @@ def host_array(values: Any) -> numpy.ndarray[Any, Any]:
     except (TypeError, ValueError, BufferError, RuntimeError) as error:
         kind = getattr(values, "dtype", type(values).__name__)
         raise TypeError(
-            f"NumPy cannot hold this as one array of numbers: {error}. Received: {kind}. "
-            "Give arrays of one shape, of integers or of floats of 16, 32 or 64 bits."
+            f"This cannot be converted to a NumPy array of numbers: {error}. Received: {kind}. "
+            "Give arrays of the same shape, of integers or of 16-, 32- or 64-bit floats."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that makes the probabilities of a trained classifier as good as their promise.
+"""Temperature scaling: one parameter that calibrates the probabilities of a trained classifier.
 
 Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", 2017.
 """
@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Temperatures that can be found; a model file may hold no other.
+#: The range of temperatures, also in a model file.
 LEAST, MOST = 0.05, 20.0
-#: Below what float32 can hold, for probabilities that are 0.
+#: Below every positive float32, in place of probabilities that are 0.
 ALMOST_ZERO = 1e-45
 _HALVINGS = 40
 
 
 def soften(outputs: NDArray[Any], temperature: float, from_logits: bool = False) -> NDArray[Any]:
-    """Return softmax(z / temperature) for probabilities (n, classes) = softmax(z), with the dtype that they have.
+    """Return softmax(z / temperature) for probabilities (n, classes) = softmax(z), in the same dtype.
 
-    One column holds sigmoid(z) and becomes sigmoid(z / temperature). A temperature above 1 makes answers less sure.
-    from_logits: the outputs are z, which says more than probabilities that are rounded to 0 or 1.
+    A single column sigmoid(z) becomes sigmoid(z / temperature). A temperature above 1 makes predictions less confident.
+    from_logits: the outputs are z, which are more precise than probabilities that are rounded to 0 or 1.
 
     >>> soften(np.array([[0.8, 0.2]]), 2.0).round(3).tolist()
     [[0.667, 0.333]]
@@ -34,12 +34,12 @@ def soften(outputs: NDArray[Any], temperature: float, from_logits: bool = False)
 
 
 def find_temperature(outputs: NDArray[Any], labels: NDArray[Any], from_logits: bool = False) -> float:
-    """Return the temperature for which :func:`soften` gives the least cross-entropy, from 0.05 to 20, in thousandths.
+    """Return the temperature, from 0.05 to 20, that minimises the cross-entropy of :func:`soften`, to three decimals.
 
-    outputs: as :func:`soften` takes them, (n, classes), or (n, 1) for two classes; labels: (n,), whole numbers. The
-    targets are 1 - 1/(n + 2) and what is left for the other classes, so that a few images that are all right do not
-    make a model sure of itself (Platt, "Probabilistic outputs for support vector machines", 1999). 1 where there are no
-    images.
+    outputs: as for :func:`soften`, (n, classes), or (n, 1) for two classes; labels: (n,), integers. The targets are
+    1 - 1/(n + 2) for the true class and the rest spread over the others, so that a few images that are all predicted
+    correctly do not make a model overconfident (Platt, "Probabilistic outputs for support vector machines", 1999).
+    Returns 1 if there are no images.
 
     >>> find_temperature(np.array([[0.99, 0.01]] * 4), np.array([0, 0, 0, 1]))
     6.629
@@ -47,7 +47,7 @@ def find_temperature(outputs: NDArray[Any], labels: NDArray[Any], from_logits: b
     if len(labels) == 0:
         return 1.0
     logits = _logits(outputs, from_logits)
-    if np.ptp(logits, axis=1).max() == 0:  # equal probabilities stay so at any temperature
+    if np.ptp(logits, axis=1).max() == 0:  # equal probabilities stay equal at any temperature
         return 1.0
     n, classes = logits.shape
     doubt = 1 / (n + 2)
@@ -55,7 +55,7 @@ def find_temperature(outputs: NDArray[Any], labels: NDArray[Any], from_logits: b
     targets[np.arange(n), labels] = 1 - doubt
     wanted = (targets * logits).sum()
     low, high = np.log(1 / MOST), np.log(1 / LEAST)
-    for _ in range(_HALVINGS):  # the slope in 1 / temperature grows, so that its zero is found by halving
+    for _ in range(_HALVINGS):  # bisection: the slope with respect to 1 / temperature is increasing
         middle = (low + high) / 2
         scaled = _softmax(logits * np.exp(middle))
         if (scaled * logits).sum() < wanted:
@@ -66,7 +66,7 @@ def find_temperature(outputs: NDArray[Any], labels: NDArray[Any], from_logits: b
 
 
 def _logits(outputs: NDArray[Any], from_logits: bool) -> NDArray[np.float64]:
-    """Return z of softmax(z), a column for each class: one column p stands for 1 - p and p, one z for 0 and z."""
+    """Return z of softmax(z), a column per class: a single column p stands for 1 - p and p, a single z for 0 and z."""
     p = outputs.astype(np.float64)
     if from_logits:
         return np.concatenate((np.zeros_like(p), p), axis=1) if p.shape[1] == 1 else p

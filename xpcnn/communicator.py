@@ -11,13 +11,13 @@ T = TypeVar("T")
 
 
 class Communicator:
-    """The ranks of a fit: one process alone. Every method is called by all ranks, in the same order."""
+    """The ranks of a fit, here a single process. Every method is called by all ranks, in the same order."""
 
     rank = 0
     size = 1
-    #: The rank among those of the same machine.
+    #: The rank among those on the same machine.
     rank_here = 0
-    #: What is being done, for whoever waits too long.
+    #: What the fit is doing, for the error message if another rank is lost.
     doing = ""
 
     def shards(self, count: int) -> list[slice]:
@@ -25,7 +25,7 @@ class Communicator:
         return [slice(0, count)]
 
     def all_reduce(self, part: T, holders: int) -> T:
-        """Return the sum of the parts of the first ``holders`` ranks, added as neighbours; for those ranks alone."""
+        """Return the sum of the parts of the first ``holders`` ranks, added in a binary tree; only they call this."""
         return part
 
     def add(self, xp: ArrayModule, flat: Array, holders: int) -> Array:
@@ -43,19 +43,19 @@ class Communicator:
         return [everyone[number % self.size][number // self.size] for number in range(count)]
 
     def one_first(self, make: Callable[[], T]) -> T:
-        """Return what each rank makes, the first of each machine before the others there."""
+        """Return the result of ``make`` on each rank, called on the first rank of a machine before the others there."""
         return make()
 
     def abort(self, message: str) -> None:
-        """End the processes of all ranks with a message, where there are others."""
+        """End the processes of all ranks with a message, if there is more than one."""
 
     def broadcast(self, value: T) -> T:
         """Return rank 0's value on all ranks."""
         return value
 
     def same(self, what: str, values: Mapping[str, Any]) -> None:
-        """Raise ValueError on every rank where one has other values than rank 0, naming rank and value."""
+        """Raise ValueError on every rank if one has different values from rank 0, naming the rank and the value."""
 
 
-#: What a fit has that is not distributed.
+#: The communicator of a fit that is not distributed.
 ALONE = Communicator()

@@ -1,4 +1,4 @@
-"""Refusing file names with the extension of another library, which would promise the wrong format."""
+"""Refusing file names with another library's extension, which would suggest the wrong format."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xpcnn.files import PathLike
 
-#: By extension: the library whose files have it.
+#: The library that uses each extension.
 LIBRARIES = {
     ".onnx": "ONNX",
     ".pt": "PyTorch",
@@ -28,14 +28,16 @@ WRITERS = {
 
 
 def refuse_foreign(path: PathLike) -> None:
-    """Raise ValueError for a path with the extension of another library, since safetensors are written.
+    """Raise ValueError for a path with another library's extension, since xpcnn writes safetensors files.
 
     >>> refuse_foreign("cells.keras")
     Traceback (most recent call last):
-    ValueError: The file would not be one of Keras, as 'cells.keras' suggests. Use 'cells.safetensors'.
+    ValueError: 'cells.keras' has the extension of Keras, but the file format is safetensors. Use 'cells.safetensors'.
     """
     library = LIBRARIES.get(Path(path).suffix.lower())
     if library is not None:
         ours = str(Path(path).with_suffix(".safetensors"))
         other = f", or for {library} {WRITERS[library]}" if library in WRITERS else ""
-        raise ValueError(f"The file would not be one of {library}, as {str(path)!r} suggests. Use {ours!r}{other}.")
+        raise ValueError(
+            f"{str(path)!r} has the extension of {library}, but the file format is safetensors. Use {ours!r}{other}."
+        )

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 def install_line(extra: str) -> str:
     """Return the command that installs an extra, such as ``pip install "xpcnn[onnx]"``.
 
-    For a clone it names its directory, for an archive or a repository its address, without user and password; in a
+    For a clone, it contains its directory; for an archive or a repository, its URL without user and password; for a
     source tree that is not installed, the packages of the extra. pipx and uv environments have their own commands.
     """
     try:
@@ -32,7 +32,7 @@ def install_line(extra: str) -> str:
 
 
 def _source(installed: Distribution, extra: str) -> str:
-    """Return what to reinstall with the extra: the name on the package index, a directory or an address."""
+    """Return what to reinstall with the extra: the name on the package index, a directory or a URL."""
     named = f"xpcnn[{extra}]"
     origin: dict[str, Any] = json.loads(installed.read_text("direct_url.json") or "{}")
     url = urlsplit(origin.get("url", ""))
@@ -61,7 +61,7 @@ def _required(installed: Distribution, extra: str) -> list[str]:
 
 
 def _declared(extra: str) -> list[str]:
-    """Return the packages of an extra from the source tree, or else the extra itself."""
+    """Return the packages of an extra, as declared in the source tree, or else the extra itself."""
     import tomllib
 
     try:
@@ -80,5 +80,5 @@ def _made_by_uv(prefix: Path) -> bool:
 
 
 def _quoted(text: str) -> str:
-    """Return a word for the shell, in the quotes that Windows knows too unless it needs others."""
+    """Return a word quoted for the shell, in double quotes, as Windows understands, unless it needs other quotes."""
     return shlex.quote(text) if os.name == "posix" and re.search(r'["$`\\]', text) else f'"{text}"'

@@ -27,9 +27,9 @@ DESCRIPTION = "xpcnn"
 _CHECKSUM, _NONE = "crc32", b"0" * 8
 #: The name of a file while it is being written; one that remains was left by a killed process.
 _PART = re.compile(r"\.[0-9a-f]{16}\.part")
-#: Larger files are refused unread.
+#: Larger files are refused without reading them.
 MOST_BYTES = 4 * 2**30
-#: So are larger headers, which contain the description: parsing one takes up to a hundred times its bytes.
+#: So are larger headers, which contain the description: parsing one takes up to a hundred times its size in memory.
 MOST_HEADER_BYTES = 2**23
 #: The most characters of an error that a message quotes.
 _MOST_CHARACTERS = 1000
@@ -155,7 +155,7 @@ def load_tensors(path: PathLike, advice: str = "Give a file that xpcnn wrote.") 
 
 
 def read_bounded(path: PathLike) -> bytes:
-    """Return the bytes of a safetensors file; raises ValueError, unread, if it or its header is too large."""
+    """Return the bytes of a safetensors file; raise ValueError before reading if it or its header is too large."""
     if os.path.getsize(path) > MOST_BYTES:
         raise ValueError(f"it is larger than {MOST_BYTES} bytes, the limit for a model file")
     with open(path, "rb") as file:
@@ -178,7 +178,7 @@ def shortened(error: Exception) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what was wrong with a file, by the error that its content raised."""
+    """Return what is wrong with a file, from the error that its content raised."""
     return f"{shortened(error)} is missing" if isinstance(error, KeyError) else shortened(error)
 
 

@@ -13,7 +13,7 @@ _CROSS_ENTROPY = (
 _BINARY = "BCE BCELoss BCEWithLogitsLoss binary_cross_entropy_with_logits"
 _SCHEDULE = "a schedule as the learning rate, such as Adam(schedules.OneCycle(1e-2, steps))"
 
-#: By kind: the name here, and other libraries' names for it, where the spelling alone would not find it.
+#: By kind: xpcnn's name, and other libraries' names for it that are not similar enough to be found by spelling.
 FOREIGN = {
     "name": {
         "Sequential": "Model Net Network",
@@ -93,7 +93,7 @@ _ALIKE = 0.7
 def meant_by(kind: str, given: object, known: Sequence[str] | Mapping[str, str]) -> str | None:
     """Return the most likely meaning of an unknown name of some kind, or None.
 
-    known: the names, or what to suggest for each spelling of them.
+    known: the valid names, or {spelling: suggestion}.
 
     >>> meant_by("layer", "Linear", ["Conv2D", "Dense"])
     'Dense'

@@ -19,7 +19,7 @@ Function = Callable[[np.random.Generator, tuple[int, ...]], Any]
 
 
 class Initializer(Named):
-    """Base of the initialisers: ``initializer(generator, shape, dtype)`` returns a new host array."""
+    """Base class of initialisers: ``initializer(generator, shape, dtype)`` returns a new host array."""
 
     def __call__(
         self, generator: np.random.Generator, shape: tuple[int, ...], dtype: Any = np.float32
@@ -147,8 +147,8 @@ class _Own(Initializer):
         drawn = np.asarray(self.function(generator, shape), dtype=np.float64)
         if drawn.shape != tuple(shape) or not np.isfinite(drawn).all():
             raise ValueError(
-                f"An initialiser must return finite numbers of shape {tuple(shape)}. "
-                f"Received: {self.function!r} gave shape {drawn.shape}."
+                f"An initialiser must return an array of finite numbers of shape {tuple(shape)}. "
+                f"Received: {self.function!r} returned shape {drawn.shape}."
             )
         return drawn
 

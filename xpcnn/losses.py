@@ -1,7 +1,7 @@
 """Losses: targets are checked and encoded on the host, values and gradients are computed on any backend.
 
-The value of a loss over some rows is the sum over them divided by the normaliser of the whole batch, so that
-the values and the gradients of the shards of a batch add up to those of the batch.
+The value of a loss over some rows is their sum divided by the normaliser of the whole batch, so that the values and
+gradients of a batch's shards add up to those of the batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Loss(Named):
         """Check and encode the targets of n samples for a model with ``width`` outputs.
 
         y: integer labels (n,) or (n, 1), or rows (n, width); with one output, the values themselves.
-        sample_weight: (n,) weights from 0 on. The value is a weighted mean over all n * width elements.
+        sample_weight: (n,) weights of at least 0. The value is a weighted mean over all n * width elements.
         Raises ValueError for labels out of range, fractional labels, rows of another width, NaN or infinite values, and
         weights that are negative or of another length.
         """
@@ -63,9 +63,9 @@ class Loss(Named):
     ) -> tuple[Array, Array, Array]:
         """Return the value, its gradient with respect to ``outputs``, and the probabilities.
 
-        outputs, rows: (n, width) arrays of ``xp``; weights: (n, 1) or None; normalizer: that of the whole
-        batch. from_logits: whether ``outputs`` are the inputs of ``activation``; never True if that is None. The value
-        is a 0-d array; gradient and probabilities have the shape and dtype of the outputs.
+        outputs, rows: (n, width) arrays of ``xp``; weights: (n, 1) or None; normalizer: the whole batch's. from_logits:
+        whether ``outputs`` are the inputs of ``activation``; never True if that is None. The value is a 0-d array; the
+        gradient and probabilities have the shape and dtype of the outputs.
         """
         raise NotImplementedError
 
@@ -73,10 +73,10 @@ class Loss(Named):
 class CrossEntropy(Loss):
     """Cross-entropy over classes, the mean of -sum_k t_k log p_k.
 
-    Bishop, "Pattern recognition and machine learning", 2006, eq. 4.108. label_smoothing: s in [0, 1) turns
-    the targets into (1 - s) t + s / K (Szegedy et al., "Rethinking the Inception architecture", CVPR 2016,
-    section 7). class_weights: K weights from 0 on, by which each class's term is multiplied; the mean is then
-    over the weights of the samples' classes.
+    Bishop, "Pattern recognition and machine learning", 2006, eq. 4.108. label_smoothing: s in [0, 1) turns the targets
+    into (1 - s) t + s / K (Szegedy et al., "Rethinking the Inception architecture", CVPR 2016, section 7).
+    class_weights: K weights of at least 0, by which each class's term is multiplied; the mean is then weighted by the
+    samples' class weights.
 
     >>> loss = CrossEntropy()
     >>> targets = loss.prepare([1, 0], width=2)
@@ -101,7 +101,7 @@ class CrossEntropy(Loss):
         return n
 
     def unsmoothed(self) -> Loss:
-        """Return the same without label smoothing."""
+        """Return the same loss without label smoothing."""
         plain = copy.copy(self)
         plain.label_smoothing = 0.0
         return plain
@@ -121,7 +121,7 @@ class CrossEntropy(Loss):
         rows, labels = encode(y, width, dtype)
         if labels is None:
             raise ValueError(
-                "The rows of targets for cross_entropy must hold the probability of each class and sum to 1. "
+                "Each row of targets for cross_entropy must contain the probability of each class and sum to 1. "
                 f"Received: values from {rows.min():g} to {rows.max():g}, "
                 f"sums from {rows.sum(axis=1).min():g} to {rows.sum(axis=1).max():g}."
             )
@@ -151,7 +151,7 @@ class CrossEntropy(Loss):
         normalizer: Array | float,
         from_logits: bool,
     ) -> tuple[Array, Array, Array]:
-        """Evaluate from logits by the shifted log-softmax, or from probabilities, with logarithms of at least -100."""
+        """Evaluate from logits with the shifted log-softmax, or from probabilities with logarithms of at least -100."""
         if not from_logits:
             value = xp.asarray((rows * _log(xp, outputs)).sum() / -normalizer)
             return value, rows / xp.maximum(outputs, _SMALLEST_DIVISOR) / -normalizer, outputs
@@ -169,7 +169,7 @@ class BinaryCrossEntropy(Loss):
     def _check_rows(self, rows: HostArray) -> None:
         if rows.min() < 0 or rows.max() > 1:
             raise ValueError(
-                "Targets for binary_cross_entropy must be between 0 and 1; one output has the classes 0 and 1. "
+                "Targets for binary_cross_entropy must be between 0 and 1; a single output has the classes 0 and 1. "
                 f"Received: values from {rows.min():g} to {rows.max():g}."
             )
 
@@ -202,7 +202,7 @@ class BinaryCrossEntropy(Loss):
 
 
 class MeanSquaredError(Loss):
-    """Mean over all elements of (y - t)^2, for outputs of any activation; labels become one-hot rows.
+    """Mean over all elements of (y - t)^2, for any final activation; labels become one-hot rows.
 
     If a difference exceeds 1e19, its square is infinite in float32, but the gradient is not.
 

@@ -1,6 +1,6 @@
-"""Metrics: counts that are summed over shards and batches on the device, and their result, computed on the host.
+"""Metrics: counts that are summed over shards and batches on the device, and a result computed on the host.
 
-A metric sees probabilities (n, width) and labels (n,); a single output has the classes 0 and 1, separated at 0.5.
+A metric receives probabilities (n, width) and labels (n,); a single output has the classes 0 and 1, split at 0.5.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Metric(Named):
         raise NotImplementedError
 
     def result(self, sums: HostArray) -> Any:
-        """Return the metric for counts that were summed and copied to the host."""
+        """Return the value of the metric for counts that were summed and copied to the host."""
         raise NotImplementedError
 
 
@@ -50,7 +50,7 @@ def _share(sums: HostArray) -> float:
 
 
 class Accuracy(Metric):
-    """The fraction of samples whose largest output is that of their class; NaN for no samples.
+    """The fraction of samples whose largest output is that of their class; NaN without samples.
 
     >>> accuracy = Accuracy()
     >>> accuracy.result(accuracy.sums(np, np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1])))
@@ -67,10 +67,10 @@ class Accuracy(Metric):
 
 
 class TopK(Metric):
-    """The fraction of samples whose class is among the ``k`` largest outputs; 1 for k classes or fewer.
+    """The fraction of samples whose class is among the ``k`` largest outputs; 1 with k classes or fewer.
 
-    Equal outputs are ordered by class, as in ``argmax``, and NaN comes before all other outputs, so a constant or
-    broken model gets no credit. For k = 5 the metric is called "top_5".
+    Ties are broken by class, as in ``argmax``, and NaN ranks above all other outputs, so a constant or diverged model
+    gets no credit. For k = 5, the metric is called "top_5".
     """
 
     name = "top_k"
@@ -85,7 +85,7 @@ class TopK(Metric):
         classes = xp.arange(outputs.shape[1])
         labels = labels.reshape(-1, 1)
         own = xp.take_along_axis(outputs, labels, axis=1)
-        # "Not less" instead of "greater": NaN, which compares as neither, comes first.
+        # "Not less" instead of "greater" makes NaN, which compares as neither, rank first.
         ahead = xp.where(classes < labels, ~(outputs < own), ~(outputs <= own)) & (classes != labels)
         counts = xp.full(2, labels.size, dtype=np.int64)
         counts[0] = (ahead.sum(axis=1) < self.k).sum()
@@ -112,7 +112,7 @@ class _Macro(ConfusionMatrix):
     """The mean of a per-class metric over the classes that occur, as label or as prediction."""
 
     def result(self, sums: HostArray) -> float:
-        """Return the mean, or NaN for no samples."""
+        """Return the mean, or NaN without samples."""
         confusion = super().result(sums)
         occurs = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
         figures: HostArray = getattr(per_class(confusion), self.name)[occurs]
@@ -141,11 +141,11 @@ class F1(_Macro):
 
 
 class CalibrationError(Metric):
-    """The expected calibration error: the distance of probabilities from the fraction of right predictions; best is 0.
+    """The expected calibration error: how far probabilities are from the fraction of correct predictions; best is 0.
 
-    Samples are sorted by their largest probability into ``bins`` of equal width; the error is the mean over samples of
+    Samples are grouped by their largest probability into ``bins`` of equal width; the error is the mean over samples of
     the difference between their bin's mean probability and its accuracy. Naeini, Cooper and Hauskrecht, "Obtaining well
-    calibrated probabilities using Bayesian binning", 2015. NaN for no samples.
+    calibrated probabilities using Bayesian binning", 2015. NaN without samples.
 
     >>> error = CalibrationError()
     >>> error.result(error.sums(np, np.array([[0.75, 0.25], [0.25, 0.75]]), np.array([0, 0])))
@@ -156,7 +156,7 @@ class CalibrationError(Metric):
         self.bins = check_int("bins", bins, 1)
 
     def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
-        """Return the samples, right predictions and probabilities of each bin, float64 (3 x bins,)."""
+        """Return the sums of samples, correct predictions and probabilities of each bin, float64 (3 x bins,)."""
         outputs = _by_class(xp, outputs).astype(np.float64)
         confidence = outputs.max(axis=1)
         right = outputs.argmax(axis=1) == labels
@@ -194,7 +194,7 @@ class LossValue(Metric):
 
 
 class PerClass(NamedTuple):
-    """Metrics of each class, float64 (classes,), and support, the number of its samples, int64."""
+    """The metrics of each class, float64 (classes,), and its support, the number of its samples, int64."""
 
     precision: HostArray
     recall: HostArray
@@ -203,7 +203,7 @@ class PerClass(NamedTuple):
 
 
 def confusion_matrix(labels: Any, predicted: Any, classes: int) -> HostArray:
-    """Return the int64 (classes, classes) counts, rows true, columns predicted, of two host arrays (n,).
+    """Return the int64 (classes, classes) counts, with true classes as rows, of two host arrays (n,).
 
     Raises ValueError for arrays of different length or classes out of range.
 
@@ -222,7 +222,7 @@ def confusion_matrix(labels: Any, predicted: Any, classes: int) -> HostArray:
 
 
 def per_class(confusion: HostArray) -> PerClass:
-    """Return precision, recall, F1 and support of each class of a confusion matrix; 0 for a division by 0.
+    """Return precision, recall, F1 and support of each class of a confusion matrix; a division by 0 gives 0.
 
     >>> per_class(np.array([[1, 0], [1, 1]])).recall.tolist()
     [1.0, 0.5]
@@ -237,7 +237,7 @@ def per_class(confusion: HostArray) -> PerClass:
 
 
 def with_targets(metrics: Sequence[Metric], targets: Targets, y: Any, width: int) -> list[tuple[Metric, HostArray]]:
-    """Return each metric with the targets it compares with: classes (n,), or rows (n, width) as they were given.
+    """Return each metric with the targets it uses: classes (n,), or rows (n, width) without weights and smoothing.
 
     targets: ``y`` as prepared by the loss, which may have weighted and smoothed its rows.
     """
@@ -253,7 +253,7 @@ _REGISTRY = Registry("metric", Metric, [Accuracy, TopK, Precision, Recall, F1, C
 
 
 def get(metric: Metric | Loss | str | Mapping[str, Any]) -> Metric:
-    """Return the metric for a name, a configuration or an object; "top_3" is ``TopK(3)``, a loss is a metric too.
+    """Return the metric for a name, a configuration or an object; "top_3" is ``TopK(3)``, and losses are metrics too.
 
     Raises ValueError for an unknown name, listing the known ones, and TypeError for anything else.
 

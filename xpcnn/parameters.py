@@ -12,7 +12,7 @@ import numpy as np
 from xpcnn.backend import Array
 
 Shape: TypeAlias = tuple[int, ...]
-#: Draws the first values of a parameter: (generator, shape) to a NumPy array.
+#: Draws the initial values of a parameter: (generator, shape) to a NumPy array.
 Initializer: TypeAlias = Callable[[np.random.Generator, Shape], np.ndarray[Any, Any]]
 #: A part of a flat array, and whether weight decay applies to it.
 Segment: TypeAlias = tuple[slice, bool]
@@ -23,7 +23,7 @@ ALIGNMENT = 16
 
 @dataclass(frozen=True)
 class Declaration:
-    """One array that a layer asks for: names, shape, how its first values are drawn, and if weight decay applies."""
+    """An array that a layer declares: its names, shape and initialiser, and whether weight decay applies."""
 
     layer: str
     name: str
@@ -33,17 +33,17 @@ class Declaration:
 
     @property
     def full_name(self) -> str:
-        """The name users see, such as ``conv2d_1.weight``."""
+        """The name that users see, such as ``conv2d_1.weight``."""
         return f"{self.layer}.{self.name}"
 
     @property
     def size(self) -> int:
-        """Number of elements."""
+        """The number of elements."""
         return math.prod(self.shape)
 
 
 class Layout:
-    """Where each declared array lies in a flat array: those with weight decay first, each on its own cache line.
+    """The position of each declared array in a flat array: those with weight decay first, all aligned to cache lines.
 
     Gradients and the optimiser's moments have the same layout, so that one pass over flat arrays is a whole step.
     """
@@ -57,7 +57,7 @@ class Layout:
             self.size += -(-declaration.size // ALIGNMENT) * ALIGNMENT
 
     def span(self, declaration: Declaration) -> slice:
-        """Elements of the flat array that belong to one declaration."""
+        """Return the elements of the flat array that belong to one declaration."""
         start = self._offsets[declaration.full_name]
         return slice(start, start + declaration.size)
 
@@ -73,9 +73,9 @@ class Layout:
         return views
 
     def segments(self, frozen: Collection[str] = ()) -> list[Segment]:
-        """Return the fewest slices that cover every array of the layers that are not ``frozen``.
+        """Return the fewest slices that cover all arrays of the layers that are not ``frozen``.
 
-        No slice holds both arrays with weight decay and arrays without.
+        No slice contains both arrays with weight decay and arrays without.
         """
         segments: list[Segment] = []
         touching = False
@@ -93,7 +93,7 @@ class Layout:
 
 
 def check_values(values: Mapping[str, np.ndarray[Any, Any]], declarations: Iterable[Declaration]) -> None:
-    """Raise ValueError unless ``values`` hold exactly the declared arrays, in their shapes."""
+    """Raise ValueError unless ``values`` contains exactly the declared arrays, in their shapes."""
     expected = {d.full_name: d.shape for d in declarations}
     received = {name: np.shape(value) for name, value in values.items()}
     for name in {**expected, **received}:

@@ -30,7 +30,7 @@ Preset: TypeAlias = Callable[[Shape, int], list[Layer]]
 def small(input_shape: Shape, classes: int) -> list[Layer]:
     """Blocks of 3x3 convolution, batch normalisation, ReLU and pooling: two for 8x8 pixels, up to five for 128x128.
 
-    The blocks of 32 and 64 filters are followed by a residual convolution, where it costs least for what it gains.
+    The blocks of 32 and 64 filters are followed by a residual convolution, where it gains the most for its cost.
     It has 144,984 weights for 64x64 colour images in eight classes. Global average pooling before the last layer keeps
     that number small whatever the image size. He, Zhang, Ren and Sun, "Deep residual learning for image recognition",
     2016.
@@ -114,7 +114,7 @@ def blood_unpooled(input_shape: Shape, classes: int) -> list[Layer]:
 
 
 def zero_or_one(input_shape: Shape, classes: int) -> list[Layer]:
-    """The second origin's: a convolution, pooling with stride 1, 100 tanh units, and softmax as a separate layer."""
+    """The second origin's network: convolution, pooling with stride 1, 100 tanh units, softmax as a separate layer."""
     _, height, width = input_shape
     return [
         Conv2D(5, 3),
@@ -150,12 +150,12 @@ def four_small(number: int) -> Preset:
 
 
 def full_batch(input_shape: Shape, classes: int) -> list[Layer]:
-    """The fourth origin's: one pooled convolution of 8 filters and the output layer."""
+    """The fourth origin's network: one pooled convolution of 8 filters and the output layer."""
     return [Conv2D(8, 3, activation="relu"), MaxPool2D(2), Flatten(), Dense(classes, activation="softmax")]
 
 
 def homework(input_shape: Shape, classes: int) -> list[Layer]:
-    """The fifth origin's: one padded, pooled convolution of 8 filters, and 100 units."""
+    """The fifth origin's network: one padded, pooled convolution of 8 filters, and 100 units."""
     return [
         Conv2D(8, 3, padding=1, activation="relu"),
         MaxPool2D(2),

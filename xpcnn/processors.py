@@ -6,7 +6,7 @@ import os
 
 
 def available_threads() -> int:
-    """Return how many processors this process may use, which in a container can be fewer than there are."""
+    """Return the number of processors that this process may use, which can be fewer than the machine has."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows

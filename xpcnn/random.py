@@ -1,6 +1,6 @@
-"""Random draws, each keyed by (seed, purpose, indices), so that no generator state exists to be kept or lost.
+"""Random draws, each keyed by (seed, purpose, indices), so that there is no generator state to save or lose.
 
-The same key gives the same numbers whatever was drawn before it, on which thread, and in which order.
+The same key gives the same numbers, whatever was drawn before, on any thread and in any order.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-#: The purposes a draw can have; the position in this list is part of the key, so new ones go to the end.
+#: The possible purposes of a draw; the position in this list is part of the key, so new ones go at the end.
 PURPOSES = ("weights", "shuffle", "split", "augmentation", "dropout", "sample", "groups")
 
 
 def check_seed(seed: int) -> int:
-    """Return ``seed`` as an int, or raise ValueError if it is not a whole number from 0 to below 2**64."""
+    """Return ``seed`` as an int, or raise ValueError if it is not an integer from 0 to 2**64 - 1."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
-        raise ValueError(f"A seed is a whole number from 0 to below 2**64. Received: {seed!r}.")
+        raise ValueError(f"A seed must be an integer from 0 to 2**64 - 1. Received: {seed!r}.")
     return int(seed)
 
 
 def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
-    """Return NumPy's generator for one key.
+    """Return a NumPy generator for one key.
 
     >>> bool(generator(0, "shuffle", 3).random() == generator(0, "shuffle", 3).random())
     True
@@ -30,9 +30,9 @@ def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
 
 
 class MaskKey(NamedTuple):
-    """What a mask is keyed by: the fit's seed, the step, the layer's number, and where in the batch its rows start.
+    """The key of a mask: the fit's seed, the step, the layer's number, and the position in the batch of its first row.
 
-    On a device the step is an array of one number, so that it may change from one run of a captured step to the next.
+    On a device, the step is an array with one element, so that it can change between launches of a captured step.
     """
 
     seed: int
@@ -44,7 +44,7 @@ class MaskKey(NamedTuple):
 def keep_mask(shape: tuple[int, ...], keep: float, key: MaskKey) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return booleans, True with probability ``keep`` (to 1 part in 65,536), for rows of a batch.
 
-    Row r of the batch gets the same mask however the batch is cut: element e of the whole batch, in row-major
+    Row r of the batch gets the same mask however the batch is split: element e of the whole batch, in row-major
     order, is the e-th 16-bit number of Philox4x64-10 with key (seed, stream) and counters (1 + block, step, 0, 0)
     (NumPy counts up before it draws; Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 

@@ -30,7 +30,7 @@ def compile(
     """Compile a model for ``steps`` updates: AdamW under one cycle of the learning rate, cross-entropy, accuracy.
 
     Weight decay excludes biases and normalisation. loss: use this one instead of cross-entropy with
-    ``label_smoothing``. Raises ValueError for numbers out of range.
+    ``label_smoothing``. Raises ValueError for values out of range.
 
     >>> from xpcnn import layers
     >>> model = Sequential([layers.Flatten(), layers.Dense(3, activation="softmax")], input_shape=(1, 4, 4))
@@ -44,7 +44,7 @@ def compile(
 
 
 def balanced(labels: Any, classes: int) -> dict[int, float]:
-    """Return weights that give all classes the same influence: n / (classes x images of the class), 1 without images.
+    """Return weights that give all classes the same influence: n / (classes x images of the class), 1 if it has none.
 
     >>> balanced([0, 0, 0, 1], 2)
     {0: 0.6666666666666666, 1: 2.0}
@@ -62,7 +62,7 @@ def freeze(model: Sequential, count: int) -> None:
     weighted = [layer for layer in model.layers if any(part.declarations for part in [layer, *layer.sublayers()])]
     if not 0 <= check_int("count", count) < max(1, len(weighted)):
         raise ValueError(
-            f"{count} layers are to be frozen, and the model has {len(weighted)} with weights. "
+            f"Cannot freeze {count} layers: the model has {len(weighted)} with weights. "
             "Leave at least the last one to train."
         )
     for layer in weighted[:count]:

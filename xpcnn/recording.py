@@ -1,9 +1,9 @@
-"""The NumPy calls of a pass, recorded while it runs and then replayed on the same memory.
+"""Recording the NumPy calls of a pass while it runs, and replaying them on the same memory.
 
-A step of a small network is a hundred short calls, and between them Python works out shapes, views and the next
-function; those stay the same from step to step. Replaying the calls alone saves that time, and leaves the interpreter
-free for other threads. While a :class:`Recording` is under way, arrays that come from :func:`watched` note every
-operation on them, with the memory that its result went to.
+A step of a small network is about a hundred short calls, between which Python computes shapes and views and finds the
+next function; these are the same in every step. Replaying only the calls saves that time and leaves the interpreter
+free for other threads. While a :class:`Recording` is under way, arrays returned by :func:`watched` record every
+operation on them, together with the memory of its result.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _of_thread = threading.local()
 
 
 class RecordingError(TypeError):
-    """Something was done with a watched array that cannot be noted, such as asking for its truth."""
+    """An operation on a watched array cannot be recorded, such as taking its truth value."""
 
 
 class Recording:
-    """The calls of one pass: a context manager that notes those of its thread, and replays them.
+    """The calls of one pass: a context manager that records those of its thread, and replays them.
 
     >>> total = np.zeros(3)
     >>> with Recording() as recording:
@@ -39,7 +39,7 @@ class Recording:
 
     def __init__(self) -> None:
         self._calls: list[Callable[[], object]] = []
-        #: Gives the memory for results that have none yet: empty(shape, dtype).
+        #: Allocates memory for results: empty(shape, dtype).
         self.empty: Callable[[tuple[int, ...], Any], HostArray] = np.empty
 
     def __enter__(self) -> Recording:
@@ -53,11 +53,11 @@ class Recording:
         _of_thread.recording = self._outer
 
     def note(self, function: Callable[..., object], *arguments: Any, **keywords: Any) -> None:
-        """Note one call."""
+        """Record one call."""
         self._calls.append(functools.partial(function, *arguments, **keywords))
 
     def keep(self, array: HostArray) -> HostArray:
-        """Return a copy, laid out in the same way, in the memory that the recording takes."""
+        """Return a copy with the same memory layout, in memory that the recording owns."""
         memory = unwatched(self.empty((max(1, array.nbytes),), np.uint8))
         kept = np.ndarray(array.shape, array.dtype, memory, strides=array.strides)
         kept[...] = array
@@ -70,17 +70,17 @@ class Recording:
 
 
 def under_way() -> Recording | None:
-    """Return the recording that notes what this thread does, if there is one."""
+    """Return the recording under way in this thread, or None."""
     return getattr(_of_thread, "recording", None)
 
 
 def watched(array: Any) -> Any:
-    """Return a view of ``array`` whose operations are noted, or the array itself where nothing is being recorded."""
+    """Return a view of ``array`` whose operations are recorded, or the array itself if nothing is being recorded."""
     return array if under_way() is None else array.view(Watched)
 
 
 def unwatched(value: Any) -> Any:
-    """Return the plain array behind a watched one, also inside lists, tuples and dicts; anything else as it is."""
+    """Return the plain array behind a watched one, also inside lists, tuples and dicts; anything else unchanged."""
     if isinstance(value, Watched):
         return value.view(np.ndarray)
     if type(value) in (list, tuple):
@@ -99,7 +99,7 @@ def each_time(function: Callable[[], None]) -> None:
 
 
 def made_each_time(make: Callable[[], Any]) -> Any:
-    """Return the array that ``make`` gives; every replay makes a new one, of the same shape, in its place."""
+    """Return the array that ``make`` returns; every replay calls it again and overwrites the array with its result."""
     recording = under_way()
     if recording is None:
         return make()
@@ -109,7 +109,7 @@ def made_each_time(make: Callable[[], Any]) -> Any:
 
 
 class Watched(np.ndarray[Any, Any]):
-    """An array that notes what is done with it in the recording under way."""
+    """An array whose operations are recorded in the recording under way."""
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
         function = ufunc if method == "__call__" else getattr(ufunc, method)
@@ -122,7 +122,7 @@ class Watched(np.ndarray[Any, Any]):
         array, value = unwatched(self), unwatched(value)
         part = array[key]
         if isinstance(value, np.ndarray) and _is(part, value):
-            return  # the end of an operation in place, a[key] += b, which was noted by itself
+            return  # the end of an in-place operation, a[key] += b, which was itself recorded
         if _shares(part, array):
             _perform(np.copyto, part, value, casting="unsafe")
         else:
@@ -132,7 +132,7 @@ class Watched(np.ndarray[Any, Any]):
         return _perform(np.ndarray.__getitem__, self, key)
 
     def reshape(self, *shape: Any) -> Any:  # type: ignore[override]
-        """Return a view, or note the copy that is one where none can be."""
+        """Return a view or, if that is impossible, record the copy."""
         array = unwatched(self)
         result = array.reshape(*shape)
         if not _shares(result, array):
@@ -142,12 +142,12 @@ class Watched(np.ndarray[Any, Any]):
         return watched(result)
 
     def __bool__(self) -> bool:
-        raise RecordingError("A pass that decides by the values of an array cannot be replayed.")
+        raise RecordingError("A pass whose control flow depends on the values of an array cannot be replayed.")
 
     __float__ = __int__ = __index__ = __bool__
 
 
-#: Methods that give views, that universal functions stand behind, and that do neither but are noted here.
+#: Methods that return views, methods that call universal functions, and the others that are recorded.
 _VIEWS = {"reshape", "squeeze", "swapaxes", "transpose", "view"}
 _FUNCTIONS = {"all", "any", "clip", "max", "mean", "min", "prod", "sum"}
 _NOTED = {"argmax", "argmin", "astype", "copy", "fill", "flatten", "ravel", "repeat", "take"}
@@ -160,7 +160,9 @@ def _noted(name: str) -> Callable[..., Any]:
 
 def _refused(name: str) -> Callable[..., Any]:
     def refuse(self: Watched, *arguments: Any, **keywords: Any) -> Any:
-        raise RecordingError(f"The array method {name!r} cannot be noted. Use a function of the array module instead.")
+        raise RecordingError(
+            f"The array method {name!r} cannot be recorded. Use a function of the array module instead."
+        )
 
     return refuse
 
@@ -173,7 +175,7 @@ for _name in dir(np.ndarray):
 
 
 def _perform(function: Callable[..., Any], *arguments: Any, takes_out: bool = False, **keywords: Any) -> Any:
-    """Make one call with plain arrays, note it with the memory of its result, and return that watched."""
+    """Make one call with plain arrays, record it with the memory of its result, and return the result, watched."""
     arguments, keywords = unwatched(arguments), unwatched(keywords)
     result = function(*arguments, **keywords)
     recording = under_way()
@@ -183,9 +185,9 @@ def _perform(function: Callable[..., Any], *arguments: Any, takes_out: bool = Fa
         recording.note(function, *arguments, **keywords)
         return None if result is None else watched(result)
     if any(_shares(result, argument) for argument in arguments):
-        return watched(result)  # a view: it shows the new values by itself
+        return watched(result)  # a view, which sees new values without being replayed
     if not isinstance(result, np.ndarray | np.generic):
-        raise RecordingError(f"{function!r} gave no single array, so it cannot be replayed.")
+        raise RecordingError(f"{function!r} did not return a single array, so it cannot be replayed.")
     result = recording.keep(np.asarray(result))
     if takes_out:
         recording.note(function, *arguments, **{**keywords, "out": result})
@@ -200,10 +202,10 @@ def _shares(result: Any, argument: Any) -> bool:
 
 
 def _is(part: Any, value: HostArray) -> bool:
-    """Whether both are the same stretch of memory."""
+    """Whether both are the same region of memory."""
     return isinstance(part, np.ndarray) and part.__array_interface__ == value.__array_interface__
 
 
 def _put(array: HostArray, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> None:
-    """Write what a function gives into an array."""
+    """Write the result of a function into an array."""
     array[...] = function(*arguments, **keywords)

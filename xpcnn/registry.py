@@ -1,7 +1,7 @@
-"""Named things: from a name, a configuration or an object to an object, and back to a configuration.
+"""Registries that turn a name, a configuration or an object into an object, and objects back into configurations.
 
-A named class keeps each argument of its constructor as an attribute of the same name, so that its
-configuration, ``{"name": …, argument: value, …}``, can be read off its signature.
+A named class stores each constructor argument as an attribute of the same name, so that its configuration,
+``{"name": …, argument: value, …}``, follows from its signature.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import numpy as np
 
 from xpcnn import hints
 
-#: What counts as a number in an argument; booleans, which Python calls integers, are refused later.
+#: The types accepted as a number in an argument; booleans, which are integers in Python, are refused later.
 Number = int | float | np.integer | np.floating
 
 
 class Named:
-    """Base of what a model file can name: losses, optimisers, schedules, metrics, initialisers."""
+    """Base class of what a model file can name: losses, optimisers, schedules, metrics, initialisers."""
 
-    #: What the class is called in configurations: what :func:`name_of` makes of it, unless it says otherwise.
+    #: The name of the class in configurations, by default that of :func:`name_of`.
     name: str
 
     def __init_subclass__(cls) -> None:
         cls.name = cls.__dict__.get("name", name_of(cls))
 
     def config(self) -> dict[str, Any]:
-        """Return ``{"name": …, argument: value, …}``, made of what JSON can hold, nested objects included."""
+        """Return ``{"name": …, argument: value, …}``, including nested objects, as JSON-serialisable values."""
         return {"name": type(self).name} | {key: _plain(getattr(self, key)) for key in parameters(type(self))}
 
     def __repr__(self) -> str:
@@ -40,7 +40,7 @@ class Named:
 
 
 def name_of(cls: type[Any]) -> str:
-    """Return the name of a class in snake case, abbreviations in one piece.
+    """Return the name of a class in snake case, with abbreviations kept together.
 
     >>> [name_of(type(name, (), {})) for name in ("MaxPool2D", "LeakyReLU", "RMSprop")]
     ['max_pool2d', 'leaky_relu', 'rmsprop']
@@ -68,9 +68,8 @@ T = TypeVar("T", bound=Named)
 class Registry(Generic[T]):
     """The classes of one kind, by name.
 
-    kind: how error messages call it ("loss"); base: what an object must be an instance of; classes: those
-    that can be named. Raises ValueError where two classes share a name, or a constructor has an argument
-    called "name".
+    kind: its name in error messages ("loss"); base: the class that objects must be instances of; classes: those that
+    can be named. Raises ValueError if two classes share a name, or if a constructor has an argument called "name".
     """
 
     def __init__(self, kind: str, base: type[T], classes: Iterable[type[T]]) -> None:
@@ -80,16 +79,15 @@ class Registry(Generic[T]):
         for cls in classes:
             if cls.name in self.classes or "name" in parameters(cls):
                 raise ValueError(
-                    f"Every {kind} needs a name of its own and no argument called 'name'. "
+                    f"Every {kind} needs a unique name and must not have an argument called 'name'. "
                     f"Received: {cls.__name__}, named {cls.name!r}."
                 )
             self.classes[cls.name] = cls
 
     def get(self, given: T | str | Mapping[str, Any]) -> T:
-        """Return the object that ``given`` stands for; an object stays as it is.
+        """Return the object for a name, a configuration or an object, which is returned unchanged.
 
-        Raises ValueError for an unknown name or unfit arguments, TypeError for anything else than these
-        three.
+        Raises ValueError for an unknown name or invalid arguments, and TypeError for any other type.
         """
         if isinstance(given, self.base):
             return given
@@ -98,22 +96,22 @@ class Registry(Generic[T]):
         if isinstance(given, Mapping):
             return self.from_config(given)
         raise TypeError(
-            f"Give the {self.kind} as a name ({', '.join(self.classes)}) or a {self.base.__name__} object. "
+            f"Give the {self.kind} as a name ({', '.join(self.classes)}) or as a {self.base.__name__} object. "
             f"Received: {reprlib.repr(given)}."
         )
 
     def from_config(self, config: Mapping[str, Any]) -> T:
-        """Build an object from its configuration, which may come from an untrusted file.
+        """Create an object from its configuration, which may come from an untrusted file.
 
-        Raises ValueError, saying what there is, for an unknown name, an unknown or a missing argument, and
-        for values that the class refuses.
+        Raises ValueError, listing the valid ones, for an unknown name and for unknown or missing arguments, and for
+        values that the class rejects.
         """
         arguments = dict(config)
         name = arguments.pop("name", None)
         cls = self.classes.get(name) if isinstance(name, str) else None
         if cls is None:
             raise ValueError(
-                f"There is no {self.kind} of that name.{hints.did_you_mean(self.kind, name, self._spellings())} "
+                f"There is no {self.kind} with that name.{hints.did_you_mean(self.kind, name, self._spellings())} "
                 f"Use one of: {', '.join(self.classes)}. Received: {reprlib.repr(name)}."
             )
         known = parameters(cls)
@@ -121,7 +119,7 @@ class Registry(Generic[T]):
         if not required <= arguments.keys() <= known.keys():
             raise ValueError(
                 f"The {self.kind} '{name}' takes {', '.join(known) or 'no arguments'}"
-                f"{' (needed: ' + ', '.join(k for k in known if k in required) + ')' if required else ''}. "
+                f"{' (required: ' + ', '.join(k for k in known if k in required) + ')' if required else ''}. "
                 f"Received: {', '.join(map(str, arguments)) or 'no arguments'}."
             )
         try:
@@ -139,13 +137,13 @@ class Registry(Generic[T]):
         return {spelling: cls.name for spelling, cls in self._named()}
 
     def _named(self) -> Iterator[tuple[str, type[T]]]:
-        """Yield the classes by name, and by what they are called in Python."""
+        """Yield each class under its registered name and under its Python name."""
         for name, cls in self.classes.items():
             yield from ((name, cls), (cls.__name__, cls))
 
 
 def check_float(what: str, value: Any, interval: str = "(-inf, inf)") -> float:
-    """Return ``value`` as a Python float; raise ValueError where it is not a finite number in ``interval``.
+    """Return ``value`` as a Python float; raise ValueError if it is not a finite number in ``interval``.
 
     >>> check_float("momentum", 0.9, "[0, 1)")
     0.9
@@ -160,7 +158,7 @@ def check_float(what: str, value: Any, interval: str = "(-inf, inf)") -> float:
 
 
 def check_int(what: str, value: Any, least: int = 0) -> int:
-    """Return ``value`` as a Python int; raise ValueError where it is not a whole number from ``least`` on."""
+    """Return ``value`` as a Python int; raise ValueError if it is not an integer of at least ``least``."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least:
         return int(value)
     raise ValueError(f"{what} must be a whole number, at least {least}. Received: {reprlib.repr(value)}.")

@@ -86,7 +86,7 @@ class Cosine(Schedule):
 class WarmUp(Schedule):
     """Warm up linearly from rate / steps to the rate in ``steps`` updates, then follow ``schedule`` from its start.
 
-    The rate is the schedule's first; a number stands for a constant schedule, whose steps do not include the warm-up.
+    The rate is the schedule's first; a number stands for a constant schedule. Its steps do not include the warm-up.
     Goyal et al., "Accurate, large minibatch SGD", 2017, section 2.2.
 
     >>> [round(WarmUp(0.3, steps=3)(step), 3) for step in range(5)]
@@ -104,9 +104,9 @@ class WarmUp(Schedule):
 
 
 class OneCycle(Schedule):
-    """Rise from peak / start_divisor to ``peak`` and fall to that start / final_divisor, in ``steps`` updates.
+    """Rise from a start of peak / start_divisor to ``peak``, then fall to start / final_divisor, in ``steps`` updates.
 
-    Both are half a cosine; the peak is after ``warm_fraction`` of the updates, and the last rate is kept afterwards.
+    Both follow half a cosine; the peak is after ``warm_fraction`` of the updates, and the last rate is kept afterwards.
     Smith and Topin, "Super-convergence", 2018, with the cosine and the last update at steps - 1, as in PyTorch; the
     momentum does not change.
     """

@@ -1,4 +1,4 @@
-"""The targets of a batch: labels or rows, checked and encoded on the host before any device sees them."""
+"""The targets of a batch: labels or rows, checked and encoded on the host before they are copied to a device."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ HostArray = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Targets:
-    """What a batch should give, encoded for one loss, on the host.
+    """The targets of a batch, encoded for one loss, on the host.
 
-    rows: (n, width), what the loss compares the outputs with; labels: (n,) int64, the class of each row, or
-    None where the targets are not classes; weights: (n, 1), what each row's share is multiplied by, or None;
-    shares: (n,) float64, what each row adds to the normalizer.
+    rows: (n, width), what the loss compares the outputs with; labels: (n,) int64, the class of each row, or None if the
+    targets are not classes; weights: (n, 1), the factor of each row's loss, or None; shares: (n,) float64, what each
+    row adds to the normalizer.
     """
 
     rows: HostArray
@@ -29,36 +29,35 @@ class Targets:
 
     @property
     def normalizer(self) -> float:
-        """What the sum over the whole batch is divided by, 0 where nothing in it has weight."""
+        """The divisor of the sum over the whole batch, 0 if all weights in it are 0."""
         return float(self.shares.sum())
 
 
 def encode(y: Any, width: int, dtype: Any = np.float32) -> tuple[HostArray, HostArray | None]:
-    """Return targets as rows (n, width) and, where they are classes, as int64 labels (n,).
+    """Return targets as rows (n, width) and, if they are classes, as int64 labels (n,).
 
-    y: whole-number labels (n,) or (n, 1), or rows (n, width), whose label is the largest entry if they sum to
-    1; with one output, (n,) or (n, 1) values, whose label is whether they exceed 0.5 if all lie between 0 and
-    1. Raises ValueError for other shapes, values that are not finite, and labels that are fractional or out
-    of range.
+    y: integer labels (n,) or (n, 1), or rows (n, width), whose label is the index of the largest entry if they sum to
+    1; with one output, (n,) or (n, 1) values, whose label is whether they exceed 0.5 if all are between 0 and 1. Raises
+    ValueError for other shapes, values that are NaN or infinite, and labels that are fractional or out of range.
     """
     y = host_array(y)
     if y.dtype.kind in "OSTU" and y.size:
         raise ValueError(
-            f"Labels are whole numbers. Received: {reprlib.repr(y.reshape(-1)[:1].tolist()[0])} ({y.dtype}). Number "
-            "them, classes, y = np.unique(labels, return_inverse=True), and keep the names, model.class_names = "
-            "tuple(classes); or use XPCNNClassifier, which takes labels of any kind."
+            f"Labels must be integers. Received: {reprlib.repr(y.reshape(-1)[:1].tolist()[0])} ({y.dtype}). Encode "
+            "them with classes, y = np.unique(labels, return_inverse=True) and set model.class_names = "
+            "tuple(classes), or use XPCNNClassifier, which takes labels of any kind."
         )
     if y.dtype.kind not in "biuf" or y.ndim not in (1, 2) or y.size == 0:
         raise ValueError(
-            f"Targets are whole-number labels (n,) or rows of numbers (n, {width}). "
+            f"Targets must be integer labels (n,) or rows of numbers (n, {width}). "
             f"Received: an array of shape {y.shape} and dtype {y.dtype}."
         )
     unfit = ~(abs(y) <= np.finfo(dtype).max) if y.dtype.kind == "f" else np.zeros(1, dtype=bool)
     if unfit.any():
-        raise ValueError(f"Targets must be finite. Received: {unfit.sum()} that are NaN, infinite or too large.")
+        raise ValueError(f"Targets must be finite. Received: {unfit.sum()} NaN, infinite or too large values.")
     if y.ndim == 2 and y.shape[1] not in (1, width):
         raise ValueError(
-            f"Received one-hot rows of width {y.shape[1]}, the model has {width} outputs. "
+            f"Received one-hot rows of width {y.shape[1]}, but the model has {width} outputs. "
             "Give the last layer as many units as there are classes."
         )
     if width == 1:
@@ -74,7 +73,7 @@ def encode(y: Any, width: int, dtype: Any = np.float32) -> tuple[HostArray, Host
 
 
 def are_distributions(rows: HostArray) -> bool:
-    """Whether every row is free of negative entries and sums to 1, to 1 part in 1,000."""
+    """Whether no entry is negative and every row sums to 1, within 0.001."""
     return bool(rows.min() >= 0 and abs(rows.sum(axis=1) - 1).max() <= 1e-3)
 
 
@@ -86,19 +85,19 @@ def _labels(y: HostArray, classes: int) -> HostArray:
         )
     labels = y.astype(np.int64)
     if (labels != y).any():
-        raise ValueError(f"Labels must be whole numbers. Received: {y[labels != y][0]}.")
+        raise ValueError(f"Labels must be integers. Received: {y[labels != y][0]}.")
     return labels
 
 
 def check_weights(sample_weight: Any, count: int) -> HostArray:
     """Return the weights of ``count`` samples as float64 (n,).
 
-    Raises ValueError for another number of them, and values that are negative or not finite.
+    Raises ValueError if there are not ``count`` weights, or if any is negative, NaN or infinite.
     """
     weights = host_array(sample_weight)
     if weights.dtype.kind not in "biuf" or weights.size != count or weights.shape[:1] != (count,):
         raise ValueError(
-            f"sample_weight needs one number for each of the {count} samples. "
+            f"sample_weight must have one weight for each of the {count} samples. "
             f"Received: an array of shape {weights.shape} and dtype {weights.dtype}."
         )
     weights = weights.reshape(count).astype(np.float64)

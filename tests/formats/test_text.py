@@ -94,14 +94,14 @@ def test_how_images_are_normalised_is_part_of_the_first_filters(tmp_path):
         (
             "weight3.txt",
             "1 2 3",
-            r"'.*weight3.txt' holds 3 numbers, and a network of these sizes takes 3,840 or",
+            r"'.*weight3.txt' contains 3 numbers, but a network of these sizes takes 3,840 or",
         ),
-        ("filter2.txt", "1, 2", r"'.*filter2.txt' holds 2 numbers, and the network takes 2,500: 10 x 10 x 5 x 5"),
-        ("bias1.txt", "1\n2\nthree", r"'.*bias1.txt' holds 'three' in place of number 3: no finite number"),
-        ("bias2.txt", "1 nan", r"holds 'nan' in place of number 2"),
-        ("bias2.txt", "1 1e39", r"holds '1e39' in place of number 2"),
-        ("bias4.txt", "", r"'.*bias4.txt' holds no numbers"),
-        ("filter1.txt", "\x00\xff", "in place of number 1"),
+        ("filter2.txt", "1, 2", r"'.*filter2.txt' contains 2 numbers, but the network takes 2,500: 10 x 10 x 5 x 5"),
+        ("bias1.txt", "1\n2\nthree", r"'.*bias1.txt' contains 'three' as number 3, which must be finite"),
+        ("bias2.txt", "1 nan", r"contains 'nan' as number 2"),
+        ("bias2.txt", "1 1e39", r"contains '1e39' as number 2"),
+        ("bias4.txt", "", r"'.*bias4.txt' contains no numbers"),
+        ("filter1.txt", "\x00\xff", "as number 1, "),
     ],
 )
 def test_a_file_that_does_not_fit_is_named_in_one_line(tmp_path, file, content, message):
@@ -127,7 +127,7 @@ def test_files_of_a_huge_network_are_refused_before_memory_is_taken_for_it(tmp_p
         (tmp_path / name).write_text("1\n" * 200_000)
     tracemalloc.start()
     with pytest.raises(
-        ValueError, match=r"weight3.txt' holds 3,840 numbers, and a network of these sizes takes 8,000,000"
+        ValueError, match=r"weight3.txt' contains 3,840 numbers, but a network of these sizes takes 8,000,000"
     ):
         text.load(tmp_path, (1, SIDE, SIDE), "numpy")
     peak = tracemalloc.get_traced_memory()[1]
@@ -151,6 +151,6 @@ def test_models_that_do_not_fit_the_files_are_refused(tmp_path):
         text.save(colour, tmp_path)
     model = Sequential(presets.blood((1, SIDE, SIDE), 5), (1, SIDE, SIDE), "numpy")
     model.preprocessing = Preprocessing(Decoding(SIDE, SIDE, 1), (0.0,), (1.0,), per_image=True)
-    with pytest.raises(ValueError, match="each image by itself"):
+    with pytest.raises(ValueError, match="each image has its own"):
         text.save(model, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -75,6 +75,6 @@ def test_tables_of_pandas(tally):
     with tally.case("arrays", "table"):
         np.testing.assert_array_equal(backend.host_array(table), [[1.5, 0], [2.5, 1]])
     with tally.case("arrays", "texts") as case:
-        with pytest.raises(TypeError, match=r"dtype object, the first of them 'a\.png'"):
+        with pytest.raises(TypeError, match=r"dtype object, with 'a\.png' as its first value"):
             plain().predict(pandas.DataFrame({"file": ["a.png"], "size": [3]}))
         case.refused()

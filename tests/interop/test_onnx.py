@@ -306,7 +306,7 @@ class Wider(layers.Dense):
     ],
 )
 def test_a_layer_of_ones_own_is_refused_by_name_and_nothing_is_written(tmp_path, stack, named):
-    with pytest.raises(ValueError, match=f"The layer {named} has no ONNX form, .* Use layers of xpcnn.layers"):
+    with pytest.raises(ValueError, match=f"The layer {named} is a custom layer, .* Use layers of xpcnn.layers"):
         onnx_format.export(made(stack), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -516,9 +516,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
 
 def test_a_preprocessing_that_makes_other_images_is_refused(tmp_path):
     model = classifier(shape=(3, 8, 6), preprocessing=COLOUR)
-    refused(
-        model, tmp_path / "model.onnx", r"images of shape \(3, 8, 6\), and its preprocessing makes them \(3, 7, 6\)"
-    )
+    refused(model, tmp_path / "model.onnx", r"images of shape \(3, 8, 6\), but its preprocessing produces \(3, 7, 6\)")
 
 
 def test_class_names_of_another_number_are_refused(tmp_path):
@@ -527,7 +525,7 @@ def test_class_names_of_another_number_are_refused(tmp_path):
 
 def test_more_weights_than_a_file_holds_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_format, "MOST_BYTES", 1000)
-    refused(classifier(), tmp_path / "model.onnx", r"1,000 bytes of weights at most. Received: 1,360\.")
+    refused(classifier(), tmp_path / "model.onnx", r"at most 1,000 bytes of weights\. Received: 1,360\.")
 
 
 def test_without_onnx_the_error_says_what_to_install(tmp_path, monkeypatch):

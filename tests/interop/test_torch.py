@@ -235,9 +235,9 @@ def test_what_torch_pickles_is_refused_with_the_line_that_converts_it(tmp_path, 
     model = Sequential([layers.Flatten(), layers.Dense(3)], (3, 2, 2), np)
     for zipped in (True, False):
         torch.save(network.state_dict(), "net.pt", _use_new_zipfile_serialization=zipped)
-        with pytest.raises(ValueError, match=r"'net\.pt' is pickled, which xpcnn does not read") as caught:
+        with pytest.raises(ValueError, match=r"'net\.pt' is pickled, and xpcnn does not read pickles") as caught:
             load_state_dict(model, "net.pt")
-        line = str(caught.value).partition("convert it: ")[2]
+        line = str(caught.value).partition("with PyTorch: ")[2]
         exec(line, {})
         load_state_dict(model, "net.safetensors")
         np.testing.assert_array_equal(model.get_weights()["dense_1.weight"], network[1].weight.detach().numpy())

@@ -367,7 +367,7 @@ def drop(*path):
         (put("cupy", "layers", 0, "xp"), "Received: xp"),
         (drop("layers", 0, "filters"), "layer 'conv2d' cannot be made from"),
         (put(-1, "layers", 0, "filters"), "filters .*whole number"),
-        (put("eval", "layers", 0, "kernel_initializer", "name"), "no initializer of that name"),
+        (put("eval", "layers", 0, "kernel_initializer", "name"), "no initializer with that name"),
         (put(10**12, "layers", 0, "filters"), r"'conv2d_1.weight': expected shape \(1000000000000, 2, 3, 3\)"),
         (put(10**30, "layers", 0, "filters"), "expected shape"),
         (put([10**9, 10**9], "layers", 0, "kernel_size"), "kernel does not fit the 6x6 input"),
@@ -380,7 +380,7 @@ def drop(*path):
         (put([2, 6, 0], "input_shape"), "input_shape must be a whole number"),
         (put("abc", "input_shape"), r"input_shape must be \(channels"),
         (put([float("inf"), 6, 6], "input_shape"), "input_shape must be a whole number"),
-        (put(-1, "seed"), "A seed is a whole number"),
+        (put(-1, "seed"), "A seed must be an integer"),
         (put(-1, "epochs"), "epochs must be a whole number"),
         (put(1.5, "epochs"), "epochs must be a whole number"),
         (put(["a", "b"], "class_names"), "one string for each of 3 classes"),
@@ -390,7 +390,7 @@ def drop(*path):
         (put([float("nan")], "preprocessing", "mean"), "finite numbers"),
         (put("adam", "compiled"), "must be a mapping"),
         (put({"optimiser": "adam"}, "compiled"), "unexpected keyword"),
-        (put("lion", "compiled", "optimizer"), "no optimizer of that name"),
+        (put("lion", "compiled", "optimizer"), "no optimizer with that name"),
         (put(-1, "compiled", "optimizer", "learning_rate"), "learning_rate must be a number"),
         (put(5, "compiled", "metrics"), "not iterable"),
     ],
@@ -447,11 +447,11 @@ def test_arrays_of_other_names_or_shapes_are_refused(tmp_path, change):
 @pytest.mark.parametrize(
     ("stack", "shape"),
     [
-        ([layers.Upsample2D(2)] * 12, "numbers in memory"),
-        ([layers.Upsample2D((2900, 2900))], "numbers in memory"),
-        ([layers.Conv2D(1, 1, padding=20_000, strides=10_000)], "numbers in memory"),
-        ([layers.Upsample2D(1000), layers.MaxPool2D((1, 2000), strides=2)], "numbers in memory"),
-        ([layers.Conv2D(2, 1), layers.Upsample2D(500), layers.Conv2D(2, 200, use_bias=False)], "numbers in memory"),
+        ([layers.Upsample2D(2)] * 12, "values in memory"),
+        ([layers.Upsample2D((2900, 2900))], "values in memory"),
+        ([layers.Conv2D(1, 1, padding=20_000, strides=10_000)], "values in memory"),
+        ([layers.Upsample2D(1000), layers.MaxPool2D((1, 2000), strides=2)], "values in memory"),
+        ([layers.Conv2D(2, 1), layers.Upsample2D(500), layers.Conv2D(2, 200, use_bias=False)], "values in memory"),
         ([layers.Conv2D(64, 1), layers.Upsample2D(92), layers.Conv2D(64, 30)], "multiplications"),
     ],
 )
@@ -460,7 +460,7 @@ def test_a_model_that_takes_too_much_for_one_image_is_refused_before_it_does(tmp
     model = xpcnn.Sequential([*copies, layers.GlobalMaxPool2D(), layers.Dense(2)], (1, 6, 6), np)
     model.save(tmp_path / "a")
     tracemalloc.start()
-    with pytest.raises(ValueError, match=rf"too much for one image: [0-9,]+ {shape}.* are the most\. Received: [0-9]+"):
+    with pytest.raises(ValueError, match=rf"too much for one image: the limit is [0-9,]+ {shape}.*\. Received: [0-9]+"):
         xpcnn.load(tmp_path / "a")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -532,7 +532,7 @@ def test_a_file_of_another_library_is_refused_with_what_can_be_read(tmp_path, na
 
 
 def test_a_name_of_another_library_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match=r"not be one of Keras, .*Use '.*cells\.safetensors'\.$"):
+    with pytest.raises(ValueError, match=r"the extension of Keras, .*Use '.*cells\.safetensors'\.$"):
         plain().save(tmp_path / "cells.keras")
     assert not list(tmp_path.iterdir())
 

@@ -210,8 +210,8 @@ def test_before_compile_only_prediction_works():
         ([0, 1, 2, 3], "from 0 to 2, one for each of the 3 outputs. Received: labels from 0 to 3"),
         ([0, 1, 2, -1], "Received: labels from -1 to 2"),
         ([0, 1, 2], r"There are 4 images, so 4 labels are needed. Received an array of shape \(3,\)"),
-        (np.eye(4), "one-hot rows of width 4, the model has 3 outputs"),
-        ([0, 1, 0.5, 2], "whole numbers. Received: 0.5"),
+        (np.eye(4), "one-hot rows of width 4, but the model has 3 outputs"),
+        ([0, 1, 0.5, 2], "integers. Received: 0.5"),
         ([0, 1, np.nan, 2], "Targets must be finite"),
         (["a", "b", "c", "d"], r"Received: 'a' \(<U1\)"),
         ([None] * 4, r"Received: None \(object\)"),
@@ -280,9 +280,9 @@ def test_counts_may_be_of_numpy():
         ({"sample_weight": [1] * 7 + [np.nan]}, "finite"),
         ({"class_weight": {3: 1}}, "each of the 3 classes"),
         ({"augment": "heavy"}, "no augmentation 'heavy'. Use one of: none, shift, light, microscopy"),
-        ({"seed": -1}, "A seed is a whole number from 0"),
-        ({"seed": 0.5, "validation_split": 0.5}, "A seed is a whole number from 0"),
-        ({"data_format": "last"}, "data_format is one of"),
+        ({"seed": -1}, "A seed must be an integer from 0"),
+        ({"seed": 0.5, "validation_split": 0.5}, "A seed must be an integer from 0"),
+        ({"data_format": "last"}, "data_format must be one of"),
     ],
 )  # fmt: skip
 def test_arguments_that_do_not_fit_are_refused_before_anything_is_learned(arguments, message):

@@ -141,11 +141,11 @@ class TestSources:
 
     @pytest.mark.parametrize("shape", [(8, 8), (2, 8, 10, 3), (5, 2, 8, 8)])
     def test_arrays_of_another_shape_are_refused(self, model, shape):
-        with pytest.raises(ValueError, match=r"\(n, channels, height, width\), or a list .* Received an array"):
+        with pytest.raises(ValueError, match=r"\(n, channels, height, width\), or as a list .* Received an array"):
             model.predict_images(np.zeros(shape, np.uint8))
 
     def test_a_list_of_numbers_is_refused(self, model):
-        with pytest.raises(ValueError, match="A picture is a path"):
+        with pytest.raises(ValueError, match="A picture must be a path"):
             model.predict_images([1, 2])
 
 
@@ -170,7 +170,7 @@ class TestErrors:
 
     def test_a_model_without_preprocessing_is_refused(self):
         model = xpcnn.Sequential([layers.Flatten(), layers.Dense(2)], input_shape=(1, 4, 4))
-        with pytest.raises(ValueError, match="does not say how pictures become numbers"):
+        with pytest.raises(ValueError, match="Received: no preprocessing"):
             model.predict_images(["a.png"])
 
     def test_a_preprocessing_that_does_not_fit_is_refused(self, model):

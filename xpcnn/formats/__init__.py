@@ -1,4 +1,4 @@
-"""Models in other file formats: ``onnx``, ``torch``, ``text`` and ``cnn_json``, each loaded when it is first used."""
+"""Models in other file formats: ``onnx``, ``torch``, ``text`` and ``cnn_json``, each imported on first use."""
 
 from __future__ import annotations
 

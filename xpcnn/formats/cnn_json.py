@@ -1,8 +1,8 @@
 """Models as JSON, a dictionary of layers by name: the format of an article that builds a ``CNN`` class from scratch.
 
-``{"model": "CNN", "Input Layer": {"type": "Conv2d", "weights": […], …}, "Flatten1": {…}, …}``. Its images and features
-have the channels last: kernels are (rows, columns, channels, filters), weights (features, neurons), and a flattened
-image is in the order (rows, columns, channels).
+``{"model": "CNN", "Input Layer": {"type": "Conv2d", "weights": […], …}, "Flatten1": {…}, …}``. The format is
+channels-last: kernels are (rows, columns, channels, filters), dense weights (features, neurons), and images are
+flattened in the order (rows, columns, channels).
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ POOLS: dict[str, type[MaxPool2D] | type[MinPool2D] | type[AveragePool2D]] = {
     "max": MaxPool2D, "min": MinPool2D, "average": AveragePool2D
 }  # fmt: skip
 ACTIVATIONS = (None, "relu", "sigmoid", "tanh", "softmax", "linear")
-#: The largest file that is read: parsed, it takes up to thirty times as much memory.
+#: Larger files are refused: parsing one takes up to thirty times its size in memory.
 MOST_BYTES = 2**26
 
 
 def load(path: files.PathLike, xp: ArrayModule | str | None = None) -> Sequential:
-    """Return the model of a JSON file.
+    """Load a model from a JSON file.
 
-    The padding "zero" is one cell of zeros on every side, "same" one cell of the repeated edge, as in the article.
-    Raises FileNotFoundError, and ValueError for a file that is not JSON of this format, that has another kind of layer,
-    or arrays that do not fit.
+    The padding "zero" adds one cell of zeros on every side, "same" repeats the edge by one cell, as in the article.
+    Raises FileNotFoundError, and ValueError if the file is not JSON of this format, has an unknown kind of layer, or
+    contains arrays that do not fit.
     """
     try:
         entries = _entries(path)
@@ -53,20 +53,20 @@ def load(path: files.PathLike, xp: ArrayModule | str | None = None) -> Sequentia
         for (layer, flattened), entry in zip(_with_flattened(model.layers), entries, strict=True):
             if isinstance(layer, Conv2D | Dense):
                 for name, array in _arrays(layer, flattened, entry):
-                    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+                    with np.errstate(over="ignore"):  # values that overflow become infinite and are refused below
                         weights[f"{layer.name}.{name}"] = array.astype(np.float32)
         check_finite(weights)
         model.set_weights(weights)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError) as error:
-        raise ValueError(f"{str(path)!r} holds no model of this format: {files.reason_of(error)}") from error
+        raise ValueError(f"{str(path)!r} does not contain a model in this format: {files.reason_of(error)}") from error
     return model
 
 
 def save(model: Sequential, path: files.PathLike) -> None:
     """Write a model as JSON.
 
-    Raises ValueError for a layer that the format lacks or padding that it can't say, and OSError for a path that cannot
-    be written. How images are normalised is not part of the format.
+    Raises ValueError for a layer or padding that the format does not support, and OSError if the path cannot be
+    written. How images are normalised is not part of the format.
     """
     values = {name: to_host(array) for name, array in model.parameters.items()}
     described: dict[str, Any] = {"model": "CNN"}
@@ -74,7 +74,7 @@ def save(model: Sequential, path: files.PathLike) -> None:
         kind = _KINDS.get(type(layer))
         if kind is None or getattr(layer, "groups", 1) != 1 or getattr(layer, "dilation", (1, 1)) != (1, 1):
             raise ValueError(
-                f"The format has no layer like {layer!r}. It has: {', '.join(sorted(set(_KINDS.values())))}."
+                f"The format does not support {layer!r}. Supported layers: {', '.join(sorted(set(_KINDS.values())))}."
             )
         entry = _described(layer, kind)
         for name in ("weight", "bias"):
@@ -99,7 +99,7 @@ def _entries(path: files.PathLike) -> list[Mapping[str, Any]]:
         raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
     described = json.loads(place.read_text(encoding="utf-8"))
     if not isinstance(described, dict) or described.get("model") != "CNN" or len(described) < 2:
-        raise ValueError('it is no dictionary with "model": "CNN" and at least one layer')
+        raise ValueError('it is not a dictionary with "model": "CNN" and at least one layer')
     return [entry for name, entry in described.items() if name != "model"]
 
 
@@ -107,13 +107,13 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
     """Return the layer that an entry describes."""
     kind, activation = entry["type"], entry.get("activation")
     if activation not in ACTIVATIONS:
-        raise ValueError(f"there is no activation {reprlib.repr(activation)}")
+        raise ValueError(f"unknown activation {reprlib.repr(activation)}")
     if kind == "FFL":
         return Dense(int(entry["neurons"]), activation, use_bias=bool(entry["isbias"]))
     if kind == "Conv2d":
         padding = entry["padding"]
         if padding not in (None, "zero", "same"):
-            raise ValueError(f"there is no padding {reprlib.repr(padding)}")
+            raise ValueError(f"unknown padding {reprlib.repr(padding)}")
         return Conv2D(
             int(entry["filters"]), _pair(entry["kernel_size"]), _pair(entry.get("stride", (1, 1))),
             0 if padding is None else 1, "edge" if padding == "same" else "zeros",
@@ -127,11 +127,11 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
         return Upsample2D(_pair(entry["kernel_size"]))
     if kind == "Flatten":
         return Flatten()
-    raise ValueError(f"there is no layer of type {reprlib.repr(kind)}")
+    raise ValueError(f"unknown layer type {reprlib.repr(kind)}")
 
 
 def _check_sizes(layer: Layer, entry: Mapping[str, Any]) -> None:
-    """Compare the arrays that a layer declares with those of its entry, before memory is taken for them."""
+    """Check that the arrays in an entry match those that its layer declares, before memory is allocated for them."""
     for declaration, name in zip(layer.declarations, ("weights", "biases"), strict=False):
         received = np.size(entry[name])
         if declaration.size != received:
@@ -141,13 +141,13 @@ def _check_sizes(layer: Layer, entry: Mapping[str, Any]) -> None:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    """Return the first two numbers, as rows and columns."""
+    """Return the first two values as rows and columns; a single number stands for both."""
     rows, columns = (value, value) if isinstance(value, int | float) else value[:2]
     return int(rows), int(columns)
 
 
 def _with_flattened(layers: Iterable[Layer]) -> Iterator[tuple[Layer, Shape | None]]:
-    """Yield each layer, and the shape of the images whose cells are its features where it is the first to mix them."""
+    """Yield each layer and, after a Flatten up to the next Dense, the image shape before flattening; else None."""
     flattened: Shape | None = None
     for layer in layers:
         yield layer, flattened
@@ -158,7 +158,7 @@ def _with_flattened(layers: Iterable[Layer]) -> Iterator[tuple[Layer, Shape | No
 
 
 def _arrays(layer: Layer, flattened: Shape | None, entry: Mapping[str, Any]) -> Iterator[tuple[str, HostArray]]:
-    """Yield the arrays of a layer in xpcnn's order."""
+    """Yield the names and arrays of a layer in xpcnn's axis order."""
     weight = np.array(entry["weights"], dtype=np.float64)
     if isinstance(layer, Conv2D):
         yield "weight", weight.transpose(3, 2, 0, 1)
@@ -172,7 +172,7 @@ def _arrays(layer: Layer, flattened: Shape | None, entry: Mapping[str, Any]) -> 
 
 
 def _outward(layer: Layer, flattened: Shape | None, array: HostArray) -> HostArray:
-    """Return an array of a layer in the format's order; :func:`_arrays` is the inverse."""
+    """Return an array of a layer in the format's axis order; :func:`_arrays` is the inverse."""
     if array.ndim == 4:
         return array.transpose(2, 3, 1, 0)
     if array.ndim == 1:
@@ -184,10 +184,13 @@ def _outward(layer: Layer, flattened: Shape | None, array: HostArray) -> HostArr
 
 
 def _described(layer: Layer, kind: str) -> dict[str, Any]:
-    """Return the format's entry for a layer, without arrays."""
+    """Return the format's entry for a layer, without its arrays."""
     activation = getattr(layer, "activation", None)
     if activation not in ACTIVATIONS:
-        raise ValueError(f"The format has no activation {activation!r}.")
+        raise ValueError(
+            f"The format does not support the activation {activation!r}. "
+            f"Use one of: {', '.join(filter(None, ACTIVATIONS))}."
+        )
     entry: dict[str, Any] = {
         "type": kind,
         "name": layer.name,
@@ -202,7 +205,9 @@ def _described(layer: Layer, kind: str) -> dict[str, Any]:
     elif isinstance(layer, Conv2D):
         wanted = {((0, 0), (0, 0)): None, ((1, 1), (1, 1)): "same" if layer.padding_mode == "edge" else "zero"}
         if layer.window.padding not in wanted:
-            raise ValueError(f"The format pads one cell on every side or none. Received: {layer.window.padding}.")
+            raise ValueError(
+                f"The format supports padding of one cell on every side, or none. Received: {layer.window.padding}."
+            )
         channels = layer.declarations[0].shape[1]
         entry |= {"filters": layer.filters, "kernel_size": [*layer.kernel_size, channels, layer.filters]}
         entry |= {"stride": list(layer.strides), "padding": wanted[layer.window.padding]}
@@ -213,7 +218,7 @@ def _described(layer: Layer, kind: str) -> dict[str, Any]:
     elif kind == "Pool2d":
         window = getattr(layer, "window")  # noqa: B009 (every kind of pooling has one)
         if window.is_padded:
-            raise ValueError(f"The format pools without padding. Received: {layer!r}.")
+            raise ValueError(f"The format does not support padding in pooling layers. Received: {layer!r}.")
         pool = next(name for name, pooling in POOLS.items() if type(layer) is pooling)
         entry |= {"kernel_size": list(window.kernel), "stride": list(window.strides), "kind": pool}
     return entry

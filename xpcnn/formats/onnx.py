@@ -1,7 +1,7 @@
-"""Models as ONNX files, which onnxruntime and other runtimes take without xpcnn.
+"""Models as ONNX files, which onnxruntime and other runtimes run without xpcnn.
 
-Such a file takes pixels: how images are normalised is part of it, as is the temperature of calibrated probabilities.
-onnx comes with ``pip install "xpcnn[onnx]"``.
+An exported model takes raw pixels: the normalisation of images is part of the graph, as is the temperature of
+calibrated probabilities. Install onnx with ``pip install "xpcnn[onnx]"``.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ HostArray = np.ndarray[Any, Any]
 
 #: Names of the input and the output.
 IMAGES, PROBABILITIES = "images", "probabilities"
-#: The operators' version, and that of the file's structure that came with it: both are read by all that came after.
+#: The version of the operators, and of the file format released with it; every later runtime reads both.
 OPSET, IR_VERSION = 17, 8
-#: The most bytes of weights: an ONNX file, as every protobuf message, has no more than 2 GiB.
+#: The most bytes of weights: like every protobuf message, an ONNX file is limited to 2 GiB.
 MOST_BYTES = 2**31 - 2**24
 #: The axes of one image's values.
 _SAMPLE = (1, 2, 3)
@@ -38,15 +38,16 @@ _FLOAT32 = np.finfo(np.float32)
 
 
 def export(model: Sequential, path: files.PathLike) -> None:
-    """Write a model as an ONNX file (opset 17), atomically; what was there is replaced.
+    """Write a model to an ONNX file (opset 17), atomically, replacing an existing file.
 
-    Its input ``images`` is float32 (n, channels, height, width) with any n, in the units 0..255 where the model has a
-    preprocessing; its output ``probabilities`` is what :meth:`~xpcnn.Sequential.predict` gives, float32 (n, classes).
-    The metadata hold ``class_names`` and ``images``, which says how files become such arrays, both as JSON.
+    The input ``images`` is float32 (n, channels, height, width) with any n. If the model has a preprocessing, it takes
+    raw pixels, from 0 to 255 or, with more than 8 bits, as stored in the files. The output ``probabilities``, float32
+    (n, classes), is what :meth:`~xpcnn.Sequential.predict` returns. The metadata contain ``class_names`` and
+    ``images``, which describes how to turn files into such arrays, both as JSON.
 
-    Raises ImportError where onnx is not installed, ValueError for a custom layer, weights that are NaN, infinite or
-    too large for such a file, and a preprocessing or class names that do not fit the network, OSError for a path that
-    cannot be written.
+    Raises ImportError if onnx is not installed, ValueError for a custom layer, for weights that are NaN, infinite or
+    too large for an ONNX file, and for a preprocessing or class names that do not fit the network, and OSError if the
+    path cannot be written.
     """
     try:
         content = _model(model).SerializeToString()
@@ -57,7 +58,7 @@ def export(model: Sequential, path: files.PathLike) -> None:
 
 
 def _model(model: Sequential) -> Any:
-    """Return the ONNX model."""
+    """Return a model as an ONNX message."""
     from onnx import TensorProto, helper
 
     network, values = model.network, model.network.host_values()
@@ -91,13 +92,13 @@ def _check(model: Sequential, values: Mapping[str, HostArray]) -> None:
     check_names(model.class_names, model.network.output_shape)
     size = sum(value.nbytes for value in values.values())
     if size > MOST_BYTES:
-        raise ValueError(f"An ONNX file holds {MOST_BYTES:,} bytes of weights at most. Received: {size:,}.")
+        raise ValueError(f"An ONNX file can hold at most {MOST_BYTES:,} bytes of weights. Received: {size:,}.")
     if model.preprocessing is not None:
         decoding = model.preprocessing.decoding
         made, taken = (decoding.channels, decoding.height, decoding.width), model.network.input_shape
         if made != taken:
             raise ValueError(
-                f"The model's layers take images of shape {taken}, and its preprocessing makes them {made}. "
+                f"The model's layers take images of shape {taken}, but its preprocessing produces {made}. "
                 "Set a preprocessing that fits."
             )
 
@@ -119,7 +120,7 @@ def _add_nodes(graph: Graph, model: Sequential, values: Mapping[str, HostArray])
 
 
 def _normalized(graph: Graph, x: str, preprocessing: Preprocessing) -> str:
-    """Add what :meth:`xpcnn.data.Preprocessing.normalize` does to the images."""
+    """Add the nodes for :meth:`xpcnn.data.Preprocessing.normalize`."""
     graph.layer = "preprocessing"
     if preprocessing.decoding.ranges is not None:
         x = _mapped_to_bytes(graph, x, preprocessing.decoding.ranges)
@@ -133,7 +134,7 @@ def _normalized(graph: Graph, x: str, preprocessing: Preprocessing) -> str:
 
 
 def _mapped_to_bytes(graph: Graph, x: str, ranges: Sequence[tuple[float, float]]) -> str:
-    """Add what :func:`xpcnn.data.picture.map_to_bytes` does to values of more than 8 bits."""
+    """Add the nodes for :func:`xpcnn.data.picture.map_to_bytes`, for values of more than 8 bits."""
     low, high = np.array(ranges, dtype=np.float64).T
     names = ("low", "levels", "black", "white")
     numbers = (np.reshape(low, (-1, 1, 1)), np.reshape(255 / (high - low), (-1, 1, 1)), 0, 255)
@@ -145,9 +146,9 @@ def _mapped_to_bytes(graph: Graph, x: str, ranges: Sequence[tuple[float, float]]
 
 
 def _standardized_each(graph: Graph, x: str) -> str:
-    """Add the standardisation of every image over all its values; one that is constant gives zeros.
+    """Add the standardisation of each image over all its values; a constant image becomes zeros.
 
-    The mean is that of the differences from the least value, which are exact for pixels and 0 in a constant image.
+    The mean is computed from the differences to the minimum, which are exact for pixels and 0 in a constant image.
     """
 
     def average(values: str) -> str:
@@ -168,14 +169,14 @@ def _standardized_each(graph: Graph, x: str) -> str:
 def _calibrated(
     graph: Graph, last: Layer, inputs: Sequence[str], values: Mapping[str, HostArray], temperature: float
 ) -> str:
-    """Add the last layer, and the division of its logits by the temperature (:mod:`xpcnn.calibration`)."""
+    """Add the last layer, dividing its logits by the temperature (:mod:`xpcnn.calibration`)."""
     one_column = last.output_shape[0] == 1
     independent = applies(last, "sigmoid") and not one_column
     if not independent and not applies(last, "sigmoid" if one_column else "softmax"):
         return _softened(graph, add_layer(graph, last, inputs, values), temperature, one_column)
     (x,) = inputs
     graph.layer = "calibration"
-    if independent:  # log p by itself, since the Sigmoid of runtimes has no digits near 0
+    if independent:  # log p directly, since the Sigmoid of runtimes loses all precision near 0
         log_p = graph.add("Neg", graph.add("Softplus", graph.add("Neg", x)))
         x = graph.add("Max", log_p, graph.constant("calibration/least", np.log(calibration.ALMOST_ZERO)))
     x = graph.add("Div", x, graph.constant("calibration/temperature", temperature))
@@ -183,7 +184,7 @@ def _calibrated(
 
 
 def _softened(graph: Graph, x: str, temperature: float, one_column: bool) -> str:
-    """Add what :func:`xpcnn.calibration.soften` does, in float64 too, where the logits are not at hand."""
+    """Add the nodes for :func:`xpcnn.calibration.soften`, also in float64, if the logits are not available."""
     graph.layer = "calibration"
 
     def number(name: str, value: float) -> str:
@@ -200,7 +201,7 @@ def _softened(graph: Graph, x: str, temperature: float, one_column: bool) -> str
 
 
 def _metadata(model: Sequential) -> dict[str, str]:
-    """Return what a user of the file needs to make images and to read answers."""
+    """Return the metadata that a user of the file needs to prepare images and interpret outputs."""
     metadata = {}
     if model.class_names is not None:
         metadata["class_names"] = json.dumps(model.class_names)
@@ -221,11 +222,11 @@ def _metadata(model: Sequential) -> dict[str, str]:
 def _about_images(preprocessing: Preprocessing | None) -> str:
     """Return the description of the input, apart from its shape."""
     if preprocessing is None:
-        return "Images (n, channels, height, width), as the model was trained with."
+        return "Images (n, channels, height, width), normalised as in training."
     decoding = preprocessing.decoding
     colours = {"RGB": "red, green, blue"}.get(_colours(decoding), _colours(decoding))
-    values = "from 0 to 255" if decoding.ranges is None else "as files hold them"
-    shaped = {"stretch": "stretched", "crop": "cropped and brought", "pad": "padded and brought"}[decoding.resizing]
+    values = "from 0 to 255" if decoding.ranges is None else "as stored in the files"
+    shaped = {"stretch": "stretched", "crop": "cropped and resized", "pad": "padded and resized"}[decoding.resizing]
     return f"Images (n, channels, height, width), {colours}, values {values}, {shaped} to this size."
 
 
@@ -238,5 +239,5 @@ def _colours(decoding: Decoding) -> str:
 def _about_outputs(model: Sequential) -> str:
     """Return the description of the output, apart from its shape."""
     if model.network.output_shape == (1,):
-        return "One column: of two classes, the probability of the second."
-    return "A column for each class."
+        return "One column: the probability of the second of two classes."
+    return "One column per class."

@@ -9,9 +9,9 @@ import numpy as np
 
 
 class Graph:
-    """Nodes and constants of an ONNX graph, added one at a time; each is known by its name, such as ``conv2d_1/Conv``.
+    """Nodes and constants of an ONNX graph, added one at a time, each with a unique name such as ``conv2d_1/Conv``.
 
-    Raises ImportError where onnx is not installed.
+    Raises ImportError if onnx is not installed.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Graph:
         self._type_of = helper.np_dtype_to_tensor_dtype
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
-        #: The layer whose nodes are added, which their names begin with.
+        #: The layer whose nodes are being added; their names begin with it.
         self.layer = ""
         self._names: set[str] = set()
 
@@ -42,7 +42,7 @@ class Graph:
         return name
 
     def _free(self, name: str) -> str:
-        """Return the name, with a number if it is taken; what is no UTF-8 in a layer's name becomes an escape."""
+        """Return the name, with a number if it is taken; what is not UTF-8 in a layer's name is escaped."""
         name = name.encode("utf-8", errors="backslashreplace").decode("utf-8")
         names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
         free = next(name for name in names if name not in self._names)

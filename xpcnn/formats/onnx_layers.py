@@ -1,4 +1,4 @@
-"""The ONNX form of each layer: a table from the layer's class to a function that adds its nodes to a graph."""
+"""The ONNX form of each layer: a table that maps layer classes to functions that add their nodes to a graph."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ from xpcnn.ops.window import Window
 
 
 def add_layer(graph: Graph, layer: Layer, x: Sequence[str], values: Mapping[str, np.ndarray[Any, Any]]) -> str:
-    """Add the nodes of one layer of a network to a graph, and return the name of the last one's output.
+    """Add the nodes of a layer to a graph and return the name of the last node's output.
 
-    x: the names of its inputs. values: all arrays of the network by name. Raises ValueError for a class of layer that
-    is not in :data:`LAYERS`.
+    x: the names of the layer's inputs. values: all arrays of the network by name. Raises ValueError if the layer's
+    class is not in :data:`LAYERS`.
     """
     add = LAYERS.get(type(layer))
     if add is None:
         raise ValueError(
-            f"The layer {layer.name or layer.kind()!r} of the class {type(layer).__name__} has no ONNX form, as a "
-            "layer of one's own. Use layers of xpcnn.layers in its place, as they are and not derived from."
+            f"The layer {layer.name or layer.kind()!r} of the class {type(layer).__name__} is a custom layer, which "
+            "cannot be exported to ONNX. Use layers of xpcnn.layers instead, not subclasses of them."
         )
-    graph.layer = layer.name or graph.layer  # a part without a name, such as an activation, has that of its layer
+    graph.layer = layer.name or graph.layer  # a part without a name, such as an activation, uses its layer's name
     declarations = (*layer.declarations, *layer.buffers)
     return add(graph, layer, *x, [graph.constant(d.full_name, values[d.full_name]) for d in declarations])
 
@@ -82,7 +82,7 @@ def _average_pool(graph: Graph, layer: AveragePool2D, x: str, arrays: Sequence[s
 
 
 def _sizes(window: Window) -> dict[str, Sequence[int]]:
-    """Return the attributes of a window, its padding resolved, that convolution and pooling share."""
+    """Return the attributes of a window that convolution and pooling share."""
     (top, bottom), (left, right) = window.padding
     return {"kernel_shape": window.kernel, "strides": window.strides, "pads": (top, left, bottom, right)}
 
@@ -142,7 +142,7 @@ def _concatenate(graph: Graph, layer: Concatenate, *inputs_and_arrays: Any) -> s
     return graph.add("Concat", *inputs, axis=1)
 
 
-#: An activation's operator and attributes.
+#: The operator and attributes of each activation.
 ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "relu": ("Relu", {}),
     "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
@@ -151,8 +151,8 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "softmax": ("Softmax", {"axis": 1}),
 }
 
-#: Adds a layer's nodes: add(graph, layer, *inputs, arrays) returns the output's name. arrays: names of its parameters
-#: and then its buffers, in the order in which ONNX takes them too.
+#: By layer class, the function that adds its nodes: add(graph, layer, *inputs, arrays) returns the output's name.
+#: arrays: the names of the layer's parameters, then of its buffers, which is also the order that ONNX expects.
 LAYERS: dict[type[Layer], Callable[..., str]] = {
     Conv2D: _convolution,
     Dense: _dense,

@@ -1,8 +1,8 @@
-"""Eight text files of numbers, one for each array of a network of two convolutions and two dense layers.
+"""Eight text files of numbers, one for each array of a network with two convolutions and two dense layers.
 
 ``filter1.txt`` (filters, 1, rows, columns), ``filter2.txt``, ``weight3.txt`` (units, features), ``weight4.txt`` and
-``bias1.txt`` to ``bias4.txt``, each in row-major order, as NumPy's ``savetxt`` writes them. Such a network takes grey
-pixels from 0 to 255 as they are.
+``bias1.txt`` to ``bias4.txt``, each in row-major order, as written by NumPy's ``savetxt``. The network takes raw grey
+pixels from 0 to 255.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ HostArray = np.ndarray[Any, Any]
 
 WEIGHTS = ("filter1.txt", "filter2.txt", "weight3.txt", "weight4.txt")
 BIASES = ("bias1.txt", "bias2.txt", "bias3.txt", "bias4.txt")
-#: The largest file that is read: a network of this kind has no more than a few million numbers.
+#: Larger files are refused: a network of this kind has at most a few million weights.
 MOST_BYTES = 2**28
-#: How much text is looked at together.
+#: How many characters are read at once.
 _CHARACTERS = 2**20
 
 
 def load(folder: files.PathLike, input_shape: Shape = (1, 50, 50), xp: ArrayModule | str | None = None) -> Sequential:
-    """Return the model of eight text files, with as many classes as ``bias4.txt`` has numbers.
+    """Load a model from eight text files, with as many classes as ``bias4.txt`` has values.
 
-    The number of features in ``weight3.txt`` decides whether the first convolution is pooled (``blood``) or not
-    (``blood-unpooled``). The model takes pixels from 0 to 255. Raises FileNotFoundError for a file that is missing,
-    ValueError for one that holds anything but numbers, or another number of them than its layer takes.
+    The number of features in ``weight3.txt`` determines whether the first convolution is pooled (``blood``) or not
+    (``blood-unpooled``). The model takes pixels from 0 to 255. Raises FileNotFoundError if a file is missing, and
+    ValueError if one contains anything but numbers, or not as many as its layer takes.
     """
     place = Path(folder)
     values = {name: _read(place / name) for name in (*WEIGHTS, *BIASES)}
@@ -50,16 +50,16 @@ def load(folder: files.PathLike, input_shape: Shape = (1, 50, 50), xp: ArrayModu
         tried.append(f"{size:,}")
     else:
         raise ValueError(
-            f"{str(place / 'weight3.txt')!r} holds {len(values['weight3.txt']):,} numbers, and a network of these "
-            f"sizes takes {' or, where the first convolution is not pooled, '.join(tried)}."
+            f"{str(place / 'weight3.txt')!r} contains {len(values['weight3.txt']):,} numbers, but a network of these "
+            f"sizes takes {' or, if the first convolution is not pooled, '.join(tried)}."
         )
     for file, declaration in zip(WEIGHTS, _declared(layers, input_shape), strict=True):
         if values[file].size != declaration.size:
             raise ValueError(
-                f"{str(place / file)!r} holds {values[file].size:,} numbers, and the network takes "
+                f"{str(place / file)!r} contains {values[file].size:,} numbers, but the network takes "
                 f"{declaration.size:,}: {' x '.join(map(str, declaration.shape))}."
             )
-    # Memory is taken for the network only now that the files have as many numbers.
+    # The network's memory is allocated only after the files are known to contain as many numbers.
     model = Sequential(layers, input_shape, xp)
     model.set_weights({name: values[_file_of(name)].reshape(array.shape) for name, array in model.parameters.items()})
     channels, height, width = input_shape
@@ -68,21 +68,21 @@ def load(folder: files.PathLike, input_shape: Shape = (1, 50, 50), xp: ArrayModu
 
 
 def save(model: Sequential, folder: files.PathLike) -> None:
-    """Write a model of two convolutions and two dense layers into eight text files of a folder, which is made.
+    """Write a model of two convolutions and two dense layers to eight text files in a folder, created if missing.
 
-    How the model's images are normalised goes into the first convolution, so that the files take pixels from 0 to 255.
-    Numbers are written so that they are read back as they were. Raises ValueError for a model of other layers, of
-    images that are not grey, or whose normalisation can't be put into the first convolution: of each image by itself,
-    or before padding.
+    The normalisation of the model's images is folded into the first convolution, so that the saved network takes pixels
+    from 0 to 255. Values are written without loss of precision. Raises ValueError for a model with other layers or for
+    images that are not grey, and if the normalisation cannot be folded into the first convolution because it is done
+    per image or before padding.
     """
     layers = [layer for layer in model.layers if isinstance(layer, Conv2D | Dense)]
     if [type(layer) for layer in layers] != [Conv2D, Conv2D, Dense, Dense] or not all(x.use_bias for x in layers):
         raise ValueError(
-            "The text files hold two convolutions and two dense layers, each with a bias. "
+            "The text format requires two convolutions and two dense layers, each with a bias. "
             f"Received: {', '.join(type(layer).__name__ for layer in model.layers)}."
         )
     if model.network.input_shape[0] != 1:
-        raise ValueError(f"The text files are of grey images. Received: {model.network.input_shape[0]} channels.")
+        raise ValueError(f"The text format requires grey images. Received: {model.network.input_shape[0]} channels.")
     weights = {name: np.asarray(value, np.float64) for name, value in model.get_weights().items()}
     arrays = [weights[f"{layer.name}.{kind}"] for kind in ("weight", "bias") for layer in layers]
     if model.preprocessing is not None:
@@ -97,19 +97,19 @@ def save(model: Sequential, folder: files.PathLike) -> None:
 def _of_pixels(
     weight: HostArray, bias: HostArray, layer: Layer, preprocessing: Preprocessing
 ) -> tuple[HostArray, HostArray]:
-    """Return the first filters and bias for pixels as they are: w (x - mean) / std = (w / std) x - …."""
+    """Return the first filters and biases for raw pixels: w (x - mean) / std = (w / std) x - …"""
     (mean,), (std,) = preprocessing.mean, preprocessing.std
     if preprocessing.per_image or (mean != 0 and getattr(layer, "window").is_padded):  # noqa: B009
         raise ValueError(
-            "How this model's images are normalised can't be put into its first convolution: "
-            f"{'each image by itself' if preprocessing.per_image else 'they are padded with 0 after that'}."
+            "The normalisation of this model's images cannot be folded into its first convolution: "
+            f"{'each image has its own' if preprocessing.per_image else 'zero padding follows it'}."
         )
     scaled = weight / std
     return scaled, bias - scaled.sum(axis=(1, 2, 3)) * mean
 
 
 def _sized(layers: list[Layer], filters1: int, filters2: int, units: int) -> list[Layer]:
-    """Return a preset's layers with as many filters and units as the files have biases."""
+    """Return a preset's layers, with as many filters and units as the files have biases."""
     first, second = (layer for layer in layers if isinstance(layer, Conv2D))
     first.filters, second.filters = filters1, filters2
     next(layer for layer in layers if isinstance(layer, Dense)).units = units
@@ -117,7 +117,7 @@ def _sized(layers: list[Layer], filters1: int, filters2: int, units: int) -> lis
 
 
 def _declared(layers: list[Layer], input_shape: Shape) -> list[Declaration]:
-    """Return what layers declare as their weights for an input shape, biases left out."""
+    """Return the weights that layers declare for an input shape, without biases."""
     shape, weights = input_shape, list[Declaration]()
     for layer in layers:
         shape = layer.connect(shape)
@@ -126,20 +126,20 @@ def _declared(layers: list[Layer], input_shape: Shape) -> list[Declaration]:
 
 
 def _file_of(name: str) -> str:
-    """Return the file of a parameter: conv2d_1.weight is in filter1.txt, dense_2.bias in bias4.txt."""
+    """Return the file of a parameter, such as filter1.txt for conv2d_1.weight and bias4.txt for dense_2.bias."""
     kind, number, part = re.split(r"[_.]", name)[-3:]
     place = int(number) + (2 if kind == "dense" else 0)
     return (WEIGHTS if part == "weight" else BIASES)[place - 1]
 
 
 def _read(path: Path) -> HostArray:
-    """Return the numbers of a text file, apart by spaces, commas or lines, float64 (count,)."""
+    """Return the numbers in a text file, separated by spaces, commas or newlines, as float64 (count,)."""
     if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{str(path)!r} is larger than {MOST_BYTES:,} bytes, so it is no such file of numbers.")
+        raise ValueError(f"{str(path)!r} is larger than {MOST_BYTES:,} bytes, so it is not a file of this format.")
     parts, count = [], 0
     with path.open(encoding="utf-8", errors="replace") as file:
         begun = ""
-        while text := file.read(_CHARACTERS):  # a part at a time: words take seven times the memory of their numbers
+        while text := file.read(_CHARACTERS):  # in parts: the words take seven times the memory of their numbers
             words = (begun + text).replace(",", " ").split()
             begun = words.pop() if words and not text[-1].isspace() and text[-1] != "," else ""
             parts.append(np.array([_finite(word, path, place) for place, word in enumerate(words, count + 1)]))
@@ -147,16 +147,16 @@ def _read(path: Path) -> HostArray:
         parts.append(np.array([_finite(word, path, count + 1) for word in begun.split()]))
     numbers = np.concatenate(parts)
     if len(numbers) == 0:
-        raise ValueError(f"{str(path)!r} holds no numbers.")
+        raise ValueError(f"{str(path)!r} contains no numbers.")
     return numbers
 
 
 def _finite(word: str, path: Path, place: int) -> float:
-    """Return a number that float32 can hold; ValueError for any other word."""
+    """Return a word as a number; raise ValueError if it is not one that is finite in float32."""
     try:
         number = float(word)
     except ValueError:
         number = math.nan
     if not abs(number) <= float(np.finfo(np.float32).max):
-        raise ValueError(f"{str(path)!r} holds {word[:20]!r} in place of number {place:,}: no finite number.")
+        raise ValueError(f"{str(path)!r} contains {word[:20]!r} as number {place:,}, which must be finite in float32.")
     return number

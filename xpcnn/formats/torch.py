@@ -1,8 +1,8 @@
-"""Weights as PyTorch's ``state_dict`` in a safetensors file, both ways; PyTorch itself is not needed.
+"""Loading and saving weights as PyTorch's ``state_dict`` in a safetensors file; PyTorch itself is not needed.
 
-Convolutions are (out, in, rows, columns) and dense layers (out, in) there as here. What no such file holds has to be
-the same on both sides: the layers, BatchNorm's epsilon and momentum (both defaults are PyTorch's, 1e-5 and 0.1), and
-how images are normalised.
+Convolutions are (out, in, rows, columns) and dense layers (out, in) in both libraries. What the file does not contain
+must be the same on both sides: the layers, BatchNorm's epsilon and momentum (both defaults are PyTorch's, 1e-5 and
+0.1), and the normalisation of images.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from xpcnn.program.program import walk
 
 HostArray = np.ndarray[Any, Any]
 
-#: What counts steps in PyTorch's BatchNorm, which xpcnn has no use for.
+#: The step counter of PyTorch's BatchNorm, which xpcnn does not need.
 _COUNTER = "num_batches_tracked"
 _FLOATS: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -34,12 +34,12 @@ _FLOATS: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
-#: How files begin that ``torch.save`` writes: a zip archive, or a pickle of protocol 2 to 5.
+#: The first bytes of files written by ``torch.save``: a zip archive, or a pickle of protocol 2 to 5.
 _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 class _Tensor(NamedTuple):
-    """An array of a file, as it lies there."""
+    """An array as stored in a file."""
 
     dtype: str
     shape: Shape
@@ -50,23 +50,24 @@ class _Tensor(NamedTuple):
         raw: HostArray = np.frombuffer(self.data, dtype=_FLOATS[self.dtype])
         if self.dtype == "BF16":
             raw = (raw.astype(np.uint32) << 16).view(np.float32)
-        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+        with np.errstate(over="ignore"):  # values that overflow become infinite and are refused later
             numbers: HostArray = raw.astype(np.float32)
         return numbers.reshape(self.shape)
 
 
 def load_state_dict(model: Sequential, path: files.PathLike, names: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Write the weights of a PyTorch model's file into a model of the same layers; returns {layer: module}.
+    """Load the weights of a PyTorch model into a model with the same layers; return {layer: module}.
 
-    The file is what ``safetensors.torch.save_file(model.state_dict(), path)`` writes, of float64, float32, float16 or
-    bfloat16; each ``num_batches_tracked`` is left out, and the model's temperature becomes 1. A module belongs to the
-    layer with the same arrays (weight, bias, running_mean, …) of the same shapes. Where several do, their order tells.
-    safetensors sorts a file by name, so that ``features.10`` stands before ``features.2``: the order of the file holds
-    only where it is not that one, and else the names are asked, as :func:`~xpcnn.formats.torch_names.match` says. What
-    they do not tell is refused; ``names`` then pairs some layers with modules, {"batch_norm_1": "bn1"}.
+    The file is what ``safetensors.torch.save_file(model.state_dict(), path)`` writes, with float64, float32, float16 or
+    bfloat16 tensors; ``num_batches_tracked`` is ignored, and the model's temperature is reset to 1. Each layer is
+    matched to the module with the same arrays (weight, bias, running_mean, …) of the same shapes. If several modules
+    match, order decides. safetensors sorts tensors by name, which puts ``features.10`` before ``features.2``, so the
+    order in the file is used only if it differs from that; otherwise the modules' names decide, as described in
+    :func:`~xpcnn.formats.torch_names.match`. If they are ambiguous too, pass ``names``, which pairs some layers with
+    modules: {"batch_norm_1": "bn1"}.
 
-    Raises FileNotFoundError, and ValueError, with nothing written, for a file that is damaged or pickled (``.pt``,
-    saying how to convert it), of other numbers, or, with a table of all arrays, whose arrays do not fit.
+    Raises FileNotFoundError, and ValueError, leaving the model unchanged, for a file that is damaged, is pickled
+    (``.pt``, with advice on how to convert it), contains other dtypes, or does not fit (with a table of all arrays).
 
     >>> import safetensors.numpy, tempfile
     >>> from xpcnn import Sequential, layers
@@ -93,7 +94,7 @@ def load_state_dict(model: Sequential, path: files.PathLike, names: Mapping[str,
         }
         check_finite(values)
     except ValueError as error:
-        raise ValueError(f"{str(path)!r} holds no state_dict that can be loaded: {error}") from error
+        raise ValueError(f"{str(path)!r} does not contain a loadable state_dict: {error}") from error
     model.set_weights(values)
     model.temperature = 1.0
     return found
@@ -102,22 +103,22 @@ def load_state_dict(model: Sequential, path: files.PathLike, names: Mapping[str,
 def save_state_dict(model: Sequential, path: files.PathLike, names: Mapping[str, str] | None = None) -> None:
     """Write a model's weights as PyTorch's ``state_dict``, for ``load_state_dict(load_file(path), strict=True)``.
 
-    names: {layer: module} for every layer with arrays, such as :func:`load_state_dict` returns. Without it the modules
-    are numbered as in an ``nn.Sequential`` of the same layers, activations being modules of their own and global
-    pooling two, ``AdaptiveAvgPool2d(1)`` and ``Flatten()``; a Residual is a Sequential inside it::
+    names: {layer: module} for every layer with arrays, as returned by :func:`load_state_dict`. Without it, modules are
+    numbered as in an ``nn.Sequential`` of the same layers, where an activation is a separate module and global pooling
+    is two, ``AdaptiveAvgPool2d(1)`` and ``Flatten()``; a Residual is a nested Sequential::
 
         class Residual(nn.Sequential):
             def forward(self, x):
                 return x + super().forward(x)
 
-    and the layers of its shortcut are in a Sequential ``shortcut`` of that.
+    whose ``shortcut``, another Sequential, contains the layers of its shortcut.
 
-    Each ``num_batches_tracked``, which PyTorch uses for ``momentum=None`` alone, is 0. The temperature of a calibrated
-    model is put into its last Dense layer, as weight and bias divided by it, so that softmax or sigmoid of PyTorch's
-    outputs is what the model predicts.
+    Every ``num_batches_tracked``, which PyTorch only uses with ``momentum=None``, is 0. The temperature of a calibrated
+    model is folded into its last Dense layer, whose weight and bias are divided by it, so that softmax or sigmoid of
+    PyTorch's outputs matches the model's predictions.
 
-    Raises ValueError for names that are not one for each layer, and for a temperature where the model does not end in
-    Dense and softmax or one sigmoid; OSError for a path that cannot be written.
+    Raises ValueError if ``names`` does not give each layer one module, or if the model has a temperature but does not
+    end in Dense and softmax or a single sigmoid, and OSError if the path cannot be written.
     """
     from safetensors.numpy import save
 
@@ -125,7 +126,7 @@ def save_state_dict(model: Sequential, path: files.PathLike, names: Mapping[str,
     found = dict(_numbered(model.layers) if names is None else names)
     wanted = [layer.name for layer in holders]
     if sorted(found) != sorted(wanted) or len(set(found.values())) < len(found):
-        raise ValueError(f"names gives each of {', '.join(wanted)} a module of its own. Received: {names}.")
+        raise ValueError(f"names must map each of {', '.join(wanted)} to a different module. Received: {names}.")
     values = model.get_weights()
     check_finite(values)
     if model.temperature != 1:
@@ -143,20 +144,21 @@ def save_state_dict(model: Sequential, path: files.PathLike, names: Mapping[str,
 
 
 def _refuse_pickles(path: files.PathLike) -> None:
-    """Raise ValueError for a file that only running what it says could read."""
+    """Raise ValueError for a pickled file, since unpickling can run arbitrary code."""
     with open(path, "rb") as file:
         start = file.read(9)
     if start.startswith(_PICKLES) and start[8:] != b"{":  # a header of 640 bytes begins like a pickle
         source, target = str(path), str(Path(path).with_suffix(".safetensors"))
         raise ValueError(
-            f"{source!r} is pickled, which xpcnn does not read: it could run anything. Where PyTorch is, convert it: "
+            f"{source!r} is pickled, and xpcnn does not read pickles, which can run arbitrary code. Convert it with "
+            "PyTorch: "
             "import torch, safetensors.torch; safetensors.torch.save_file("
             f"torch.load({source!r}, weights_only=True), {target!r})"
         )
 
 
 def _read(path: files.PathLike) -> dict[str, _Tensor]:
-    """Return the arrays of a file in the order in which they lie there, PyTorch's counters left out."""
+    """Return the arrays of a file in their order in the file, without PyTorch's step counters."""
     import safetensors
 
     deserialize: Any = safetensors.deserialize  # which has no types
@@ -164,7 +166,7 @@ def _read(path: files.PathLike) -> dict[str, _Tensor]:
     try:
         tensors = dict(deserialize(content))
     except safetensors.SafetensorError as error:
-        raise ValueError(f"it is no safetensors file, or is damaged ({files.shortened(error)})") from error
+        raise ValueError(f"it is not a safetensors file, or is damaged ({files.shortened(error)})") from error
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     found = {}
     for name in sorted(filter(tensors.get, header), key=lambda name: header[name]["data_offsets"]):
@@ -173,15 +175,15 @@ def _read(path: files.PathLike) -> dict[str, _Tensor]:
             continue
         if tensor["dtype"] not in _FLOATS:
             raise ValueError(
-                f"{name[:100]!r} is of {tensor['dtype']}, and weights are of {', '.join(_FLOATS)}. "
-                "Convert it with tensor.float() before it is saved."
+                f"{name[:100]!r} has the dtype {tensor['dtype']}, but weights must be {', '.join(_FLOATS)}. "
+                "Convert it with tensor.float() before saving."
             )
         found[name] = _Tensor(tensor["dtype"], tuple(tensor["shape"]), tensor["data"])
     return found
 
 
 def _is_sorted(tensors: Mapping[str, _Tensor]) -> bool:
-    """Whether arrays lie as safetensors sorts them, by name among those of one type, which tells nothing."""
+    """Whether the arrays of each dtype are sorted by name, as safetensors does, so that their order means nothing."""
     by_type: dict[str, list[str]] = {}
     for name, tensor in tensors.items():
         by_type.setdefault(tensor.dtype, []).append(name)
@@ -189,19 +191,19 @@ def _is_sorted(tensors: Mapping[str, _Tensor]) -> bool:
 
 
 def _holders(model: Sequential) -> list[Layer]:
-    """Return the layers that have arrays, in the order of their work."""
+    """Return the layers that have arrays, in the order in which they run."""
     return [node.layer for node in model.network.nodes if node.layer.declarations or node.layer.buffers]
 
 
 def _residuals(model: Sequential) -> Iterator[list[str]]:
-    """Yield the names of what each residual stack holds."""
+    """Yield the names of the layers in each residual stack."""
     for layer in walk(model.layers):
         if isinstance(layer, Residual):
             yield [inner.name for inner in walk([*layer.layers, *(layer.shortcut or [])])]
 
 
 def _numbered(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each layer with arrays and its name in PyTorch's nn.Sequential."""
+    """Yield the name of each layer with arrays, and its name in PyTorch's nn.Sequential."""
     number = 0
     for layer in _modules(layers):
         if isinstance(layer, Residual):
@@ -213,7 +215,7 @@ def _numbered(layers: Sequence[Layer], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _modules(layers: Sequence[Layer]) -> Iterator[Layer]:
-    """Yield what are modules of their own in PyTorch: layers, their activations, and residual stacks whole."""
+    """Yield the layers that are separate modules in PyTorch: layers, their activations, and whole residual stacks."""
     for layer in layers:
         yield layer
         if not isinstance(layer, Residual):
@@ -221,15 +223,15 @@ def _modules(layers: Sequence[Layer]) -> Iterator[Layer]:
 
 
 def _last_dense(model: Sequential) -> Dense:
-    """Return the layer whose outputs the temperature divides; ValueError where there is none."""
+    """Return the Dense layer that the temperature can be folded into; raise ValueError if there is none."""
     ends = [node.layer for node in model.network.nodes][-2:]
     one = math.prod(model.network.output_shape) == 1
     softens = applies(ends[-1], "softmax") or (applies(ends[-1], "sigmoid") and one)
     before = ends[0]
     if not softens or type(before) is not Dense:
         raise ValueError(
-            f"The model's temperature, {model.temperature}, can only be put into a last Dense layer before "
-            f"softmax or one sigmoid. The model ends in {', '.join(map(repr, ends))}. "
-            "Set model.temperature = 1 to leave it out."
+            f"The model's temperature, {model.temperature}, can only be folded into a final Dense layer followed by "
+            f"softmax or a single sigmoid. The model ends in {', '.join(map(repr, ends))}. "
+            "Set model.temperature = 1 to save it without the temperature."
         )
     return before

@@ -1,4 +1,4 @@
-"""Which module of a PyTorch file is which layer of a model: by shapes, and by order where shapes are equal."""
+"""Matching the modules of a PyTorch file to the layers of a model: by shape, and by order if shapes are equal."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import NamedTuple, TypeAlias
 
 from xpcnn.parameters import Shape
 
-#: {"conv2d_1": {"weight": (8, 1, 3, 3), "bias": (8,)}, …}, or the same by modules such as "features.0", in order.
+#: {"conv2d_1": {"weight": (8, 1, 3, 3), "bias": (8,)}, …}, or the same with modules such as "features.0", in order.
 Modules: TypeAlias = Mapping[str, Mapping[str, Shape]]
 
-#: Parts of a module's name, between dots, that are told apart; what follows is one part.
+#: The most parts, separated by dots, that a module's name is split into; the rest is kept together.
 _MOST_PARTS = 50
-#: Ways to begin that are followed at once, and lines of an error's table.
+#: The most partial orders that are followed at once, and the most lines in an error's table.
 _MOST_WAYS, _MOST_LINES = 500, 100
 
 
@@ -28,13 +28,13 @@ def match(
     names: Mapping[str, str] | None = None,
     in_order: bool = False,
 ) -> dict[str, str]:
-    """Return {"conv2d_1": "features.0", …}: for each layer the module with the same arrays, of the same shapes.
+    """Return {"conv2d_1": "features.0", …}: for each layer, the module with the same arrays of the same shapes.
 
-    Where several modules have the same, order tells, in these steps: ``names`` gives pairs outright; the order of a
-    file that is kept ``in_order`` holds if it fits; at last the names are asked. Modules that differ in numbers only,
-    beneath one parent, follow each other by number, what is beneath one parent stands together, and it does not cross
-    the borders of a residual stack (``residuals``: the layers of each). If exactly one order of that kind fits, it is
-    taken. Raises ValueError with a table of all arrays if none does, or several do.
+    If several modules have the same arrays, these rules decide, in this order: pairs given in ``names``; the order of
+    the file, if it is meaningful (``in_order``) and fits; finally, the modules' names. Modules beneath one parent whose
+    names differ only in numbers are ordered by number, all modules beneath one parent stay together, and they do not
+    cross the boundary of a residual stack (``residuals``: the layers of each). The result is the only order that
+    follows these rules and fits. Raises ValueError, with a table of all arrays, if there is none or more than one.
 
     >>> match({"dense_1": {"weight": (3, 3)}, "dense_2": {"weight": (3, 3)}},
     ...       {"10": {"weight": (3, 3)}, "2": {"weight": (3, 3)}})
@@ -44,8 +44,8 @@ def match(
     unknown = [*(pinned.keys() - ours.keys()), *(set(pinned.values()) - theirs.keys())]
     if unknown or len(set(pinned.values())) < len(pinned):
         raise ValueError(
-            f"names pairs layers ({', '.join(itertools.islice(ours, 5))}, …) with modules of the file "
-            f"({', '.join(map(_printable, itertools.islice(theirs, 5)))}, …), each once. Received: {names}."
+            f"names must pair layers ({', '.join(itertools.islice(ours, 5))}, …) with modules of the file "
+            f"({', '.join(map(_printable, itertools.islice(theirs, 5)))}, …), each at most once. Received: {names}."
         )
     open_ours = {layer: arrays for layer, arrays in ours.items() if layer not in pinned}
     open_theirs = {module: arrays for module, arrays in theirs.items() if module not in set(pinned.values())}
@@ -56,7 +56,7 @@ def match(
     order = [*open_theirs] if in_order and fits else _order(open_ours, open_theirs, residuals)
     if order is None:
         raise ValueError(
-            "shapes and names do not tell which module is which layer. Give some of them as names={layer: module}, "
+            "shapes and names do not determine which module is which layer. Pass some pairs as names={layer: module}, "
             f"such as names={_example(open_ours, open_theirs)}.\n{_table(ours, theirs, pinned)}"
         )
     found = pinned | dict(zip(open_ours, order, strict=True))
@@ -64,7 +64,7 @@ def match(
 
 
 def _order(ours: Modules, theirs: Modules, residuals: Sequence[Sequence[str]]) -> list[str] | None:
-    """Return the modules in the order of our layers; None unless there is exactly one way."""
+    """Return the modules in the order of our layers; None unless exactly one order fits."""
     if max(_counted(ours).values(), default=1) == 1:
         by_shapes = {_signature(arrays): module for module, arrays in theirs.items()}
         return [by_shapes[_signature(arrays)] for arrays in ours.values()]
@@ -80,7 +80,7 @@ def _order(ours: Modules, theirs: Modules, residuals: Sequence[Sequence[str]]) -
 
 @dataclass
 class _Node:
-    """A part of the modules' names, what is beneath it, and how many modules that makes."""
+    """A part of the modules' names, the parts beneath it, and the number of modules beneath it."""
 
     children: dict[str, _Node] = field(default_factory=dict)
     module: str | None = None
@@ -95,7 +95,7 @@ class _Node:
         node.module = module
 
     def rows(self) -> list[list[_Node]]:
-        """Return the children in rows that differ in numbers only, each by its numbers."""
+        """Return the children in groups whose names differ only in numbers, each sorted by these numbers."""
         rows: dict[str, list[tuple[list[int], _Node]]] = {}
         for part, node in self.children.items():
             numbers = [int(digits) for digits in re.findall("[0-9]{1,18}", part)]
@@ -104,21 +104,21 @@ class _Node:
 
 
 class _Ways(NamedTuple):
-    """In how many ways modules can stand in a place, 2 for any more, and the first of them."""
+    """The number of ways to order modules, where 2 stands for any larger number, and the first of them."""
 
     number: int
     first: tuple[str, ...] = ()
 
 
 class _Search:
-    """Counts the orders of modules that fit: of what is beneath a part of a name, from one of our layers on."""
+    """Counts the orders in which the modules beneath a part of a name fit our layers, from a given layer on."""
 
     def __init__(self, ours: Sequence[Mapping[str, Shape]], theirs: Modules, residuals: list[tuple[int, int]]) -> None:
         self.ours, self.theirs, self.residuals = ours, theirs, residuals
         self._known: dict[tuple[int, int], _Ways] = {}
 
     def ways(self, node: _Node, start: int) -> _Ways:
-        """Return the ways to lay a node's modules on our layers ``start``, ``start + 1``, …"""
+        """Return the ways to match a node's modules to our layers ``start``, ``start + 1``, …"""
         if node.module is not None:
             fits = self.theirs[node.module] == self.ours[start]
             return _Ways(1, (node.module,)) if fits else _Ways(0)
@@ -130,7 +130,7 @@ class _Search:
         return self._known[key]
 
     def _merged(self, rows: list[list[_Node]], start: int) -> _Ways:
-        """Merge rows, each in its order: after so many children of each, how many ways there are to have come there."""
+        """Count the ways to merge rows, keeping each in order: the states are how many children of each are taken."""
         reached = {(0,) * len(rows): _Ways(1)}
         for _ in range(sum(map(len, rows))):
             following: dict[tuple[int, ...], _Ways] = {}
@@ -149,7 +149,7 @@ class _Search:
         return next(iter(reached.values()), _Ways(0))
 
     def _crosses(self, first: int, last: int) -> bool:
-        """Whether a stretch of our layers holds a part of a residual stack and something else than that stack."""
+        """Whether a range of our layers contains only part of a residual stack and also layers outside it."""
         return any(first < a <= last < b or a < first <= b < last for a, b in self.residuals)
 
 
@@ -162,20 +162,20 @@ def _counted(modules: Modules) -> Counter[tuple[tuple[str, Shape], ...]]:
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """Return a key that sorts numbers by their value."""
+    """Return a sort key that compares numbers by their value."""
     parts = re.findall("[0-9]{1,18}|[^0-9]+", name)
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def _example(ours: Modules, theirs: Modules) -> dict[str, str]:
-    """Return the pair of a layer and the first of several modules that fit it."""
+    """Return {layer: module} for one ambiguous layer and the first of the modules that fit it."""
     counts = _counted(ours)
     layer = next(layer for layer, arrays in ours.items() if counts[_signature(arrays)] > 1)
     return {layer: min((module for module in theirs if theirs[module] == ours[layer]), key=_natural)}
 
 
 def _table(ours: Modules, theirs: Modules, pinned: Mapping[str, str]) -> str:
-    """Return a line for each array: theirs | ours | whether it fits; equal ones paired, the others as they come."""
+    """Return one line per array: theirs | ours | whether it fits; modules that fit are paired first, then the rest."""
     waiting = sorted((module for module in theirs if module not in set(pinned.values())), key=_natural)
     pairs: dict[str, str | None] = dict(pinned)
     for layer in ours:
@@ -204,7 +204,7 @@ def _table(ours: Modules, theirs: Modules, pinned: Mapping[str, str]) -> str:
 def _rows(
     layer: str | None, ours: Mapping[str, Shape], module: str | None, theirs: Modules, fits: str
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield the lines of one layer and the module that stands beside it, either of which may be missing."""
+    """Yield the lines of a layer and the module paired with it, either of which may be missing."""
     arrays = {} if module is None else theirs[module]
     for name in {**ours, **arrays}:
         left = f"{_printable(full_name(module or '', name))} {reprlib.repr(arrays[name])}" if name in arrays else "-"
@@ -213,10 +213,10 @@ def _rows(
 
 
 def full_name(module: str, name: str) -> str:
-    """Return the name of a module's array: that of the outermost module stands alone."""
+    """Return the full name of a module's array; arrays of the outermost module have no prefix."""
     return f"{module}.{name}" if module else name
 
 
 def _printable(name: str) -> str:
-    """Return a name on one line, cut where it is longer than any that a person gives."""
+    """Return a name on one line, cut to 100 characters."""
     return (name if name.isprintable() else ascii(name))[:100]

@@ -1,4 +1,4 @@
-"""Checks of the arrays that users hand in, before any device sees them."""
+"""Checks of the arrays that users pass, on the host, before they are copied to a device."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 HostArray = np.ndarray[Any, Any]
 
 DATA_FORMATS = ("channels_first", "channels_last")
-#: Rows looked at together for values that are not finite.
+#: The number of rows that are checked together for NaN and infinite values.
 _ROWS = 1024
 
 
 def images(x: Any, input_shape: Shape, data_format: str = "channels_first") -> Any:
-    """Return images as an array (n, channels, height, width) that takes rows; one image gets its batch axis.
+    """Return images as an array (n, channels, height, width) or its equivalent; a single image gets a batch axis.
 
-    x: what :func:`xpcnn.backend.host_array` takes; a generator of images or of batches, which is read to its end; or
-    what has ``shape``, ``dtype`` and rows by index and is no array, such as :class:`xpcnn.data.Normalized`, which is
-    read a batch at a time. Raises ValueError for another shape than the model's, for values that are not finite and
-    for no images at all, TypeError for what is no array of numbers.
+    x: anything that :func:`xpcnn.backend.host_array` takes; a generator of images or of batches, which is exhausted; or
+    an object that is not an array but has ``shape``, ``dtype`` and rows by index, such as
+    :class:`xpcnn.data.Normalized`, which is read one batch at a time. Raises ValueError if the shape is not the
+    model's, if values are NaN or infinite, or if there are no images, and TypeError for anything but numeric arrays.
     """
     if data_format not in DATA_FORMATS:
-        raise ValueError(f"data_format is one of {', '.join(DATA_FORMATS)}. Received: {data_format!r}.")
+        raise ValueError(f"data_format must be one of {', '.join(DATA_FORMATS)}. Received: {data_format!r}.")
     if isinstance(x, Iterator):
         x = _joined([host_array(part) for part in x], len(input_shape))
     elif not _gives_rows(x):
         x = host_array(x)
     received = tuple(x.shape)
     if x.dtype.kind not in "biuf":
-        first = f", the first of them {reprlib.repr(x.flat[0])}" if isinstance(x, np.ndarray) and x.size else ""
+        first = f", with {reprlib.repr(x.flat[0])} as its first value" if isinstance(x, np.ndarray) and x.size else ""
         raise TypeError(
-            f"Images are arrays of numbers. Received an array of dtype {x.dtype}{first}. "
-            "Read files by data.load_folder, and give a table without the columns that hold no numbers."
+            f"Images must be arrays of numbers. Received an array of dtype {x.dtype}{first}. "
+            "Read files with data.load_folder, and drop the non-numeric columns of a table."
         )
     if isinstance(x, np.ndarray):
         if x.ndim == len(input_shape):
@@ -68,23 +68,23 @@ def images(x: Any, input_shape: Shape, data_format: str = "channels_first") -> A
 
 
 def refuse_raw(x: Any) -> None:
-    """Raise ValueError for integers where a model takes what its preprocessing has normalised."""
+    """Raise ValueError for integers, which a model that takes normalised images cannot use."""
     if x.dtype.kind in "biu":
         raise ValueError(
-            f"The model takes normalised images, and these are raw pixels ({x.dtype}). Give pictures to "
+            f"The model takes normalised images, but these are raw pixels ({x.dtype}). Pass pictures to "
             "model.predict_images(…), or arrays of its size to model.predict(model.preprocessing.normalize(x))."
         )
 
 
-#: What is said of images that look raw.
+#: The warning for images that look like raw pixels.
 RAW = (
-    "The images do not look normalised as the model's preprocessing does it. Give raw pixels to "
-    "model.predict_images(…), or arrays of its size to model.preprocessing.normalize(x) first."
+    "The images do not look normalised by the model's preprocessing. Pass raw pixels to "
+    "model.predict_images(…), or normalise arrays of its size with model.preprocessing.normalize(x) first."
 )
 
 
 def look_raw(x: Any, preprocessing: Preprocessing) -> bool:
-    """Whether the values of images are none that normalised bytes have, or all from 0 to 1."""
+    """Whether the values of images lie outside the range of normalised bytes, or all from 0 to 1."""
     if not isinstance(x, np.ndarray) or preprocessing.per_image:
         return False
     some = x[:_ROWS]
@@ -97,14 +97,14 @@ def look_raw(x: Any, preprocessing: Preprocessing) -> bool:
 
 
 def pairs(batches: Any, rank: int) -> tuple[HostArray, HostArray]:
-    """Return the images and labels of (image, label) pairs or of pairs of batches, such as a PyTorch DataLoader gives.
+    """Return the images and labels of (image, label) pairs or of pairs of batches, such as those of a DataLoader.
 
-    rank: how many axes one image has. They are read to their end and kept. Raises TypeError for what gives no pairs.
+    rank: the number of axes of one image. All pairs are read into memory. Raises TypeError for anything but pairs.
     """
     given = [] if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable) else [*batches]
     if not given or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in given):
         raise TypeError(
-            "Without labels, give pairs of images and labels, such as zip(x, y) or a DataLoader. "
+            "Without y, x must contain pairs of images and labels, such as zip(x, y) or a DataLoader. "
             f"Received: {type(batches).__name__}{' of ' + type(given[0]).__name__ if given else ''}."
         )
     x, y = ([host_array(pair[part]) for pair in given] for part in (0, 1))
@@ -113,7 +113,7 @@ def pairs(batches: Any, rank: int) -> tuple[HostArray, HostArray]:
 
 
 def samples(x: Any, y: Any, input_shape: Shape, data_format: str = "channels_first") -> tuple[Any, HostArray]:
-    """Return images and their labels, checked together; without labels, x holds pairs of both."""
+    """Return images and their labels, checked together; if y is None, x contains pairs of both."""
     if y is None:
         x, y = pairs(x, len(input_shape))
     x = images(x, input_shape, data_format)
@@ -126,12 +126,12 @@ def _joined(parts: Sequence[HostArray], rank: int) -> HostArray:
         return np.empty(0)
     if len({part.shape[-rank:] for part in parts}) > 1:
         shapes = sorted({part.shape[-rank:] for part in parts})
-        raise ValueError(f"All images are of one shape. Received: {shapes[0]} and {shapes[1]}.")
+        raise ValueError(f"All images must have the same shape. Received: {shapes[0]} and {shapes[1]}.")
     return np.concatenate(parts) if parts[0].ndim > rank else np.stack(parts)
 
 
 def _gives_rows(x: Any) -> bool:
-    """Whether this is read a batch at a time: what has a shape and rows, and is no array of any kind."""
+    """Whether this is read one batch at a time: it has a shape and rows, but is not an array of any kind."""
     protocols = ("__array__", "__dlpack__", "__cuda_array_interface__")
     return all(hasattr(x, name) for name in ("shape", "dtype", "__getitem__")) and not any(
         hasattr(x, name) for name in protocols
@@ -139,7 +139,7 @@ def _gives_rows(x: Any) -> bool:
 
 
 def labels(y: Any, n: int) -> HostArray:
-    """Return targets as an array with one row for each of n images, or raise ValueError."""
+    """Return targets as an array with one row per image, or raise ValueError if there are not n."""
     array = host_array(y)
     if array.ndim == 0 or len(array) != n:
         raise ValueError(f"There are {n} images, so {n} labels are needed. Received an array of shape {array.shape}.")
@@ -153,29 +153,30 @@ def sample_weights(
     n: int,
     width: int,
 ) -> HostArray | None:
-    """Return one weight for each of n samples: its own times that of its class; None where all weigh the same.
+    """Return one weight per sample, its sample weight times its class weight, or None if there are no weights.
 
-    class_weight: {class: weight, …} (1 for a class that is not there) or one weight for each class. labels: int64 (n,),
-    or None where the targets are no classes. Raises ValueError for weights that are negative, not finite or of another
-    number, for class weights of other classes than the model's ``width`` outputs tell apart, or without classes.
+    class_weight: {class: weight, …} (1 for a missing class) or one weight per class. labels: int64 (n,), or None if the
+    targets are not classes. Raises ValueError for weights that are negative, NaN, infinite or not one per sample, and
+    for class weights that do not match the classes of the model's ``width`` outputs, or if there are no classes.
     """
     combined = None if weights is None else check_weights(weights, n)
     if class_weight is None:
         return combined
     if labels is None:
-        raise ValueError("The targets are no classes, so class_weight has no meaning. Use sample_weight.")
-    classes = max(width, 2)  # one output tells two classes apart
+        raise ValueError("The targets are not classes, so class_weight does not apply. Use sample_weight instead.")
+    classes = max(width, 2)  # a single output distinguishes two classes
     if isinstance(class_weight, str):
         raise ValueError(
-            "class_weight holds numbers. Use class_weight=xpcnn.recipe.balanced(y, "
-            f"{classes}) to let all classes count alike. Received: {class_weight!r}."
+            "class_weight must contain numbers. To weight all classes equally, use "
+            f"class_weight=xpcnn.recipe.balanced(y, {classes}). Received: {class_weight!r}."
         )
     by_class = np.ones(classes)
     given = class_weight if isinstance(class_weight, Mapping) else dict(enumerate(class_weight))
     complete = isinstance(class_weight, Mapping) or len(given) == classes
     if not complete or not all(isinstance(c, int | np.integer) and 0 <= c < classes for c in given):
         raise ValueError(
-            f"class_weight is {{class: weight}} or one weight for each of the {classes} classes, 0 to {classes - 1}. "
+            "class_weight must be {class: weight} or one weight for each of the "
+            f"{classes} classes, 0 to {classes - 1}. "
             f"Received: {reprlib.repr(class_weight)}."
         )
     for label, weight in given.items():
@@ -185,7 +186,7 @@ def sample_weights(
 
 
 def _advice(shape: Shape, data_format: str, input_shape: Shape) -> str:
-    """Return what to do about images that do not fit, where it is plain what they are."""
+    """Return advice on images that do not fit, if the cause is clear, or ""."""
     channels = input_shape[0]
     if data_format == "channels_last" or len(input_shape) != 3:
         return ""
@@ -194,5 +195,5 @@ def _advice(shape: Shape, data_format: str, input_shape: Shape) -> str:
     if len(shape) == 4 and shape[1] != channels:
         return f" It has {shape[1]} channels, not {channels}."
     if len(shape) == 3 and shape[1:] == input_shape[1:] and channels == 1:
-        return " Give grey images their channel axis: x[:, None]."
+        return " Add a channel axis to grey images: x[:, None]."
     return ""

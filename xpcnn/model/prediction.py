@@ -1,4 +1,4 @@
-"""From images of any source to labels: decoded and normalised as in training."""
+"""Predicting the labels of images from any source, decoded and normalised as in training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xpcnn.program.memory_bound import images_at_once
 from xpcnn.program.network import Network
 
 HostArray = np.ndarray[Any, Any]
-#: Pictures that are decoded before they are predicted together.
+#: The number of pictures that are decoded and then predicted together.
 TOGETHER = 64
 
 
@@ -43,10 +43,10 @@ class Model(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model answers for pictures, in the order in which they were given.
+    """A model's predictions for pictures, in the order in which they were given.
 
-    labels: the most probable class of each, None where it could not be read. probabilities: float32 (n, classes), NaN
-    where it could not. errors: why it could not be read, else None.
+    labels: the most probable class of each picture, None if it could not be read. probabilities: float32 (n, classes),
+    NaN for a picture that could not be read. errors: why a picture could not be read, or None if it could.
     """
 
     labels: list[str | None]
@@ -58,7 +58,7 @@ class Predictions:
 
 
 def predict_images(model: Model, images: Any, threads: int | None, augment: str, progress: bool) -> Predictions:
-    """Return a model's answers for pictures; see :meth:`xpcnn.Sequential.predict_images`."""
+    """Return a model's predictions for pictures; see :meth:`xpcnn.Sequential.predict_images`."""
     preprocessing, names = _known(model)
     sources = _sources(images, preprocessing)
     errors: list[str | None] = []
@@ -88,19 +88,21 @@ def _known(model: Model) -> tuple[Preprocessing, Sequence[str]]:
     preprocessing, names = model.preprocessing, model.class_names
     if preprocessing is None or len(model.network.output_shape) != 1:
         raise ValueError(
-            "The model does not say how pictures become numbers. Use one that `xpcnn train` wrote, or set "
-            "model.preprocessing = data.Preprocessing.measure(…); arrays that are normalised go to model.predict."
+            "Predicting pictures needs a model with a preprocessing and one vector of probabilities per picture. "
+            f"Received: {'no preprocessing' if preprocessing is None else f'outputs {model.network.output_shape}'}. "
+            "Use a model that `xpcnn train` wrote, or set model.preprocessing = data.Preprocessing.measure(…); for "
+            "normalised arrays, use model.predict."
         )
     if preprocessing.decoding.shape != model.network.input_shape:
         raise ValueError(
-            f"The model's layers take images of shape {model.network.input_shape}, and its preprocessing makes them "
+            f"The model's layers take images of shape {model.network.input_shape}, but its preprocessing produces "
             f"{preprocessing.decoding.shape}. Set a preprocessing that fits."
         )
     return preprocessing, names or [str(label) for label in range(max(2, model.network.output_shape[0]))]
 
 
 def _sources(images: Any, preprocessing: Preprocessing) -> Sequence[Any]:
-    """Return one source for each picture: a path, bytes, a file object or an array (height, width, channels)."""
+    """Return one source per picture: a path, bytes, a file object or an array (height, width, channels)."""
     if isinstance(images, Folder):
         return images.paths
     if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(images, "read"):
@@ -116,8 +118,9 @@ def _sources(images: Any, preprocessing: Preprocessing) -> Sequence[Any]:
         return [_one(image) for image in array.ravel().tolist()]
     if array.ndim != 4 or array.shape[1] not in (1, 3, 4, preprocessing.decoding.channels):
         raise ValueError(
-            "Raw pixels are an array (n, channels, height, width), or a list of arrays (height, width) or (height, "
-            f"width, channels): put one picture into a list. Received an array of shape {array.shape}."
+            "Give raw pixels as an array (n, channels, height, width), or as a list of arrays (height, width) or "
+            "(height, width, channels), also for a single picture. "
+            f"Received an array of shape {array.shape}."
         )
     return [image.transpose(1, 2, 0) for image in array]
 
@@ -128,20 +131,20 @@ def _one(image: Any) -> Any:
     array = _upright(image) if _is_pillow(image) else host_array(image)
     if array.ndim not in (2, 3):
         raise ValueError(
-            "A picture is a path, the bytes of a file, a file object, or an array (height, width) or (height, width, "
-            f"channels). Received: {type(image).__name__} of shape {array.shape}."
+            "A picture must be a path, the bytes of a file, a file object, or an array (height, width) or (height, "
+            f"width, channels). Received: {type(image).__name__} of shape {array.shape}."
         )
     return array[:, :, np.newaxis] if array.ndim == 2 else array
 
 
 def _is_pillow(image: Any) -> bool:
-    """Whether this is an image of Pillow, which nobody has who has not imported it."""
+    """Whether this is a Pillow image, without importing Pillow: if it is not imported, no image can be one."""
     pillow = sys.modules.get("PIL.Image")
     return pillow is not None and isinstance(image, pillow.Image)
 
 
 def _upright(image: Any) -> HostArray:
-    """Return the pixels of an image of Pillow as its file would give them: turned, palettes and inks as colours."""
+    """Return the pixels of a Pillow image as if read from its file: rotated upright, palettes and inks as colours."""
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(image)
@@ -155,7 +158,7 @@ def _upright(image: Any) -> HostArray:
 def _pictures(
     sources: Sequence[Any], preprocessing: Preprocessing, threads: int | None
 ) -> Iterator[Picture | UndecodableImage]:
-    """Yield the pictures of sources, in their order, files being decoded on threads."""
+    """Yield the pictures of sources in their order, decoding files on threads."""
     files = [source for source in sources if not isinstance(source, np.ndarray)]
     with closing(read_images(files, preprocessing.decoding, threads=threads)) as decoded:
         for source in sources:

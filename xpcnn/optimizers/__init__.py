@@ -1,4 +1,4 @@
-"""Optimisers: one pass over flat arrays, in place, by PyTorch's formulas."""
+"""Optimisers: one pass over flat arrays, in place, with PyTorch's formulas."""
 
 from __future__ import annotations
 

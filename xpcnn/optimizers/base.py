@@ -1,7 +1,7 @@
-"""What every optimiser does: hold its moments, cut flat arrays into blocks, clip, and count its updates.
+"""What all optimisers share: storing moments, splitting flat arrays into blocks, clipping and counting updates.
 
-On the host an update goes block by block through scratch arrays that stay in the cache; on a device each
-segment is one block.
+On the host, an update works block by block, with scratch arrays that stay in the cache; on a device, each segment is
+one block.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from xpcnn.backend import Array, ArrayModule, is_host, to_host
 from xpcnn.registry import Named, Number, check_float
 from xpcnn.schedules import Schedule
 
-#: Elements in a block on the host: five float32 arrays of it fit a cache of 2 MB.
+#: Elements per block on the host: five float32 arrays of this size fit into a 2 MB cache.
 BLOCK = 65_536
-#: After so many updates moments below about 1e-31 become 0, before they reach the slow subnormal numbers.
+#: The number of updates after which moments below about 1e-31 are set to 0, before they become slow subnormals.
 FLUSH_EVERY = 128
 
 Moments = dict[str, Array]
-#: What changes from update to update: numbers, or on a device a flat array of them.
+#: The values that change with every update: numbers or, on a device, a flat array of them.
 Scalars: TypeAlias = Sequence[Array | float]
 
 
 class Optimizer(Named):
-    """Base of the optimisers. A subclass names its moments and writes ``_update`` for one block.
+    """Base class of optimisers. A subclass names its moments and implements ``_update`` for one block.
 
-    learning_rate: from 0 on, or a schedule; clip_norm: scale the gradient so that its Euclidean norm stays
-    below this, or None.
+    learning_rate: a number of at least 0, or a schedule; clip_norm: the maximum Euclidean norm of the gradient, which
+    is scaled down if it is larger, or None.
     """
 
-    #: The arrays, each as long as the parameters, that the optimiser carries from update to update.
+    #: The arrays, each as long as the parameters, that the optimiser keeps from update to update.
     moment_names: tuple[str, ...] = ()
-    #: How often an attribute was set that is not the learning rate nor state: what was captured holds until one is.
+    #: How often an attribute other than the learning rate and the state was set, which invalidates captured updates.
     changes = 0
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -60,7 +60,7 @@ class Optimizer(Named):
         self._scratch: dict[int, Array] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what pickle and copy take: all but the model, the array module and scratch."""
+        """Return the state for pickle and copy: all but the model, the array module and scratch arrays."""
         moments = {name: np.array(to_host(moment)) for name, moment in self.moments.items()}
         return {**self.__dict__, "moments": moments, "owner": None, "_xp": None, "_scratch": {}}
 
@@ -70,21 +70,21 @@ class Optimizer(Named):
         return self.rate_at(self.step)
 
     def rate_at(self, step: int) -> float:
-        """The learning rate of the update that follows ``step`` others."""
+        """Return the learning rate of the update after ``step`` others."""
         rate = self.learning_rate
         return float(rate(step) if isinstance(rate, Schedule) else rate)
 
     def build(self, xp: ArrayModule, parameters: Array) -> None:
-        """Make the state for flat parameters, an array of ``xp``; one that fits is kept, else it starts anew.
+        """Create the state for flat parameters, an array of ``xp``; an existing state is kept if it fits.
 
-        Raises ValueError where a state was loaded for another number of parameters.
+        Raises ValueError if a state was loaded for another number of parameters.
         """
         fits = all(name in self.moments and self.moments[name].shape == parameters.shape for name in self.moment_names)
         if not fits:
             if self._xp is None and self.moments:
                 raise ValueError(
-                    f"The state loaded into {self.name} is not that of this model. Received: moments of "
-                    f"{next(iter(self.moments.values())).shape}, for parameters of {parameters.shape}."
+                    f"The state loaded into {self.name} does not belong to this model. Received: moments of shape "
+                    f"{next(iter(self.moments.values())).shape}, for parameters of shape {parameters.shape}."
                 )
             self.moments = {name: np.zeros(parameters.shape) for name in self.moment_names}
             self.step = 0
@@ -93,37 +93,37 @@ class Optimizer(Named):
         self.to(xp)
 
     def to(self, xp: ArrayModule) -> None:
-        """Move the state to ``xp``; before :meth:`build` there is none to move."""
+        """Move the state to ``xp``; does nothing before :meth:`build`."""
         if self._xp is not None:
             self.moments = {name: xp.asarray(to_host(moment)) for name, moment in self.moments.items()}
             self._xp = xp
             self._scratch = {}
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return copies on the host: the moments by name, and "step", the updates done (0-d, int64)."""
+        """Return copies on the host: the moments by name, and "step", the number of updates so far (0-d, int64)."""
         moments = {name: np.array(to_host(moment)) for name, moment in self.moments.items()}
         return {"step": np.array(self.step, dtype=np.int64), **moments}
 
     def load_state(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Take over what :meth:`state` gave, before or after :meth:`build`.
+        """Restore a state returned by :meth:`state`, before or after :meth:`build`.
 
-        Raises ValueError where the names, shapes or numbers are not those of this optimiser and, once it is
-        built, of its parameters; nothing is changed then.
+        Raises ValueError, leaving the optimiser unchanged, if the names, shapes or values do not fit this optimiser or,
+        once it is built, its parameters.
         """
         arrays = {name: np.asarray(array) for name, array in state.items()}
         if arrays.keys() != {"step", *self.moment_names}:
             raise ValueError(
-                f"The state of {self.name} holds step{''.join(f', {m}' for m in self.moment_names)}. "
+                f"The state of {self.name} must contain step{''.join(f', {m}' for m in self.moment_names)}. "
                 f"Received: {', '.join(map(str, arrays)) or 'nothing'}."
             )
         step = arrays.pop("step")
         if step.shape != () or step.dtype.kind not in "iu" or step < 0:
-            raise ValueError(f"The state's step must be one whole number from 0 on. Received: {step!r:.80}.")
+            raise ValueError(f"The state's step must be a single integer of at least 0. Received: {step!r:.80}.")
         built = {} if self._xp is None else self.moments
         shapes = {array.shape for array in [*arrays.values(), *built.values()]}
         if len(shapes) > 1 or not all(a.dtype.kind == "f" and np.isfinite(a).all() for a in arrays.values()):
             raise ValueError(
-                f"The state of {self.name} must hold finite numbers, as many as the model has parameters. "
+                f"The state of {self.name} must contain finite values, as many as the model has parameters. "
                 f"Received: {', '.join(f'{name} {a.dtype} {a.shape}' for name, a in arrays.items())}, "
                 f"for {', '.join(str(m.shape) for m in built.values()) or 'no parameters yet'}."
             )
@@ -134,29 +134,28 @@ class Optimizer(Named):
             moment[...] = self._xp.asarray(arrays[name].astype(moment.dtype))  # type: ignore[union-attr]
 
     def scalars(self, step: int) -> tuple[float, ...]:
-        """Return the numbers that change from update to update, for that after ``step`` others: the learning rate."""
+        """Return the values that change with every update, for the one after ``step`` others: the learning rate."""
         return (self.rate_at(step),)
 
     def update(self, parameters: Array, gradient: Array, segments: Sequence[tuple[slice, bool]]) -> None:
-        """Do one update of the parameters in place.
+        """Update the parameters in place, once.
 
-        parameters, gradient: flat arrays of the module given to :meth:`build`; the gradient is only read.
-        segments: the slices to update and whether weight decay applies to each; what they leave out stays as
-        it is and does not count towards the gradient's norm. Nothing is read back from a device. Raises
-        RuntimeError before :meth:`build`.
+        parameters, gradient: flat arrays of the module passed to :meth:`build`; the gradient is only read. segments:
+        the slices to update and whether weight decay applies to each; elements outside them stay unchanged and do not
+        count towards the gradient's norm. Nothing is read back from a device. Raises RuntimeError before :meth:`build`.
         """
         self.apply(parameters, gradient, segments, self.scalars(self.step))
         self.step += 1
-        if self.step % FLUSH_EVERY == 0 and is_host(self._xp):  # a device is as fast with subnormal numbers
+        if self.step % FLUSH_EVERY == 0 and is_host(self._xp):  # devices are just as fast with subnormal numbers
             for moment in self.moments.values():
-                # Rounds to multiples of about 1e-31; where gradients stay 0, moments would fade for ever.
+                # Rounds to multiples of about 1e-31; if gradients stay 0, moments would otherwise never reach 0.
                 moment += 1e-24
                 moment -= 1e-24
 
     def apply(
         self, parameters: Array, gradient: Array, segments: Sequence[tuple[slice, bool]], scalars: Scalars
     ) -> None:
-        """Do the array work of :meth:`update` with these :meth:`scalars`, which a device may hold; count nothing."""
+        """Do the array work of :meth:`update` with these :meth:`scalars`, possibly on a device, without counting it."""
         if self._xp is None:
             raise RuntimeError("The optimizer has no state yet; call build(xp, parameters) first.")
         xp = self._xp
@@ -180,16 +179,16 @@ class Optimizer(Named):
                 yield slice(start, min(start + size, segment.stop)), decays
 
     def _clip_scale(self, xp: ArrayModule, gradient: Array, blocks: Sequence[tuple[slice, bool]]) -> Array:
-        """Return what the gradient is multiplied by: clip_norm / (norm + 1e-6), at most 1, as in PyTorch.
+        """Return the factor for the gradient: clip_norm / (norm + 1e-6), at most 1, as in PyTorch.
 
         Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013.
         """
-        # Sums of squares block by block: a BLAS dot would depend on the number of threads it finds.
+        # Sums of squares block by block: the result of a BLAS dot would depend on its number of threads.
         squares = [xp.multiply(g, g, out=self._temporary(0, g)).sum() for g in (gradient[block] for block, _ in blocks)]
         return xp.minimum(self.clip_norm / (xp.sqrt(sum(squares)) + 1e-6), 1.0)
 
     def _temporary(self, index: int, like: Array) -> Array:
-        """Return scratch as long as ``like``, on the host the same for the same index; 0 is the clipped gradient's."""
+        """Return a scratch array like ``like``, reused on the host per index; index 0 is for the clipped gradient."""
         if not is_host(self._xp):
             return self._xp.empty(like.shape, like.dtype)  # type: ignore[union-attr]
         kept = self._scratch.get(index)

@@ -12,7 +12,7 @@ from xpcnn.schedules import Schedule
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent: v = momentum v + g, p -= rate v; Nesterov's: p -= rate (g + momentum v).
+    """Stochastic gradient descent: v = momentum v + g, p -= rate v; with Nesterov: p -= rate (g + momentum v).
 
     Sutskever et al., "On the importance of initialization and momentum", ICML 2013, in PyTorch's form.
     weight_decay: d adds d p to the gradient. Raises ValueError for nesterov without momentum.
@@ -139,7 +139,7 @@ class Adam(Optimizer):
         adam(xp, p, g, mean, square, scalars, scratch, beta1=self.beta1, beta2=self.beta2, decays=decays)
 
     def scalars(self, step: int) -> tuple[float, ...]:
-        """Return the rate and epsilon, adjusted for the stored moments, and the factor of decaying weights."""
+        """Return the rate and epsilon, adjusted for the stored moments, and the weight-decay factor."""
         t = step + 1
         # v' = square * lacks^2 and m' = mean * (1 - beta1) / (1 - beta1^t).
         lacks = math.sqrt((1 - self.beta2) / (1 - self.beta2**t))
@@ -152,7 +152,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam, with the weights first multiplied by 1 - rate weight_decay.
+    """Adam that first multiplies the weights by 1 - rate weight_decay.
 
     Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, in PyTorch's form.
     """

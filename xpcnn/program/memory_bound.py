@@ -1,4 +1,4 @@
-"""How much memory and how much work one image may take, so that a stranger's file can ask for no more."""
+"""Limits on the memory and work per image, so that an untrusted model file cannot demand more."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from xpcnn.ops.window import Window
 from xpcnn.program.network import Network
 from xpcnn.program.program import INPUT, for_prediction
 
-#: The most numbers that predicting one image may take, in all layers together: 2 GiB.
+#: The most values in memory while predicting one image, over all layers: 2 GiB.
 MOST_NUMBERS = 2**29
-#: The most multiplications that it may take: seventy times those of VGG-16.
+#: The most multiplications for one image: seventy times those of VGG-16.
 MOST_MULTIPLICATIONS = 10**12
-#: The view of a cell of a window, or of a repeated cell, takes as much memory as so many numbers.
+#: The view of one window cell, or of one repeated cell, takes as much memory as this many values.
 _NUMBERS_OF_A_VIEW = 64
 
 
 def demand(network: Network) -> tuple[int, int]:
-    """Return how many numbers the prediction of one image keeps in memory at most, and its multiplications.
+    """Return the most values in memory while predicting one image, and the number of its multiplications.
 
-    Numbers: outputs until their last use, twice, since memory that is used again may be twice as large as what it
-    holds; images with their borders, and what one row of windows is copied to. Layers of one's own let nothing go.
+    The values include outputs until their last use, counted twice, since reused memory may be twice as large as its
+    content; padded images; and the copy of one row of windows. In a network with custom layers, no output is freed.
     """
     live = {INPUT: math.prod(network.input_shape)}
     everything = most = live[INPUT]
@@ -48,20 +48,20 @@ def demand(network: Network) -> tuple[int, int]:
 
 
 def check_size(network: Network) -> None:
-    """Raise ValueError for a network that takes more memory or time for one image than a stranger's file may ask."""
+    """Raise ValueError for a network that takes more memory or work per image than an untrusted file may demand."""
     numbers, multiplications = demand(network)
     for what, received, most in (
-        ("numbers in memory", numbers, MOST_NUMBERS),
+        ("values in memory", numbers, MOST_NUMBERS),
         ("multiplications", multiplications, MOST_MULTIPLICATIONS),
     ):
         if received > most:
             raise ValueError(
-                f"Its layers take too much for one image: {most:,} {what} are the most. "
+                f"Its layers need too much for one image: the limit is {most:,} {what}. "
                 f"Received: {reprlib.repr(received)}. Use smaller images or layers."
             )
 
 
 def images_at_once(network: Network, most: int = 256) -> int:
-    """Return how many images are predicted together: those that take no more memory than one may, ``most`` at most."""
+    """Return how many images, at most ``most``, fit together into the memory that one image may take."""
     numbers, _ = demand(network)
     return max(1, min(most, MOST_NUMBERS // numbers))

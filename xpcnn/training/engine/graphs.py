@@ -1,4 +1,4 @@
-"""Work on a device that is captured once, as a CUDA graph, and then launched as a whole."""
+"""Device work that is captured once as a CUDA graph and then launched as a whole."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ T = TypeVar("T")
 
 
 class GraphWarning(UserWarning):
-    """Warns that work cannot be captured and therefore runs slower."""
+    """Warning that work cannot be captured as a CUDA graph and therefore runs more slowly."""
 
 
-#: Calls before the capture, in which kernels are compiled and the pool gets all the memory that one call needs.
+#: Calls before the capture, which compile the kernels and allocate all the memory that a call needs from the pool.
 WARM_UPS = 2
 
 _of_thread = threading.local()
 
 
 class Captured(Generic[T]):
-    """A function that always works on the same device arrays: its third call is captured, and later ones launch that.
+    """A function that always works on the same device arrays: the third call is captured, and later ones launch it.
 
-    What the function returns lies in memory that the next call uses again. It must not read anything back, nor depend
-    on numbers of the host that change: those are baked into the graph. Where it can't be captured, a warning says so
-    once, and it is called every time. Use it inside :func:`own_stream`.
+    The function's result is in memory that the next call overwrites. The function must not read anything back, nor
+    depend on host values that change: those are baked into the graph. If it can't be captured, a warning
+    is issued once, and the function is called every time. Use it inside :func:`own_stream`.
     """
 
     def __init__(self, xp: ArrayModule, function: Callable[[], T]) -> None:
@@ -37,11 +37,11 @@ class Captured(Generic[T]):
         self._calls = 0
         self._graph: Any = None
         self._result: T | None = None
-        #: Nobody else may get the memory that launches of the graph write into.
+        #: A separate pool, so that the memory the graph writes to is not reused elsewhere.
         self._pool = xp.cuda.MemoryPool()
 
     def __call__(self) -> T:
-        """Do the work, in whichever way, and return what the function did."""
+        """Run the function or launch its graph, and return its result."""
         self._calls += 1
         if self._graph is None:
             with self._xp.cuda.using_allocator(self._pool.malloc):
@@ -53,21 +53,21 @@ class Captured(Generic[T]):
         return cast(T, self._result)
 
     def close(self) -> None:
-        """Give the memory back to the device: a pool that is only dropped keeps it for good."""
+        """Return the memory to the device: merely dropping the pool would leak it."""
         self._graph = self._result = None
         self._pool.free_all_blocks()
 
     def __del__(self) -> None:
-        with suppress(Exception):  # where Python ends, CuPy may be gone
+        with suppress(Exception):  # at interpreter shutdown, CuPy may already be gone
             self.close()
 
     @property
     def is_graph(self) -> bool:
-        """Whether calls launch a graph by now."""
+        """Whether the function has been captured, so that calls launch its graph."""
         return self._graph is not None
 
     def _try_to_capture(self) -> None:
-        """Capture the work, or warn; memory that ran out is an error, since working otherwise needs as much."""
+        """Capture the work, or warn; running out of memory is an error, since running without a graph needs as much."""
         stream = self._xp.cuda.get_current_stream()
         try:
             stream.begin_capture()
@@ -78,7 +78,7 @@ class Captured(Generic[T]):
                     stream.end_capture()
                 raise
             self._graph, self._result = stream.end_capture(), result
-        except Exception as error:  # CuPy raises many kinds where something can't be captured
+        except Exception as error:  # CuPy raises many kinds of errors if something can't be captured
             if is_out_of_memory(self._xp, error):
                 raise
             warnings.warn(
@@ -95,9 +95,9 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def own_stream(xp: ArrayModule) -> Iterator[None]:
-    """Work on this thread's own stream, as a capture must; what was begun before is waited for, and at the end this is.
+    """Work on this thread's own stream, as a capture requires, waiting for earlier work first and for this at the end.
 
-    It is always the same one: memory pools keep what is free by stream, and another one could not have it.
+    It is always the same stream: memory pools keep free blocks per stream, so another one could not reuse them.
     """
     xp.cuda.get_current_stream().synchronize()
     key = (xp, xp.cuda.Device().id)
