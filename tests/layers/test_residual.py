@@ -92,7 +92,7 @@ def test_a_shortcut_of_another_shape_is_refused_saying_what_would_fit():
 
 @pytest.mark.parametrize("shortcut", ["relu", [None], [ReLU(), 3]])
 def test_a_shortcut_of_anything_but_layers_is_refused(shortcut):
-    with pytest.raises(ValueError, match=r"shortcut is a list of layers\. Received: "):
+    with pytest.raises(ValueError, match=r"shortcut must be a list of layers\. Received: "):
         Residual([ReLU()], shortcut)
 
 
