@@ -1,6 +1,6 @@
 """The first origin's network as loops over filters and positions, against xpcnn: ``python -m benchmarks.plain_loops``.
 
-Written in the author's style with the bugs fixed, so that both sides can be compared before they are timed.
+The loops follow the author's style, with the bugs fixed so that both sides can be compared before they are timed.
 """
 
 from __future__ import annotations
