@@ -1,4 +1,4 @@
-"""Layers to plain values and back: what a model file keeps of them."""
+"""Layers to plain values and back: what a model file stores of them."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Conv2D against PyTorch, the textbook's loops and central differences."""
+"""Conv2D against PyTorch, textbook loops and central differences."""
 
 import numpy as np
 import pytest

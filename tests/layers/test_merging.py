@@ -1,4 +1,4 @@
-"""Add, Multiply and Concatenate in blocks of one's own, against central differences; shapes that fit, and others."""
+"""Add, Multiply and Concatenate in custom blocks, against central differences; matching shapes, and others."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Residual: a block added to its input, or to what a shortcut makes of it, in a network."""
+"""Residual in a network: a block added to its input, or to the output of its shortcut."""
 
 import functools
 
