@@ -271,7 +271,7 @@ def test_a_layer_that_is_not_known_is_named_with_those_that_are(tmp_path):
 @pytest.mark.parametrize("wrong", [[Scale], {"Scale": Scale()}, {"Scale": int}, Scale])
 def test_custom_layers_are_classes_by_name(tmp_path, wrong):
     scaled().save(tmp_path / "a")
-    with pytest.raises(TypeError, match=r"custom_layers holds layer classes by name.*Received: "):
+    with pytest.raises(TypeError, match=r"custom_layers must map names to layer classes.*Received: "):
         xpcnn.load(tmp_path / "a", custom_layers=wrong)
 
 
@@ -361,7 +361,7 @@ def drop(*path):
         (put(None, "layers"), "not iterable"),
         (put([5], "layers"), "takes layers.*Received: 5"),
         (put({}, "layers", 0), "takes layers.*Received: {}"),
-        (put("conv9d", "layers", 0, "layer"), "no layer of the kind 'conv9d'"),
+        (put("conv9d", "layers", 0, "layer"), "no layer of kind 'conv9d'"),
         (put(["conv2d"], "layers", 0, "layer"), "unhashable"),
         (put(3, "layers", 0, "paddings"), "layer 'conv2d' takes .*Received: paddings"),
         (put("cupy", "layers", 0, "xp"), "Received: xp"),

@@ -30,7 +30,7 @@ class Add(Merge):
         first, *others = input_shapes
         for shape in others:
             if shape != first:
-                raise self.refuse(f"{first} and {shape} cannot be added", first, f"Let every branch give {first}.")
+                raise self.refuse(f"{first} and {shape} cannot be added", first, f"Make every branch return {first}.")
         return first
 
     def forward(self, params: Arrays, x: tuple[Array, ...], context: Context) -> tuple[Array, Backward]:
@@ -78,7 +78,7 @@ class Concatenate(Merge):
                 raise self.refuse(
                     f"channels of {first} and {shape} cannot be concatenated",
                     first,
-                    f"Let every branch give (channels, {', '.join(map(str, first[1:]))}).",
+                    f"Make every branch return (channels, {', '.join(map(str, first[1:]))}).",
                 )
         return (sum(shape[0] for shape in input_shapes), *first[1:])
 

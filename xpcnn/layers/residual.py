@@ -69,11 +69,11 @@ class Residual(Layer):
 
     def _compare(self, y: Shape, around: Shape, input_shape: Shape) -> None:
         if y != around:
-            what = f"its shortcut, which gives {around}" if self.shortcut else "its input"
+            what = f"its shortcut, which returns {around}" if self.shortcut else "its input"
             raise self.refuse(
-                f"its stack gives {y}, which cannot be added to {what}",
+                f"its layers return {y}, which cannot be added to {what}",
                 input_shape,
-                f'Let its last layer give {around}, for instance with padding="same".',
+                f'Make its last layer return {around}, for instance with padding="same".',
             )
 
 
