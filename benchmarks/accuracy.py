@@ -24,7 +24,7 @@ COMMANDS = {
 
 
 def train(arguments: str, data: Path, seed: int) -> dict[str, float]:
-    """Run one command and return its results on the test part, and its duration."""
+    """Run one command, and return its results on the test part and its duration."""
     with tempfile.TemporaryDirectory() as place:
         out = Path(place, "run")
         line = [sys.executable, "-m", "xpcnn", "train", *arguments.format(data=data).split()]

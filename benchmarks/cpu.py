@@ -1,4 +1,4 @@
-"""Compare xpcnn on NumPy with PyTorch on the same processors, in one run: ``python -m benchmarks.cpu``."""
+"""Compare xpcnn on NumPy with PyTorch on the same CPU, in one run: ``python -m benchmarks.cpu``."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def tasks(name: str, quick: bool) -> list[tuple[str, int]]:
 
 
 def compare_one(name: str, task: str, batch: int, threads: int, seconds: float) -> dict[str, Any]:
-    """Time one task of one network; xpcnn may use fewer threads than allowed."""
+    """Time one task of one network; xpcnn may use fewer threads than it is allowed."""
     shape, _, description = NETWORKS[name]
     x, y = samples(shape, batch)
     model, module = xpcnn_model(shape, description), torch_model(shape, description)
@@ -102,9 +102,9 @@ FORMATS = ("channels first", "channels last")
 def layers(quick: bool) -> dict[str, Any]:
     """Time the passes of each layer on one thread, against the peak of this processor."""
     peak = peak_gflops()
-    title = "layers, a piece of 16 images, 1 thread"
+    title = "layers, a shard of 16 images, 1 thread"
     print(f"\n{title:42} {'forward ms':>12} {'of peak':>8} {'backward ms':>12} {'of peak':>8}")
-    print(f"{'':42} (peak: {peak:.0f} GFLOP/s, the product of two matrices of 1024 x 1024)")
+    print(f"{'':42} (peak: {peak:.0f} GFLOP/s, the product of two 1024 x 1024 matrices)")
     figures: dict[str, Any] = {"peak_gflops": peak}
     for name in ("blood",) if quick else NETWORKS:
         figures[name] = layer_times(name, rounds=5 if quick else 30)
@@ -124,7 +124,7 @@ WAYS = ("forward", "backward")
 def growing(seconds: float, quick: bool) -> list[dict[str, Any]]:
     """Time training steps as batch, image side and filters grow, and point out where cost jumps."""
     rows: list[dict[str, Any]] = []
-    print(f"\n{'a step as the work grows':42} {'ms':>12} {'µs an image':>12} {'ps a multiplication':>20}")
+    print(f"\n{'a step as the work grows':42} {'ms':>12} {'µs per image':>12} {'ps per multiplication':>21}")
     for threads in (1,) if quick else (1, 2):
         for varied in ("filters",) if quick else VALUES:
             row_of_values = growth(varied, threads, seconds)
@@ -133,7 +133,7 @@ def growing(seconds: float, quick: bool) -> list[dict[str, Any]]:
                 label = f"{varied} {row['value']}, {threads} thread{'s' if threads > 1 else ''}"
                 mark = "  a cliff" if row in high else ""
                 print(
-                    f"{label:42} {row['ms']:12.2f} {row['us_an_image']:12.1f} {row['ps_a_multiplication']:20.1f}{mark}",
+                    f"{label:42} {row['ms']:12.2f} {row['us_an_image']:12.1f} {row['ps_a_multiplication']:21.1f}{mark}",
                     flush=True,
                 )
             rows += row_of_values
@@ -160,7 +160,7 @@ def whole_processes(quick: bool) -> dict[str, Any]:
 
 
 def loops() -> dict[str, float]:
-    """Time the first origin's plain loops over positions on one image, against xpcnn's step on 32."""
+    """Time the first origin's plain loops over positions on one image, against xpcnn's step on a batch."""
     from tests import reference
 
     shape, batch, description = NETWORKS["blood"]
@@ -185,7 +185,7 @@ def loops() -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on: date, processor, libraries."""
+    """Return what the figures depend on: the date, the processor, the libraries."""
     import os
 
     import torch

@@ -1,7 +1,7 @@
 """Compare xpcnn on CuPy with PyTorch on the same GPU, in one run: ``python benchmarks/gpu.py``.
 
-First both sides must agree. Then they take turns, timed by device events: a training step on a batch in device memory,
-and a prediction, launched one by one and as one CUDA graph; finally whole epochs, from images to weights.
+First both sides must agree. Then they take turns, timed by device events: a training step on a batch in device memory
+and a prediction, each launched kernel by kernel and as one CUDA graph; finally whole epochs, from images to weights.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from benchmarks import gpu_sides as sides
 from benchmarks.networks import NETWORKS, copy_weights, samples, torch_model, xpcnn_model
 
 BATCHES = (32, 128, 512)
-#: Largest relative difference of loss, gradients and predictions that counts as agreement, in float32.
+#: Largest relative difference in loss, gradients or predictions that counts as agreement, in float32.
 AGREEMENT = 1e-2
-#: Seconds after which no other part is started, so that everything stays within 8 minutes.
+#: Seconds after which no further part is started, so that the whole run takes at most 8 minutes.
 DEADLINE = 420.0
 #: Milliseconds of a turn, and turns of each side.
 TURN, TURNS = 15.0, 7
@@ -48,14 +48,14 @@ def main() -> None:
     results: dict[str, Any] = {"steps": [], "left_out": []}
     try:
         measure(results, options.data)
-    finally:  # what was measured is saved, whatever ends the run
+    finally:  # save what was measured, however the run ends
         if options.json:
             options.json.write_text(json.dumps(results, indent=1) + "\n")
     print(f"\n{time.perf_counter() - started:.0f} s in total")
 
 
 def measure(results: dict[str, Any], data: Path | None) -> None:
-    """Measure everything there is time for, printing row by row, and store all figures in ``results``."""
+    """Measure what there is time for, printing row by row, and store all figures in ``results``."""
     import torch
 
     from xpcnn.backend import choose
@@ -75,7 +75,7 @@ def measure(results: dict[str, Any], data: Path | None) -> None:
         raise SystemExit(f"The two sides differ on {', '.join(wrong)}, so there is nothing to compare.")
 
     def part(name: str, make: Callable[[], Any]) -> Any:
-        """Do one part, if there is time; a failure is recorded and the rest continues."""
+        """Run one part, if there is time; a failure is recorded, and the rest continues."""
         if time.perf_counter() - started > DEADLINE:
             results["left_out"].append(f"{name}: no time")
             return None
@@ -119,7 +119,7 @@ def measure(results: dict[str, Any], data: Path | None) -> None:
 
 
 def tf32(allowed: bool) -> None:
-    """Let PyTorch round to TF32 in convolutions and products, or in neither; xpcnn's kernels compute in float32."""
+    """Let PyTorch use TF32 in convolutions and matrix products, or in neither; xpcnn's kernels compute in float32."""
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
@@ -150,7 +150,7 @@ def machine(xp: Any) -> dict[str, str]:
 
 
 def limits() -> dict[str, float]:
-    """Return the GPU's measured limits: float32 products, and copies from memory to memory."""
+    """Return the GPU's measured limits: float32 matrix products, and copies within its memory."""
     import torch
 
     a = torch.randn(8192, 8192, device="cuda")
@@ -271,7 +271,7 @@ def compare_compiled(xp: Any, name: str) -> dict[str, Any]:
 
 
 def memory(xp: Any, name: str) -> dict[str, Any]:
-    """Return the bytes of GPU memory of a captured training step of the largest batch, on one side at a time."""
+    """Return the GPU memory in bytes of a captured training step on the largest batch, measured one side at a time."""
     import torch
 
     from xpcnn.training.engine.graphs import Captured
@@ -300,7 +300,7 @@ def memory(xp: Any, name: str) -> dict[str, Any]:
 
 
 def launches(xp: Any, name: str) -> dict[str, Any]:
-    """Return how many kernels and copies a training step starts on either side; late, since profiling slows down."""
+    """Return how many kernels and copies a training step launches on each side; run late, since profiling is slow."""
     images, rows, x, y = sides.batch_of(xp, name, BATCHES[0])
     model, module = sides.pair(xp, name)
     ours = sides.launches(sides.xpcnn_train(xp, model, images, rows))
@@ -310,7 +310,7 @@ def launches(xp: Any, name: str) -> dict[str, Any]:
 
 
 def images_of(name: str, data: Path | None) -> tuple[Any, Any, str]:
-    """Return (images uint8, labels) to train on and to test on, and a description."""
+    """Return training and test data, each as (uint8 images, labels), and a description."""
     from xpcnn import data as sets
 
     if data is not None and name == "mnist":
@@ -327,7 +327,7 @@ def images_of(name: str, data: Path | None) -> tuple[Any, Any, str]:
 
 
 def epochs(xp: Any, name: str, data: Path | None) -> dict[str, Any]:
-    """Train three epochs with batches of 32 on both sides, from images on the host to a measured accuracy."""
+    """Train for three epochs with batches of 32 on both sides, from images on the host to a measured accuracy."""
     import torch
 
     from xpcnn.data import Decoding, Normalized, Preprocessing

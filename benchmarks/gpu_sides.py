@@ -1,4 +1,4 @@
-"""A training step and a prediction of each side on a GPU, launched one kernel after another or as one CUDA graph."""
+"""A training step and a prediction of each side on a GPU, launched kernel by kernel or as one CUDA graph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Side:
 
 
 def pair(xp: Any, name: str) -> tuple[Any, Any]:
-    """Return a network on both sides, on the device, with the same weights."""
+    """Return a network for both sides, on the device, with the same weights."""
     shape, _, description = NETWORKS[name]
     model, module = xpcnn_model(shape, description), torch_model(shape, description)
     copy_weights(model, module)
@@ -31,7 +31,7 @@ def pair(xp: Any, name: str) -> tuple[Any, Any]:
 
 
 def batch_of(xp: Any, name: str, n: int) -> tuple[Any, Any, Any, Any]:
-    """Return images and labels of a batch for xpcnn, images with the batch last and labels as rows, and for PyTorch."""
+    """Return a batch for xpcnn (images with the batch last in memory, one-hot labels) and for PyTorch."""
     import torch
 
     from xpcnn.ops.workspace import Workspace
@@ -45,7 +45,7 @@ def batch_of(xp: Any, name: str, n: int) -> tuple[Any, Any, Any, Any]:
 
 
 def xpcnn_train(xp: Any, model: Any, images: Any, rows: Any) -> Step:
-    """Return the work of a training step: forward, loss, backward and Adam, on arrays that stay in place."""
+    """Return the work of a training step: forward, loss, backward and Adam, on arrays at fixed addresses."""
     from xpcnn.layers import Context
     from xpcnn.ops.workspace import Workspace
     from xpcnn.program.execute import Goal, Shard, train_whole
@@ -84,7 +84,7 @@ def xpcnn_predict(xp: Any, model: Any, images: Any) -> Step:
 def torch_train(module: Any, x: Any, y: Any, *, capturable: bool = False, compiled: bool = False) -> Step:
     """Return the work of a training step of a copy of the module, with fused Adam.
 
-    capturable: for a graph of the whole step; compiled: by torch.compile, which captures graphs itself.
+    capturable: for a graph of the whole step; compiled: with torch.compile, which captures graphs itself.
     """
     import torch
 
@@ -131,13 +131,13 @@ def torch_graph(work: Step) -> Step:
 
     def replay() -> object:
         graph.replay()
-        return work  # keeps alive the module and the optimiser whose memory the graph uses
+        return work  # keeps alive the module and the optimiser, whose memory the graph uses
 
     return replay
 
 
 def cupy_milliseconds(xp: Any) -> Callable[[Step, int], float]:
-    """Return a stopwatch by device events on CuPy's current stream."""
+    """Return a function that times calls by device events on CuPy's current stream."""
 
     def milliseconds(call: Step, n: int) -> float:
         start, end = xp.cuda.Event(), xp.cuda.Event()
@@ -152,7 +152,7 @@ def cupy_milliseconds(xp: Any) -> Callable[[Step, int], float]:
 
 
 def torch_milliseconds(call: Step, n: int) -> float:
-    """Return milliseconds of a call by device events on PyTorch's current stream."""
+    """Return the milliseconds of a call, by device events on PyTorch's current stream."""
     import torch
 
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -165,7 +165,7 @@ def torch_milliseconds(call: Step, n: int) -> float:
 
 
 def first_multiplications(model: Any) -> int:
-    """Return the multiplications of the first layer with weights, whose input's gradient nobody computes."""
+    """Return the multiplications of the first layer with weights, the gradient of whose input is never computed."""
     import math
 
     layer = next(node.layer for node in model.network.nodes if node.layer.declarations)
@@ -173,7 +173,7 @@ def first_multiplications(model: Any) -> int:
 
 
 def launches(call: Step) -> int | None:
-    """Return how many kernels and copies a call starts on the device, or None if the profiler fails."""
+    """Return how many kernels and copies a call launches on the device, or None if the profiler fails."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -185,6 +185,6 @@ def launches(call: Step) -> int | None:
             torch.cuda.synchronize()
         on_device = (event for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA)
         return sum(1 for event in on_device if not getattr(event, "is_user_annotation", False))
-    except Exception as error:  # a profiler that can't start must not end the run
+    except Exception as error:  # a profiler that fails to start must not end the run
         print(f"launches are not counted: {error}")
         return None

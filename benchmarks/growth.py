@@ -1,4 +1,4 @@
-"""How the cost of a training step grows with the work: batch, image side and filters, one at a time, by threads."""
+"""How the cost of a training step grows with the batch, the image side and the filters, one at a time, by threads."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from benchmarks.networks import samples, xpcnn_model
 from benchmarks.sides import xpcnn_train
 from benchmarks.timing import take_turns
 
-#: What varies, and the values of the others. Two convolutions with 3x3 filters, each pooled, and a dense layer of ten
-#: units.
+#: The values of what does not vary. The network is two 3x3 convolutions, each pooled, and a dense layer of ten units.
 BASE = {"batch": 32, "side": 32, "filters": 16, "threads": 1}
 VALUES = {
     "batch": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512],
@@ -22,7 +21,7 @@ CLIFF = 1.5
 
 
 def growth(varied: str, threads: int, seconds: float) -> list[dict[str, Any]]:
-    """Time training steps along one row of values; return ms, µs per image, and ps per multiplication."""
+    """Time training steps for each value of what varies; return ms, µs per image, and ps per multiplication."""
     rows = []
     for value in VALUES[varied]:
         sizes = {**BASE, varied: value}
@@ -32,7 +31,7 @@ def growth(varied: str, threads: int, seconds: float) -> list[dict[str, Any]]:
         x, y = samples(shape, sizes["batch"])
         with ExitStack() as stack:
             step = xpcnn_train(model, x, y, threads if threads == 1 else None, stack)
-            for _ in range(3):  # so that a replay is timed
+            for _ in range(3):  # so that replayed steps are timed
                 step()
             ms = min(take_turns({"xpcnn": step}, seconds)["xpcnn"])
         images, work = sizes["batch"], model.network.multiplications

@@ -14,15 +14,15 @@ import numpy as np
 from benchmarks.networks import NETWORKS, samples, xpcnn_model
 from benchmarks.sides import xpcnn_train
 
-#: Images of a piece, computed by one thread.
+#: Images per shard, computed by one thread.
 IMAGES = 16
 WARM_UP = 5
 
 
 def layer_times(name: str, rounds: int) -> list[dict[str, Any]]:
-    """Return for each layer, fused as in training, median ms of its passes and their GFLOP/s, in replayed steps.
+    """Return for each layer, fused as in training, the median ms and the GFLOP/s of its passes in replayed steps.
 
-    The operations are those of the definition, so an algorithm with fewer can exceed the peak.
+    Operations are counted by the layer's definition, so an algorithm that needs fewer can exceed the peak.
     """
     from xpcnn.recording import each_time
 
@@ -38,7 +38,7 @@ def layer_times(name: str, rounds: int) -> list[dict[str, Any]]:
         started = time.perf_counter()
 
     def timed(key: tuple[int, str], function: Any) -> Any:
-        """Return a function that is run between two looks at the clock, in replays too."""
+        """Return a function that is timed, in replays too."""
 
         def run(*given: Any, **options: Any) -> Any:
             each_time(start)
@@ -80,12 +80,12 @@ def layer_times(name: str, rounds: int) -> list[dict[str, Any]]:
 
 
 def multiplications(layer: Any) -> int:
-    """Return those of one image's forward pass through a layer."""
+    """Return the multiplications of one image's forward pass through a layer."""
     return sum(d.size * math.prod(layer.output_shape[1:]) for d in layer.declarations if len(d.shape) > 1)
 
 
 def peak_gflops() -> float:
-    """Return what one thread reaches on the product of two square matrices of 1024."""
+    """Return the GFLOP/s that one thread reaches on the product of two 1024 x 1024 matrices."""
     from xpcnn.program.threads import blas_on_one_thread
 
     a, b = np.random.default_rng(0).random((2, 1024, 1024), dtype=np.float32)

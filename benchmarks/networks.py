@@ -85,7 +85,7 @@ def torch_model(shape: tuple[int, ...], description: list[tuple[Any, ...]], drop
 
 
 def copy_weights(model: Any, module: Any) -> None:
-    """Copy the weights of the xpcnn model to the PyTorch module: both have them in the same order and layout."""
+    """Copy the weights of the xpcnn model to the PyTorch module; both have the same order and layout."""
     import torch
 
     with torch.no_grad():

@@ -1,6 +1,6 @@
 """The first origin's network as loops over filters and positions, against xpcnn: ``python -m benchmarks.plain_loops``.
 
-The loops are written in the author's style with the bugs fixed, so that both sides can be compared before timing.
+The loops follow the author's style, with the bugs fixed so that both sides can be compared before they are timed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def pool_back(dout: Any, image: Any) -> Any:
 
 
 def gradients(image: Any, label: int, arrays: list[Any]) -> list[Any]:
-    """Return the gradients of one image's loss, filters, biases and weights in xpcnn's order."""
+    """Return the gradients of one image's loss with respect to all filters, weights and biases, in xpcnn's order."""
     f1, b1, f2, b2, w3, b3, w4, b4 = arrays
     first = np.maximum(convolve(image, f1, b1), 0)
     pooled1 = pool(first)

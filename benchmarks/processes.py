@@ -1,4 +1,4 @@
-"""Measurements of whole processes: peak memory, import, and a small job from start to end."""
+"""Measurements of whole processes: peak memory, import time, and a small job from start to end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ with ExitStack() as stack:
         step = sides.torch_train(networks.torch_model(shape, description), x, y, False)
     for _ in range(20):
         step()
-# The high-water mark of this program alone; getrusage would count what its parent held when it was started.
+# The peak of this process alone; getrusage would include the parent's memory at the time of the fork.
 (peak,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(int(peak.split()[1]) / 1024)
 """
@@ -74,7 +74,7 @@ def run(code: str, *arguments: str) -> tuple[float, str]:
 
 
 def in_turns(codes: dict[str, str], rounds: int, *arguments: str) -> dict[str, float]:
-    """Return each side's median seconds for whole processes that take turns, after one that does not count."""
+    """Return each side's median seconds for whole processes that take turns, after an uncounted first round."""
     times: dict[str, list[float]] = {name: [] for name in codes}
     for counted in range(rounds + 1):
         for name, code in codes.items():
@@ -85,5 +85,5 @@ def in_turns(codes: dict[str, str], rounds: int, *arguments: str) -> dict[str, f
 
 
 def peak_memory(name: str) -> dict[str, float]:
-    """Return megabytes of resident memory at the peak of 20 training steps, a process per side."""
+    """Return each side's peak resident memory in MB over 20 training steps, in a separate process per side."""
     return {side: float(run(MEMORY, side, name)[1]) for side in ("xpcnn", "torch")}

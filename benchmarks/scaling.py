@@ -36,7 +36,7 @@ MANY = (2, 8, 64, 512)
 
 
 class Slow(Ranks):
-    """Ranks whose messages are delayed as on a slower network."""
+    """Ranks whose messages are delayed, as on a slower network."""
 
     def __init__(self, comm, latency, bandwidth):
         super().__init__(comm)
@@ -60,7 +60,7 @@ class Slow(Ranks):
 
 
 class Clock(Callback):
-    """Records the seconds of every step."""
+    """Records the time of every step."""
 
     def __init__(self):
         self.at = []
@@ -70,7 +70,7 @@ class Clock(Callback):
 
 
 def side(options):
-    """Train for some steps, and print the time of one."""
+    """Train for some steps, and print the median time of a step."""
     preset, shape, classes = NETWORKS[options["network"]]
     together = None
     if options["ranks"]:
@@ -132,14 +132,14 @@ def sides(steps, rounds):
 
 
 def messages(name):
-    """How often a rank waits in a step: for the sum, losses and outputs, the end, and twice for each BatchNorm."""
+    """Return how many messages a rank waits for in a step: for the sum, losses and outputs, the end, each BatchNorm."""
     preset, shape, classes = NETWORKS[name]
     model = xpcnn.Sequential(presets.get(preset)(shape, classes), shape, "numpy")
     return 2 + 2 + 2 + 4 * sum(node.layer.reduces_over_batch for node in model.network.nodes)
 
 
 def predicted(compute, ranks, count, size, latency, bandwidth):
-    """Seconds of a step that computes for ``compute`` on each rank: every wait goes through a tree of the ranks."""
+    """Return the modelled seconds of a step that computes for ``compute`` on each rank, with messages in a tree."""
     levels = math.ceil(math.log2(ranks))
     return compute + levels * (count * latency + 2 * size / bandwidth)
 

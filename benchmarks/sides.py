@@ -1,4 +1,4 @@
-"""One step and one prediction of each side, as functions to time, and the check that both compute the same."""
+"""One step and one prediction of each side, as functions to time, and a check that both compute the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Step = Callable[[], object]
 
 
 def xpcnn_train(model: Any, x: Any, y: Any, threads: int, stack: ExitStack) -> Step:
-    """Return a function that makes one training step, as a fit makes it."""
+    """Return a function that runs one training step, as ``fit`` does."""
     from xpcnn.program.execute import Executor
     from xpcnn.training.engine.host import ShardedTraining
 
@@ -36,7 +36,7 @@ def xpcnn_train(model: Any, x: Any, y: Any, threads: int, stack: ExitStack) -> S
 
 
 def torch_train(module: Any, x: Any, y: Any, channels_last: bool) -> Step:
-    """Return a function that makes one training step of a copy of the module with fused Adam."""
+    """Return a function that runs one training step of a copy of the module with fused Adam."""
     import torch
 
     module = copy.deepcopy(module)
@@ -55,7 +55,7 @@ def torch_train(module: Any, x: Any, y: Any, channels_last: bool) -> Step:
 
 
 def xpcnn_predict(model: Any, x: Any, threads: int) -> Step:
-    """Return a function that predicts different images each time, as a user would."""
+    """Return a function that predicts other images each time, as a user would."""
     batches = itertools.cycle([x, x[::-1].copy() + 1])
     return lambda: model.predict(next(batches), batch_size=len(x), threads=threads)
 
@@ -96,9 +96,9 @@ def disagreement(name: str) -> float:
     differences = [abs(loss - theirs.item()) / abs(theirs.item())]
     total = max(float(p.grad.abs().max()) for p in module.parameters())
     for ours, parameter in zip(gradients.values(), module.parameters(), strict=True):
-        # The gradient of a bias before batch normalisation is only rounding, so its own scale is not enough.
+        # The gradient of a bias before batch normalisation is only rounding error, so its own scale is meaningless.
         scale = max(float(parameter.grad.abs().max()), 1e-3 * total)
         differences.append(float(np.abs(ours - parameter.grad.numpy()).max()) / scale)
-    if "norm" not in {kind for kind, *_ in description}:  # the running statistics of the two have diverged
+    if "norm" not in {kind for kind, *_ in description}:  # else the running statistics differ
         differences.append(float(np.abs(model.predict(x) - torch_predict(module, x, False)()).max()))
     return max(differences)

@@ -1,4 +1,4 @@
-"""Timing in turns, so that a machine that slows down slows all sides."""
+"""Timing in turns, so that a slowdown of the machine affects all sides."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: Seconds of pause before a side's turn, for the other side's waiting threads to go to sleep.
+#: Seconds of pause before a side's turn, in which the other side's waiting threads go to sleep.
 REST = 0.01
-#: Seconds of a turn: calls follow each other, as steps do in training.
+#: Seconds of a turn, in which calls follow each other as steps do in training.
 TURN = 0.05
 
 
 def take_turns(sides: Mapping[str, Callable[[], object]], seconds: float, least: int = 3) -> dict[str, list[float]]:
-    """Return milliseconds of each side's calls, made in several turns of about ``seconds`` in total."""
+    """Return the milliseconds of each side's calls, made in turns of about ``seconds`` in total."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for call in sides.values():
         call()

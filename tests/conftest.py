@@ -1,4 +1,4 @@
-"""The columns of the test matrix (numpy, strict, kernels, cupy) and what the tests need from outside."""
+"""The backends of the test matrix (numpy, strict, kernels, cupy), and what the tests need from outside."""
 
 import importlib
 import os

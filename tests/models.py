@@ -1,4 +1,4 @@
-"""Small models and drawn samples that the tests of training, models and model files share."""
+"""Small models and random samples, shared by the tests of training, models and model files."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""One layer by itself, on any column: built for an input, given arrays, and taken forward and backward."""
+"""A single layer on any backend: built for an input, given arrays, and run forward and backward."""
 
 from typing import NamedTuple
 

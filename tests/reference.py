@@ -1,9 +1,8 @@
 """The oracle: every operation from its textbook definition, one position at a time, in float64.
 
-Slow on purpose and sharing nothing with the library: no strides, no matrix products, no padding of arrays.
-Images are (batch, channels, height, width); a stride, a dilation or a size is (rows, columns); padding is
-((top, bottom), (left, right)). Gradients follow the same loops: what an input cell gave to an output cell
-comes back to it.
+Deliberately slow, and sharing nothing with the library: no strided views, no matrix products, no padded arrays. Images
+are (batch, channels, height, width); a stride, a dilation or a size is (rows, columns); padding is ((top, bottom),
+(left, right)). Gradients follow the same loops: each output cell's gradient goes back to the input cells it came from.
 """
 
 import itertools

@@ -1,12 +1,12 @@
-"""A strict stand-in for CuPy: the third column of the test matrix, which runs on every machine.
+"""A strict stand-in for CuPy, which runs the tests' GPU code paths on every machine.
 
-``strict.xp`` computes with NumPy but refuses what fails, hurts or goes silently wrong on a GPU: implicit
-conversion to NumPy, mixed operands, functions and keywords that CuPy lacks, indices out of range, assignment
-through repeated indices, writes through overlapping windows. ``counting()`` counts what makes host and
-device meet, ``forbid()`` refuses it. Names, keywords and memory layouts follow CuPy 14.2.
+``strict.xp`` computes with NumPy but refuses what fails, is slow or goes silently wrong on a GPU: implicit conversion
+to NumPy, mixed operands, functions and keywords that CuPy lacks, indices out of range, assignment through repeated
+indices, writes through overlapping windows. ``counting()`` counts synchronizations of host and device, ``forbid()``
+refuses them. Names, keywords and memory layouts follow CuPy 14.2.
 
-CUDA graphs are stood in for too: while a stream captures, what is done is noted and then taken back, since a capture
-computes nothing; launching the graph does it again on the same memory.
+CUDA graphs are emulated too: while a stream captures, operations are recorded and then undone, since a capture computes
+nothing; launching the graph repeats them on the same memory.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Counts what was tried, and what came of each case, over all tests and worker processes of one run."""
+"""Counts the cases that were tried and their outcomes, over all tests and worker processes of one run."""
 
 import traceback
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Temperature scaling: from probabilities to those that can be taken at their word."""
+"""Temperature scaling: from overconfident or underconfident probabilities to reliable ones."""
 
 import numpy as np
 import pytest

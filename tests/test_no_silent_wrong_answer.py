@@ -1,4 +1,4 @@
-"""Pictures and doors that once gave a wrong answer without a word: each gives the right one, or says why it cannot."""
+"""Images and entry points that once gave a wrong answer silently: each gives the right one, or says why it cannot."""
 
 import io
 import json

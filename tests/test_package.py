@@ -1,4 +1,4 @@
-"""The package as a whole: what loads when, who may import whom, and the names that others rely on."""
+"""The package as a whole: what loads when, which modules may import which, and the names that others rely on."""
 
 import ast
 import doctest

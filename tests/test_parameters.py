@@ -1,4 +1,4 @@
-"""One flat array for all parameters: where each lies, and which slices an optimiser walks."""
+"""One flat array for all parameters: where each is, and which slices an optimiser updates."""
 
 import numpy as np
 import pytest

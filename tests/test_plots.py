@@ -1,4 +1,4 @@
-"""Pictures: what they show can be read, from one class to a hundred, without a screen."""
+"""Plots: what they show is readable, for one class to a hundred, without a display."""
 
 import io
 import itertools

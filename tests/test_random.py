@@ -1,4 +1,4 @@
-"""Every draw is keyed, so it depends on its key alone; dropout masks do not depend on how a batch is cut."""
+"""Every draw depends on its key alone; dropout masks do not depend on how a batch is divided."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The recipe: what a classifier is trained with where nobody says otherwise."""
+"""The recipe: how a classifier is trained by default."""
 
 import numpy as np
 import pytest

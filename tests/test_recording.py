@@ -1,4 +1,4 @@
-"""Recordings: whatever NumPy does with a watched array is done again on the same memory."""
+"""Recordings: whatever NumPy does with a watched array is repeated on the same memory."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""The stand-in for CuPy computes as NumPy does and refuses what a GPU refuses, or does badly."""
+"""The stand-in for CuPy computes as NumPy does, and refuses what a GPU refuses or does badly."""
 
 import inspect
 import threading

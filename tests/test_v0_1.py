@@ -1,4 +1,4 @@
-"""What version 0.1.0 wrote is read, resumed and answered as it was."""
+"""What version 0.1.0 wrote can be read and resumed, with the same predictions."""
 
 import shutil
 

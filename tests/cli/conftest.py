@@ -1,4 +1,4 @@
-"""Commands in this process and in one of their own, and a small folder of images with a model trained on it."""
+"""Commands in this process and in separate ones, and a small folder of images with a model trained on it."""
 
 import csv
 import os

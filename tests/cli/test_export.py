@@ -1,4 +1,4 @@
-"""``xpcnn export``: a model as an ONNX file, whole or not there."""
+"""``xpcnn export``: a model as an ONNX file, complete or absent."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""``xpcnn info``: what this machine computes with, and a model's card."""
+"""``xpcnn info``: the backend of this machine, and a description of a model."""
 
 import os
 import sys

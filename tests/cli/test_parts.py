@@ -1,4 +1,4 @@
-"""Groups and copies are in one part; what cannot be so is said, or refused with ``--strict``."""
+"""Groups and copies stay in one part; if that is impossible it is reported, or refused with ``--strict``."""
 
 from pathlib import Path
 

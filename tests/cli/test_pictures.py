@@ -1,4 +1,4 @@
-"""Depth, channels, pages and shape of pictures on the command line: chosen, said, kept, and the same again."""
+"""Depth, channels, pages and shape of images on the command line: chosen, reported, stored, and reproduced."""
 
 import json
 

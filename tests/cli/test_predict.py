@@ -1,4 +1,4 @@
-"""``xpcnn predict``: a row for every image, whatever its name and whether it can be read."""
+"""``xpcnn predict``: a row for every image, whatever its name and whether or not it can be read."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The commands on blood cells as the microscope left them: 320 images and a file that no decoder opens."""
+"""The commands on real blood cells: 320 images straight from the microscope and a file that no decoder opens."""
 
 import json
 

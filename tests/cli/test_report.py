@@ -1,4 +1,4 @@
-"""``xpcnn report``, and ``xpcnn train --open``: the page of a run, written anew or shown."""
+"""``xpcnn report``, and ``xpcnn train --open``: the page of a run, rewritten or shown."""
 
 import os
 import shutil

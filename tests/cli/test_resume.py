@@ -1,4 +1,4 @@
-"""``xpcnn train --resume``: a run that was broken off ends as if it never had been, or it is said why it can't."""
+"""``xpcnn train --resume``: an interrupted run ends as if it never had been, or is refused with the reason."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The same seed gives the same bits: in every process, on any number of threads, watched or not, by hand or command."""
+"""The same seed gives the same bits: in every process, on any number of threads, by command or from Python."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what was learned is kept, what was begun is not left half done."""
+"""Ctrl-C and SIGTERM: what was learned is saved, and no file is left half written."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Starting the command: help, version, wrong usage, and how an error is told."""
+"""Starting the command: help, version, wrong usage, and how errors are reported."""
 
 import re
 import shlex

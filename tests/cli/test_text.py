@@ -1,4 +1,4 @@
-"""What file names and class names may do to a terminal: nothing."""
+"""File names and class names cannot affect a terminal."""
 
 import io
 import os

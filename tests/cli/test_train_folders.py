@@ -1,4 +1,4 @@
-"""``xpcnn train`` on a table of labels, with groups and copies, and what it says of files that are no images."""
+"""``xpcnn train`` on a table of labels, with groups and copies, and its reports on files that are not images."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""Image files made on the spot, and the folders of real data where XPCNN_DATA names them."""
+"""Image files made on the spot, and the folders of real data if XPCNN_DATA names them."""
 
 import os
 import struct

@@ -1,4 +1,4 @@
-"""An epoch goes once through all images, in an order of its own."""
+"""An epoch goes through all images once, in its own order."""
 
 import numpy as np
 import pytest

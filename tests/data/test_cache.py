@@ -1,4 +1,4 @@
-"""Decoded images kept on disk: the same images as without, decoded once, anew where a file has changed."""
+"""Decoded images cached on disk: the same images as without, decoded once, and again if a file has changed."""
 
 import errno
 import json

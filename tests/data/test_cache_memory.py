@@ -1,4 +1,4 @@
-"""With a cache the memory that a folder takes does not grow with its images."""
+"""With a cache, the memory for a folder does not grow with the number of images."""
 
 import os
 import shutil

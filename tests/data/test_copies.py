@@ -1,4 +1,4 @@
-"""Copies of a picture are found by their digests, whatever part, label or group they are in."""
+"""Copies of an image are found by their digests, whatever part, label or group they are in."""
 
 import numpy as np
 import pytest

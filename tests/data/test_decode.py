@@ -1,4 +1,4 @@
-"""What an image file becomes: its size, its channels, its bytes, or a reason why not."""
+"""What an image file is decoded to: its size, its channels, its bytes, or a reason why not."""
 
 import json
 import os

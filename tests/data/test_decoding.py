@@ -1,4 +1,4 @@
-"""How pictures are decoded, as a model keeps it."""
+"""How images are decoded, as stored in a model."""
 
 import json
 

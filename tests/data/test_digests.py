@@ -1,4 +1,4 @@
-"""Digests of pictures."""
+"""Digests of images."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A folder of class folders becomes labelled images, whatever else lies in it."""
+"""A folder of class folders becomes labelled images, whatever else is in it."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Images get the name of their group from their path or from a table."""
+"""Images get their group from their path or from a table."""
 
 import sys
 

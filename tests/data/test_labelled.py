@@ -1,4 +1,4 @@
-"""A set of labelled images can be cut, and can say what it skipped."""
+"""A set of labelled images can be split, and reports what it skipped."""
 
 import csv
 import os

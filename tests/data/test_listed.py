@@ -1,4 +1,4 @@
-"""Images may be listed in a table instead of lying in class folders."""
+"""Images may be listed in a table instead of being in class folders."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""MNIST's four files, plain or compressed, and what is refused of them."""
+"""MNIST's four files, plain or compressed, and which are refused."""
 
 import gzip
 import struct

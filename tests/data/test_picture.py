@@ -1,4 +1,4 @@
-"""Channels, depth and scale: from what a file holds to what a set takes."""
+"""Channels, depth and scale: from the content of a file to the format of a set."""
 
 import numpy as np
 import pytest

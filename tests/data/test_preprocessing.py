@@ -1,4 +1,4 @@
-"""Normalisation: measured on the training part, stored, and the same for every way of taking the images."""
+"""Normalisation: measured on the training part, stored, and the same for every way of accessing the images."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Values of more than 8 bits: measured on the training images, and mapped the same ever after."""
+"""Values of more than 8 bits: measured on the training images, and always mapped the same after that."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Many files are decoded at once, in their order."""
+"""Many files are decoded at once, and returned in order."""
 
 import threading
 

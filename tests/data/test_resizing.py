@@ -1,4 +1,4 @@
-"""Pictures of any shape brought to one."""
+"""Images of any shape, brought to the same one."""
 
 import numpy as np
 import pytest

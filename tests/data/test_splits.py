@@ -1,4 +1,4 @@
-"""Every part has the classes in proportion, and no image is in two."""
+"""Every part has the classes in proportion, and no image is in two parts."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A first look at a set."""
+"""A first look at a set of images."""
 
 import numpy as np
 import pytest

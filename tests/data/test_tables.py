@@ -1,4 +1,4 @@
-"""CSV as spreadsheets write it is read, and anything else refused in one line."""
+"""CSV as spreadsheets write it is read, and anything else is refused in one line."""
 
 import csv
 import os

@@ -1,8 +1,8 @@
-"""The blocks of code in README.md and docs/ run as they stand there.
+"""The blocks of code in README.md and docs/ run as shown.
 
-A page's blocks run in order, in a folder of the page's own: ``python`` blocks in one namespace, ``sh`` blocks in a
-shell in which ``xpcnn`` is the one tested here. Commands that install something are passed over. A block that can't
-run follows a line that says why: ``<!-- not run: it needs a GPU -->``.
+A page's blocks run in order, in a separate folder for each page: ``python`` blocks in one namespace, ``sh`` blocks in a
+shell in which ``xpcnn`` is the one under test. Commands that install something are skipped. A block that can't run
+follows a line that says why: ``<!-- not run: it needs a GPU -->``.
 """
 
 import os

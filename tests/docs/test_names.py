@@ -1,4 +1,4 @@
-"""Files and functions that the pages name are there."""
+"""Files and functions named in the docs exist."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Real processes that train, and what their run directories must hold at any moment."""
+"""Real processes that train, and what their run directories must contain at any moment."""
 
 import csv
 import json

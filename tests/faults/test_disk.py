@@ -1,4 +1,4 @@
-"""What becomes of a run whose disk is full, gone or not to be written."""
+"""What happens to a run whose disk is full, gone or read-only."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""A process may be killed, interrupted or terminated at any moment, and again: the run ends as if it had not been."""
+"""A process killed, interrupted or terminated at any moment, even repeatedly: the run ends as if it had not been."""
 
 import random
 import signal

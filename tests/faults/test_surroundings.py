@@ -1,4 +1,4 @@
-"""Other runs, images that change and clocks that jump: none of them changes what a run comes to."""
+"""Other runs, images that change and clocks that jump: none of them changes the result of a run."""
 
 import shutil
 import time

@@ -1,4 +1,4 @@
-"""JSON of the article's CNN class: files of its formulas are read, and what is written predicts the same."""
+"""The JSON of the article's CNN class: files by its formulas are read, and written ones predict the same."""
 
 import json
 

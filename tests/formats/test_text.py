@@ -1,4 +1,4 @@
-"""Eight text files: those of the first origin's formulas are read, and those that are written predict the same."""
+"""Eight text files: those by the first origin's formulas are read, and written ones predict the same."""
 
 import tracemalloc
 

@@ -1,4 +1,4 @@
-"""State dicts of PyTorch made by hand, without it: kinds of numbers, order, tables, and files that are refused."""
+"""PyTorch state dicts made by hand, without PyTorch: dtypes, order, tables, and files that are refused."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Cases: checkpoints that are cut off, damaged, or say what is not so."""
+"""Cases: checkpoints that are truncated, damaged or inconsistent."""
 
 import itertools
 import json

@@ -1,7 +1,7 @@
-"""Cases in processes of their own, each with little memory and little time, so that a crash is one failed case.
+"""Cases in separate processes, each with limited memory and time, so that a crash is one failed case.
 
 A module of cases has ``cases(seed, count)``, which yields (kind, name, attempt) in the same order each time. An attempt
-returns "survived" or "refused"; whatever it raises is a failure.
+returns "survived" or "refused"; any exception is a failure.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Cases: models of other formats, as text and as JSON, and IDX files, damaged or with headers that lie."""
+"""Cases: models of other formats, as text and as JSON, and IDX files, damaged or with false headers."""
 
 import gzip
 import itertools

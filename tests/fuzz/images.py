@@ -1,4 +1,4 @@
-"""Cases: image files of every kind, whole and damaged, and some that claim to be huge."""
+"""Cases: image files of every kind, intact and damaged, and some that claim to be huge."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Cases: model files that are cut off, damaged, or say what is not so."""
+"""Cases: model files that are truncated, damaged or inconsistent."""
 
 import contextlib
 import copy

@@ -1,4 +1,4 @@
-"""Checkpoints of strangers: a fit goes on to its end from each, with finite weights, or it is refused in one line."""
+"""Untrusted checkpoints: each is refused in one line, or the fit resumes to its end with finite weights."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Models of other formats and IDX files of strangers: each is read, or refused in one line."""
+"""Untrusted models of other formats and IDX files: each is read, or refused in one line."""
 
 import math
 import struct

@@ -1,4 +1,4 @@
-"""Images of strangers: each becomes bytes of the size asked for, or a reason in one line, and no crash."""
+"""Untrusted images: each becomes bytes of the requested size, or a one-line reason, and never a crash."""
 
 import pytest
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""Model files of strangers: each is refused in one line, or predicts finite numbers in bounded time and memory."""
+"""Untrusted model files: each is refused in one line, or predicts finite values in bounded time and memory."""
 
 import pytest
 

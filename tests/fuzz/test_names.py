@@ -1,4 +1,4 @@
-"""Folders and files with names of every kind, links that loop, and models whose names climb out of their folder."""
+"""Folders and files with names of every kind, cyclic links, and models whose names point outside their folder."""
 
 import json
 import os

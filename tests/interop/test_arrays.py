@@ -1,4 +1,4 @@
-"""Arrays and tables of other libraries are taken as they are."""
+"""Arrays and tables of other libraries are accepted as they are."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""ONNX files: valid, and in onnxruntime the answers that the model gives."""
+"""ONNX files are valid, and onnxruntime gives the model's predictions."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""XPCNNClassifier among scikit-learn's own: its suite of checks, pipelines, searches, cross-validation."""
+"""XPCNNClassifier in scikit-learn: its suite of checks, pipelines, searches, cross-validation."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""Weights to and from PyTorch: networks built in both predict the same, whichever of them drew the weights."""
+"""Weights to and from PyTorch: the same network in both predicts the same, whichever initialised the weights."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,7 @@
 """The stand-in for CuPy with CUDA kernels: their sources, compiled by a C++ compiler and run on NumPy's memory.
 
-``kernels.xp`` is :mod:`tests.strict` and ``RawModule``: what the fused kernels compute is tested on every machine with
-a C++ compiler, barriers and all. It says nothing of their speed.
+``kernels.xp`` is :mod:`tests.strict` with ``RawModule``, so that the results of the fused kernels, barriers included,
+are tested on every machine with a C++ compiler. It says nothing about their speed.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""What every layer is, and what it takes to write one."""
+"""What all layers have in common, and what a custom layer needs."""
 
 import numpy as np
 import pytest

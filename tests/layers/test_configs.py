@@ -1,4 +1,4 @@
-"""Layers to plain values and back: what a model file keeps of them."""
+"""Layers to plain values and back: what a model file stores of them."""
 
 import json
 
@@ -101,7 +101,7 @@ def test_numpys_numbers_and_arrays_are_saved_as_plain_ones():
 
 @pytest.mark.parametrize("custom_layers", [[Shift], {"Shift": "shift"}, {"Shift": Shift(1)}, {"Shift": int}, "Shift"])
 def test_custom_layers_are_classes_by_name(custom_layers):
-    with pytest.raises(TypeError, match=r"custom_layers holds layer classes by name.* Received: "):
+    with pytest.raises(TypeError, match=r"custom_layers must map names to layer classes.* Received: "):
         kinds(custom_layers)
 
 
@@ -114,12 +114,12 @@ def test_an_argument_that_json_cannot_hold_is_refused(value):
 @pytest.mark.parametrize(
     ("plain", "message"),
     [
-        ({"layer": "conv3d"}, "no layer of the kind 'conv3d'. Use one of: activation, .*upsample2d; .*custom_layers"),
+        ({"layer": "conv3d"}, "no layer of kind 'conv3d'. Use one of: activation, .*upsample2d; .*custom_layers"),
         ({"layer": "dense", "units": 3, "bias": True}, "'dense' takes activation, .*, use_bias. Received: bias"),
         ({"layer": "dense", "units": 3, "xp": "numpy"}, "Received: xp"),
         ({"layer": "dense"}, r"'dense' cannot be made from \{\}"),
         ({"layer": "dense", "units": "3"}, "units must be a whole number, at least 1. Received: '3'"),
-        ({"layer": "residual", "layers": [{"layer": "conv3d"}]}, "no layer of the kind 'conv3d'"),
+        ({"layer": "residual", "layers": [{"layer": "conv3d"}]}, "no layer of kind 'conv3d'"),
     ],
 )
 def test_what_no_layer_can_be_made_of_is_refused(plain, message):

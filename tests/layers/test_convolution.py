@@ -1,4 +1,4 @@
-"""Conv2D against PyTorch, the textbook's loops and central differences."""
+"""Conv2D against PyTorch, textbook loops and central differences."""
 
 import numpy as np
 import pytest
@@ -167,7 +167,7 @@ def test_the_activation_is_a_part_by_name_or_the_layer_given():
             Conv2D(10, 5, name="second"),
             (10, 4, 4),
             r"Conv2D 'second': a 5x5 kernel does not fit the 4x4 input\. Received input shape \(10, 4, 4\)\. "
-            r'Use padding="same", a smaller kernel, or one pooling layer less\.',
+            r'Use padding="same", a smaller kernel, or fewer pooling layers\.',
         ),
         (Conv2D(1, (1, 3), dilation=4), (1, 8, 8), r"a 1x9 kernel does not fit the 8x8 input"),
         (Conv2D(4, 3, groups=2), (3, 8, 8), r"groups=2 must divide both the 3 input channels and the 4 filters"),
@@ -202,7 +202,7 @@ def test_an_input_that_does_not_fit_is_refused_saying_what_would(layer, shape, m
         ({"groups": 0}, "groups .* Received: 0"),
         ({"padding": -1}, "padding .* at least 0. Received: -1"),
         ({"padding": "full"}, r'padding must be "valid", "same".* Received: \'full\''),
-        ({"padding_mode": "reflect"}, "padding_mode is one of zeros, edge. Received: 'reflect'"),
+        ({"padding_mode": "reflect"}, "padding_mode must be one of zeros, edge. Received: 'reflect'"),
         ({"kernel_initializer": "he"}, "he_normal.*Received: 'he'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Dense against the textbook's loops and central differences."""
+"""Dense against textbook loops and central differences."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Add, Multiply and Concatenate in blocks of one's own, against central differences; shapes that fit, and others."""
+"""Add, Multiply and Concatenate in custom blocks, against central differences; matching shapes, and others."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_outputs_are_what_their_names_say(xp, host, merge, expected):
         (Add(), [(2, 3, 3), (2, 3, 4)], r"\(2, 3, 3\) and \(2, 3, 4\) cannot be added"),
         (Multiply(), [(2, 3, 3), (3,)], r"cannot be multiplied by \(3,\). .* Use \(2, 3, 3\) or \(2,\)"),
         (Multiply(), [(2, 3, 3)] * 3, "cannot be multiplied by"),
-        (Concatenate(), [(2, 3, 3), (2, 3, 4)], r"Let every branch give \(channels, 3, 3\)"),
+        (Concatenate(), [(2, 3, 3), (2, 3, 4)], r"Make every branch return \(channels, 3, 3\)"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused_saying_what_would(merge, shapes, message):

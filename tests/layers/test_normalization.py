@@ -1,4 +1,4 @@
-"""BatchNorm against PyTorch, the paper's formulas and central differences; in networks: tests/test_network.py."""
+"""BatchNorm against PyTorch, the paper's formulas, central differences; in networks: tests/program/test_network.py."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pooling layers against PyTorch, the textbook's loops and central differences."""
+"""Pooling layers against PyTorch, textbook loops and central differences."""
 
 import numpy as np
 import pytest

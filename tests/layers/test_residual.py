@@ -1,4 +1,4 @@
-"""Residual: a block added to its input, or to what a shortcut makes of it, in a network."""
+"""Residual in a network: a block added to its input, or to the output of its shortcut."""
 
 import functools
 
@@ -83,16 +83,16 @@ def test_a_shortcut_and_an_activation_of_the_sum(xp, host):
 def test_a_shortcut_of_another_shape_is_refused_saying_what_would_fit():
     block = Residual([Conv2D(4, 3, 2, 1)], [Conv2D(4, 1)], name="block")
     with pytest.raises(
-        ValueError, match=r"its stack gives \(4, 3, 3\), which .* its shortcut, which gives \(4, 6, 6\)"
+        ValueError, match=r"its layers return \(4, 3, 3\), which .* its shortcut, which returns \(4, 6, 6\)"
     ):
         block.connect((2, 6, 6))
-    with pytest.raises(ValueError, match="Residual 'block': its stack gives"):
+    with pytest.raises(ValueError, match="Residual 'block': its layers return"):
         Network([block], (2, 6, 6), np)
 
 
 @pytest.mark.parametrize("shortcut", ["relu", [None], [ReLU(), 3]])
 def test_a_shortcut_of_anything_but_layers_is_refused(shortcut):
-    with pytest.raises(ValueError, match=r"shortcut is a list of layers\. Received: "):
+    with pytest.raises(ValueError, match=r"shortcut must be a list of layers\. Received: "):
         Residual([ReLU()], shortcut)
 
 
@@ -101,8 +101,8 @@ def test_a_stack_of_another_shape_is_refused_saying_what_would_fit():
         with pytest.raises(ValueError) as error:  # noqa: PT011
             Residual(stack, name="block").connect((2, 6, 6))
         assert str(error.value) == (
-            f"Residual 'block': its stack gives {given}, which cannot be added to its input. "
-            'Received input shape (2, 6, 6). Let its last layer give (2, 6, 6), for instance with padding="same".'
+            f"Residual 'block': its layers return {given}, which cannot be added to its input. "
+            'Received input shape (2, 6, 6). Make its last layer return (2, 6, 6), for instance with padding="same".'
         )
 
 

@@ -1,4 +1,4 @@
-"""The check that a window fits, and the error where it does not."""
+"""The check that a window fits, and the error if it does not."""
 
 import pytest
 

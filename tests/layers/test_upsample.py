@@ -1,4 +1,4 @@
-"""Upsample2D against PyTorch, the textbook's loops and central differences."""
+"""Upsample2D against PyTorch, textbook loops and central differences."""
 
 import pytest
 from hypothesis import given, settings

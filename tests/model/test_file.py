@@ -271,7 +271,7 @@ def test_a_layer_that_is_not_known_is_named_with_those_that_are(tmp_path):
 @pytest.mark.parametrize("wrong", [[Scale], {"Scale": Scale()}, {"Scale": int}, Scale])
 def test_custom_layers_are_classes_by_name(tmp_path, wrong):
     scaled().save(tmp_path / "a")
-    with pytest.raises(TypeError, match=r"custom_layers holds layer classes by name.*Received: "):
+    with pytest.raises(TypeError, match=r"custom_layers must map names to layer classes.*Received: "):
         xpcnn.load(tmp_path / "a", custom_layers=wrong)
 
 
@@ -361,7 +361,7 @@ def drop(*path):
         (put(None, "layers"), "not iterable"),
         (put([5], "layers"), "must be layer objects.*Received: 5"),
         (put({}, "layers", 0), "must be layer objects.*Received: {}"),
-        (put("conv9d", "layers", 0, "layer"), "no layer of the kind 'conv9d'"),
+        (put("conv9d", "layers", 0, "layer"), "no layer of kind 'conv9d'"),
         (put(["conv2d"], "layers", 0, "layer"), "unhashable"),
         (put(3, "layers", 0, "paddings"), "layer 'conv2d' takes .*Received: paddings"),
         (put("cupy", "layers", 0, "xp"), "Received: xp"),
@@ -371,8 +371,8 @@ def drop(*path):
         (put(10**12, "layers", 0, "filters"), r"'conv2d_1.weight': expected shape \(1000000000000, 2, 3, 3\)"),
         (put(10**30, "layers", 0, "filters"), "expected shape"),
         (put([10**9, 10**9], "layers", 0, "kernel_size"), "kernel does not fit the 6x6 input"),
-        (put(2**31, "layers", 0, "dilation"), "dilation must be 2,147,483,647 at most. Received: 2147483648"),
-        (put([1, 10**30], "layers", 0, "strides"), "strides must be 2,147,483,647 at most"),
+        (put(2**31, "layers", 0, "dilation"), "dilation must be at most 2,147,483,647. Received: 2147483648"),
+        (put([1, 10**30], "layers", 0, "strides"), "strides must be at most 2,147,483,647"),
         (put(10**12, "layers", 3, "units"), r"'dense_1.weight': expected shape \(1000000000000, 16\)"),
         (put([10**6, 6, 6], "input_shape"), "expected shape"),
         (put([2, 10**9, 10**9], "input_shape"), "expected shape"),

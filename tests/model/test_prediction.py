@@ -1,4 +1,4 @@
-"""``predict_images``: one door for files, bytes and raw pixels, with the bits of the command."""
+"""``predict_images``: one entry point for files, bytes and raw pixels, with the same bits as the command."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What a model is as plain data, and models that are copied, or sent to another process."""
+"""A model as plain data; models that are copied or sent to another process."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""What a fit is given becomes what it learns from, with all targets encoded once."""
+"""The data given to a fit is prepared for training, with all targets encoded once."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""``--elastic``: those that are left go on without a process that is lost."""
+"""``--elastic``: the remaining ranks continue without a lost process."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Any number of ranks gives what one process gives."""
+"""Any number of ranks gives the same result as one process."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Whatever happens to a rank, the job ends soon, and says why."""
+"""Whatever happens to a rank, the job ends soon and says why."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The table of activation functions; their values: tests/layers/test_activation.py."""
+"""The table of activation functions; for their values see tests/layers/test_activation.py."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Batches taken from a set on the device are those that the host would make."""
+"""Batches gathered on the device equal those that the host makes."""
 
 import numpy as np
 import pytest

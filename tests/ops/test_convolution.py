@@ -1,4 +1,4 @@
-"""A convolution with pooling, bias and ReLU at once is what they are one after the other."""
+"""A convolution fused with pooling, bias and ReLU equals these one after another."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The lowering of a correlation: cut into blocks that stay within the budget, with the same result."""
+"""Lowering in correlation: cut into blocks that stay within the budget, with the same result."""
 
 import numpy as np
 import pytest

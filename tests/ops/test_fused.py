@@ -1,4 +1,4 @@
-"""Functions that have a kernel: the same name and signature, and the choice between the two."""
+"""Functions with a CUDA kernel: the same name and signature, and the choice between the two."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""Statistics gathered from pieces; the formulas of normalisation: tests/layers/test_normalization.py."""
+"""Statistics combined from shards; for the formulas see tests/layers/test_normalization.py."""
 
 import functools
 import operator

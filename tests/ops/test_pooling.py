@@ -1,4 +1,4 @@
-"""What the pooling layers' tests leave: memory, many cells a window, no waiting; values: tests/layers."""
+"""Pooling: memory, large windows, no waiting; for the values see tests/layers/test_pooling.py."""
 
 import numpy as np
 import pytest

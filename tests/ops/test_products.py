@@ -1,4 +1,4 @@
-"""How products are cut to the sizes at which BLAS is fast."""
+"""How products are cut down to the sizes at which BLAS is fast."""
 
 import pytest
 

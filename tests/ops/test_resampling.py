@@ -1,4 +1,4 @@
-"""What Upsample2D's tests leave: layout and waiting; values: tests/layers/test_upsample.py."""
+"""Upsampling: memory layout and no waiting; for the values see tests/layers/test_upsample.py."""
 
 from tests import strict
 from xpcnn.ops.resampling import upsample

@@ -1,4 +1,4 @@
-"""Winograd's way gives what the plain way gives, for every size of filter, tile and block."""
+"""Winograd convolution equals the direct method, for every size of filter, tile and block."""
 
 import numpy as np
 import pytest

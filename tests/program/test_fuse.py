@@ -1,4 +1,4 @@
-"""Fused nodes compute what the layers would one by one, and folded ones predict the same."""
+"""Fused nodes compute what their layers would one by one, and folded ones predict the same."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What was used latest is kept."""
+"""The most recently used entries are kept."""
 
 from xpcnn.program.lru_cache import LRUCache
 

@@ -1,4 +1,4 @@
-"""What a run keeps: memory for each thread, and recordings of the latest kinds of batches for as long as they hold."""
+"""What is kept between runs: memory for each thread, and recordings of the latest kinds of batches while valid."""
 
 import gc
 import tracemalloc

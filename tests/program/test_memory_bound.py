@@ -1,4 +1,4 @@
-"""What one image takes, and how many are predicted together."""
+"""The memory that one image takes, and how many images are predicted together."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A built stack: names, arrays, shapes, its passes against PyTorch, and what training leaves alone."""
+"""A built network: names, arrays, shapes, its passes against PyTorch, and what training leaves unchanged."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""A replay: what is recorded and replayed is what would be computed anew, or nothing is replayed."""
+"""A replay gives what a computed step would, or nothing is replayed."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""Runs to report on: made by the command, with names that try to be more than names."""
+"""Runs to report on, made by the command, with names that try to inject markup."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A headless Chromium that is asked through its DevTools, over two pipes."""
+"""A headless Chromium, controlled through its DevTools over two pipes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The report in a real browser: nothing is missing, nothing runs, everything can be read."""
+"""The report in a real browser: nothing is missing, nothing is executed, everything can be read."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Curves: every value at its place, whatever the values are."""
+"""Curves: every value is in its place, whatever the values are."""
 
 import re
 import xml.etree.ElementTree as ElementTree

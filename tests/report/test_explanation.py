@@ -1,4 +1,4 @@
-"""Grad-CAM, and the input's gradient: what is bright is what the score depends on."""
+"""Grad-CAM and the input's gradient: the bright regions are those that the score depends on."""
 
 import numpy as np
 import pytest

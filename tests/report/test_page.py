@@ -1,4 +1,4 @@
-"""Text in the page is text, whatever it holds."""
+"""Text in the page is always shown as text, whatever it contains."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What stands in the report: while a run goes on, where it was broken off, and at its end."""
+"""What the report shows: during a run, after an interruption, and at its end."""
 
 import html
 import json

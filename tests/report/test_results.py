@@ -1,4 +1,4 @@
-"""Figures of the answers: in words, in colours, in tables of any size."""
+"""Figures of the predictions: in words, in colours, in tables of any size."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The files of a run, also such as nobody should have written."""
+"""The files of a run, including malformed ones."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A fit that was broken off, at any step and however, ends as if nothing had happened."""
+"""A fit that was interrupted, at any step and in any way, ends as if it had not been."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""What ranks do that can be seen without MPI; tests/mpi has the rest."""
+"""What can be tested of ranks without MPI; tests/mpi has the rest."""
 
 from types import SimpleNamespace
 

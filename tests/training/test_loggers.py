@@ -1,4 +1,4 @@
-"""Histories for others' tools, each read back by the tool itself, also where a fit was killed and resumed."""
+"""Histories for other tools, each read back by the tool itself, also after a fit was killed and resumed."""
 
 import json
 import math

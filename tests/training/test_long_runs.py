@@ -1,4 +1,4 @@
-"""What a long run takes stays the same: no memory and no file more after 2,000 steps than after 500."""
+"""Resources of a long run stay constant: no more memory or open files after 2,000 steps than after 500."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A fit: which samples make which step, what is written down, and what a second fit starts from."""
+"""A fit: which samples make up which step, what is recorded, and what a second fit starts from."""
 
 import threading
 import traceback

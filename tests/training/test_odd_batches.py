@@ -1,4 +1,4 @@
-"""Batches of one class, of one sample, of all there is and more: whatever the data are, numbers stay finite."""
+"""Batches of one class, of one sample, larger than the data: values stay finite."""
 
 import numpy as np
 import pytest

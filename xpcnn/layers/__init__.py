@@ -1,4 +1,4 @@
-"""The parts of a network, one file a kind."""
+"""The layers of a network, one file per kind."""
 
 from typing import TYPE_CHECKING
 

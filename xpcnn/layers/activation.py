@@ -11,7 +11,7 @@ from xpcnn.registry import check_float
 class Activation(Layer):
     """Apply an activation function by name: linear, relu, leaky_relu, sigmoid, tanh or softmax (over axis 1).
 
-    Input and output have the same shape. Raises ValueError for a name that does not exist.
+    Input and output have the same shape. Raises ValueError for an unknown name.
 
     >>> Activation("relu").connect((8, 4, 4))
     (8, 4, 4)
@@ -23,7 +23,7 @@ class Activation(Layer):
         self._function = activations.get(activation)
 
     def forward(self, params: Arrays, x: Array, context: Context, *, in_place: bool = False) -> tuple[Array, Backward]:
-        """Apply the function to every value; ReLU may overwrite an input that nothing else reads."""
+        """Apply the function; with ``in_place``, ReLU overwrites its input."""
         own = (x,) if in_place else ()
         y, backward = self._function(self.xp, x, context.workspace, *own)
         return y, lambda dy, gradients: backward(dy)
@@ -71,12 +71,12 @@ class LeakyReLU(Layer):
 
 
 def applies(layer: Layer, activation: str | None) -> bool:
-    """Whether a layer applies this activation and nothing else: exactly this class, not one derived from it."""
+    """Return whether a layer applies this activation and nothing else: of exactly this class, not a subclass."""
     return type(layer) in (Activation, ReLU, Sigmoid, Tanh, Softmax) and getattr(layer, "activation", "") == activation
 
 
 def activation_part(activation: str | Layer | None) -> list[Layer]:
-    """Return the part that applies another layer's ``activation`` argument: none, one by name, or the layer given."""
+    """Return the layers for an ``activation`` argument: none, one made from its name, or the layer given."""
     if activation is None or activation == "linear":
         return []
     if isinstance(activation, Layer):

@@ -1,4 +1,4 @@
-"""The base of every layer: a constructor, a build that declares arrays, and a pure forward."""
+"""The base class of every layer: a constructor, a build that declares arrays, and a pure forward."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from xpcnn.ops.workspace import Workspace
 from xpcnn.parameters import Declaration, Initializer, Shape
 
 Arrays: TypeAlias = Mapping[str, Array]
-#: backward(dy, gradients) writes the layer's gradients into their views and returns the gradient of its input: of a
-#: layer with several inputs, a tuple of theirs.
+#: backward(dy, gradients) writes the layer's gradients into their views and returns the gradient of its input, or a
+#: tuple of gradients for a layer with several inputs.
 Backward: TypeAlias = Callable[[Array, Arrays], Any]
-#: The two halves of a backward that needs a sum over the whole batch: local_sums(dy, gradients) is this shard's share
-#: of it, and backward(dy, total) returns the input's gradient.
+#: The two halves of a backward that needs a sum over the whole batch: local_sums(dy, gradients) returns this shard's
+#: part of the sum, and backward(dy, total) returns the input's gradient.
 BackwardInTwo: TypeAlias = tuple[Callable[[Array, Arrays], Any], Callable[[Array, Any], Array]]
 
 
@@ -27,14 +27,14 @@ class Context:
 
     workspace: Workspace
     training: bool = False
-    #: Key of the random draws: the fit's seed and the number of the step, on a device an array of one uint64.
+    #: Key of the random draws: the fit's seed and the step number, which on a device is an array of one uint64.
     seed: int = 0
     step: int | Array = 0
     #: The position in the batch at which this shard starts.
     first_row: int = 0
-    #: Whether a backward pass follows, for which layers keep what it needs; true in training.
+    #: Whether a backward pass follows, so that layers keep what it needs; always true in training.
     backward: bool = False
-    #: New values of buffers, such as moving statistics, by layer; the network writes them once a step.
+    #: New values of buffers, such as running statistics, by layer; the network writes them once per step.
     buffers: dict[str, dict[str, Array]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class Context:
 
 
 class Graph(Protocol):
-    """The graph that layers add themselves to when a network is built; a slot holds a layer's output, or the input."""
+    """The graph that layers add themselves to when a network is built; a slot is the input or a layer's output."""
 
     #: The shape of each slot, without the batch.
     shapes: list[Shape]
@@ -55,7 +55,7 @@ class Graph(Protocol):
 
 
 class Layer:
-    """A stateless step of a network: it keeps its sizes, while data is passed in arguments and closures.
+    """Base class of layers. A layer stores its configuration and shapes; data is passed in arguments and closures.
 
     A custom layer implements ``build`` and ``forward``::
 
@@ -73,33 +73,33 @@ class Layer:
 
                 return x * weight, backward
 
-    Images are (batch, channels, height, width) arrays of ``self.xp``. Each constructor argument must be kept in an
-    attribute of the same name: that is how a layer is saved. Arguments common to all layers: ``name`` (default: the
+    Images are (batch, channels, height, width) arrays of ``self.xp``. Each constructor argument must be stored in an
+    attribute of the same name, from which the layer is saved. Arguments common to all layers: ``name`` (default: the
     kind and a number, such as ``conv2d_1``) and ``xp`` (default: the model's).
     """
 
-    #: Whether training needs sums over the whole batch, as BatchNorm does. Such a layer has ``local_sums(params, x,
-    #: context)``, whose results of all shards are added by ``+``; ``forward`` then takes the total as its last argument
-    #: and returns, with the output, a :data:`BackwardInTwo`.
+    #: Whether training needs sums over the whole batch, as in BatchNorm. Such a layer has ``local_sums(params, x,
+    #: context)``, whose results for all shards are added with ``+``; ``forward`` then takes the total as its last
+    #: argument and returns a :data:`BackwardInTwo` with the output.
     reduces_over_batch: ClassVar[bool] = False
 
     #: The layer's name in parameter names and tables; empty until a network assigns one.
     name: str = ""
-    #: Whether this is only a part of another layer, such as its activation, and has no name of its own.
+    #: Whether this is part of another layer, such as its activation, and therefore has no name.
     hidden: bool = False
-    #: False freezes the layer and those inside it: their arrays are not trained.
+    #: False freezes the layer and those inside it, so that their arrays are not trained.
     trainable: bool = True
-    #: The layer's number in the network, blocks counted too, which keys its random draws.
+    #: The layer's number in the network, counting blocks too, which is part of the key of its random draws.
     number: int = 0
     input_shape: Shape = ()
     output_shape: Shape = ()
     declarations: tuple[Declaration, ...] = ()
     buffers: tuple[Declaration, ...] = ()
 
-    #: The model that the layer is part of, if it still exists.
+    #: The model that the layer belongs to, if it still exists.
     owner: weakref.ref[Any] | None = None
 
-    #: How often an attribute was set: what was recorded of a layer holds until one is.
+    #: How often an attribute was set; a recorded step is valid only while this stays the same.
     _changes: int = 0
 
     _xp: ArrayModule | str | None = None
@@ -114,7 +114,7 @@ class Layer:
 
     @property
     def xp(self) -> ArrayModule:
-        """The array module: the one given, or the value of ``XPCNN_BACKEND`` when it is needed."""
+        """The array module: the one given, or else the one that ``XPCNN_BACKEND`` selects at the time of use."""
         return resolve(self._xp)
 
     @xp.setter
@@ -127,19 +127,19 @@ class Layer:
         return registry.name_of(cls)
 
     def connect(self, *input_shapes: Shape) -> Shape:
-        """Build for an input shape (without the batch), or for one of each input, and return the output shape."""
+        """Build for the shape of each input (without the batch), and return the output shape."""
         self.declarations = self.buffers = ()
         self.input_shape = tuple(input_shapes[0])
         self.output_shape = tuple(self.build(*input_shapes))
         return self.output_shape
 
     def declare(self, name: str, shape: Shape, initializer: Initializer, *, decays: bool = False) -> None:
-        """Declare a trainable array, in build; ``decays``: weight decay applies to it."""
+        """Declare a trainable array, in ``build``. decays: whether weight decay applies to it."""
         declaration = Declaration(self.name or self.kind(), name, tuple(shape), initializer, decays)
         self.declarations = (*self.declarations, declaration)
 
     def declare_buffer(self, name: str, shape: Shape, initializer: Initializer) -> None:
-        """Declare an array that is saved but not trained, in build."""
+        """Declare an array that is saved but not trained, in ``build``."""
         declaration = Declaration(self.name or self.kind(), name, tuple(shape), initializer)
         self.buffers = (*self.buffers, declaration)
 
@@ -162,11 +162,11 @@ class Layer:
         return channels, height, width
 
     def sublayers(self) -> Sequence[Layer]:
-        """Return the layers inside this one, in order: an activation, or those of a block."""
+        """Return the layers inside this one, in order: an activation, or the layers of a block."""
         return ()
 
     def expand(self, graph: Graph, x: int) -> int:
-        """Add this layer, and what follows inside it, to a graph, and return the slot of its output."""
+        """Add this layer and its sublayers to a graph, and return the slot of the output."""
         return graph.chain(self.sublayers(), graph.add(self, x))
 
     def build(self, input_shape: Shape) -> Shape:
@@ -174,11 +174,11 @@ class Layer:
         return input_shape
 
     def forward(self, params: Arrays, x: Any, context: Context) -> tuple[Array, Any]:
-        """Return the output and its backward function; ``x`` is an array, or a tuple of them for several inputs."""
+        """Return the output and its backward function; ``x`` is an array, or a tuple of arrays for several inputs."""
         raise NotImplementedError(f"{type(self).__name__} has no forward.")
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments except ``xp``, each from the attribute of the same name."""
+        """Return the constructor arguments except ``xp``, each read from the attribute of the same name."""
         return {key: getattr(self, key) for key in registry.parameters(type(self)) if key != "xp"}
 
     def __repr__(self) -> str:

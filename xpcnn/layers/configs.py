@@ -1,4 +1,4 @@
-"""Layers as plain values for a model file, and back."""
+"""Conversion of layers to plain values for a model file, and back."""
 
 from __future__ import annotations
 
@@ -35,13 +35,15 @@ def to_plain(value: Any) -> Any:
 
 
 def kinds(custom_layers: Mapping[str, type[Layer]] | None = None) -> dict[str, type[Layer]]:
-    """Return every layer class by its kind; ``custom_layers`` are found by kind and by the name they are given.
+    """Return every layer class by its kind, and ``custom_layers`` by their given name too.
 
-    Raises TypeError if ``custom_layers`` is not a mapping of names to layer classes.
+    Raises TypeError if ``custom_layers`` is not a mapping from names to layer classes.
     """
     given = {} if custom_layers is None else custom_layers
     if not isinstance(given, Mapping) or not all(isinstance(c, type) and issubclass(c, Layer) for c in given.values()):
-        raise TypeError(f'custom_layers holds layer classes by name, {{"Scale": Scale}}. Received: {custom_layers!r}.')
+        raise TypeError(
+            f'custom_layers must map names to layer classes, as in {{"Scale": Scale}}. Received: {custom_layers!r}.'
+        )
     own = [getattr(layers, name) for name in layers.__all__]
     known = {cls.kind(): cls for cls in own if isinstance(cls, type) and issubclass(cls, Layer) and cls is not Layer}
     for name, cls in given.items():
@@ -52,7 +54,7 @@ def kinds(custom_layers: Mapping[str, type[Layer]] | None = None) -> dict[str, t
 def from_plain(value: Any, known: Mapping[str, type[Layer]]) -> Any:
     """Return the layer, or the argument, that :func:`to_plain` was given.
 
-    Raises ValueError for an unknown kind, an unknown argument or a value that the layer refuses.
+    Raises ValueError for an unknown kind, an unknown argument or a value that the layer rejects.
     """
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [from_plain(item, known) for item in value]
@@ -64,7 +66,7 @@ def from_plain(value: Any, known: Mapping[str, type[Layer]]) -> Any:
     kind, own, trainable = arguments.pop("layer"), arguments.pop("own", False), arguments.pop("trainable", True)
     if kind not in known or (own and known[kind] is kinds().get(kind)):
         raise ValueError(
-            f"There is no layer {'class given for' if own else 'of'} the kind {kind!r}. "
+            f"There is no layer {'class given for the' if own else 'of'} kind {kind!r}. "
             f"Use one of: {', '.join(sorted(known))}; "
             "pass custom layers with load(path, custom_layers={...})."
         )

@@ -20,15 +20,16 @@ PADDING_MODES = ("zeros", "edge")
 class Conv2D(Layer):
     """Convolution layer: each output channel is the input cross-correlated with one filter, plus a bias.
 
-    y[n, k, p] = Σ weight[k, c, i, j] x[n, c, p strides + (i, j) dilation] + bias[k]  (a cross-correlation, as in all
+    y[n, k, p] = Σ weight[k, c, i, j] x[n, c, p strides + (i, j) dilation] + bias[k]  (a cross-correlation, as in most
     libraries; Goodfellow, Bengio and Courville, "Deep learning", 2016, equation 9.6).
 
     Input (n, channels, height, width), output (n, filters, rows, columns); weight (filters, channels / groups, rows,
-    columns), bias (filters,). kernel_size, strides, dilation: a number or (rows, columns). padding: "valid" (none),
-    "same" (ceil(size / strides) outputs, an odd row at the end), a number or (rows, columns). padding_mode: "zeros" or
-    "edge". groups: input and output channels are split into this many independent groups.
+    columns), bias (filters,). kernel_size, strides, dilation: a whole number or (rows, columns). padding: "valid"
+    (none), "same" (ceil(size / strides) outputs, any extra row or column at the end), a whole number or (rows,
+    columns). padding_mode: "zeros" or "edge". groups: how many independent groups the input and output channels are
+    split into.
 
-    Raises ValueError at build for a kernel that does not fit, or channels that the groups do not divide.
+    Raises ValueError at build for a kernel that does not fit, or if ``groups`` does not divide the channels.
 
     >>> Conv2D(10, 5, activation="relu").connect((1, 50, 50))
     (10, 46, 46)
@@ -57,7 +58,7 @@ class Conv2D(Layer):
         self.strides = pair(strides, "strides")
         self.padding = check_padding(padding)
         if padding_mode not in PADDING_MODES:
-            raise ValueError(f"padding_mode is one of {', '.join(PADDING_MODES)}. Received: {padding_mode!r}.")
+            raise ValueError(f"padding_mode must be one of {', '.join(PADDING_MODES)}. Received: {padding_mode!r}.")
         self.padding_mode = padding_mode
         self.dilation = pair(dilation, "dilation")
         self.groups = check_int("groups", groups, 1)
@@ -72,7 +73,7 @@ class Conv2D(Layer):
         return self._activation
 
     def build(self, input_shape: Shape) -> Shape:
-        """Declare weight and bias."""
+        """Declare the weight and the bias."""
         channels, height, width = self.image_shape(input_shape)
         if channels % self.groups or self.filters % self.groups:
             raise self.refuse(
@@ -103,7 +104,7 @@ class Conv2D(Layer):
         relu: bool = False,
         input_gradient: bool = True,
     ) -> tuple[Array, Backward]:
-        """Convolve and add the bias; the rest is fused: the largest cell of each window of ``pool``, and ReLU."""
+        """Convolve and add the bias, optionally fused with max pooling over ``pool`` and ReLU."""
         y, backward = convolution(
             self.xp,
             x,

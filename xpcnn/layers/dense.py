@@ -16,7 +16,7 @@ from xpcnn.registry import check_int
 class Dense(Layer):
     """Fully connected layer, y = x Wᵀ + b.
 
-    Input (n, features), output (n, units); weight (units, features), bias (units,). Raises ValueError at build for an
+    Input (n, features), output (n, units); weight (units, features), bias (units,). Raises ValueError at build for
     input that is not flat.
 
     >>> Dense(96, activation="relu").connect((810,))
@@ -47,7 +47,7 @@ class Dense(Layer):
         return self._activation
 
     def build(self, input_shape: Shape) -> Shape:
-        """Declare weight and bias."""
+        """Declare the weight and the bias."""
         if len(input_shape) != 1:
             raise self.refuse("it takes flat input, (features,)", input_shape, "Put Flatten() before it.")
         self.declare("weight", (self.units, input_shape[0]), self.kernel_initializer, decays=True)
@@ -58,6 +58,6 @@ class Dense(Layer):
     def forward(
         self, params: Arrays, x: Array, context: Context, *, relu: bool = False, input_gradient: bool = True
     ) -> tuple[Array, Backward]:
-        """Multiply by the weight and add the bias; ReLU may be fused."""
+        """Multiply by the weight and add the bias, optionally fused with ReLU."""
         y, backward = dense(self.xp, x, params["weight"], params.get("bias"), context.workspace, relu=relu)
         return y, lambda dy, gradients: backward(dy, gradients["weight"], gradients.get("bias"), input_gradient)

@@ -13,7 +13,7 @@ class Dropout(Layer):
     """Set each value to 0 with probability ``rate`` while training and scale the others by 1 / (1 - rate).
 
     Does nothing in prediction (inverted dropout; Srivastava et al., 2014). The mask is keyed by the fit's seed, the
-    step and the sample's place in the batch, so it is the same however the batch is cut and on every backend.
+    step and the sample's position in the batch, so it is the same on every backend and however the batch is sharded.
 
     >>> Dropout(0.2).connect((96,))
     (96,)

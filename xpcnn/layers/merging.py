@@ -1,4 +1,4 @@
-"""Layers with several inputs, which end the branches of a block: Add, Multiply and Concatenate."""
+"""Layers with several inputs, which merge the branches of a block: Add, Multiply and Concatenate."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from xpcnn.parameters import Shape
 
 
 class Merge(Layer):
-    """What the three have in common: a block gives them the outputs of its branches."""
+    """Base class of layers that take the outputs of a block's branches."""
 
     def connect(self, *input_shapes: Shape) -> Shape:
-        """Build for the shapes of two inputs or more."""
+        """Build for the shapes of two or more inputs."""
         if len(input_shapes) < 2:
             raise self.refuse("it takes several inputs", input_shapes[0], "Use it in a block, as Residual uses Add.")
         return super().connect(*input_shapes)
 
 
 class Add(Merge):
-    """Sum of inputs of one shape, y = x₁ + x₂ + … (the end of a residual block; He et al., 2015).
+    """Sum of inputs of the same shape, y = x₁ + x₂ + … (as in a residual block; He et al., 2015).
 
     >>> Add().connect((8, 4, 4), (8, 4, 4))
     (8, 4, 4)
@@ -30,17 +30,17 @@ class Add(Merge):
         first, *others = input_shapes
         for shape in others:
             if shape != first:
-                raise self.refuse(f"{first} and {shape} cannot be added", first, f"Let every branch give {first}.")
+                raise self.refuse(f"{first} and {shape} cannot be added", first, f"Make every branch return {first}.")
         return first
 
     def forward(self, params: Arrays, x: tuple[Array, ...], context: Context) -> tuple[Array, Backward]:
-        """Add up."""
+        """Add the inputs."""
         y, backward = merging.add(self.xp, x, context.workspace)
         return y, lambda dy, gradients: backward(dy)
 
 
 class Multiply(Merge):
-    """Product of two inputs, y = x₁ x₂; the second may hold one number a channel, (channels,), as the gate of
+    """Product of two inputs, y = x₁ x₂; the second may have one value per channel, (channels,), as the gate of
     squeeze-and-excitation does (Hu, Shen and Sun, "Squeeze-and-excitation networks", 2018).
 
     >>> Multiply().connect((8, 4, 4), (8,))
@@ -64,7 +64,7 @@ class Multiply(Merge):
 
 
 class Concatenate(Merge):
-    """The channels of all inputs, one after the other; all else must be equal.
+    """Concatenation of the channels of all inputs, whose other dimensions must be equal.
 
     >>> Concatenate().connect((8, 4, 4), (2, 4, 4))
     (10, 4, 4)
@@ -78,7 +78,7 @@ class Concatenate(Merge):
                 raise self.refuse(
                     f"channels of {first} and {shape} cannot be concatenated",
                     first,
-                    f"Let every branch give (channels, {', '.join(map(str, first[1:]))}).",
+                    f"Make every branch return (channels, {', '.join(map(str, first[1:]))}).",
                 )
         return (sum(shape[0] for shape in input_shapes), *first[1:])
 

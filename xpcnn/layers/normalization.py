@@ -16,7 +16,7 @@ class BatchNorm(Layer):
 
     Input and output (n, channels, height, width) or (n, channels); weight, bias, running_mean and running_var
     (channels,). Training uses the statistics of the whole batch, however it is sharded, and moves the running ones by
-    ``momentum`` towards them (the variance unbiased, as PyTorch does); prediction and a frozen layer use the running
+    ``momentum`` towards them (with the unbiased variance, as in PyTorch); prediction and a frozen layer use the running
     ones (Ioffe and Szegedy, "Batch normalization", 2015).
 
     >>> BatchNorm().connect((16, 8, 8))
@@ -38,7 +38,7 @@ class BatchNorm(Layer):
         self.epsilon = check_float("epsilon", epsilon, "(0, inf)")
 
     def build(self, input_shape: Shape) -> Shape:
-        """Declare weight and bias, and the running statistics."""
+        """Declare the weight, the bias and the running statistics."""
         if len(input_shape) not in (1, 3):
             raise self.refuse(
                 "it takes images, (channels, height, width), or flat input, (channels,)",
@@ -53,13 +53,13 @@ class BatchNorm(Layer):
         return input_shape
 
     def local_sums(self, params: Arrays, x: Array, context: Context) -> Moments:
-        """Return the moments of this shard's channels, which are added up over the batch."""
+        """Return the moments of this shard's channels, which are combined over the batch."""
         return normalization.moments(self.xp, x, context.workspace)
 
     def forward(
         self, params: Arrays, x: Array, context: Context, total: Moments | None = None
     ) -> tuple[Array, Backward | BackwardInTwo]:
-        """Normalise by ``total``, the moments of the whole batch, or by the running statistics where there is none."""
+        """Normalise with ``total``, the moments of the whole batch, or if it is None, with the running statistics."""
         if total is None:
             return self._by_running_statistics(params, x, context)
         xp, workspace, count, mean = self.xp, context.workspace, total.count, total.mean

@@ -11,10 +11,11 @@ from xpcnn.parameters import Shape
 
 
 class Pool2D(Layer):
-    """What the three pooling layers share: a window of ``pool_size`` that moves by ``strides``.
+    """Base class of the pooling layers: a window of ``pool_size`` that moves by ``strides``.
 
-    Input (n, channels, height, width), output (n, channels, rows, columns). strides: default the pool's size. padding:
-    "valid", "same", a number or (rows, columns), smaller than the window. A ragged edge is left out, as in PyTorch.
+    Input (n, channels, height, width), output (n, channels, rows, columns). strides: by default ``pool_size``. padding:
+    "valid", "same", a whole number or (rows, columns), smaller than the window. Any remainder at the edge is dropped,
+    as in PyTorch.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Pool2D(Layer):
             )
 
     def build(self, input_shape: Shape) -> Shape:
-        """Resolve the window for the input."""
+        """Resolve the window for this input."""
         channels, height, width = self.image_shape(input_shape)
         padding = resolve_padding(self.padding, self.pool_size, self.strides, (1, 1), (height, width))
         self.window = Window(self.pool_size, self.strides, padding)
@@ -45,7 +46,7 @@ class Pool2D(Layer):
 
 
 class MaxPool2D(Pool2D):
-    """Largest cell of every window; the border never wins, and the first of equal cells takes the gradient.
+    """Maximum of every window; padding never wins, and the first of equal cells gets the gradient.
 
     >>> MaxPool2D(2).connect((10, 46, 46))
     (10, 23, 23)
@@ -60,7 +61,7 @@ class MaxPool2D(Pool2D):
 
 
 class MinPool2D(Pool2D):
-    """Smallest cell of every window; the border never wins, and the first of equal cells takes the gradient."""
+    """Minimum of every window; padding never wins, and the first of equal cells gets the gradient."""
 
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Take the smallest cells."""
@@ -71,7 +72,7 @@ class MinPool2D(Pool2D):
 
 
 class AveragePool2D(Pool2D):
-    """Average of every window over the cells inside the image; the border is not counted."""
+    """Average of every window over the cells inside the image; padding is not counted."""
 
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Average the windows."""
@@ -93,7 +94,7 @@ class GlobalAveragePool2D(Layer):
 
 
 class GlobalMaxPool2D(Layer):
-    """Largest cell of each channel over the whole image: (n, channels, height, width) to (n, channels)."""
+    """Maximum of each channel over the whole image: (n, channels, height, width) to (n, channels)."""
 
     def build(self, input_shape: Shape) -> Shape:
         """Drop height and width."""

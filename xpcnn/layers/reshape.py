@@ -1,4 +1,4 @@
-"""Layers that only reorder: Flatten and Reshape."""
+"""Layers that only change the shape: Flatten and Reshape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _reshaped(x: Array, shape: Shape, workspace: Workspace) -> Array:
 
 
 class Reshape(Layer):
-    """Give each sample another shape of the same size, in row-major order; one -1 is filled in.
+    """Reshape each sample to another shape of the same size, in row-major order; one size may be -1, and is inferred.
 
     >>> Reshape((8, -1)).connect((4, 4, 4))
     (8, 8)
@@ -29,7 +29,7 @@ class Reshape(Layer):
         sizes = shape if isinstance(shape, tuple | list) else (shape,)
         self.shape = tuple(-1 if size == -1 else check_int("A size in a shape", size, 1) for size in sizes)
         if self.shape.count(-1) > 1:
-            raise ValueError(f"A shape holds at most one -1. Received: {shape!r}.")
+            raise ValueError(f"A shape may have at most one -1. Received: {shape!r}.")
 
     def build(self, input_shape: Shape) -> Shape:
         """Resolve -1 and compare sizes."""
@@ -38,7 +38,7 @@ class Reshape(Layer):
             raise self.refuse(
                 f"{size} values cannot become the shape {self.shape}",
                 input_shape,
-                f"Choose one of {size} values.",
+                f"Choose a shape with {size} values.",
             )
         return tuple(size // known if s == -1 else s for s in self.shape)
 
@@ -53,7 +53,7 @@ class Reshape(Layer):
 
 
 class Flatten(Reshape):
-    """Make each sample flat, in (channel, row, column) order.
+    """Flatten each sample, in (channel, row, column) order.
 
     >>> Flatten().connect((10, 9, 9))
     (810,)

@@ -1,4 +1,4 @@
-"""A block whose output is added to its input."""
+"""The residual block, which adds its input to its output."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ class Residual(Layer):
 
     He et al., "Deep residual learning for image recognition", 2015.
 
-    layers: in order; a block may hold others. shortcut: layers on the way around, such as a projection, [Conv2D(64, 1,
-    strides=2), BatchNorm()]; none by default: the input itself. activation: by name, or a layer, applied to the sum.
+    layers: the main branch, in order; blocks may be nested. shortcut: layers of the shortcut branch, such as a
+    projection, [Conv2D(64, 1, strides=2), BatchNorm()]; by default the identity. activation: a name or a layer, applied
+    to the sum.
 
-    Both ways must give the same shape. Raises ValueError at build if they do not.
+    Both branches must have the same output shape. Raises ValueError at build if they do not.
 
     >>> from xpcnn.layers import Conv2D, ReLU
     >>> Residual([Conv2D(8, 3, padding="same"), ReLU()]).connect((8, 6, 6))
@@ -45,34 +46,34 @@ class Residual(Layer):
             raise ValueError(f"Residual takes a list of at least one layer. Received: {layers!r}.")
         self._around = self.shortcut or []
         if not all(isinstance(layer, Layer) for layer in self._around):
-            raise ValueError(f"shortcut is a list of layers. Received: {shortcut!r}.")
+            raise ValueError(f"shortcut must be a list of layers. Received: {shortcut!r}.")
         self._add = Add()
         self._add.hidden = True
         self._activation = activation_part(activation)
 
     def sublayers(self) -> Sequence[Layer]:
-        """Return the layers, those of the shortcut, the sum and the activation."""
+        """Return the main branch, the shortcut, the sum and the activation."""
         return [*self.layers, *self._around, self._add, *self._activation]
 
     def expand(self, graph: Graph, x: int) -> int:
-        """Add both ways, their sum and the activation."""
+        """Add both branches, their sum and the activation."""
         y, around = graph.chain(self.layers, x), graph.chain(self._around, x)
         self._compare(graph.shapes[y], graph.shapes[around], graph.shapes[x])
         return graph.chain(self._activation, graph.add(self._add, around, y))
 
     def build(self, input_shape: Shape) -> Shape:
-        """Build both ways and compare their shapes."""
+        """Build both branches and compare their shapes."""
         y, around = _shape_after(self.layers, input_shape), _shape_after(self._around, input_shape)
         self._compare(y, around, input_shape)
         return _shape_after(self._activation, y)
 
     def _compare(self, y: Shape, around: Shape, input_shape: Shape) -> None:
         if y != around:
-            what = f"its shortcut, which gives {around}" if self.shortcut else "its input"
+            what = f"its shortcut, which returns {around}" if self.shortcut else "its input"
             raise self.refuse(
-                f"its stack gives {y}, which cannot be added to {what}",
+                f"its layers return {y}, which cannot be added to {what}",
                 input_shape,
-                f'Let its last layer give {around}, for instance with padding="same".',
+                f'Make its last layer return {around}, for instance with padding="same".',
             )
 
 

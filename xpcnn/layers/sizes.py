@@ -1,4 +1,4 @@
-"""Checks of sizes that several layers share."""
+"""Size checks shared by several layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from xpcnn.parameters import Shape
 
 
 def fitting_size(layer: Layer, window: Window, input_shape: Shape) -> Pair:
-    """Return the window's output (rows, columns), or raise the layer's error where the window does not fit."""
+    """Return the window's output (rows, columns), or raise the layer's error if the window does not fit."""
     rows, columns = window.output_size(*input_shape[-2:])
     if rows < 1 or columns < 1:
         (kh, kw), (height, width) = window.extent, input_shape[-2:]
@@ -16,6 +16,6 @@ def fitting_size(layer: Layer, window: Window, input_shape: Shape) -> Pair:
         raise layer.refuse(
             f"a {kh}x{kw} {what} does not fit the {height}x{width} input",
             input_shape,
-            f'Use padding="same", a smaller {what}, or one pooling layer less.',
+            f'Use padding="same", a smaller {what}, or fewer pooling layers.',
         )
     return rows, columns

@@ -1,4 +1,4 @@
-"""Enlarging layer."""
+"""Upsampling layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xpcnn.parameters import Shape
 
 
 class Upsample2D(Layer):
-    """Repeat every cell, ``size`` times or (rows, columns) times (nearest neighbour).
+    """Nearest-neighbour upsampling: repeat every cell ``size`` times in both directions, or (rows, columns) times.
 
     >>> Upsample2D((1, 3)).connect((4, 8, 8))
     (4, 8, 24)
@@ -32,6 +32,6 @@ class Upsample2D(Layer):
         return channels, height * self.size[0], width * self.size[1]
 
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
-        """Repeat the cells; backward adds up what came from one cell."""
+        """Repeat the cells; backward sums the gradients of each cell's copies."""
         y, backward = upsample(self.xp, x, self.size, context.workspace)
         return y, lambda dy, gradients: backward(dy)

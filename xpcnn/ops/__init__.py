@@ -1,1 +1,1 @@
-"""Arithmetic without state: an operation takes ``xp`` and arrays, and returns its result and its backward function."""
+"""Stateless arithmetic: an operation takes ``xp`` and arrays, and returns its result and its backward function."""

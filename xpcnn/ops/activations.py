@@ -20,9 +20,9 @@ def linear(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Back
 
 @fused
 def relu(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None) -> tuple[Array, Backward]:
-    """y = max(x, 0); the derivative at 0 is 0. y: where to write it, if not into new memory."""
+    """y = max(x, 0); the derivative at 0 is 0. y: the array to write to, by default a new one."""
     y = workspace.like(x) if y is None else y
-    xp.clip(x, 0.0, float("inf"), out=y)  # three times as fast in NumPy as a maximum with a number
+    xp.clip(x, 0.0, float("inf"), out=y)  # in NumPy, three times as fast as a maximum with a scalar
 
     def backward(dy: Array) -> Array:
         dx = workspace.like(dy)
@@ -42,7 +42,7 @@ def leaky_relu(xp: ArrayModule, x: Array, workspace: Workspace, slope: float = 0
 
 
 def sigmoid(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
-    """y = 1 / (1 + exp(-x)), computed as exp(min(x, 0)) / (1 + exp(-|x|)), which cannot overflow nor cancel."""
+    """y = 1 / (1 + exp(-x)), computed as exp(min(x, 0)) / (1 + exp(-|x|)), which can neither overflow nor cancel."""
     y = workspace.like(x)
     xp.minimum(x, 0, out=y)
     xp.exp(y, out=y)
@@ -84,7 +84,7 @@ ACTIVATIONS: dict[str, Function] = {
 
 
 def get(name: str) -> Function:
-    """Return the activation function called ``name``; ValueError lists those that exist."""
+    """Return the activation function called ``name``; for an unknown one, raise ValueError listing those that exist."""
     try:
         return ACTIVATIONS[name]
     except (KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""The update of Adam on flat arrays."""
+"""The Adam update on flat arrays."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def adam(
 
     m = beta1 m + g, v = beta2 v + g², p = keep p - rate m / (sqrt(v) + epsilon)
 
-    scalars: rate, epsilon and keep, which is used where ``p`` ``decays``; on a device a flat array of them. scratch: as
-    long as ``p``.
+    scalars: rate, epsilon and keep (used only if ``decays``), on a device as one flat array. scratch: an array of the
+    size of ``p``.
     """
     rate, epsilon, keep = scalars
     if decays:

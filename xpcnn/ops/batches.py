@@ -1,6 +1,7 @@
-"""Batches taken from a set of images that lies where the network computes.
+"""Batches gathered from a set of images that is already on the device.
 
-NumPy has no use for this room: its code says what the kernels do, and stands in where an array module has none.
+Training with NumPy does not use this module: its NumPy code is the reference for the CUDA kernels, and the fallback
+for array modules without them.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ def gather(
     dtype: Any,
     workspace: Workspace,
 ) -> Array:
-    """Return some images of a set, laid anew and normalised: (x - mean) / std.
+    """Return some images of a set, transformed geometrically and normalised: (x - mean) / std.
 
-    images: (any, channels, height, width), of uint8 or floats; indices: int32 (n,); places: int32 (n, 5), as of
+    images: (any, channels, height, width), uint8 or float; indices: int32 (n,); places: int32 (n, 5), as drawn by
     :class:`xpcnn.data.augmentation.GeometricAugmentation`, or None; mean, std: (channels,), or None for both.
     """
     _, channels, height, width = images.shape
@@ -50,13 +51,13 @@ def gather(
 
 @fused
 def next_rows(xp: ArrayModule, order: Array, number: Array, batch_size: int, n: int) -> Array:
-    """Return the n rows of a set, int32, that a batch takes: those of ``order`` from ``number`` times its size on."""
+    """Return the int32 row numbers of a batch: n entries of ``order``, starting at ``number * batch_size``."""
     return xp.take(order, number * batch_size + xp.arange(n, dtype=np.int32))
 
 
 @fused
 def count_step(xp: ArrayModule, losses: Array, loss: Array, number: Array, step: Array) -> None:
-    """Write the loss of step ``number`` of the epoch into ``losses``, and count both numbers of steps up, in place."""
+    """Write the loss of step ``number`` of the epoch into ``losses``, and increment both step counters in place."""
     xp.copyto(losses, loss, where=xp.arange(len(losses), dtype=np.int32) == number)
     number += 1
     step += 1

@@ -1,4 +1,4 @@
-"""A convolution with what may follow it: max pooling, bias and ReLU."""
+"""A convolution, optionally fused with max pooling, bias and ReLU."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from xpcnn.ops.pooling import extreme_pool
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace, channel_rows
 
-#: backward(dy, dweight, dbias, input_gradient) writes the gradients of weight and bias, where there is one, and returns
-#: the input's, or None if not asked for.
+#: backward(dy, dweight, dbias, input_gradient) writes the gradients of the weight and, if there is one, the bias, and
+#: returns the input's gradient, or None if it was not requested.
 Backward = Callable[[Array, Array, Array | None, bool], Array | None]
 
 
@@ -32,11 +32,11 @@ def convolution(
     relu: bool = False,
     training: bool = True,
 ) -> tuple[Array, Backward]:
-    """Correlate images with filters, take the largest cell of every window of ``pool``, add the bias, cut off below 0.
+    """Correlate images with filters, then max-pool over ``pool``, add the bias and apply ReLU, each if given.
 
     x: (n, channels, height, width); weight: (filters, channels / groups, kh, kw); bias: (filters,); y: (n, filters,
-    rows, columns). The bias and ReLU never change which cell is the largest, so they come last, on what pooling leaves.
-    padding_mode: "zeros" or "edge". Without ``training`` pooling keeps nothing for backward.
+    rows, columns). The bias and ReLU never change which cell is the largest, so they come last, on the pooled output.
+    padding_mode: "zeros" or "edge". Without ``training``, pooling keeps nothing for backward.
     """
     y, correlation_backward = correlation(xp, x, weight, window, workspace, groups=groups, padding_mode=padding_mode)
     if pool is not None:

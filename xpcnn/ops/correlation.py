@@ -1,4 +1,4 @@
-"""Correlation as matrix products: lower the width, multiply row by row, fold back.
+"""Cross-correlation as matrix products: im2col along the width, one product per output row, col2im for the gradient.
 
 With the batch last in memory, copies and products run over (columns, images), long and contiguous. Matrices are stacked
 as (groups, output rows, matrix rows, matrix columns).
@@ -15,7 +15,7 @@ from xpcnn.ops.products import few_results, small_products
 from xpcnn.ops.window import Padding, Window, pad, unpad
 from xpcnn.ops.workspace import Workspace, to_batch_last
 
-#: backward(dy, dweight, input_gradient) writes the weight's gradient and returns the input's, or None if not asked for.
+#: backward(dy, dweight, input_gradient) writes the weight's gradient and returns the input's, or None if not requested.
 Backward = Callable[[Array, Array, bool], Array | None]
 
 
@@ -44,7 +44,7 @@ def correlation(
             return None
         around = _reach(window.unpadded if edge else window)
         if window.strides == (1, 1) and around is not None:
-            # It is a convolution itself: of dy, padded as far as windows reach, with the kernels turned by half a turn.
+            # The input's gradient is itself a correlation: of the fully padded dy with kernels rotated by 180 degrees.
             full = pad(xp, dy, around, 0.0, workspace)
             dx = correlate(xp, full, _turned(grouped(weight, groups)), window, workspace)
             return unpad(dx, window.padding, "edge") if edge else dx
@@ -55,14 +55,14 @@ def correlation(
 
 
 def _reach(window: Window) -> Padding | None:
-    """Padding of dy with which a cell of the unpadded input sees all windows that see it; None if it is negative."""
+    """Return the padding of dy with which each input cell sees all windows that see it; None if it is negative."""
     (rows, columns), ((top, bottom), (left, right)) = window.extent, window.padding
     around = (rows - 1 - top, rows - 1 - bottom), (columns - 1 - left, columns - 1 - right)
     return around if min(*around[0], *around[1]) >= 0 else None
 
 
 def correlate(xp: ArrayModule, padded: Array, filters: Array, window: Window, workspace: Workspace) -> Array:
-    """Multiply the windows of images that have their padding by :func:`grouped` filters."""
+    """Multiply the windows of already padded images by :func:`grouped` filters."""
     n, channels, height, width = padded.shape
     size = window.unpadded.output_size(height, width)
     groups = len(filters)
@@ -81,7 +81,7 @@ def correlate(xp: ArrayModule, padded: Array, filters: Array, window: Window, wo
             halves, parts = small_products(kernel.shape[2], kernel.shape[3], size[1], n)
             columns = lower(xp, padded, window, size[1], groups, images, rows, workspace, parts)
             xp.matmul(_halved(kernel, halves), columns[:, :, :, None], out=_cut(block, halves, parts))
-        else:  # CuPy writes products into contiguous arrays only
+        else:  # CuPy's matmul only writes to contiguous arrays
             columns = lower(xp, padded, window, size[1], groups, images, rows, workspace)
             block[...] = xp.matmul(kernel, columns[:, 0]).reshape(block.shape)
     return y
@@ -110,7 +110,7 @@ def weight_gradient(
     *,
     groups: int = 1,
 ) -> None:
-    """Write the sum, over all rows of output, of the columns times dy."""
+    """Write the weight's gradient: the sum over all output rows of the im2col columns times dy."""
     n, channels = padded.shape[:2]
     (kh, kw), (height, width) = window.kernel, dy.shape[2:]
     dy = to_batch_last(dy, workspace)
@@ -146,7 +146,7 @@ def _folded(
     shape: tuple[int, ...],
     workspace: Workspace,
 ) -> Array:
-    """Return the padded images' gradient: that of every window's cells, added where the cells were copied from."""
+    """Return the padded images' gradient by col2im: each window's gradient is added to the cells it was copied from."""
     (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.strides, window.dilation
     n, channels, (height, width) = shape[0], shape[1] // groups, dy.shape[2:]
     dpadded = workspace.batch_last(shape, dy.dtype)
@@ -178,7 +178,7 @@ def grouped(weight: Array, groups: int) -> Array:
 
 
 def _turned(filters: Array) -> Array:
-    """View the filters of the input's gradient: channels and filters exchanged, kernels turned by half a turn."""
+    """View the filters for the input's gradient: channels and filters swapped, kernels rotated by 180 degrees."""
     return filters[..., ::-1, ::-1].swapaxes(1, 2)
 
 
@@ -195,11 +195,11 @@ def _rows(images: Array, groups: int) -> Array:
 
 
 def _matrices(rows: Array) -> Array:
-    """Join (groups, rows, channels, columns, n) to matrices (groups, rows, channels, columns n)."""
+    """Reshape (groups, rows, channels, columns, n) to matrices (groups, rows, channels, columns n)."""
     return rows.reshape(*rows.shape[:3], -1)
 
 
 def _matrices_of_cells(cells: Array) -> Array:
-    """Join (groups, rows, kh, channels, kw, columns, n) to matrices (groups, rows, kh channels kw, columns n)."""
+    """Reshape (groups, rows, kh, channels, kw, columns, n) to matrices (groups, rows, kh channels kw, columns n)."""
     groups, rows, kh, channels, kw, width, n = cells.shape
     return cells.reshape(groups, rows, kh * channels * kw, width * n)

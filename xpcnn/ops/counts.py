@@ -1,4 +1,4 @@
-"""What a network has right, and what it takes for what, counted without waiting for a device."""
+"""Correct predictions and the confusion matrix, counted without waiting for a device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xpcnn.ops.fused import fused
 
 @fused
 def hits(xp: ArrayModule, outputs: Array, labels: Array) -> Array:
-    """Return int64 (right, all) for outputs (n, classes) and labels (n,): right is the first of the largest outputs."""
+    """Return int64 (correct, total) for outputs (n, classes) and labels (n,); of equal outputs, the first counts."""
     right = outputs.argmax(axis=1) == labels
     counts = xp.full(2, right.size, dtype=np.int64)
     counts[0] = right.sum()
@@ -19,7 +19,7 @@ def hits(xp: ArrayModule, outputs: Array, labels: Array) -> Array:
 
 @fused
 def confusion(xp: ArrayModule, outputs: Array, labels: Array) -> Array:
-    """Return int64 (classes * classes,) counts of outputs (n, classes), in rows of the true class of labels (n,)."""
+    """Return the flat int64 confusion matrix of outputs (n, classes) and labels (n,): a row for each true class."""
     classes = xp.arange(outputs.shape[1])
     # A product of one-hot matrices counts without colliding writes; float32 is exact up to 2^24.
     true = (labels.reshape(-1, 1) == classes).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy at once, from logits."""
+"""Softmax and cross-entropy fused, from logits."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def softmax_cross_entropy(
 ) -> tuple[Array, Array, Array]:
     """Return -Σ rows log softmax(logits) / normalizer, its gradient, and the probabilities.
 
-    logits, rows: (n, classes). The gradient on logits is p Σₖ tₖ - t (Bishop, "Pattern recognition and machine
-    learning", 2006, eq. 4.109).
+    logits, rows: (n, classes). The gradient with respect to the logits is p Σₖ tₖ - t, t a target row (Bishop, "Pattern
+    recognition and machine learning", 2006, eq. 4.109).
     """
     shifted = logits - logits.max(axis=1, keepdims=True)
     probabilities = xp.exp(shifted)

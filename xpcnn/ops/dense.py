@@ -9,7 +9,7 @@ from xpcnn.ops.activations import relu as relu_
 from xpcnn.ops.fused import fused
 from xpcnn.ops.workspace import Workspace
 
-#: As :data:`xpcnn.ops.convolution.Backward`.
+#: Same as :data:`xpcnn.ops.convolution.Backward`.
 Backward = Callable[[Array, Array, Array | None, bool], Array | None]
 
 
@@ -17,7 +17,7 @@ Backward = Callable[[Array, Array, Array | None, bool], Array | None]
 def dense(
     xp: ArrayModule, x: Array, weight: Array, bias: Array | None, workspace: Workspace, *, relu: bool = False
 ) -> tuple[Array, Backward]:
-    """Multiply by the weight, add the bias, clip below 0.
+    """Multiply by the weight, add the bias and apply ReLU, the last two if given.
 
     x: (n, features); weight: (units, features); bias: (units,); y: (n, units).
     """

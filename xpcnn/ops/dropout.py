@@ -15,9 +15,9 @@ from xpcnn.recording import made_each_time
 def dropout(
     xp: ArrayModule, x: Array, keep: float, key: Callable[[], random.MaskKey], workspace: Workspace
 ) -> tuple[Array, Callable[[Array], Array]]:
-    """Keep each number with probability ``keep``, divided by it, and set the others to 0.
+    """Keep each value with probability ``keep``, divided by it, and set the others to 0.
 
-    x: (n, ...), rows of a batch; key: gives what the mask is keyed by; it is asked each time the pass is made.
+    x: (n, ...), rows of a batch; key: returns the mask's key, called on every pass.
     """
     mask = made_each_time(lambda: to_device(xp, random.keep_mask(x.shape, keep, key())))
     scaled_mask = workspace.empty(x.shape, x.dtype)

@@ -1,4 +1,4 @@
-"""The choice between a function for any array module and the CUDA kernels that stand in for it."""
+"""Dispatch between a function for any array module and the CUDA kernels that replace it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from xpcnn.backend import ArrayModule, has_kernels
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-#: The functions that have a namesake in ``ops/cuda``.
+#: The functions that have a counterpart of the same name in ``ops/cuda``.
 FUSED: list[Callable[..., Any]] = []
 
 
 def fused(function: Function) -> Function:
-    """Let the namesake in ``ops/cuda``, of the same signature, compute where the array module has kernels."""
+    """Call the function of the same name and signature in ``ops/cuda`` where the array module has kernels."""
     module = function.__module__.replace("xpcnn.ops.", "xpcnn.ops.cuda.")
 
     @functools.wraps(function)

@@ -1,9 +1,9 @@
-"""Lowering: what the windows of a convolution see, copied so that matrix products can read it.
+"""Lowering (im2col): the windows of a convolution copied into matrix columns, here along the width only.
 
-For every row of the image, what each row of a kernel sees there is copied: kw times the image. The windows of one row
-of output are kh neighbouring rows of that copy, a matrix that needs no copy of its own (Cho and Brand, "MEC:
-memory-efficient convolution for deep neural network", ICML 2017). The work is cut into blocks of rows, so that what is
-lowered stays within the workspace's byte budget whatever the batch.
+Each row of the image is lowered once, by copying what every row of a kernel sees in it, so the copy is kw times the
+image and not kh kw times, as with plain im2col. The windows of one output row are kh consecutive rows of that copy, a
+matrix that is a view (Cho and Brand, "MEC: memory-efficient convolution for deep neural network", ICML 2017). The work
+is done in blocks of rows, so that the lowered copy stays within the workspace's byte budget whatever the batch size.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from xpcnn.ops.workspace import Workspace, strided
 def blocks(
     n: int, output_rows: range, row_bytes: int, rows_lowered: tuple[int, int], budget: int
 ) -> Iterator[tuple[slice, slice]]:
-    """Cut the output into blocks (images, rows) whose lowered rows fit the budget, one row of one image at least.
+    """Cut the output into blocks (images, rows) whose lowered rows fit the budget, at least one row of one image each.
 
-    row_bytes: of one lowered row of one image; rows_lowered: by the first row of output, and by each one more.
+    row_bytes: size of one lowered row of one image; rows_lowered: as from :func:`rows_lowered`.
     """
     first, more = rows_lowered
     images_at_once = max(1, min(n, budget // (row_bytes * first)))
@@ -31,7 +31,7 @@ def blocks(
 
 
 def rows_lowered(window: Window) -> tuple[int, int]:
-    """Rows lowered for the first row of output and for each one more."""
+    """Return how many rows are lowered for the first output row, and for each further one."""
     rows = window.kernel[0]
     return (rows, window.strides[0] if window.shares_rows else rows)
 
@@ -47,7 +47,7 @@ def lower(
     workspace: Workspace,
     parts: int = 1,
 ) -> Array:
-    """Return the windows of some rows of output as columns, cut in parts along the width.
+    """Return the windows of some output rows as im2col columns, cut into parts along the width.
 
     (groups, parts, rows, kh channels kw, width / parts n)
     """

@@ -13,7 +13,7 @@ Backward = Callable[[Array], tuple[Array, ...]]
 
 
 def add(xp: ArrayModule, inputs: Sequence[Array], workspace: Workspace) -> tuple[Array, Backward]:
-    """y = Σ x, for inputs of one shape."""
+    """y = Σ x, for inputs of the same shape."""
     first, *others = inputs
     y = xp.add(first, others[0], out=workspace.like(first))
     for x in others[1:]:
@@ -22,7 +22,7 @@ def add(xp: ArrayModule, inputs: Sequence[Array], workspace: Workspace) -> tuple
 
 
 def multiply(xp: ArrayModule, x: Array, factor: Array, workspace: Workspace) -> tuple[Array, Backward]:
-    """y = x factor, for a factor of the shape of ``x``, or (n, channels) for images: one number a channel."""
+    """y = x factor, for a factor of the shape of ``x``, or (n, channels) for images: one value per channel."""
     each = factor[:, :, None, None] if factor.ndim < x.ndim else factor
     y = xp.multiply(x, each, out=workspace.like(x))
 

@@ -1,4 +1,4 @@
-"""Statistics of a batch, combined from its shards, and normalisation by them."""
+"""Batch statistics, combined from the shards of a batch, and normalisation with them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from xpcnn.ops.workspace import Workspace, channel_blocks, channel_rows
 
 @dataclass(frozen=True)
 class Moments:
-    """How many values each channel has, their mean, and the sum of their squared distances from it."""
+    """The number of values in each channel, their mean, and the sum of their squared deviations from it."""
 
     count: int
     mean: Array
     squares: Array
 
     def __add__(self, other: Moments) -> Moments:
-        """Return the combined moments of both sets (Chan, Golub and LeVeque, 1979), which loses no digits."""
+        """Return the combined moments of both sets, without cancellation (Chan, Golub and LeVeque, 1979)."""
         count = self.count + other.count
         distance = other.mean - self.mean
         return Moments(
@@ -48,7 +48,7 @@ def statistics(
 ) -> tuple[Array, Array, Array]:
     """Return sqrt(variance + epsilon), and the running mean and variance moved by ``momentum`` towards these moments.
 
-    The running variance is unbiased, as in PyTorch. A single value has no unbiased variance, so both stay unchanged.
+    The running variance is unbiased, as in PyTorch. A single value has no unbiased variance, so both then stay as is.
     """
     std = xp.sqrt(total.squares * (1.0 / total.count) + epsilon)
     if total.count == 1:
@@ -116,7 +116,7 @@ def normalize_backward(
 
 
 def per_channel(vector: Array, x: Array) -> Array:
-    """Shape a vector, one number a channel, so that it broadcasts against ``x``."""
+    """Reshape a vector, one value per channel, so that it broadcasts against ``x``."""
     return vector[:, None, None] if x.ndim == 4 else vector
 
 
@@ -126,5 +126,5 @@ def _centred(xp: ArrayModule, rows: Array, mean: Array, workspace: Workspace) ->
 
 
 def _products(xp: ArrayModule, a: Array, b: Array, out: Array) -> None:
-    """Write the scalar product of each row of a with that of b."""
+    """Write the dot product of each row of ``a`` with the same row of ``b`` into ``out``."""
     xp.matmul(a[:, None, :], b[:, :, None], out=out[:, None, None])

@@ -1,4 +1,4 @@
-"""Pooling: the largest, the smallest or the average cell of every window.
+"""Pooling: the maximum, minimum or average of every window.
 
 All three are separable: first along the columns, then along the rows.
 """
@@ -22,10 +22,10 @@ ROWS, COLUMNS = 2, 3
 def extreme_pool(
     xp: ArrayModule, x: Array, window: Window, workspace: Workspace, *, largest: bool, training: bool = True
 ) -> tuple[Array, Backward]:
-    """Take the largest (or smallest) cell of every window; the border never wins.
+    """Take the largest (or smallest) cell of every window; padding never wins.
 
-    x: (n, channels, height, width). Backward gives the gradient to the first such cell in row order. Without
-    ``training`` nothing is kept for backward.
+    x: (n, channels, height, width). Backward passes the gradient to the first such cell in row-major order. Without
+    ``training``, nothing is kept for backward.
     """
     border = -float("inf") if largest else float("inf")
     padded = pad(xp, x, window.padding, border, workspace)
@@ -42,7 +42,7 @@ def extreme_pool(
         at_once = padded[block].shape[1]
         return workspace.scratch_batch_last((n, at_once, height, columns), x.dtype, "across")
 
-    # Columns first: of equal cells, that of the first row wins, and in it that of the first column.
+    # Columns first, so that of equal cells the first one in row-major order wins.
     across_won, down_won = winners(COLUMNS, height), winners(ROWS, rows)
     for block in blocks:
         across = across_columns(block)
@@ -64,7 +64,7 @@ def extreme_pool(
 
 
 def _together(xp: ArrayModule, cells: list[Array], window: Window, workspace: Workspace) -> list[Array]:
-    """Copy columns that lie apart in memory, since operations on long stretches are that much faster."""
+    """Copy strided columns to contiguous memory, where the operations that follow are much faster."""
     if window.strides[1] == 1 or len(cells) == 1:
         return cells
     copies = [workspace.scratch_batch_last(cell.shape, cell.dtype, ("cell", i)) for i, cell in enumerate(cells)]
@@ -74,9 +74,10 @@ def _together(xp: ArrayModule, cells: list[Array], window: Window, workspace: Wo
 
 
 def extreme(xp: ArrayModule, cells: list[Array], y: Array, winners: list[Array], *, largest: bool) -> None:
-    """Write the largest (or smallest) of several arrays, cell by cell, and for each but the last whether it won.
+    """Write the elementwise maximum (or minimum) of several arrays, and for each but the last where it won.
 
-    The first of equal cells wins, and the last one where no other does. winners: booleans, or nothing in prediction.
+    Of equal cells the first wins; where no other array won, the last one did. winners: boolean arrays, none in
+    prediction.
     """
     take = xp.maximum if largest else xp.minimum
     if len(cells) == 1:
@@ -87,14 +88,14 @@ def extreme(xp: ArrayModule, cells: list[Array], y: Array, winners: list[Array],
         xp.equal(cell, y, out=winner)
     taken = winners[0].copy() if len(winners) > 1 else None
     for winner in winners[1:]:
-        xp.greater(winner, taken, out=winner)  # of booleans: this one, and none before it
+        xp.greater(winner, taken, out=winner)  # on booleans: this one, and none before it
         taken |= winner
 
 
 def spread(
     xp: ArrayModule, dy: Array, winners: list[Array], dx: Array, window: Window, axis: int, workspace: Workspace
 ) -> None:
-    """Give dy to the winners that :func:`extreme` found among the cells of each window along one axis."""
+    """Pass dy to the winners that :func:`extreme` found among the cells of each window along one axis."""
     parts, rest = [], dy
     for number, winner in enumerate(winners):
         part = workspace.scratch_batch_last(dy.shape, dy.dtype, ("part", number))
@@ -104,7 +105,7 @@ def spread(
 
 
 def place(xp: ArrayModule, parts: list[Array], dx: Array, window: Window, axis: int) -> None:
-    """Write a part into each cell of the windows along one axis; cells of several windows add theirs up."""
+    """Write one part to each cell of the windows along one axis; a cell in several windows gets the sum."""
     cells = window.cells(dx, axis)
     disjoint = window.strides[axis - ROWS] >= window.extent[axis - ROWS]
     if not disjoint or sum(cell.size for cell in cells) < dx.size:
@@ -117,9 +118,9 @@ def place(xp: ArrayModule, parts: list[Array], dx: Array, window: Window, axis: 
 
 
 def average_pool(xp: ArrayModule, x: Array, window: Window, workspace: Workspace) -> tuple[Array, Backward]:
-    """Average every window over the cells that lie inside the image.
+    """Average every window over the cells inside the image.
 
-    x: (n, channels, height, width). The border is not counted (PyTorch's ``count_include_pad=False``).
+    x: (n, channels, height, width). Padding is not counted (PyTorch's ``count_include_pad=False``).
     """
     padded = pad(xp, x, window.padding, 0.0, workspace)
     share = 1.0 / _cells_inside(xp, window, x.shape[2:], x.dtype)
@@ -139,7 +140,7 @@ def average_pool(xp: ArrayModule, x: Array, window: Window, workspace: Workspace
 
 
 def _sum_along(x: Array, window: Window, axis: int, workspace: Workspace) -> Array:
-    """Add up the cells of windows along one axis."""
+    """Sum the cells of the windows along one axis."""
     first, *others = window.cells(x, axis)
     y = workspace.like(first)
     y[...] = first
@@ -149,7 +150,7 @@ def _sum_along(x: Array, window: Window, axis: int, workspace: Workspace) -> Arr
 
 
 def _cells_inside(xp: ArrayModule, window: Window, shape: tuple[int, int], dtype: Any) -> Array | float:
-    """Number of cells of each window inside the image: (rows, columns), or one number where nothing is padded."""
+    """Return how many cells of each window are inside the image: (rows, columns), or a scalar if nothing is padded."""
     if not window.is_padded:
         return float(window.kernel[0] * window.kernel[1])
     counts = []

@@ -1,19 +1,19 @@
-"""The sizes at which BLAS multiplies fastest, and how products are cut to them."""
+"""The sizes at which BLAS multiplies fastest, and how to cut products down to them."""
 
 from __future__ import annotations
 
-#: OpenBLAS packs the operands of a product before it multiplies, unless there are at most 100 x 100 x 100
-#: multiplications, and at most 1,200 results where the right operand is transposed. Products cut to that size reach the
-#: speed of large square ones: 107 in place of 73 GFLOP/s for 32 filters of 32x3x3, 102 in place of 45 for the weight's
-#: gradient of 10 filters of 10x5x5 (one processor that gives 100 on 1024 x 1024).
+#: OpenBLAS packs the operands of a product before multiplying, unless there are at most 100 x 100 x 100
+#: multiplications and, if the right operand is transposed, at most 1,200 results. Products of that size run as fast as
+#: large square ones: 107 instead of 73 GFLOP/s for 32 filters of 32x3x3, and 102 instead of 45 for the weight's
+#: gradient of 10 filters of 10x5x5 (on one core that reaches 100 on 1024 x 1024).
 SMALL_PRODUCT = 10**6
 FEW_RESULTS = 1200
-#: From so many filters on they are cut in two, and the columns in fewer parts: that was fastest.
+#: With at least this many filters, they are cut in two and the columns into fewer parts, which was fastest.
 MANY_FILTERS = 32
 
 
 def small_products(filters: int, depth: int, width: int, n: int) -> tuple[int, int]:
-    """Into how many parts the filters and the columns are cut, so that each product is small: 1, 1 if that can't be."""
+    """Return how many parts to cut the filters and the columns into so that each product is small; 1, 1 if none fit."""
     halves = 2 if filters >= MANY_FILTERS and filters % 2 == 0 else 1
     small = (
         parts
@@ -25,6 +25,6 @@ def small_products(filters: int, depth: int, width: int, n: int) -> tuple[int, i
 
 
 def few_results(depth: int, filters: int) -> int:
-    """Into how many parts the rows of the columns are cut, so that a product with dy has few results."""
+    """Return how many parts to cut the rows of the im2col matrix into so that each product with dy has few results."""
     few = (n for n in range(1, depth) if depth % n == 0 and depth // n * filters <= FEW_RESULTS)
     return next(few, 1)

@@ -1,4 +1,4 @@
-"""Enlarging images by repeating cells."""
+"""Upsampling images by repeating cells."""
 
 from __future__ import annotations
 

@@ -18,19 +18,19 @@ Padding: TypeAlias = tuple[Pair, Pair]
 
 
 def pair(value: int | tuple[int, int] | list[int], what: str, least: int = 1) -> Pair:
-    """Return (rows, columns) for an int or a pair; ValueError names ``what`` for anything else."""
+    """Return (rows, columns) for an int or a pair; anything else raises a ValueError that names ``what``."""
     values = value if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
         raise ValueError(f"{what} must be a whole number or (rows, columns). Received: {value!r}.")
     rows, columns = check_int(what, values[0], least), check_int(what, values[1], least)
     if max(rows, columns) > MOST:
-        raise ValueError(f"{what} must be {MOST:,} at most. Received: {reprlib.repr(value)}.")
+        raise ValueError(f"{what} must be at most {MOST:,}. Received: {reprlib.repr(value)}.")
     return rows, columns
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window with its padding resolved: ((top, bottom), (left, right))."""
+    """A window with its padding resolved to ((top, bottom), (left, right))."""
 
     kernel: Pair
     strides: Pair = (1, 1)
@@ -50,11 +50,11 @@ class Window:
 
     @property
     def shares_rows(self) -> bool:
-        """Whether windows below each other see some rows in common, as neighbours."""
+        """Whether vertically adjacent windows overlap and see consecutive rows."""
         return self.dilation[0] == 1 and self.strides[0] < self.kernel[0]
 
     def output_size(self, height: int, width: int) -> Pair:
-        """Rows and columns of the output: whole windows only, a ragged edge is left out."""
+        """Return the output's (rows, columns): whole windows only, any remainder at the edge is dropped."""
         (top, bottom), (left, right) = self.padding
         rows, columns = self.extent
         return (
@@ -64,11 +64,11 @@ class Window:
 
     @property
     def unpadded(self) -> Window:
-        """The same window without padding, for images that have theirs already."""
+        """The same window without padding, for images that are already padded."""
         return replace(self, padding=((0, 0), (0, 0)))
 
     def cells(self, images: Array, axis: int) -> list[Array]:
-        """View the cells of all windows along one axis, 2 for rows or 3 for columns, of images with their padding."""
+        """View the cells of all windows along one axis (2 for rows, 3 for columns) of already padded images."""
         size, stride, step = self.kernel[axis - 2], self.strides[axis - 2], self.dilation[axis - 2]
         windows = (images.shape[axis] - (size - 1) * step - 1) // stride + 1
         before: tuple[slice, ...] = (slice(None),) * axis
@@ -77,18 +77,18 @@ class Window:
 
 
 def check_padding(padding: str | int | tuple[int, int] | list[int]) -> str | Pair:
-    """Return "valid", "same" or (rows, columns), which a number stands for too; ValueError for anything else."""
+    """Return "valid", "same" or, for an int or a pair, (rows, columns); raise ValueError for anything else."""
     if not isinstance(padding, str):
         return pair(padding, "padding", least=0)
     if padding not in ("valid", "same"):
-        raise ValueError(f'padding must be "valid", "same", a number or (rows, columns). Received: {padding!r}.')
+        raise ValueError(f'padding must be "valid", "same", a whole number or (rows, columns). Received: {padding!r}.')
     return padding
 
 
 def resolve_padding(padding: str | Pair, kernel: Pair, strides: Pair, dilation: Pair, size: Pair) -> Padding:
     """Return ((top, bottom), (left, right)) for "valid", "same" or (rows, columns).
 
-    "same" gives ceil(size / stride) outputs; where the padding is odd, the additional row or column is at the end.
+    "same" gives ceil(size / stride) outputs; if the padding is odd, the extra row or column goes at the end.
     """
     if isinstance(padding, tuple):
         rows, columns = padding
@@ -103,7 +103,7 @@ def resolve_padding(padding: str | Pair, kernel: Pair, strides: Pair, dilation: 
 
 
 def pad(xp: ArrayModule, x: Array, padding: Padding, mode: str | float, workspace: Workspace) -> Array:
-    """Return (n, channels, height, width) with its border added: a number fills it, "edge" repeats the edge."""
+    """Return images (n, channels, height, width) padded with ``mode`` or, for "edge", with the repeated edge."""
     (top, bottom), (left, right) = padding
     if padding == ((0, 0), (0, 0)):
         return x
@@ -125,7 +125,7 @@ def pad(xp: ArrayModule, x: Array, padding: Padding, mode: str | float, workspac
 
 
 def unpad(dpadded: Array, padding: Padding, mode: str | float) -> Array:
-    """Return the input's gradient from that of :func:`pad`'s result; repeated edges add theirs to the edge."""
+    """Return the input's gradient from that of :func:`pad`'s result; what a repeated edge receives goes to the edge."""
     (top, bottom), (left, right) = padding
     rows = slice(top, dpadded.shape[2] - bottom)
     columns = slice(left, dpadded.shape[3] - right)

@@ -1,13 +1,13 @@
-"""Convolution with fewer multiplications: several rows of output at once, from products of transformed rows.
+"""Winograd convolution: several output rows at once, with fewer multiplications, from products of transformed rows.
 
-r rows of a filter give m rows of output from m + r - 1 products in place of m r: these are the values of polynomials
-at so many points, which suffice to know the polynomials (Winograd, "Arithmetic complexity of computations", 1980; Lavin
-and Gray, "Fast algorithms for convolutional neural networks", CVPR 2016). Here it is done along the rows alone, where
-memory is contiguous; the columns are lowered as always. Each transform is a product with a small constant matrix.
+A filter of r rows gives m output rows from m + r - 1 products instead of m r: the values of polynomials at that many
+points, which determine them (Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray, "Fast algorithms
+for convolutional neural networks", CVPR 2016). Here it is applied along the rows only, where memory is contiguous; the
+columns are lowered as usual. Each transform is a product with a small constant matrix.
 
-A tile is what m rows of output see: m + r - 1 rows of the image. Rows beyond the last whole tile are left to the plain
-way. Rounding errors are up to four times those of the plain way, some 1e-6 of the largest value in float32: of the
-largest that the tile sees, so that a pixel of 1e6 among ones, or an infinite one, is felt in all rows of its tile.
+A tile is the m + r - 1 image rows that m output rows see. Rows beyond the last whole tile are left to the direct
+method. Rounding errors are up to four times those of the direct method, about 1e-6 in float32, relative to the largest
+value in the tile: a pixel of 1e6 among ones, or an infinite one, affects all rows of its tile.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from xpcnn.ops.products import few_results, small_products
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace, strided
 
-#: Rows of output of a tile, by the rows of a filter.
+#: Output rows per tile, by the number of filter rows.
 TILE = {taps: min(4, 9 - taps) for taps in range(3, 8)}
-#: Where polynomials are evaluated, besides at infinity: small numbers, for the rounding.
+#: Where polynomials are evaluated, besides infinity: small values, to limit rounding errors.
 POINTS = tuple(Fraction(point) for point in ("0", "1", "-1", "2", "-2", "1/2", "-1/2"))
-#: From so many filters, and weights in one row of all of them, on this was faster than the plain way: with 8 filters of
-#: 8x3x3 1.07 times, 32 of 16x3x3 1.3, 64 of 64x3x3 1.5, 128 of 128x5x5 1.9 (shards of 16 images, one processor).
+#: With at least this many filters, and weights in one row of all of them, this was faster than the direct method: 1.07
+#: times with 8 filters of 8x3x3, 1.3 with 32 of 16x3x3, 1.5 with 64 of 64x3x3, 1.9 with 128 of 128x5x5 (shards of 16
+#: images, one core).
 MANY_FILTERS = 8
 MANY_WEIGHTS = 200
 
 
 class Transforms(NamedTuple):
-    """The matrices of y = outputs (filters w * inputs x), for the rows of y, w and x, * element by element."""
+    """The matrices in y = outputs (filters w * inputs x), for the rows of y, w and x; * is elementwise."""
 
     inputs: Array
     filters: Array
@@ -44,7 +45,7 @@ class Transforms(NamedTuple):
 
 @functools.cache
 def transforms(taps: int, dtype: str) -> Transforms:
-    """Return Toom and Cook's matrices for filters of so many rows.
+    """Return the Toom-Cook matrices for filters with ``taps`` rows.
 
     >>> inputs, filters, outputs = transforms(3, "float64")
     >>> w, x = np.array([3.0, 1.0, 2.0]), np.array([1.0, 5.0, -2.0, 7.0, 0.0, 1.0])
@@ -75,7 +76,7 @@ def _polynomial(roots: list[Fraction] | tuple[Fraction, ...]) -> list[Fraction]:
 
 
 def suits(xp: ArrayModule, window: Window, filters: int, depth: int, rows: int) -> bool:
-    """Whether this is the faster way for so many rows of output. depth: channels times columns of a filter."""
+    """Return whether Winograd is faster for this many output rows. depth: channels times columns of a filter."""
     taps = window.kernel[0]
     return (
         is_host(xp)
@@ -87,9 +88,9 @@ def suits(xp: ArrayModule, window: Window, filters: int, depth: int, rows: int) 
 
 
 def correlate(xp: ArrayModule, padded: Array, filters: Array, window: Window, y: Array, workspace: Workspace) -> int:
-    """Write the rows of output that whole tiles give, and return how many these are.
+    """Write the output rows that whole tiles cover, and return their number.
 
-    padded: images with their padding; filters: (filters, channels, kh, kw); both images and y with the batch last.
+    padded: already padded images; filters: (filters, channels, kh, kw); both images and y with the batch last.
     """
     count, channels, taps, kw = filters.shape
     matrices, m = transforms(taps, padded.dtype.name), TILE[taps]
@@ -115,7 +116,7 @@ def correlate(xp: ArrayModule, padded: Array, filters: Array, window: Window, y:
 def weight_gradient(
     xp: ArrayModule, padded: Array, dy: Array, window: Window, workspace: Workspace
 ) -> tuple[Array, int]:
-    """Return the gradient that the rows of output in whole tiles give, and how many these are.
+    """Return the weight's gradient from the output rows that whole tiles cover, and their number.
 
     padded, dy: with the batch last in memory; gradient: (kh, channels, kw, filters).
     """
@@ -139,7 +140,7 @@ def weight_gradient(
 
 
 class _Block(NamedTuple):
-    """Some tiles, and some columns of their output, that are computed at once."""
+    """The tiles, and the columns of their output, that are computed at once."""
 
     first_tile: int
     tiles: int
@@ -147,13 +148,13 @@ class _Block(NamedTuple):
     columns: int
 
     def rows_of(self, images: Array, m: int) -> Array:
-        """View this block's rows and columns in images (channels, rows, columns, n), of m rows a tile."""
+        """View this block's rows and columns in images (channels, rows, columns, n), with m rows per tile."""
         rows = slice(self.first_tile * m, (self.first_tile + self.tiles) * m)
         return images[:, rows, self.first_column : self.first_column + self.columns]
 
 
 def _blocks(tiles: int, width: int, cell_bytes: int, budget: int) -> Iterator[_Block]:
-    """Cut tiles and columns into blocks that fit the budget. cell_bytes: lowered for one column of one tile."""
+    """Cut tiles and columns into blocks that fit the budget. cell_bytes: size of one lowered column of one tile."""
     cells = max(1, budget // cell_bytes)
     tiles_at_once, columns_at_once = max(1, cells // width), min(width, cells)
     for tile in range(0, tiles, tiles_at_once):
@@ -162,7 +163,7 @@ def _blocks(tiles: int, width: int, cell_bytes: int, budget: int) -> Iterator[_B
 
 
 def _transformed_filters(xp: ArrayModule, filters: Array, matrices: Transforms, workspace: Workspace) -> Array:
-    """Return the values of filters at each point: (points, filters, channels kw)."""
+    """Return the filters evaluated at each point: (points, filters, channels kw)."""
     count, channels, taps, kw = filters.shape
     by_row = workspace.scratch((taps, count, channels, kw), filters.dtype, "filters")
     xp.copyto(by_row, filters.transpose(2, 0, 1, 3))
@@ -174,7 +175,7 @@ def _transformed_filters(xp: ArrayModule, filters: Array, matrices: Transforms, 
 def _lower(
     xp: ArrayModule, padded: Array, window: Window, inputs: Array, block: _Block, parts: int, workspace: Workspace
 ) -> Array:
-    """Return the values of a block's tiles at each point, their columns lowered and cut into equal parts.
+    """Return a block's tiles evaluated at each point, their columns lowered and cut into equal parts.
 
     (tiles, points, parts, channels kw, columns / parts n)
     """

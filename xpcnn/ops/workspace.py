@@ -9,34 +9,35 @@ from typing import Any
 from xpcnn.backend import Array, ArrayModule, is_host
 from xpcnn.recording import watched
 
-#: Bytes that what convolutions lower may take at any one time, on all threads of a run together.
+#: Most bytes that lowered convolution inputs may take at any one time, over all threads of a run.
 COLUMN_BUDGET = 64 * 2**20
-#: Bytes that one thread lowers at once: of 1, 2, 4 and 8 MB, 2 were fastest or as fast as any.
+#: Most bytes that one thread lowers at once: of 1, 2, 4 and 8 MB, 2 was the fastest or as fast as any.
 CACHE_BYTES = 2 * 2**20
-#: Elements that go through all operations of a chain at once: what lies between them takes this much scratch memory,
-#: and not that of a whole layer's images. Steps take no longer so; with 65,536 they took up to 13 % longer.
+#: Elements that go through a chain of operations at once, so that intermediate results take this much scratch memory
+#: and not that of a whole layer's images. It costs no time; with 65,536, steps took up to 13 % longer.
 BLOCK = 262_144
 
 
 class Workspace:
-    """Hands out uninitialised arrays in the order they are asked for, the same memory after each :meth:`reset`.
+    """Hands out uninitialised arrays, and reuses their memory for the same sequence of requests after a :meth:`reset`.
 
-    A fresh array of a megabyte costs more in page faults than most operations on it, so on the host the k-th request
-    after a reset gets the memory of the k-th request before it. On a device the module's own memory pool does that
-    work. One workspace serves one thread at a time; its arrays are valid until they are reclaimed, or the next reset.
-    scratch_of: a workspace of the same thread, whose scratch memory this one uses too: however many workspaces a run
-    has, its threads alone bound the columns.
+    The page faults of a fresh one-megabyte array cost more than most operations on it, so on the host the k-th request
+    after a reset gets the memory of the k-th request before it. On a device the array module's memory pool does this.
+    One workspace serves one thread at a time; its arrays are valid until they are reclaimed or the next reset.
+
+    scratch_of: a workspace of the same thread with which to share scratch memory, so that the memory for lowered
+    columns depends on the number of threads and not on that of workspaces.
     """
 
     def __init__(
         self, xp: ArrayModule, column_budget: int = COLUMN_BUDGET, scratch_of: Workspace | None = None
     ) -> None:
         self.xp = xp
-        #: Bytes that one convolution may lower at once (but always at least one row of output).
+        #: Most bytes that one convolution may lower at once (but always at least one output row).
         self.column_bytes = min(column_budget, CACHE_BYTES) if is_host(xp) else column_budget
         self._blocks: list[Array] = []
         self._free: set[int] = set()
-        #: The block that each request since the last reset got, and what the requests before it had got.
+        #: The block given to each request since the last reset, and to each request before that reset.
         self._given: list[int] = []
         self._given_before: list[int] = []
         self._scratch: dict[Hashable, Array] = {} if scratch_of is None else scratch_of._scratch
@@ -52,7 +53,7 @@ class Workspace:
         return len(self._given)
 
     def reclaim(self, live: Iterable[Array], requests: int = 0) -> None:
-        """Take back all arrays but those of the first ``requests``, and the memory in which ``live`` ones lie."""
+        """Reclaim all arrays except those of the first ``requests`` and those whose memory ``live`` arrays use."""
         if not is_host(self.xp):
             return
         held, owners = set(self._given[:requests]), {id(_owner(array)) for array in live}
@@ -73,7 +74,7 @@ class Workspace:
         return _part(self._blocks[block], shape, self.xp.dtype(dtype))
 
     def _choose(self, size: int) -> int:
-        """Return a free block: that of the same request before, or one that is at most twice as large, or a new one."""
+        """Return a free block: the same request's last one, one at most twice as large as needed, or a new one."""
         request = len(self._given)
         before = self._given_before[request] if request < len(self._given_before) else None
         if before in self._free:
@@ -95,26 +96,26 @@ class Workspace:
         return _part(self._scratch[use], shape, self.xp.dtype(dtype))
 
     def batch_last(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return an uninitialised array (n, …) whose memory is ordered (…, n): neighbours are the images of a batch.
+        """Return an uninitialised array (n, …) with memory order (…, n), so that the images of a batch are adjacent.
 
-        This is the layout in which layers pass arrays on. A shift by a column or a row is a long contiguous copy,
-        channels are rows of a matrix, and flat features are a matrix without a copy.
+        Layers pass arrays on in this layout: a shift by a column or a row is a long contiguous copy, channels are rows
+        of a matrix, and flat features are a matrix without a copy.
         """
         n, *others = shape
         return _batch_first(self.empty((*others, n), dtype))
 
     def like(self, x: Array) -> Array:
-        """Return an uninitialised array of the shape and dtype of ``x``, the batch last in memory."""
+        """Return an uninitialised array with the shape and dtype of ``x``, the batch last in memory."""
         return self.batch_last(x.shape, x.dtype)
 
     def scratch_batch_last(self, shape: tuple[int, ...], dtype: Any, use: Hashable) -> Array:
-        """Return what :meth:`batch_last` does, valid until the next call for the same use."""
+        """Return an array as :meth:`batch_last` does, valid until the next call for the same use."""
         n, *others = shape
         return _batch_first(self.scratch((*others, n), dtype, use))
 
 
 def _owner(array: Array) -> Any:
-    """Return what owns the memory that an array shows."""
+    """Return the object that owns the memory of an array."""
     while getattr(array, "base", None) is not None:
         array = array.base
     return array
@@ -154,16 +155,16 @@ def strided(xp: ArrayModule, x: Array, shape: tuple[int, ...], strides: tuple[in
 
 
 def channel_blocks(xp: ArrayModule, x: Array) -> list[slice]:
-    """Cut the channels of (n, channels, …) into blocks that fit the cache; a device takes them all at once."""
+    """Cut the channels of (n, channels, …) into blocks that fit the cache; on a device, one block holds all."""
     n, channels, *size = x.shape
     at_once = max(1, BLOCK // max(1, n * math.prod(size))) if is_host(xp) else channels
     return [slice(first, min(first + at_once, channels)) for first in range(0, channels, at_once)]
 
 
 def copy_pixels(xp: ArrayModule, target: Array, source: Array) -> None:
-    """Copy between arrays (n, …) that have the batch last, where neighbouring pixels lie apart in one of them.
+    """Copy between batch-last arrays (n, …), in one of which neighbouring pixels are not adjacent in memory.
 
-    On the host the n values of a pixel move as one element: three times as fast as n moves of one value.
+    On the host the n values of a pixel are copied as one element, three times as fast as one by one.
     """
     if is_host(xp) and target.strides[0] == source.strides[0] == target.itemsize:
         target, source = _pixels(target), _pixels(source)
@@ -171,6 +172,6 @@ def copy_pixels(xp: ArrayModule, target: Array, source: Array) -> None:
 
 
 def _pixels(array: Array) -> Array:
-    """View (n, …) as (…), the n values of a pixel as one element."""
+    """View (n, …) as (…), with the n values of a pixel as one element."""
     batch_last = array.transpose(*range(1, array.ndim), 0)
     return batch_last.view(f"V{len(array) * array.itemsize}")[..., 0]

@@ -1,4 +1,4 @@
-"""Image files put together from their parts, for the kinds that no library writes."""
+"""Image files built from their parts, for the kinds that no library writes."""
 
 import io
 import struct

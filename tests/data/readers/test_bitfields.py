@@ -1,4 +1,4 @@
-"""BMP of every header and depth, the masks in any order."""
+"""BMP with every header and depth, and masks in any order."""
 
 import struct
 

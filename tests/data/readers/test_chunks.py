@@ -1,4 +1,4 @@
-"""Chunks, blocks and boxes that lie about their sizes end in a refusal, or say nothing."""
+"""Chunks, blocks and boxes with false sizes are refused or ignored."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""HEIC as telephones write it, and what is said where it cannot be read."""
+"""HEIC as written by phones, and the message if it cannot be read."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""JPEG 2000 of depths that OpenCV reads, and the others refused with their depth."""
+"""JPEG 2000 of the depths that OpenCV reads; others are refused, naming their depth."""
 
 import imagecodecs
 import numpy as np

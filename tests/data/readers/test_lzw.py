@@ -1,4 +1,4 @@
-"""TIFF's LZW undone: the bytes that an encoder was given, or a reason why there are none."""
+"""Decoding TIFF's LZW: the bytes that an encoder was given, or a reason why there are none."""
 
 import imagecodecs
 import numpy as np

@@ -1,4 +1,4 @@
-"""Portable maps of any maximum, in bytes and in text, and of floats."""
+"""Portable maps of any maximum value, binary and text, and of floats."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""What OpenCV decodes rightly stays so; animations, transparency, cut off files, one answer each time."""
+"""What OpenCV decodes correctly stays so; animations, transparency, truncated files, the same result each time."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""Pictures are seen as the camera was held: by EXIF, or by the container's turn and flip."""
+"""Images are seen upright: by EXIF, or by the container's rotation and flip."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""PNG: every depth and kind of colour, what its chunks may not change, and animation."""
+"""PNG: every bit depth and colour type, chunks that must change nothing, and animation."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""One page of several, or what all of them give."""
+"""One page of several, or a projection of all of them."""
 
 import numpy as np
 import pytest

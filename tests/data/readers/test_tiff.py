@@ -1,4 +1,4 @@
-"""What a TIFF file becomes: its values as they were written, what they mean, or a reason why not."""
+"""What a TIFF file is decoded to: its values as written, what they mean, or a reason why not."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""TIFF files that are truncated, damaged or made up: refused with the reason, soon, and without much memory."""
+"""TIFF files that are truncated, damaged or made up: refused with the reason, quickly, and without much memory."""
 
 import io
 import struct

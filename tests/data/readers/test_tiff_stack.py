@@ -1,4 +1,4 @@
-"""Which planes of a TIFF file are pages and which are channels, as ImageJ, OME, tifffile or nothing describes them."""
+"""Which planes of a TIFF file are pages and which are channels, as described by ImageJ, OME, tifffile or nothing."""
 
 import io
 import itertools

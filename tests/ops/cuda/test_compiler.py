@@ -1,4 +1,4 @@
-"""The CUDA sources: accepted by NVIDIA's compiler for every card, on a machine without any."""
+"""The CUDA sources are accepted by NVIDIA's compiler for every GPU, on a machine without one."""
 
 import ctypes
 import importlib.util

@@ -1,4 +1,4 @@
-"""Products of matrices that lie in memory either way, with bias, ReLU and the sums of rows."""
+"""Matrix products of operands transposed in memory or not, with bias, ReLU and row sums."""
 
 import numpy as np
 import pytest

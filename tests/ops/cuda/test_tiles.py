@@ -1,4 +1,4 @@
-"""Convolutions and gradients from shared memory: the same as those of the generic code, wherever they are used."""
+"""Convolutions and gradients in tiles equal those of the generic code, wherever they are used."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Steps on a device: the host's, started and not waited for; captured, they are one launch each."""
+"""Steps on a device equal the host's, without waiting; captured, each is one launch."""
 
 import gc
 import weakref

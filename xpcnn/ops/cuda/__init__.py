@@ -1,1 +1,1 @@
-"""Fused CUDA kernels, each under the name and signature of the function of :mod:`xpcnn.ops` that it stands in for."""
+"""Fused CUDA kernels, each with the name and signature of the function in :mod:`xpcnn.ops` that it replaces."""

@@ -1,4 +1,4 @@
-"""ReLU by one kernel forward and one backward."""
+"""ReLU with one kernel forward and one backward."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xpcnn.ops.workspace import Workspace, to_batch_last
 
 
 def relu(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None) -> tuple[Array, Backward]:
-    """As :func:`xpcnn.ops.activations.relu`."""
+    """See :func:`xpcnn.ops.activations.relu`."""
     x = to_batch_last(x, workspace)
     y = workspace.like(x) if y is None else y
     kernel(xp, "activations", "relu", x.dtype).for_each(x.size, x, y, xp.uint64(x.size))

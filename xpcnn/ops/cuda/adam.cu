@@ -1,4 +1,4 @@
-// Adam over a stretch of the flat parameters. scalars: the rate, epsilon and what weights are first multiplied by.
+// Adam over a slice of the flat parameters. scalars: the rate, epsilon and the factor that decays weights first.
 extern "C" __global__ void adam(
     REAL *__restrict__ parameters, const REAL *__restrict__ gradient, REAL *__restrict__ mean, REAL *__restrict__ square,
     const REAL *__restrict__ scalars, REAL beta1, REAL beta2, int decays, int size)

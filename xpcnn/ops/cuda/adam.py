@@ -1,4 +1,4 @@
-"""The update of Adam in one kernel."""
+"""The Adam update in one kernel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def adam(
     beta2: float,
     decays: bool,
 ) -> None:
-    """As :func:`xpcnn.ops.adam.adam`."""
+    """See :func:`xpcnn.ops.adam.adam`."""
     check_size(p)
     if isinstance(scalars, tuple):
         scalars = xp.asarray(np.array(scalars, p.dtype))

@@ -1,8 +1,8 @@
-// Images gathered from a set, laid as augmentation says, normalised, and written with the batch last.
+// Images gathered from a set, transformed as augmentation says, normalised, and written with the batch last.
 
 // images: (any, channels, height, width). places: (n, 5) whether rows and columns are exchanged, whether rows and columns
 // are reversed, and by how many rows and columns the image is shifted, its edge repeated. Null: as they are.
-// mean, std: of each channel, or null. A thread for each number of x, (channels, height, width, n).
+// mean, std: of each channel, or null. One thread per element of x, (channels, height, width, n).
 extern "C" __global__ void gather(
     const SOURCE *__restrict__ images, const int *__restrict__ indices, const int *__restrict__ places,
     const REAL *__restrict__ mean, const REAL *__restrict__ std, REAL *__restrict__ x,
@@ -25,7 +25,7 @@ extern "C" __global__ void gather(
     x[cell] = mean ? (value - mean[channel]) / std[channel] : value;
 }
 
-// The rows of the set that the next batch takes: those of `order` from `number` times `batch_size` on.
+// The rows of the set in a batch: `n` entries of `order`, starting at `number` times `batch_size`.
 extern "C" __global__ void next_rows(
     const int *__restrict__ order, const int *__restrict__ number, int *__restrict__ rows, int batch_size, int n)
 {
@@ -33,7 +33,7 @@ extern "C" __global__ void next_rows(
     if (i < n) rows[i] = order[(size_t)*number * batch_size + i];
 }
 
-// Writes the loss where the epoch's figures lie, and counts the step. One thread.
+// Writes the loss into the epoch's losses, and increments the step counters. One thread.
 extern "C" __global__ void count_step(
     REAL *__restrict__ losses, const REAL *__restrict__ loss, int *__restrict__ number, unsigned long long *__restrict__ step)
 {

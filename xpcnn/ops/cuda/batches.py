@@ -1,4 +1,4 @@
-"""A batch gathered, laid anew and normalised in one kernel."""
+"""A batch gathered, transformed geometrically and normalised in one kernel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def gather(
     dtype: Any,
     workspace: Workspace,
 ) -> Array:
-    """As :func:`xpcnn.ops.batches.gather`."""
+    """See :func:`xpcnn.ops.batches.gather`."""
     x = workspace.batch_last((len(indices), *images.shape[1:]), dtype)
     check_size(x)
     _kernel(xp, "gather", dtype, images.dtype).for_each(x.size, images, indices, places, mean, std, x, *x.shape)
@@ -29,14 +29,14 @@ def gather(
 
 
 def next_rows(xp: ArrayModule, order: Array, number: Array, batch_size: int, n: int) -> Array:
-    """As :func:`xpcnn.ops.batches.next_rows`."""
+    """See :func:`xpcnn.ops.batches.next_rows`."""
     rows = xp.empty(n, dtype=np.int32)
     _kernel(xp, "next_rows", np.float32).for_each(n, order, number, rows, batch_size, n)
     return rows
 
 
 def count_step(xp: ArrayModule, losses: Array, loss: Array, number: Array, step: Array) -> None:
-    """As :func:`xpcnn.ops.batches.count_step`."""
+    """See :func:`xpcnn.ops.batches.count_step`."""
     _kernel(xp, "count_step", losses.dtype)((1,), (1,), losses, loss, number, step)
 
 

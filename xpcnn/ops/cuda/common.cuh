@@ -1,9 +1,9 @@
-// What the kernels share. REAL, the type of the numbers, is given to the compiler.
+// What the kernels share. REAL, the type of the values, is defined on the compiler's command line.
 
-// Four numbers beside each other, read or written at once.
+// Four adjacent values, read or written at once.
 struct alignas(4 * sizeof(REAL)) Four { REAL of[4]; };
 
-// The sum over the threads of a block, in an order that is always the same; every thread gets it.
+// The sum over the threads of a block, always in the same order; every thread gets it.
 __device__ inline REAL block_sum(REAL value) {
     __shared__ REAL warps[32];
     int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;

@@ -1,4 +1,4 @@
-"""The CUDA sources of this folder, compiled when a kernel is first used; CuPy keeps on disk what it has compiled."""
+"""The CUDA sources of this folder, compiled when a kernel is first used; CuPy caches the compiled code on disk."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
 
-#: Threads of a block where nothing asks for another number.
+#: Threads per block, where nothing requires another number.
 THREADS = 256
-#: Blocks of work for each multiprocessor of a card, and threads, that keep it busy.
+#: Blocks and threads per multiprocessor that keep it busy.
 BLOCKS_EACH, THREADS_EACH = 4, 512
-#: Blocks of 256 threads with 128 registers each that a multiprocessor holds at once.
+#: Blocks of 256 threads, with 128 registers each, that fit a multiprocessor at once.
 FITTING_BLOCKS = 2
-#: Bytes of shared memory that every card has for a block.
+#: Bytes of shared memory per block that every GPU has.
 SHARED_BYTES = 48 * 1024
-#: Elements that a kernel can number with an int.
+#: Most elements that a kernel can index with an int.
 MOST_ELEMENTS = 2**31 - 1
 
 _C_NAMES = {
@@ -37,9 +37,9 @@ class Kernel:
         self._real = dtype.type
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any, shared: int = 0) -> None:
-        """Launch it. Arrays go as pointers and None as a null pointer, ints as int, floats in the kernel's dtype.
+        """Launch the kernel, passing arrays as pointers, None as a null pointer, ints as int, floats in its dtype.
 
-        shared: numbers of shared memory. NumPy scalars and structures of one element go as they are, by value.
+        NumPy scalars and structures of one element are passed by value. shared: values of shared memory.
         """
         passed = tuple(self._passed(argument) for argument in arguments)
         self._function(grid, block, passed, shared_mem=shared * self._real().itemsize)
@@ -58,7 +58,7 @@ class Kernel:
 def kernel(xp: ArrayModule, source: str, name: str, dtype: Any, **constants: int | str) -> Kernel:
     """Return the function ``name`` of ``source``.cu for a dtype, compiled with these constants.
 
-    Raises whatever the array module does where there is no compiler or the source is refused.
+    Raises whatever the array module raises if there is no compiler or the source does not compile.
     """
     dtype = np.dtype(dtype)
     defined = {"REAL": c_name(dtype), **constants}
@@ -68,7 +68,7 @@ def kernel(xp: ArrayModule, source: str, name: str, dtype: Any, **constants: int
 
 @functools.cache
 def text(source: str) -> str:
-    """Return a source with what it includes put in its place, so that a changed header is a changed source."""
+    """Return a source with its includes expanded, so that changing a header changes the source."""
     folder = resources.files(__package__)
 
     def included(line: re.Match[str]) -> str:
@@ -78,47 +78,47 @@ def text(source: str) -> str:
 
 
 def c_name(dtype: Any) -> str:
-    """Return what C calls a dtype."""
+    """Return the C name of a dtype."""
     return _C_NAMES[np.dtype(dtype).name]
 
 
 def multiprocessors(xp: ArrayModule) -> int:
-    """Return how many multiprocessors the current card has: 132 on an H100."""
+    """Return how many multiprocessors the current GPU has: 132 on an H100."""
     return count_multiprocessors(xp, xp.cuda.Device().id)
 
 
 @functools.cache
 def count_multiprocessors(xp: ArrayModule, device: int) -> int:
-    """Return how many multiprocessors a card has."""
+    """Return how many multiprocessors a GPU has."""
     return int(xp.cuda.Device().attributes["MultiProcessorCount"])
 
 
 def many_blocks(xp: ArrayModule) -> int:
-    """Return how many blocks keep the card busy."""
+    """Return how many blocks keep the GPU busy."""
     return BLOCKS_EACH * multiprocessors(xp)
 
 
 def many_threads(xp: ArrayModule) -> int:
-    """Return how many threads keep the card busy."""
+    """Return how many threads keep the GPU busy."""
     return THREADS_EACH * multiprocessors(xp)
 
 
 def ceil_divide(size: int, part: int) -> int:
-    """Return how many parts cover a size."""
+    """Return how many parts are needed to cover ``size``: size / part, rounded up."""
     return -(-size // part)
 
 
 def structure(**fields: int) -> np.ndarray[Any, Any]:
-    """Return ints as a C structure, which a kernel takes by value."""
+    """Return ints as a C structure, to be passed to a kernel by value."""
     values = tuple(int(value) for value in fields.values())
     return np.array(values, dtype=[(name, np.int32) for name in fields])
 
 
 def check_size(*arrays: Array) -> None:
-    """Raise ValueError for an array with more elements than kernels can number."""
+    """Raise ValueError for an array with more elements than kernels can index."""
     for array in arrays:
         if array.size > MOST_ELEMENTS:
             raise ValueError(
                 f"An array of shape {array.shape} has more than {MOST_ELEMENTS:,} elements, the most that a kernel can "
-                "number. Use a smaller batch_size."
+                "index. Use a smaller batch_size."
             )

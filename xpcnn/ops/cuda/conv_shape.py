@@ -1,4 +1,4 @@
-"""What a correlation reads and writes, and how its kernels are told."""
+"""The shapes that a correlation reads and writes, as passed to its kernels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xpcnn.ops.window import Pair, Window
 
 
 class ConvShape(NamedTuple):
-    """What a correlation reads, where the numbers of its filters lie, and the size of what it writes."""
+    """The shape of a correlation's input, the strides of its filters, and the size of its output."""
 
     n: int
     groups: int
@@ -20,18 +20,18 @@ class ConvShape(NamedTuple):
     size: Pair
     filters: int
     rows_and_columns: Pair
-    #: From one group, filter, channel, row and column of a filter to the next, in elements.
+    #: Strides from one group, filter, channel, row and column of the filters to the next, in elements.
     steps: tuple[int, int, int, int, int]
 
     @property
     def filters_at_once(self) -> int:
-        """How many filters a thread sums: 4, 8, 12 or 16, so that few are summed in vain."""
+        """How many filters a thread sums: 4, 8, 12 or 16, so that few sums are wasted."""
         return 4 * ceil_divide(ceil_divide(self.filters, ceil_divide(self.filters, 16)), 4)
 
     def structure(
         self, window: Window, spread: Pair = (1, 1), *, relu: bool = False, pooled: Pair | None = None
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.void]]:
-        """Return the structure of correlation.cuh. spread: how far the cells that are read lie apart."""
+        """Return the structure defined in correlation.cuh. spread: the distance between input cells, zeros between."""
         (top, _), (left, _) = window.padding
         group, filter_, channel, row, column = self.steps
         return structure(
@@ -47,6 +47,6 @@ class ConvShape(NamedTuple):
 
 
 def steps_of(weight: Array, groups: int) -> tuple[int, int, int, int, int]:
-    """Return from one group, filter, channel, row and column of filters to the next, in elements."""
+    """Return the strides from one group, filter, channel, row and column of filters to the next, in elements."""
     filters, channels, rows, columns = weight.shape
     return filters // groups * channels * rows * columns, channels * rows * columns, rows * columns, columns, 1

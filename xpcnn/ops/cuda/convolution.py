@@ -1,4 +1,4 @@
-"""A convolution with what may follow it: one kernel forward, where it pools squares of 2."""
+"""A convolution with optional pooling, bias and ReLU, all in one forward kernel if it pools 2x2 squares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xpcnn.ops.cuda.pooling import pooled, unpooled
 from xpcnn.ops.window import Window, pad, unpad
 from xpcnn.ops.workspace import Workspace, channel_rows, to_batch_last
 
-#: A window of one cell, whose convolution is a product.
+#: A window of one cell, whose convolution is a matrix product.
 POINT = Window((1, 1))
 
 
@@ -30,7 +30,7 @@ def convolution(
     relu: bool = False,
     training: bool = True,
 ) -> tuple[Array, Backward]:
-    """As :func:`xpcnn.ops.convolution.convolution`."""
+    """See :func:`xpcnn.ops.convolution.convolution`."""
     if not correlation.fits(window, x.dtype.itemsize):
         return generic.convolution.__wrapped__(  # type: ignore[attr-defined,no-any-return]
             xp, x, weight, bias, window, workspace,
@@ -70,7 +70,7 @@ def convolution(
 def _pointwise(
     xp: ArrayModule, x: Array, weight: Array, bias: Array | None, workspace: Workspace, *, relu: bool
 ) -> tuple[Array, Backward]:
-    """A convolution of windows of one cell: the product of a fully connected layer for every place of every image."""
+    """Apply a 1x1 convolution as a fully connected layer at every pixel of every image."""
     images = to_batch_last(x, workspace)
     n, _, *size = images.shape
     y, dense_backward = dense(xp, channel_rows(images).T, weight[:, :, 0, 0], bias, workspace, relu=relu)

@@ -1,17 +1,17 @@
-// Convolution without columns. Images lie with the batch last, (channels, rows, columns, n): threads beside each other
-// hold the same place of neighbouring images, so they read and write neighbouring numbers, and every number of a filter
-// goes to all of them at once.
+// Convolution without im2col. Images have the batch last, (channels, rows, columns, n): neighbouring threads handle the
+// same position of neighbouring images, so they read and write adjacent values, and every weight of a filter is
+// broadcast to all of them at once.
 
 #include "correlation.cuh"
 #include "places.cuh"
 
-// What the compiler knows beforehand, if it is told, it can unroll.
+// Loops of a size that is defined at compile time can be unrolled.
 #ifndef KERNEL_HEIGHT
 #define KERNEL_HEIGHT of.kernel_height
 #define KERNEL_WIDTH of.kernel_width
 #endif
 
-// The cell of an image that one number of the kernel sees, and whether there is one. SPREAD: there may be zeros between.
+// The cell of an image that one kernel element sees, and whether there is one. SPREAD: zeros may lie between cells.
 __device__ inline bool seen(int &cell, int spread, int size) {
     if (SPREAD) {
         if (cell < 0 || cell % spread != 0) return false;
@@ -22,8 +22,8 @@ __device__ inline bool seen(int &cell, int spread, int size) {
 
 // Sums FILTERS filters at PLACES_DOWN x PLACES_RIGHT places of one image.
 // Grid: (places and images, filters, groups). Block: (places and images, parts of the channels, a power of two).
-// BLOCK is how many threads a block has.
-// Shared memory: the filters' numbers for `at_once` channels, then sums of the parts.
+// BLOCK: threads per block.
+// Shared memory: the filters' weights for `at_once` channels, then sums of the parts.
 extern "C" __global__ void __launch_bounds__(BLOCK) correlate(
     const REAL *__restrict__ x, const REAL *__restrict__ weight, const REAL *__restrict__ bias, REAL *__restrict__ y,
     unsigned char *__restrict__ winners, Correlation of, int at_once)
@@ -72,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) correlate(
         }
     }
 
-    // The upper half of the parts hands its sums to the lower half, until one is left.
+    // The upper half of the parts passes its sums to the lower half, until one is left.
     for (int half = blockDim.y / 2; half > 0; half /= 2) {
         __syncthreads();
         #pragma unroll

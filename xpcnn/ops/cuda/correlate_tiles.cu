@@ -1,5 +1,5 @@
-// Convolution of windows that lie side by side, for batches that fill most of a warp: a block keeps the cells that its
-// places see in shared memory, so that most of what it does is multiplying. Images lie as in correlate.cu.
+// Convolution with stride 1, for batches that fill most of a warp: a block keeps the cells that its positions see in shared
+// memory, so that most of its instructions are multiplications. Images have the layout of correlate.cu.
 
 #include "common.cuh"
 #include "correlation.cuh"
@@ -8,7 +8,7 @@
 #define TAPS (KERNEL_HEIGHT * KERNEL_WIDTH)
 #define STRIPS (STRIPS_DOWN * STRIPS_RIGHT)
 #define BLOCK (32 * STRIPS * FILTER_WARPS)
-// What the places of a block see.
+// The input rows and columns that the output positions of a block see.
 #define ROWS (PLACES_DOWN * STRIPS_DOWN + KERNEL_HEIGHT - 1)
 #define COLUMNS (PLACES_RIGHT * STRIPS_RIGHT + KERNEL_WIDTH - 1)
 

@@ -5,8 +5,8 @@ struct Correlation {
     int kernel_height, kernel_width;
     int stride_down, stride_right, dilation_down, dilation_right;
     int top, left;                     // padding, which may be negative
-    int spread_down, spread_right;     // how far the images' cells lie apart, zeros between them
-    int group_step, filter_step, channel_step, row_step, column_step;  // where the numbers of the filters lie
+    int spread_down, spread_right;     // the distance between the images' cells, with zeros in between
+    int group_step, filter_step, channel_step, row_step, column_step;  // strides of the filters' weights
     int relu;
     int pooled_rows, pooled_columns;
 };

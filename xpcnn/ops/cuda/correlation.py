@@ -1,4 +1,4 @@
-"""Correlation with filters, and its gradients, by kernels that need no columns: how each is cut into threads."""
+"""Cross-correlation and its gradients with kernels that need no im2col: how each is divided into threads."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from xpcnn.ops.cuda.parts import add_parts
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace
 
-#: Kernels whose loops are unrolled; others are counted at run time.
+#: Kernel sizes whose loops are unrolled; the loops of others run at their size at run time.
 UNROLLED = ((1, 1), (3, 3), (5, 5))
-#: Sums of filters' gradients that a thread holds: with 96 it takes so many registers that few threads fit the card.
+#: Most sums of filter gradients that a thread holds: with 96 it takes so many registers that few threads fit the GPU.
 MOST_SUMS = 48
-#: Threads that share the channels of a place at most.
+#: Most threads that share the channels of one output position.
 MOST_PARTS = 8
-#: The widest kernel whose gradient fits the shared memory.
+#: The widest kernel whose gradient fits in shared memory.
 WIDEST = 128
 
 
 def fits(window: Window, itemsize: int) -> bool:
-    """Whether the numbers of four filters fit the shared memory."""
+    """Return whether the weights of four filters fit in shared memory."""
     return 4 * math.prod(window.kernel) * itemsize <= SHARED_BYTES and window.kernel[1] <= WIDEST
 
 
@@ -49,7 +49,7 @@ def correlate(
     pooled: Pair | None,
     training: bool,
 ) -> tuple[Array, Array | None]:
-    """Return y and, where it is ``pooled`` in squares of 2 to this size, which cell of each square was the largest."""
+    """Return y and, if it is ``pooled`` in 2x2 squares to this size, which cell of each square was the largest."""
     n, channels, *size = x.shape
     of = ConvShape(
         n, groups, channels // groups, (size[0], size[1]), len(weight) // groups,
@@ -64,7 +64,7 @@ def correlate(
 def input_gradient(
     xp: ArrayModule, dy: Array, weight: Array, window: Window, size: Pair, workspace: Workspace, *, groups: int
 ) -> Array:
-    """Return the gradient of images of a size: dy, its cells a stride apart, correlated with turned kernels."""
+    """Return the gradient of images of this size: dy, its cells a stride apart, correlated with rotated kernels."""
     n, filters = dy.shape[:2]
     group, filter_, channel, row, column = steps_of(weight, groups)
     of = ConvShape(
@@ -100,7 +100,7 @@ def weight_gradient(
 
 
 def _strips(xp: ArrayModule, of: ConvShape, window: Window, dtype: Any) -> tuple[int, Any]:
-    """Return into how many parts the sums are cut, and what launches ``weight_gradient`` with x, dy and targets."""
+    """Return how many parts the sums are cut into, and a function that launches ``weight_gradient``."""
     filters = 8 if of.filters > 4 and 8 * window.kernel[1] <= MOST_SUMS else 4
     channels_at_once = max(1, min(8, MOST_SUMS // (filters * window.kernel[1]), of.channels))
     channels_at_once = 2 ** int(math.log2(channels_at_once))
@@ -134,7 +134,7 @@ def _launch(
     relu: bool,
     pooled: Pair | None,
 ) -> None:
-    """Launch the kernel for the sums of y: ``correlate_tiles`` where that is faster, else ``correlate``."""
+    """Launch the kernel that computes y: ``correlate_tiles`` where that is faster, else ``correlate``."""
     check_size(x, y)
     if tiles.suit(xp, of, window, spread, pooled, x.dtype):
         tiles.correlate(xp, of, window, relu, pooled, x, weight, bias, y, winners)
@@ -148,7 +148,7 @@ def _launch(
     many = columns >= 4 and rows * columns * of.n * blocks_of_filters >= 4 * many_threads(xp)
     down, right = (2, 2) if pooled else (1, 4) if many else (1, 1)
     items = ceil_divide(rows, down) * ceil_divide(columns, right) * of.n
-    # Where there is little to do, threads sum fewer filters each, and several share the channels.
+    # With little work, each thread sums fewer filters, and several share the channels.
     while filters > 4 and ceil_divide(items, 128) * blocks_of_filters < multiprocessors(xp):
         filters -= 4
         blocks_of_filters = of.groups * ceil_divide(of.filters, filters)

@@ -1,8 +1,8 @@
-// How many images a network has right, and what it takes for what. outputs: (classes, n), the batch last. One block each.
+// Correct predictions and the confusion matrix. outputs: (classes, n), the batch last. One block each.
 
 #include "common.cuh"
 
-// The class of an image: of its largest output, the first of equal ones; an output that is NaN comes before all.
+// The predicted class of an image: its largest output, the first of equal ones; NaN counts as larger than all.
 __device__ inline int predicted(const REAL *outputs, int image, int n, int classes) {
     int best = 0;
     for (int k = 1; k < classes; k++) {
@@ -22,7 +22,7 @@ extern "C" __global__ void hits(
     if (threadIdx.x == 0) { counts[0] = (long long)right; counts[1] = n; }
 }
 
-// counts: (classes, classes), rows true, columns predicted. Whole numbers add up to the same in any order.
+// counts: (classes, classes), rows true, columns predicted. Integer sums do not depend on the order.
 extern "C" __global__ void confusion(
     const REAL *__restrict__ outputs, const long long *__restrict__ labels, unsigned long long *__restrict__ counts,
     int n, int classes)

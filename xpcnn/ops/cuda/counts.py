@@ -10,12 +10,12 @@ from xpcnn.ops.workspace import Workspace, to_batch_last
 
 
 def hits(xp: ArrayModule, outputs: Array, labels: Array) -> Array:
-    """As :func:`xpcnn.ops.counts.hits`."""
+    """See :func:`xpcnn.ops.counts.hits`."""
     return _counted(xp, "hits", outputs, labels, 2)
 
 
 def confusion(xp: ArrayModule, outputs: Array, labels: Array) -> Array:
-    """As :func:`xpcnn.ops.counts.confusion`."""
+    """See :func:`xpcnn.ops.counts.confusion`."""
     return _counted(xp, "confusion", outputs, labels, outputs.shape[1] ** 2)
 
 

@@ -1,4 +1,4 @@
-// Softmax and cross-entropy at once: probabilities, the gradient on the logits and the loss of a whole batch.
+// Softmax and cross-entropy fused: probabilities, the gradient of the logits and the loss of a whole batch.
 
 #include "common.cuh"
 

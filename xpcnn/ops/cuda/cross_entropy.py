@@ -10,7 +10,7 @@ from xpcnn.ops.workspace import Workspace, to_batch_last
 def softmax_cross_entropy(
     xp: ArrayModule, logits: Array, rows: Array, normalizer: Array | float
 ) -> tuple[Array, Array, Array]:
-    """As :func:`xpcnn.ops.cross_entropy.softmax_cross_entropy`."""
+    """See :func:`xpcnn.ops.cross_entropy.softmax_cross_entropy`."""
     n, classes = logits.shape
     workspace = Workspace(xp)
     logits, rows = to_batch_last(logits, workspace), xp.ascontiguousarray(rows)

@@ -1,4 +1,4 @@
-"""The products of a fully connected layer, forward and backward."""
+"""The matrix products of a fully connected layer, forward and backward."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xpcnn.ops.workspace import Workspace, to_batch_last
 def dense(
     xp: ArrayModule, x: Array, weight: Array, bias: Array | None, workspace: Workspace, *, relu: bool = False
 ) -> tuple[Array, Backward]:
-    """As :func:`xpcnn.ops.dense.dense`."""
+    """See :func:`xpcnn.ops.dense.dense`."""
     x = to_batch_last(x, workspace)
     y = workspace.batch_last((len(x), len(weight)), x.dtype)
     product(xp, weight, x.T, y.T, bias=bias, relu=relu)

@@ -1,5 +1,5 @@
 // Dropout. Element e of the whole batch, in row-major order, is kept where the e-th 16-bit number of Philox4x64-10 is below
-// a threshold (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): the numbers that the host draws.
+// a threshold (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), as drawn on the host.
 
 typedef unsigned long long Word;
 
@@ -20,7 +20,7 @@ __device__ inline unsigned drawn(Word element, Word seed, Word stream, Word step
     return bits >> (16 * (element % 4)) & 0xFFFF;
 }
 
-// x, y: (features, n), the batch last. A thread for each number.
+// x, y: (features, n), the batch last. One thread per element.
 extern "C" __global__ void dropout(
     const REAL *__restrict__ x, REAL *__restrict__ y, const Word *__restrict__ step, Word seed, Word stream,
     unsigned threshold, REAL scale, int n, int features, Word first_row)

@@ -1,4 +1,4 @@
-"""Dropout by a kernel that draws the mask where it is needed, forward and again backward."""
+"""Dropout with a kernel that draws the mask on the fly, forward and again backward."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xpcnn.ops.workspace import Workspace, to_batch_last
 def dropout(
     xp: ArrayModule, x: Array, keep: float, key: Callable[[], random.MaskKey], workspace: Workspace
 ) -> tuple[Array, Callable[[Array], Array]]:
-    """As :func:`xpcnn.ops.dropout.dropout`."""
+    """See :func:`xpcnn.ops.dropout.dropout`."""
     of = key()
     seed = np.uint64(random.check_seed(of.seed))
     step = xp.full((), of.step, xp.uint64) if isinstance(of.step, int) else of.step

@@ -1,6 +1,6 @@
 #include "product.cuh"
 
-// Adds up the parts of a product, in order. A thread for each number.
+// Adds up the parts of a product, in order. One thread per element.
 extern "C" __global__ void finish_product(
     const REAL *__restrict__ sums, const REAL *__restrict__ bias, REAL *__restrict__ y, REAL *__restrict__ row_sums,
     Product of, int parts)

@@ -1,8 +1,8 @@
-// Batch normalisation. A channel is a row of `count` neighbouring numbers: every place of every image.
+// Batch normalisation. A channel is a row of `count` contiguous values: every position of every image.
 
 #include "common.cuh"
 
-// Grid: (channels, parts). Each block leaves the mean of its part of a row, and the sum of squared distances from it.
+// Grid: (channels, parts). Each block writes the mean of its part of a row, and the sum of squared deviations from it.
 extern "C" __global__ void moments_of_parts(
     const REAL *__restrict__ x, REAL *__restrict__ means, REAL *__restrict__ squares, int count)
 {
@@ -19,7 +19,7 @@ extern "C" __global__ void moments_of_parts(
     }
 }
 
-// A thread for each channel puts its parts together (Chan, Golub and LeVeque, 1979).
+// One thread per channel combines its parts (Chan, Golub and LeVeque, 1979).
 extern "C" __global__ void combine_moments(
     const REAL *__restrict__ means, const REAL *__restrict__ squares, REAL *__restrict__ mean, REAL *__restrict__ square,
     int channels, int parts, int count)
@@ -65,7 +65,7 @@ extern "C" __global__ void normalize(
         y[(size_t)channel * count + i] = (x[(size_t)channel * count + i] - middle) * scale + shift;
 }
 
-// Grid: (channels, parts). Each block leaves the sums of dy and of dy (x - mean) over its part of a row.
+// Grid: (channels, parts). Each block writes the sums of dy and of dy (x - mean) over its part of a row.
 extern "C" __global__ void gradient_sums_of_parts(
     const REAL *__restrict__ dy, const REAL *__restrict__ x, const REAL *__restrict__ mean, REAL *__restrict__ parts, int count)
 {
@@ -85,7 +85,7 @@ extern "C" __global__ void gradient_sums_of_parts(
     }
 }
 
-// Grid: (channels, blocks of a row). sums: of dy and of dy (x - mean), over the whole batch of `samples` numbers a channel.
+// Grid: (channels, blocks of a row). sums: of dy and of dy (x - mean), over the batch of `samples` values per channel.
 extern "C" __global__ void normalize_backward(
     const REAL *__restrict__ dy, const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ sums,
     const REAL *__restrict__ std, const REAL *__restrict__ weight, REAL *__restrict__ dx, int count, REAL samples)

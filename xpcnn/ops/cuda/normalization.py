@@ -1,4 +1,4 @@
-"""Batch normalisation by a few kernels over whole channels."""
+"""Batch normalisation with a few kernels over whole channels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xpcnn.ops.workspace import Workspace, to_batch_last
 
 
 def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
-    """As :func:`xpcnn.ops.normalization.moments`."""
+    """See :func:`xpcnn.ops.normalization.moments`."""
     x, channels, count = _rows(x, workspace)
     parts = _parts(xp, channels, count)
     means, squares = xp.empty((channels, parts), x.dtype), xp.empty((channels, parts), x.dtype)
@@ -23,7 +23,7 @@ def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
 def statistics(
     xp: ArrayModule, total: Moments, running_mean: Array, running_var: Array, momentum: float, epsilon: float
 ) -> tuple[Array, Array, Array]:
-    """As :func:`xpcnn.ops.normalization.statistics`."""
+    """See :func:`xpcnn.ops.normalization.statistics`."""
     results = xp.empty((3, total.mean.size), total.mean.dtype)
     _kernel(xp, "statistics", total.mean).for_each(
         total.mean.size, total.mean, total.squares, running_mean, running_var, results, float(momentum), float(epsilon),
@@ -35,7 +35,7 @@ def statistics(
 def normalize(
     xp: ArrayModule, x: Array, mean: Array, std: Array, weight: Array, bias: Array, workspace: Workspace
 ) -> Array:
-    """As :func:`xpcnn.ops.normalization.normalize`."""
+    """See :func:`xpcnn.ops.normalization.normalize`."""
     x, channels, count = _rows(x, workspace)
     y = workspace.like(x)
     _kernel(xp, "normalize", x)(_grid(xp, channels, count), (THREADS,), x, mean, std, weight, bias, y, count)
@@ -43,7 +43,7 @@ def normalize(
 
 
 def gradient_sums(xp: ArrayModule, dy: Array, x: Array, mean: Array, workspace: Workspace) -> Array:
-    """As :func:`xpcnn.ops.normalization.gradient_sums`."""
+    """See :func:`xpcnn.ops.normalization.gradient_sums`."""
     x, channels, count = _rows(x, workspace)
     dy, parts = to_batch_last(dy, workspace), _parts(xp, channels, count)
     sums, total = xp.empty((parts, 2, channels), x.dtype), xp.empty((2, channels), x.dtype)
@@ -63,7 +63,7 @@ def normalize_backward(
     weight: Array,
     workspace: Workspace,
 ) -> Array:
-    """As :func:`xpcnn.ops.normalization.normalize_backward`."""
+    """See :func:`xpcnn.ops.normalization.normalize_backward`."""
     x, channels, own = _rows(x, workspace)
     dy, dx = to_batch_last(dy, workspace), workspace.like(x)
     _kernel(xp, "normalize_backward", x)(
@@ -73,13 +73,13 @@ def normalize_backward(
 
 
 def _rows(x: Array, workspace: Workspace) -> tuple[Array, int, int]:
-    """Return x with each channel as a row in memory, the number of channels, and how many numbers a row has."""
+    """Return x with each channel as a row in memory, the number of channels, and the number of values in a row."""
     check_size(x)
     return to_batch_last(x, workspace), x.shape[1], x.size // x.shape[1]
 
 
 def _parts(xp: ArrayModule, channels: int, count: int) -> int:
-    """Into how many parts a row is cut: enough blocks for a large card, each with some work for all its threads."""
+    """Return how many parts to cut a row into: enough blocks for a large GPU, each with work for all its threads."""
     return max(1, min(many_blocks(xp) // channels, count // (4 * THREADS)))
 
 

@@ -1,4 +1,4 @@
-// Reads the numbers of filters for some channels into shared memory: [channel][tap][filter], zeros for filters beyond the
+// Reads the weights of filters for some channels into shared memory: [channel][tap][filter], zeros for filters beyond the
 // last. All threads of a block take part; `thread` is the number of this one.
 __device__ inline void read_filters(
     REAL *numbers, const REAL *weight, const Correlation &of, int first_filter, int filters, int first_channel, int channels,
@@ -12,8 +12,8 @@ __device__ inline void read_filters(
     }
 }
 
-// Adds the bias to the sums of FILTERS filters at PLACES_DOWN x PLACES_RIGHT places of one image, cuts off below 0 where
-// asked, and writes them. POOLED: only the largest of these places, and which of them it was (0 for the first).
+// Adds the bias to the sums of FILTERS filters at PLACES_DOWN x PLACES_RIGHT places of one image, applies ReLU if
+// requested, and writes them. POOLED: only the largest of these places, and which of them it was (0 for the first).
 __device__ inline void write_places(
     const REAL (&sums)[PLACES_DOWN][PLACES_RIGHT][FILTERS], const Correlation &of, int group, int first_filter,
     int first_row, int first_column, int image, const REAL *bias, REAL *y, unsigned char *winners)
@@ -26,7 +26,7 @@ __device__ inline void write_places(
         const REAL shift = bias ? bias[channel] : REAL(0);
         if (POOLED) {
             const int row = first_row / PLACES_DOWN, column = first_column / PLACES_RIGHT;
-            if (row >= of.pooled_rows || column >= of.pooled_columns) break;  // a ragged edge is left out
+            if (row >= of.pooled_rows || column >= of.pooled_columns) break;  // drop the remainder at the edge
             REAL best = sums[0][0][f];
             int winner = 0;
             #pragma unroll

@@ -7,7 +7,7 @@ struct Pooling {
     int largest, relu;
 };
 
-// Dividing by what the compiler knows beforehand, if it is told, is cheap.
+// Dividing by a size that is defined at compile time is cheap.
 #ifndef POOL
 #define POOL_HEIGHT of.pool_height
 #define POOL_WIDTH of.pool_width
@@ -20,7 +20,7 @@ struct Pooling {
 #define STRIDE_RIGHT POOL
 #endif
 
-// A thread for each cell of y. winners: which cell of the window it was, or null in prediction.
+// One thread per cell of y. winners: which cell of the window it was, or null in prediction.
 extern "C" __global__ void pool(
     const REAL *__restrict__ x, const REAL *__restrict__ bias, REAL *__restrict__ y, WINNER *__restrict__ winners, Pooling of)
 {
@@ -45,7 +45,7 @@ extern "C" __global__ void pool(
     if (winners) winners[cell] = winner;
 }
 
-// A thread for each cell of dx: what the windows that it won pass back to it. y: the output, where ReLU cut off at 0.
+// One thread per cell of dx: the sum of dy over the windows that it won. y: the output, 0 where ReLU clipped it.
 extern "C" __global__ void unpool(
     const REAL *__restrict__ dy, const REAL *__restrict__ y, const WINNER *__restrict__ winners, REAL *__restrict__ dx,
     Pooling of)

@@ -1,4 +1,4 @@
-"""Pooling by one kernel forward and one backward."""
+"""Pooling with one kernel forward and one backward."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from xpcnn.ops.pooling import Backward
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace, to_batch_last
 
-#: Pooling that is compiled for its size, since dividing by a number that is known is cheap.
+#: Windows whose kernels are compiled for their size, since dividing by a constant is cheap.
 SQUARES = (Window((2, 2), (2, 2)), Window((3, 3), (3, 3)))
 
 
 def extreme_pool(
     xp: ArrayModule, x: Array, window: Window, workspace: Workspace, *, largest: bool, training: bool = True
 ) -> tuple[Array, Backward]:
-    """As :func:`xpcnn.ops.pooling.extreme_pool`."""
+    """See :func:`xpcnn.ops.pooling.extreme_pool`."""
     size = (x.shape[2], x.shape[3])
     y, winners = pooled(xp, x, None, window, workspace, largest=largest, relu=False, training=training)
     return y, lambda dy: unpooled(xp, dy, y, winners, window, size, workspace, relu=False)
@@ -34,7 +34,7 @@ def pooled(
     relu: bool,
     training: bool,
 ) -> tuple[Array, Array | None]:
-    """Return the largest (or smallest) cell of each window, plus the bias, cut off below 0; and which it was."""
+    """Return the largest (or smallest) cell of each window, with bias and ReLU if given, and which cell it was."""
     x = to_batch_last(x, workspace)
     n, channels, height, width = x.shape
     y = workspace.batch_last((n, channels, *window.output_size(height, width)), x.dtype)
@@ -56,7 +56,7 @@ def unpooled(
     *,
     relu: bool,
 ) -> Array:
-    """Return the gradient of images of a size; raise RuntimeError where no winners were kept."""
+    """Return the gradient of images of this size; raise RuntimeError if no winners were kept."""
     if winners is None:
         raise RuntimeError("This pooling ran without training=True, so it has no backward pass.")
     dy = to_batch_last(dy, workspace)
@@ -67,7 +67,7 @@ def unpooled(
 
 
 def _dtype(xp: ArrayModule, window: Window) -> type:
-    """The smallest type that numbers the cells of a window."""
+    """Return the smallest integer type that can index the cells of a window."""
     cells = math.prod(window.kernel)
     return xp.uint8 if cells <= 2**8 else xp.uint16 if cells <= 2**16 else xp.uint32  # type: ignore[no-any-return]
 

@@ -1,6 +1,6 @@
-// A product of matrices, y[m, j] = sum of a[m, d] b[d, j], then the bias of the row added and cut off below 0 where asked.
+// A matrix product, y[m, j] = sum of a[m, d] b[d, j], then the bias of the row and ReLU, each if given.
 // A block keeps TILE rows of a and TILE columns of b, DEPTH deep, in shared memory; a thread sums EACH x EACH of their
-// products. A_DEEP, B_DEEP: numbers beside each other in memory lie along d.
+// products. A_DEEP, B_DEEP: whether d is the contiguous axis in memory.
 
 #include "product.cuh"
 
@@ -12,7 +12,7 @@
 
 struct alignas(EACH * sizeof(REAL)) Vector { REAL of[EACH]; };
 
-// Where a thread's numbers lie in a tile: eight lanes side by side along what is contiguous, or a whole line of it.
+// Where a thread's values are in a tile: eight lanes side by side along the contiguous axis, or a whole line of it.
 __device__ inline void place(int i, bool deep, int &depth, int &other) {
     depth = deep ? i % 8 + i / 32 % 4 * 8 : i / TILE;
     other = deep ? i / 8 % 4 + i / 128 * 4 : i % TILE;

@@ -1,4 +1,4 @@
-"""Products of matrices with bias and ReLU, by kernels that a CUDA graph can hold: CuPy lets no graph hold cuBLAS."""
+"""Matrix products with bias and ReLU as kernels that a CUDA graph can capture; CuPy cannot capture cuBLAS calls."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def product(
     relu: bool = False,
     row_sums: Array | None = None,
 ) -> None:
-    """Write a b into ``y``, plus a bias for each row, cut off below 0 if asked; the sums of a's rows into ``row_sums``.
+    """Write a b into ``y``, with a bias for each row and ReLU if given, and the sums of a's rows into ``row_sums``.
 
-    a: (rows, depth), b: (depth, columns), either of them transposed in memory or not; y: (rows, columns), contiguous.
+    a: (rows, depth), b: (depth, columns), each transposed in memory or not; y: (rows, columns), contiguous.
     """
     check_size(a, b, y)
     (rows, depth), columns = a.shape, b.shape[1]

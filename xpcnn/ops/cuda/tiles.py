@@ -1,4 +1,4 @@
-"""Convolutions whose windows lie side by side, and the gradients of their filters, from shared memory."""
+"""Convolutions with stride 1, and the gradients of their filters, computed in tiles in shared memory."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from xpcnn.ops.cuda.compiler import FITTING_BLOCKS, SHARED_BYTES, ceil_divide, k
 from xpcnn.ops.cuda.conv_shape import ConvShape
 from xpcnn.ops.window import Pair, Window
 
-#: Kernels that are written out in full.
+#: Kernel sizes whose loops are fully unrolled.
 KERNELS = ((3, 3), (5, 5))
-#: Images that fill a warp well enough.
+#: Fewest images that fill a warp well enough.
 FEWEST_IMAGES = 24
-#: Warps of a block, as many as BLOCK in weight_gradient_tiles.cu says; and bytes of shared memory that one takes that
-#: convolves, so that several fit a multiprocessor.
+#: Warps per block, as BLOCK in weight_gradient_tiles.cu; and most bytes of shared memory per block in convolution, so
+#: that several blocks fit a multiprocessor.
 WARPS, BYTES = 8, 36 * 1024
 
 
 def suit(xp: ArrayModule, of: ConvShape, window: Window, spread: Pair, pooled: Pair | None, dtype: Any) -> bool:
-    """Whether a convolution can be done in tiles, and has enough of them for a card.
+    """Return whether a convolution can be done in tiles, and has enough of them to fill the GPU.
 
-    With fewer it is faster where threads share the channels.
+    With fewer, the kernel whose threads share the channels is faster.
     """
     share = 0.5 if pooled else 0.75  # as measured on an H100
     return _can(of, window, spread, dtype) and bool(
@@ -33,12 +33,12 @@ def suit(xp: ArrayModule, of: ConvShape, window: Window, spread: Pair, pooled: P
 
 
 def suit_gradient(of: ConvShape, window: Window, dtype: Any) -> bool:
-    """Whether the filters' gradient can be summed in tiles, and has more than one channel, which leaves lanes idle."""
+    """Return whether the filter gradient can be summed in tiles, for several channels; one would leave lanes idle."""
     return of.channels > 1 and _can(of, window, (1, 1), dtype)
 
 
 def _can(of: ConvShape, window: Window, spread: Pair, dtype: Any) -> bool:
-    """Whether windows lie side by side, and a batch fills warps and can be read four images at a time."""
+    """Return whether windows are one cell apart, and the batch fills warps and can be read four images at a time."""
     in_step = window.strides == window.dilation == spread == (1, 1)
     return in_step and window.kernel in KERNELS and of.n % 4 == 0 and of.n >= FEWEST_IMAGES and dtype == np.float32
 
@@ -54,7 +54,7 @@ def correlate(
 
 
 def _grid(of: ConvShape, cut: dict[str, int]) -> tuple[int, int, int]:
-    """Return how many blocks there are for places and images, for filters, and for groups."""
+    """Return the number of blocks for output positions and images, for filters, and for groups."""
     down = ceil_divide(of.rows_and_columns[0], cut["PLACES_DOWN"] * cut["STRIPS_DOWN"])
     right = ceil_divide(of.rows_and_columns[1], cut["PLACES_RIGHT"] * cut["STRIPS_RIGHT"])
     filters = ceil_divide(of.filters, cut["FILTERS"] * cut["FILTER_WARPS"])
@@ -62,7 +62,7 @@ def _grid(of: ConvShape, cut: dict[str, int]) -> tuple[int, int, int]:
 
 
 def correlation_cut(of: ConvShape, window: Window, pooled: Pair | None) -> dict[str, int]:
-    """Return how a block is cut: what a thread sums, the warps beside it, and how many channels are read at once."""
+    """Return how a block is divided: what a thread sums, how warps are arranged, and the channels read at once."""
     places = (2, 2) if pooled else (1, 4)
     each = of.filters_at_once
     filter_warps = next(warps for warps in (4, 2, 1) if ceil_divide(of.filters, each) % warps == 0)
@@ -79,7 +79,7 @@ def correlation_cut(of: ConvShape, window: Window, pooled: Pair | None) -> dict[
 
 
 def weight_gradient(xp: ArrayModule, of: ConvShape, window: Window) -> tuple[int, Any]:
-    """Return into how many parts sums are cut, and what launches ``weight_gradient_tiles`` with x, dy and targets."""
+    """Return how many parts the sums are cut into, and a function that launches ``weight_gradient_tiles``."""
     cut = gradient_cut(of, window)
     rounds = of.rows_and_columns[0] * ceil_divide(of.rows_and_columns[1], cut["COLUMNS"]) * ceil_divide(of.n, 32)
     blocks = ceil_divide(of.filters, cut["FILTERS"] * cut["FILTER_LANES"])
@@ -95,7 +95,7 @@ def weight_gradient(xp: ArrayModule, of: ConvShape, window: Window) -> tuple[int
 
 
 def gradient_cut(of: ConvShape, window: Window) -> dict[str, int]:
-    """Return how a block is cut: the filters of a thread, the lanes beside it, and the places that are read at once."""
+    """Return how a block is divided: the filters of a thread, how lanes are arranged, and the columns read at once."""
     height, width = window.kernel
     each = 8 if height * width <= 9 else 4
     filter_lanes = (32 if of.filters > 16 else 16) // each

@@ -1,4 +1,4 @@
-// The gradient of filters: every number of a filter is the sum, over all places of all images, of what it saw times dy.
+// The gradient of filters: for each weight, the sum over all positions of all images of what it saw times dy.
 // A thread sums FILTERS filters times CHANNELS channels times a row of the kernel over some places of one image; a block
 // adds up its threads and leaves the sums as one of several parts, which `add_parts` adds up in order.
 
@@ -49,7 +49,7 @@ extern "C" __global__ void weight_gradient(
     x += (size_t)(group * of.channels + first_channel) * of.height * of.width * of.n;
     dy += (size_t)(group * of.filters + first_filter) * of.rows * of.columns * of.n;
 
-    // An item is a stretch of `length` columns of one row of one image.
+    // An item is `length` consecutive columns of one row of one image.
     const int stretches = (of.columns + length - 1) / length, items = of.rows * stretches * of.n;
     REAL sums[EACH + FILTERS] = {};  // of every number of the filters, then of the bias
     for (int item = part * blockDim.x + threadIdx.x; item < items; item += parts * blockDim.x) {

@@ -1,5 +1,5 @@
-// The gradient of filters whose windows lie side by side, for batches that fill most of a warp: a block keeps what COLUMNS
-// places of 32 images saw, and their dy, in shared memory. A thread sums all numbers of FILTERS filters for one channel.
+// The gradient of filters with stride 1, for batches that fill most of a warp: a block keeps what COLUMNS positions of 32
+// images saw, and their dy, in shared memory. A thread sums the gradients of FILTERS filters for one channel.
 
 #include "common.cuh"
 #include "correlation.cuh"
@@ -91,7 +91,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) weight_gradient_tiles(
         }
     }
 
-    // Those who share add up, in order, one number of every filter after the other; then the bias.
+    // The sharers' sums are added in order, one weight of every filter at a time; then those of the bias.
     REAL *held = (REAL *)memory;
     #pragma unroll
     for (int tap = 0; tap < TAPS; tap++) {
