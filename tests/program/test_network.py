@@ -210,7 +210,7 @@ def test_a_stack_gives_the_shapes_it_says_or_is_refused_naming_layer_shape_and_r
         assert message.startswith(f"{type(refused).__name__} '{refused.name}': ")
         received, remedy = message.split("Received input shape ")[1].split(". ", 1)
         assert received == str(refused.input_shape) or isinstance(refused, layers.Residual)
-        assert remedy.startswith(("Use ", "Put ", "Choose ", "Let "))
+        assert remedy.startswith(("Use ", "Put ", "Choose ", "Make ", "Let "))
         return
     x = xp.asarray(np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32))
     outputs = activations(network, x, Context(Workspace(xp)))
