@@ -80,6 +80,26 @@ def test_a_block_ends_in_the_slot_after_a_convolution_and_what_follows_it(stack,
     assert maps.max() <= 1
 
 
+def test_a_custom_layer_may_write_into_its_gradient():
+    class Scaled(layers.Layer):
+        def __init__(self, in_place):
+            super().__init__()
+            self.in_place = in_place
+
+        def forward(self, params, x, context):
+            def backward(dy, gradients):
+                return np.multiply(dy, -0.5, out=dy if self.in_place else None)
+
+            return x * -0.5, backward
+
+    maps = []
+    for in_place in (True, False):
+        stack = [layers.Conv2D(4, 3), layers.Residual([Scaled(in_place)]), layers.Flatten(), layers.Dense(3)]
+        model = xpcnn.Sequential(stack, (1, 6, 6), np)
+        maps.append(explanation.explain(model.network, random(3, 1, 6, 6), np.array([0, 1, 2])))
+    np.testing.assert_array_equal(*maps)
+
+
 def test_feature_maps_are_what_the_model_computes():
     model = xpcnn.Sequential(
         [layers.Conv2D(4, 3), layers.ReLU(name="ends"), layers.Flatten(), layers.Dense(2)], (1, 8, 8), np

@@ -77,7 +77,8 @@ def _down_to(network: Network, x: Array, classes: Array, slot: int) -> tuple[Arr
     context = Context(Workspace(np), backward=True)
     unused = network.layout.layer_views(np.zeros(network.layout.size, dtype=network.dtype))
     program = for_gradient_of(slot, nodes, output)
-    shard = Shard(program, network.params, np.asarray(x, dtype=network.dtype), context, unused)
+    x = np.asarray(x, dtype=network.dtype)
+    shard = Shard(program, network.params, x, context, unused, releases=network.knows())
     (segment,) = program.segments
     shard.forward(segment)
     shard.dy[output] = to_batch_last(gradient, context.workspace)
