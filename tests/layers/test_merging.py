@@ -67,6 +67,8 @@ def test_outputs_are_what_their_names_say(xp, host, merge, expected):
         (Add(), [(2, 3, 3), (2, 3, 4)], r"\(2, 3, 3\) and \(2, 3, 4\) cannot be added"),
         (Multiply(), [(2, 3, 3), (3,)], r"cannot be multiplied by \(3,\). .* Use \(2, 3, 3\) or \(2,\)"),
         (Multiply(), [(2, 3, 3)] * 3, "cannot be multiplied by"),
+        (Multiply(), [(8, 9), (8,)], r"cannot be multiplied by \(8,\). .* Use \(8, 9\)\.$"),
+        (Multiply(), [(8,), (4,)], r"cannot be multiplied by \(4,\). .* Use \(8,\)\.$"),
         (Concatenate(), [(2, 3, 3), (2, 3, 4)], r"Let every branch give \(channels, 3, 3\)"),
     ],
 )
