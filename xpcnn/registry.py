@@ -54,6 +54,11 @@ def parameters(cls: type[Any]) -> dict[str, inspect.Parameter]:
     return {key: p for key, p in inspect.signature(cls).parameters.items() if p.kind in named}
 
 
+def is_known(part: object) -> bool:
+    """Whether a layer, a loss or another part belongs to this package, so that what it does with arrays is known."""
+    return type(part).__module__.startswith("xpcnn.")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Named):
         return value.config()

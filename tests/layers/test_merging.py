@@ -8,7 +8,7 @@ from tests.reference import numerical_gradient
 from xpcnn import layers, losses
 from xpcnn.layers import Add, BatchNorm, Concatenate, Conv2D, Dense, Flatten, GlobalAveragePool2D, Multiply, Tanh
 from xpcnn.ops.workspace import Workspace
-from xpcnn.program.execute import Executor, activations
+from xpcnn.program.execute import Executor, activations, infer
 from xpcnn.program.network import Network
 from xpcnn.training.engine.host import ShardedTraining
 
@@ -67,6 +67,8 @@ def test_outputs_are_what_their_names_say(xp, host, merge, expected):
         (Add(), [(2, 3, 3), (2, 3, 4)], r"\(2, 3, 3\) and \(2, 3, 4\) cannot be added"),
         (Multiply(), [(2, 3, 3), (3,)], r"cannot be multiplied by \(3,\). .* Use \(2, 3, 3\) or \(2,\)"),
         (Multiply(), [(2, 3, 3)] * 3, "cannot be multiplied by"),
+        (Multiply(), [(8, 9), (8,)], r"cannot be multiplied by \(8,\). .* Use \(8, 9\)\.$"),
+        (Multiply(), [(8,), (4,)], r"cannot be multiplied by \(4,\). .* Use \(8,\)\.$"),
         (Concatenate(), [(2, 3, 3), (2, 3, 4)], r"Make every branch return \(channels, 3, 3\)"),
     ],
 )
@@ -95,6 +97,40 @@ def test_a_custom_layer_may_write_into_its_gradient(xp, host):
     numerical = numerical_gradient(lambda _: evaluate(network, x, y)[0], network.parameters)
     network.to(xp)
     np.testing.assert_allclose(host(evaluate(network, x, y)[1]), numerical, rtol=1e-6, atol=1e-8)
+
+
+class InPlace(layers.Layer):
+    """Doubles its input where it lies."""
+
+    def forward(self, params, x, context):
+        x *= 2
+        return x, lambda dy, gradients: dy * 2
+
+
+@pytest.mark.parametrize("merge", [Add, Multiply, Concatenate])
+@pytest.mark.parametrize("before", [lambda: Conv2D(2, 1), Tanh, BatchNorm])
+def test_a_custom_layer_may_write_into_its_input(xp, host, merge, before):
+    network = Network([before(), Block(merge(), [InPlace()], []), Flatten(), Dense(3)], IMAGE, xp, dtype=np.float64)
+    x = np.random.default_rng(0).normal(size=(1, *IMAGE))
+    given = xp.asarray(x)
+    outputs = activations(network, given, layers.Context(Workspace(xp)))
+    (first, *_), block = outputs.values(), outputs["block_1"]
+    expected = {Add: lambda a: 3 * a, Multiply: lambda a: 2 * a * a}.get(
+        merge, lambda a: np.concatenate([2 * a, a], axis=1)
+    )
+    np.testing.assert_allclose(host(block), expected(host(first)), rtol=1e-14)
+    y = np.random.default_rng(1).normal(size=(1, 3))
+    network.to(np)
+    numerical = numerical_gradient(lambda _: evaluate(network, x, y)[0], network.parameters)
+    np.testing.assert_allclose(evaluate(network, x, y)[1], numerical, rtol=1e-6, atol=1e-8)
+
+
+def test_a_custom_layer_does_not_write_into_the_users_images(xp, host):
+    x = np.random.default_rng(0).normal(size=(1, *IMAGE))
+    network, given = Network([InPlace(), Flatten()], IMAGE, xp, dtype=np.float64), xp.asarray(x)
+    activations(network, given, layers.Context(Workspace(xp)))
+    infer(network, given, layers.Context(Workspace(xp)), network.program())
+    np.testing.assert_array_equal(host(given), x)
 
 
 def test_a_branch_that_leads_nowhere_is_refused():

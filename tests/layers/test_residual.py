@@ -90,7 +90,7 @@ def test_a_shortcut_of_another_shape_is_refused_saying_what_would_fit():
         Network([block], (2, 6, 6), np)
 
 
-@pytest.mark.parametrize("shortcut", ["relu", [None], [ReLU(), 3]])
+@pytest.mark.parametrize("shortcut", ["relu", [None], [ReLU(), 3], Conv2D(2, 1), 3])
 def test_a_shortcut_of_anything_but_layers_is_refused(shortcut):
     with pytest.raises(ValueError, match=r"shortcut must be a list of layers\. Received: "):
         Residual([ReLU()], shortcut)
@@ -106,7 +106,7 @@ def test_a_stack_of_another_shape_is_refused_saying_what_would_fit():
         )
 
 
-@pytest.mark.parametrize("stack", [[], ["relu"], [ReLU(), None]])
+@pytest.mark.parametrize("stack", [[], ["relu"], [ReLU(), None], Conv2D(2, 1), None])
 def test_anything_but_layers_is_refused(stack):
     with pytest.raises(ValueError, match=r"Residual takes a list of at least one layer\. Received: "):
         Residual(stack)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xpcnn
-from tests.models import CLASSES, SHAPE, plain, samples, straight
+from tests.models import CLASSES, SHAPE, Block, plain, samples, straight
 from xpcnn import layers
 from xpcnn.model.objective import Objective
 
@@ -23,8 +23,59 @@ def test_the_width_is_that_of_flat_outputs():
 def test_probabilities_are_needed_by_a_loss_of_them_alone():
     objective(plain()).check_outputs()
     objective(straight(loss="mse")).check_outputs()
-    with pytest.raises(ValueError, match="needs probabilities, but 'dense_1' returns unbounded values"):
+    with pytest.raises(ValueError, match="needs probabilities, but 'dense_1' returns other values"):
         objective(straight(3)).check_outputs()
+
+
+def branches(merge):
+    return Block(merge, *([layers.Flatten(), layers.Dense(3, activation="sigmoid")] for _ in range(2)))
+
+
+class Normalised(layers.Layer):
+    """A last layer of one's own, which may give what it likes."""
+
+    def forward(self, params, x, context):
+        return x, lambda dy, gradients: dy
+
+
+UNBOUNDED = {
+    "a residual block": lambda: [layers.Dense(3), layers.Residual([layers.Dense(3)])],
+    "a sum of probabilities": lambda: [layers.Dense(3, activation="softmax"), layers.Residual([layers.Softmax()])],
+    "a normalisation": lambda: [layers.Dense(3, activation="softmax"), layers.BatchNorm()],
+    "leaky ReLU": lambda: [layers.Dense(3), layers.LeakyReLU()],
+    "leaky ReLU inside": lambda: [layers.Dense(3, activation=layers.LeakyReLU())],
+    "dropout": lambda: [layers.Dense(3), layers.Dropout(0.5)],
+    "reshaped": lambda: [layers.Dense(3), layers.Reshape((3,))],
+    "the images": lambda: [layers.Reshape((-1,))],
+    "a product": lambda: [Block(layers.Multiply(), [layers.Dense(3)], [layers.Dense(3, activation="sigmoid")])],
+}
+BOUNDED = {
+    "softmax": lambda: [layers.Flatten(), layers.Dense(3), layers.Softmax()],
+    "reshaped": lambda: [layers.Flatten(), layers.Dense(3, activation="softmax"), layers.Reshape((3,))],
+    "a mean": lambda: [layers.Conv2D(3, 1, activation="softmax"), layers.GlobalAveragePool2D()],
+    "pooled": lambda: [layers.Conv2D(3, 1, activation="sigmoid"), layers.MaxPool2D(6), layers.Flatten()],
+    "a block that ends in softmax": lambda: [layers.Flatten(), layers.Residual([layers.Tanh()], activation="softmax")],
+    "branches": lambda: [branches(layers.Concatenate())],
+    "a product": lambda: [branches(layers.Multiply())],
+    "a custom layer": lambda: [layers.Flatten(), layers.Dense(3), Normalised()],
+}
+
+
+@pytest.mark.parametrize("stack", UNBOUNDED)
+def test_outputs_that_no_softmax_or_sigmoid_gives_are_no_probabilities(stack):
+    model = xpcnn.Sequential([layers.Flatten(), *UNBOUNDED[stack]()], SHAPE, np)
+    model.compile()
+    x, y = samples(6)
+    for use in (model.fit, model.evaluate, model.calibrate, model.loss_and_gradients):
+        with pytest.raises(ValueError, match=r"cross_entropy needs probabilities.*Give the last layer activation="):
+            use(x, y)
+
+
+@pytest.mark.parametrize("stack", BOUNDED)
+def test_probabilities_may_be_laid_out_averaged_and_merged(stack):
+    model = xpcnn.Sequential(BOUNDED[stack](), SHAPE, np)
+    model.compile()
+    objective(model).check_outputs()
 
 
 def test_targets_that_are_no_classes_have_no_accuracy():

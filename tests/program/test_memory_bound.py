@@ -30,6 +30,8 @@ def test_a_deep_networks_demand_is_that_of_what_is_needed_at_any_one_time():
             return x, lambda dy, gradients: dy
 
     assert demand(40, Own()) > 3 * demand(10, Own())
+    image_copy_and_output = 3 * 36
+    assert memory_bound.demand(network(Own()))[0] == image_copy_and_output
 
 
 def test_a_border_counts_though_no_layer_gives_it():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import xpcnn
+from tests.models import Block
 from xpcnn import layers
 from xpcnn.report import explanation
 
@@ -78,6 +79,80 @@ def test_a_block_ends_in_the_slot_after_a_convolution_and_what_follows_it(stack,
     assert np.isfinite(maps).all()
     assert maps.min() >= 0
     assert maps.max() <= 1
+
+
+def inception():
+    return Block(layers.Concatenate(), [layers.Conv2D(2, 1), layers.MaxPool2D(1)], [layers.Conv2D(2, 1)])
+
+
+def flattened(*branch):
+    return Block(layers.Concatenate(), [*branch, layers.Flatten()], [layers.Flatten()])
+
+
+def gated(*gate):
+    return Block(layers.Multiply(), [], [layers.Conv2D(4, 1, activation="relu"), *gate])
+
+
+@pytest.mark.parametrize(
+    ("stack", "slot"),
+    [
+        ([layers.Conv2D(4, 3), layers.BatchNorm(), layers.ReLU(), layers.MaxPool2D(2)], 3),
+        ([inception()], 4),
+        ([inception(), layers.BatchNorm(), layers.ReLU(), layers.MaxPool2D(2)], 6),
+        ([layers.Conv2D(4, 3), gated()], 4),
+        ([layers.Conv2D(4, 3), gated(layers.GlobalAveragePool2D())], 5),
+        ([layers.Conv2D(4, 3), layers.Residual([layers.Tanh()])], 3),
+        ([layers.Conv2D(4, 3), flattened(layers.Conv2D(2, 3))], 1),
+        ([flattened(layers.Conv2D(2, 3))], 0),
+        ([layers.Residual([layers.Tanh()]), layers.MaxPool2D(2)], 0),
+    ],
+    ids=["pooled", "branches", "branches normalised", "gated", "channels gated", "residual", "flat branches",
+         "the images beside a branch", "no convolution"],
+)  # fmt: skip
+def test_maps_are_those_on_which_all_that_follows_depends(stack, slot):
+    model = xpcnn.Sequential([*stack, layers.Flatten(), layers.Dense(2, activation="softmax")], (1, 8, 8), np)
+    assert explanation.explained(model.network) == slot
+    maps = explanation.explain(model.network, random(3, 1, 8, 8), np.array([0, 1, 0]))
+    assert np.isfinite(maps).all()
+    assert maps.max() <= 1
+
+
+def test_every_branch_counts():
+    def bright(branch):
+        branches = Block(layers.Concatenate(), [layers.Conv2D(1, 1)], [layers.Conv2D(1, 1)])
+        stack = [branches, layers.GlobalAveragePool2D(), layers.Dense(2, activation="softmax")]
+        model = xpcnn.Sequential(stack, (2, 3, 3), np)
+        values = {name: np.zeros_like(value) for name, value in model.get_weights().items()}
+        values[f"conv2d_{branch + 1}.weight"][0, branch] = 1  # each branch sees a channel
+        values["dense_1.weight"][0, branch] = 1
+        model.set_weights(values)
+        x = np.zeros((1, 2, 3, 3), dtype=np.float32)
+        x[0, 0, 0, 0] = x[0, 1, 2, 2] = 1
+        (maps,) = explanation.explain(model.network, x, np.array([0]))
+        return [tuple(place.tolist()) for place in np.argwhere(maps == 1)]
+
+    assert bright(0) == [(0, 0)]
+    assert bright(1) == [(2, 2)]
+
+
+def test_a_custom_layer_may_write_into_its_gradient():
+    class Scaled(layers.Layer):
+        def __init__(self, in_place):
+            super().__init__()
+            self.in_place = in_place
+
+        def forward(self, params, x, context):
+            def backward(dy, gradients):
+                return np.multiply(dy, -0.5, out=dy if self.in_place else None)
+
+            return x * -0.5, backward
+
+    maps = []
+    for in_place in (True, False):
+        stack = [layers.Conv2D(4, 3), layers.Residual([Scaled(in_place)]), layers.Flatten(), layers.Dense(3)]
+        model = xpcnn.Sequential(stack, (1, 6, 6), np)
+        maps.append(explanation.explain(model.network, random(3, 1, 6, 6), np.array([0, 1, 2])))
+    np.testing.assert_array_equal(*maps)
 
 
 def test_feature_maps_are_what_the_model_computes():

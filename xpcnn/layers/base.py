@@ -48,7 +48,7 @@ class Graph(Protocol):
     shapes: list[Shape]
 
     def add(self, layer: Layer, *inputs: int) -> int:
-        """Add one layer that reads these slots, and return the slot of its output."""
+        """Add a layer that reads these slots, with those inside it, and return the slot of its output."""
 
     def chain(self, layers: Sequence[Layer], slot: int) -> int:
         """Add layers one after the other, and return the slot of the last one's output."""
@@ -166,7 +166,10 @@ class Layer:
         return ()
 
     def expand(self, graph: Graph, x: int) -> int:
-        """Add this layer and its sublayers to a graph, and return the slot of the output."""
+        """Add this layer and its sublayers to a graph, and return the slot of the output.
+
+        A block adds each of its sublayers once.
+        """
         return graph.chain(self.sublayers(), graph.add(self, x))
 
     def build(self, input_shape: Shape) -> Shape:

@@ -40,8 +40,8 @@ class Add(Merge):
 
 
 class Multiply(Merge):
-    """Product of two inputs, y = x₁ x₂; the second may have one value per channel, (channels,), as the gate of
-    squeeze-and-excitation does (Hu, Shen and Sun, "Squeeze-and-excitation networks", 2018).
+    """Product of two inputs, y = x₁ x₂; of images, the second may have one value per channel, (channels,), as the gate
+    of squeeze-and-excitation does (Hu, Shen and Sun, "Squeeze-and-excitation networks", 2018).
 
     >>> Multiply().connect((8, 4, 4), (8,))
     (8, 4, 4)
@@ -51,9 +51,12 @@ class Multiply(Merge):
         """Compare the shapes."""
         first, *others = input_shapes
         self.factor_shape = others[0]
-        if len(others) != 1 or others[0] not in (first, first[:1]):
+        fitting = [first, first[:1]] if len(first) == 3 else [first]
+        if len(others) != 1 or others[0] not in fitting:
             raise self.refuse(
-                f"it cannot be multiplied by {', '.join(map(str, others))}", first, f"Use {first} or {first[:1]}."
+                f"it cannot be multiplied by {', '.join(map(str, others))}",
+                first,
+                f"Use {' or '.join(map(str, fitting))}.",
             )
         return first
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from xpcnn.backend import ArrayModule
 from xpcnn.layers.activation import activation_part
@@ -39,14 +39,10 @@ class Residual(Layer):
         xp: ArrayModule | str | None = None,
     ) -> None:
         super().__init__(name=name, xp=xp)
-        self.layers = list(layers)
-        self.shortcut = list(shortcut) if shortcut else None
+        self.layers = _listed(layers, "Residual takes a list of at least one layer")
+        self.shortcut = _listed(shortcut, "shortcut must be a list of layers") if shortcut else None
         self.activation = activation
-        if not self.layers or not all(isinstance(layer, Layer) for layer in self.layers):
-            raise ValueError(f"Residual takes a list of at least one layer. Received: {layers!r}.")
         self._around = self.shortcut or []
-        if not all(isinstance(layer, Layer) for layer in self._around):
-            raise ValueError(f"shortcut must be a list of layers. Received: {shortcut!r}.")
         self._add = Add()
         self._add.hidden = True
         self._activation = activation_part(activation)
@@ -81,3 +77,11 @@ def _shape_after(layers: Sequence[Layer], shape: Shape) -> Shape:
     for layer in layers:
         shape = layer.connect(shape)
     return shape
+
+
+def _listed(layers: Iterable[Layer], expected: str) -> list[Layer]:
+    """Return layers as a list, or raise ValueError unless they are layers, at least one."""
+    listed = list(layers) if isinstance(layers, Iterable) else []
+    if not listed or not all(isinstance(layer, Layer) for layer in listed):
+        raise ValueError(f"{expected}. Received: {layers!r}.")
+    return listed

@@ -197,7 +197,6 @@ class Sequential:
         FileNotFoundError if there is no checkpoint.
         """
         objective, optimizer = self._compiled()
-        objective.check_outputs()
         if isinstance(callbacks, Callback) or not all(isinstance(callback, Callback) for callback in callbacks):
             raise TypeError(f"callbacks must be a list of callbacks. Received: {reprlib.repr(callbacks)}.")
         verbose = check_int("verbose", int(verbose) if isinstance(verbose, bool) else verbose)
@@ -414,7 +413,9 @@ class Sequential:
             raise RuntimeError(
                 'The model is not compiled. Call model.compile(optimizer="adam", loss="cross_entropy") first.'
             )
-        return Objective(self.network, self.loss, self.metrics), self.optimizer
+        objective = Objective(self.network, self.loss, self.metrics)
+        objective.check_outputs()
+        return objective, self.optimizer
 
     def _refuse_raw(self, x: Any) -> None:
         """Reject raw images if the model has preprocessing; warn once about values that look raw."""

@@ -10,15 +10,20 @@ import numpy as np
 
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data.augmentation import View
-from xpcnn.layers import Dense, Flatten, GlobalAveragePool2D, GlobalMaxPool2D
+from xpcnn.layers import Concatenate, GlobalAveragePool2D, GlobalMaxPool2D, Multiply, Reshape
 from xpcnn.layers.activation import applies
+from xpcnn.layers.pooling import Pool2D
 from xpcnn.losses import Loss
 from xpcnn.metrics import Metric
 from xpcnn.program.network import Network
+from xpcnn.registry import is_known
 from xpcnn.targets import Targets
 from xpcnn.training import evaluation
 
 HostArray = np.ndarray[Any, Any]
+
+#: Layers whose outputs lie between 0 and 1 where their inputs do.
+_PASS_PROBABILITIES = (Reshape, Pool2D, GlobalAveragePool2D, GlobalMaxPool2D, Multiply, Concatenate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,15 +45,24 @@ class Objective:
         return shape[0]
 
     def check_outputs(self) -> None:
-        """Reject a last layer whose outputs are not probabilities for a loss that needs them."""
-        last, loss = self.network.nodes[-1].layer, self.loss
-        plain = type(last) in (Dense, Flatten, GlobalAveragePool2D, GlobalMaxPool2D)
-        if loss.activation is not None and (plain or any(applies(last, name) for name in ("relu", "tanh", "linear"))):
+        """Reject outputs that are not flat, or not probabilities for a loss of these; custom layers are trusted."""
+        _ = self.width
+        last, loss = self.network.nodes[-1], self.loss
+        if loss.activation is not None and not self._are_probabilities(last.output):
             raise ValueError(
-                f"The loss {loss.name} needs probabilities, but {(last.name or 'the last layer')!r} returns unbounded "
-                f'values. Give the last layer activation="{loss.activation}", '
+                f"The loss {loss.name} needs probabilities, but {(last.layer.name or 'the last layer')!r} returns "
+                f'other values. Give the last layer activation="{loss.activation}", '
                 f"or add layers.{loss.activation.capitalize()}()."
             )
+
+    def _are_probabilities(self, slot: int) -> bool:
+        """Whether a slot holds what softmax, sigmoid or a custom layer gives, perhaps in another form."""
+        node = next((node for node in self.network.nodes if node.output == slot), None)
+        if node is None:  # the images
+            return False
+        if isinstance(node.layer, _PASS_PROBABILITIES) and is_known(node.layer):
+            return all(self._are_probabilities(one) for one in node.inputs)
+        return not is_known(node.layer) or any(applies(node.layer, name) for name in ("softmax", "sigmoid"))
 
     def targets(self, y: HostArray, weights: Any = None) -> Targets:
         """Check and encode all targets before training or evaluation."""

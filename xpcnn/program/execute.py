@@ -28,6 +28,7 @@ from xpcnn.program.replay import Notes
 from xpcnn.program.shards import add_tree
 from xpcnn.program.threads import blas_on_one_thread, check_shards, check_threads, hold_in_this_thread
 from xpcnn.recording import watched
+from xpcnn.registry import is_known
 
 M = TypeVar("M", bound=Memory)
 _NONE: Arrays = MappingProxyType({})
@@ -154,6 +155,8 @@ class Shard:
 
     def _input_of(self, node: Node) -> Any:
         inputs = tuple(self.slots[slot] for slot in node.inputs)
+        if not is_known(node.layer):  # it may write into what another layer reads or keeps, or the user
+            inputs = tuple(_copied(x, self.context.workspace) for x in inputs)
         return inputs if len(inputs) > 1 else inputs[0]
 
     def _params_of(self, node: Node) -> Arrays:

@@ -9,6 +9,7 @@ from xpcnn.layers import Upsample2D
 from xpcnn.ops.window import Window
 from xpcnn.program.network import Network
 from xpcnn.program.program import INPUT, for_prediction
+from xpcnn.registry import is_known
 
 #: The most values in memory while predicting one image, over all layers: 2 GiB.
 MOST_NUMBERS = 2**29
@@ -30,7 +31,7 @@ def demand(network: Network) -> tuple[int, int]:
     for node in for_prediction(network.nodes, network.nodes[-1].output).nodes:
         layer, window = node.layer, getattr(node.layer, "window", None)
         live[node.output] = math.prod(layer.output_shape)
-        own = 0
+        own = 0 if is_known(layer) else sum(live[slot] for slot in node.inputs)  # a copy of what it reads
         if isinstance(window, Window):
             (channels, height, width), ((top, bottom), (left, right)) = layer.input_shape, window.padding
             rows, columns, (kh, kw) = height + top + bottom, width + left + right, window.kernel

@@ -20,6 +20,7 @@ from xpcnn.parameters import Layout, Shape, check_values
 from xpcnn.program.build import Builder, check_all_used, name_layers
 from xpcnn.program.fuse import fold, fuse, without_last_activation
 from xpcnn.program.program import Node, Program, for_prediction, for_training, walk
+from xpcnn.registry import is_known
 
 T = TypeVar("T")
 
@@ -134,8 +135,7 @@ class Network:
 
     def knows(self, *others: object) -> bool:
         """Whether all layers and other parts are from this package, so that their use of arrays is known."""
-        parts = (*(node.layer for node in self.nodes), *others)
-        return all(type(part).__module__.startswith("xpcnn.") for part in parts)
+        return all(is_known(part) for part in (*(node.layer for node in self.nodes), *others))
 
     @contextmanager
     def borrow(self, kind: Hashable, make: Callable[[], T], only: Hashable = None) -> Iterator[T]:

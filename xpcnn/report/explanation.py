@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn.layers import Add, BatchNorm, Context, Conv2D, LeakyReLU
+from xpcnn.layers import Add, BatchNorm, Context, Conv2D, Layer, LeakyReLU
 from xpcnn.layers.activation import Activation, applies
+from xpcnn.layers.merging import Merge
 from xpcnn.ops.workspace import Workspace, to_batch_last
 from xpcnn.program.execute import Shard
 from xpcnn.program.network import Network
@@ -23,8 +24,24 @@ def blocks(network: Network) -> list[int]:
     """Return the slot in which every convolutional block ends: the convolution with the normalisation, the sum of a
     residual block, and the activation that follow it.
     """
+    return _ends(network, Conv2D)
+
+
+def explained(network: Network) -> int:
+    """Return the slot whose maps explain an answer: where the last convolutional block ends, or the merge of the last
+    ones, with nothing that leads past it; that of the images if there is none.
+    """
+    convolutions, nodes = blocks(network), network.nodes
+    maps = {node.output for node in nodes if len(node.layer.output_shape) == 3}
+    passed = {slot for node in nodes for slot in range(min(node.inputs) + 1, node.output)}
+    ends = (slot for slot in _ends(network, (Conv2D, Merge)) if slot in maps - passed and slot >= min(convolutions))
+    return max(ends, default=INPUT) if convolutions else INPUT
+
+
+def _ends(network: Network, kinds: type[Layer] | tuple[type[Layer], ...]) -> list[int]:
+    """Return the slot in which every layer of these kinds ends, with what belongs to its block after it."""
     counts = readers(network.nodes)
-    ends = {node.output: node.output for node in network.nodes if isinstance(node.layer, Conv2D)}
+    ends = {node.output: node.output for node in network.nodes if isinstance(node.layer, kinds)}
     for node in network.nodes:
         if isinstance(node.layer, Activation | LeakyReLU | BatchNorm | Add):
             ends.update({start: node.output for start, end in ends.items() if end in node.inputs and counts[end] == 1})
@@ -35,12 +52,12 @@ def explain(network: Network, x: Array, classes: Array) -> Array:
     """Return how much every place of an image speaks for a class, (n, rows, columns), 0 to 1 in each image.
 
     network: on the host. x: float32 (n, channels, height, width), as the network takes them. classes: (n,). Maps are of
-    the size that the last convolutional block gives; without a convolution they are of the image's, and show how much
-    each pixel changes the answer.
+    the size that the last convolutional block gives, or the merge of the last ones; without a convolution they are of
+    the image's, and show how much each pixel changes the answer.
     """
-    ends = blocks(network)
-    activation, gradient = _down_to(network, x, classes, ends[-1] if ends else INPUT)
-    if ends:
+    slot = explained(network)
+    activation, gradient = _down_to(network, x, classes, slot)
+    if slot != INPUT:
         weight = gradient.mean(axis=(2, 3), keepdims=True)
         maps = np.maximum((weight * activation).sum(axis=1), 0)
     else:
@@ -77,7 +94,8 @@ def _down_to(network: Network, x: Array, classes: Array, slot: int) -> tuple[Arr
     context = Context(Workspace(np), backward=True)
     unused = network.layout.layer_views(np.zeros(network.layout.size, dtype=network.dtype))
     program = for_gradient_of(slot, nodes, output)
-    shard = Shard(program, network.params, np.asarray(x, dtype=network.dtype), context, unused)
+    x = np.asarray(x, dtype=network.dtype)
+    shard = Shard(program, network.params, x, context, unused, releases=network.knows())
     (segment,) = program.segments
     shard.forward(segment)
     shard.dy[output] = to_batch_last(gradient, context.workspace)

@@ -11,6 +11,7 @@ import numpy as np
 from xpcnn.data import LabelledImages, Preprocessing
 from xpcnn.layers import Conv2D
 from xpcnn.program.network import Network
+from xpcnn.program.program import INPUT
 from xpcnn.report import explanation, page, pictures
 from xpcnn.report.results import Predictions, percent
 
@@ -125,8 +126,9 @@ def explanation_section(
         cards.append(f'<div class="maps">{"".join(shown)}</div>{words}')
     how = (
         "The maps are those of Grad-CAM: how much each place in the last convolution's output raises a class's score"
-        if explanation.blocks(network)
-        else "The network has no convolution, so the maps show how much each pixel changes the score of a class"
+        if explanation.explained(network) != INPUT
+        else "No convolution lies on every way through the network, so the maps show how much each pixel changes the "
+        "score of a class"
     )
     note = (
         "The first picture is the image itself. In the others, bright and coloured places are the strongest evidence "
