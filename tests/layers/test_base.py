@@ -94,7 +94,33 @@ def test_config_and_repr_hold_the_constructors_arguments():
     layer = layers.MaxPool2D(2, padding="same", name="pool")
     assert layer.config() == {"pool_size": (2, 2), "strides": (2, 2), "padding": "same", "name": "pool"}
     assert repr(layer) == "MaxPool2D(pool_size=(2, 2), strides=(2, 2), padding='same')"
-    assert repr(layers.Residual([layers.ReLU()])) == "Residual(layers=[ReLU()], shortcut=None, activation=None)"
+    assert repr(layers.Residual([layers.ReLU()])) == "Residual(layers=(ReLU(),), shortcut=None, activation=None)"
+
+
+@pytest.mark.parametrize(
+    ("layer", "name", "value"),
+    [
+        (layers.Residual([layers.ReLU()]), "layers", [layers.Tanh()]),
+        (layers.Residual([layers.ReLU()]), "shortcut", [layers.Tanh()]),
+        (layers.Residual([layers.ReLU()]), "activation", "tanh"),
+        (layers.Conv2D(2, 1), "activation", "tanh"),
+        (layers.Dense(2), "activation", "tanh"),
+        (layers.Activation("relu"), "activation", "tanh"),
+        (layers.ReLU(), "activation", "tanh"),
+    ],
+)
+def test_what_a_layer_is_made_of_is_chosen_once(layer, name, value):
+    before = layer.config()
+    with pytest.raises(AttributeError, match=f"{name} is chosen when the layer is made"):
+        setattr(layer, name, value)
+    assert layer.config() == before
+
+
+def test_the_layers_inside_a_block_are_a_tuple():
+    block = layers.Residual([layers.ReLU()], [layers.Tanh()])
+    assert [type(layer).__name__ for layer in (*block.layers, *block.shortcut)] == ["ReLU", "Tanh"]
+    with pytest.raises(AttributeError):
+        block.layers.append(layers.ReLU())
 
 
 def test_every_layer_is_documented_and_exported():

@@ -17,6 +17,8 @@ class Activation(Layer):
     (8, 4, 4)
     """
 
+    _fixed = frozenset({"activation"})
+
     def __init__(self, activation: str, *, name: str | None = None, xp: ArrayModule | str | None = None) -> None:
         super().__init__(name=name, xp=xp)
         self.activation = activation

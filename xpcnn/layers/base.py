@@ -83,6 +83,9 @@ class Layer:
     #: argument and returns a :data:`BackwardInTwo` with the output.
     reduces_over_batch: ClassVar[bool] = False
 
+    #: Arguments of which the constructor makes the layers inside, so that they are never set again.
+    _fixed: ClassVar[frozenset[str]] = frozenset()
+
     #: The layer's name in parameter names and tables; empty until a network assigns one.
     name: str = ""
     #: Whether this is part of another layer, such as its activation, and therefore has no name.
@@ -105,6 +108,11 @@ class Layer:
     _xp: ArrayModule | str | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._fixed and name in vars(self):
+            raise AttributeError(
+                f"{type(self).__name__} {self.name or self.kind()!r}: {name} is chosen when the layer is made. "
+                f"Received: {value!r}. Make a new layer with it."
+            )
         super().__setattr__(name, value)
         super().__setattr__("_changes", self._changes + 1)
 

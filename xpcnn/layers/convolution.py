@@ -35,6 +35,8 @@ class Conv2D(Layer):
     (10, 46, 46)
     """
 
+    _fixed = frozenset({"activation"})
+
     def __init__(
         self,
         filters: int,

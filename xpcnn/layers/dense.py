@@ -23,6 +23,8 @@ class Dense(Layer):
     (96,)
     """
 
+    _fixed = frozenset({"activation"})
+
     def __init__(
         self,
         units: int,

@@ -29,6 +29,8 @@ class Residual(Layer):
     (16, 3, 3)
     """
 
+    _fixed = frozenset({"layers", "shortcut", "activation"})
+
     def __init__(
         self,
         layers: Sequence[Layer],
@@ -42,7 +44,7 @@ class Residual(Layer):
         self.layers = _listed(layers, "Residual takes a list of at least one layer")
         self.shortcut = _listed(shortcut, "shortcut must be a list of layers") if shortcut else None
         self.activation = activation
-        self._around = self.shortcut or []
+        self._around = self.shortcut or ()
         self._add = Add()
         self._add.hidden = True
         self._activation = activation_part(activation)
@@ -79,9 +81,9 @@ def _shape_after(layers: Sequence[Layer], shape: Shape) -> Shape:
     return shape
 
 
-def _listed(layers: Iterable[Layer], expected: str) -> list[Layer]:
-    """Return layers as a list, or raise ValueError unless they are layers, at least one."""
-    listed = list(layers) if isinstance(layers, Iterable) else []
+def _listed(layers: Iterable[Layer], expected: str) -> tuple[Layer, ...]:
+    """Return layers as a tuple, or raise ValueError unless they are layers, at least one."""
+    listed = tuple(layers) if isinstance(layers, Iterable) else ()
     if not listed or not all(isinstance(layer, Layer) for layer in listed):
         raise ValueError(f"{expected}. Received: {layers!r}.")
     return listed

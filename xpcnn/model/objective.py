@@ -47,12 +47,11 @@ class Objective:
     def check_outputs(self) -> None:
         """Reject outputs that are not flat, or not probabilities for a loss of these; custom layers are trusted."""
         _ = self.width
-        last, loss = self.network.nodes[-1], self.loss
-        if loss.activation is not None and not self._are_probabilities(last.output):
+        network, loss = self.network, self.loss
+        if loss.activation is not None and not self._are_probabilities(network.nodes[-1].output):
             raise ValueError(
-                f"The loss {loss.name} needs probabilities, but {(last.layer.name or 'the last layer')!r} returns "
-                f'other values. Give the last layer activation="{loss.activation}", '
-                f"or add layers.{loss.activation.capitalize()}()."
+                f"The loss {loss.name} needs probabilities, but {network.layers[-1].name!r} returns other values. "
+                f'Give the last layer activation="{loss.activation}", or add layers.{loss.activation.capitalize()}().'
             )
 
     def _are_probabilities(self, slot: int) -> bool:

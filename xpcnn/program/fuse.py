@@ -1,4 +1,4 @@
-"""Node fusion for every run, and BatchNorm folding for prediction.
+"""Node fusion for training and prediction, and BatchNorm folding for prediction; activations and Grad-CAM use neither.
 
 Bias, ReLU and max pooling commute, so a convolution is pooled first, and bias and ReLU are applied to the result.
 The user's layers are unchanged; fused nodes compute the same result.

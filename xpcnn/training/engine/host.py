@@ -96,7 +96,7 @@ class ShardedTraining:
         # A second fit reuses the memory and the recordings of the first.
         self._memory = executor.borrow_memory(lambda: TrainingMemory(network, *shape), "training", only=purpose)
         for gradient in self._memory.gradients:
-            gradient.fill(0)  # nothing is written for frozen layers
+            gradient.fill(0)  # backward doesn't reach frozen layers before the first trained one
 
     def train(
         self, x: HostArray, targets: Targets, measured: Sequence[tuple[Metric, HostArray]], seed: int, step: int
