@@ -26,7 +26,7 @@ def test_loss_and_accuracy_are_those_of_the_predictions(xp):
 
 
 def test_a_smaller_batch_size_is_kept_to():
-    model, sizes = straight(CLASSES), []
+    model, sizes = straight(CLASSES, "softmax"), []
     x, y = samples(20)
     dense = model.layers[1]
     forward = dense.forward
