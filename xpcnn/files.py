@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -191,6 +192,18 @@ def _naming(path: PathLike) -> Iterator[None]:
         if error.errno is None or (error.filename is not None and not is_part(Path(error.filename))):
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def user_cache() -> Path:
+    """Return the folder of all caches: ``$XDG_CACHE_HOME/xpcnn``, or the platform's folder for a user's caches."""
+    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(chosen):  # the XDG specification says to ignore relative paths
+        return Path(chosen, "xpcnn")
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local", "xpcnn", "Cache")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "xpcnn"
+    return Path.home() / ".cache" / "xpcnn"
 
 
 def is_part(path: Path) -> bool:

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 import xpcnn
 from tests.data.conftest import picture, save
-from xpcnn import data
+from xpcnn import data, files
 from xpcnn.data import Decoding, UndecodableImage, cache, cache_file, decode, load_folder, reading
 from xpcnn.data.decode import read_picture
 from xpcnn.data.picture import Facts
@@ -543,19 +543,19 @@ class TestItsPlace:
     )
     def test_it_is_where_the_system_keeps_caches(self, monkeypatch, tmp_path, platform, place):
         monkeypatch.setattr(sys, "platform", platform)
-        assert cache.default_folder() == tmp_path / place
+        assert files.user_cache() == tmp_path / place
 
     def test_windows_may_have_moved_it(self, monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "platform", "win32")
         monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-        assert cache.default_folder() == tmp_path / "local" / "xpcnn" / "Cache"
+        assert files.user_cache() == tmp_path / "local" / "xpcnn" / "Cache"
 
     def test_the_user_may_have_moved_it_but_not_to_a_relative_path(self, monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "platform", "linux")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
-        assert cache.default_folder() == tmp_path / "elsewhere" / "xpcnn"
+        assert files.user_cache() == tmp_path / "elsewhere" / "xpcnn"
         monkeypatch.setenv("XDG_CACHE_HOME", "elsewhere")
-        assert cache.default_folder() == tmp_path / ".cache" / "xpcnn"
+        assert files.user_cache() == tmp_path / ".cache" / "xpcnn"
 
     def test_true_asks_for_it_and_false_for_none(self, small, monkeypatch, tmp_path):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -59,18 +58,6 @@ class _Source(NamedTuple):
     name: str
     status: Status
     settled: bool
-
-
-def default_folder() -> Path:
-    """Return the folder of all caches: ``$XDG_CACHE_HOME/xpcnn``, or the platform's folder for a user's caches."""
-    chosen = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(chosen):  # the XDG specification says to ignore relative paths
-        return Path(chosen, "xpcnn")
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local", "xpcnn", "Cache")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "xpcnn"
-    return Path.home() / ".cache" / "xpcnn"
 
 
 def load_cached(

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpcnn.data.cache import CacheUse, default_folder, load_cached
+from xpcnn import files
+from xpcnn.data.cache import CacheUse, load_cached
 from xpcnn.data.decode import UndecodableImage
 from xpcnn.data.decoding import Decoding
 from xpcnn.data.digests import as_array
@@ -155,7 +156,7 @@ def load(
     if cache is None or cache is False:
         x, found = _load_held(paths, decoding, strict=strict, threads=threads, progress=progress, raw=raw)
     else:
-        place = default_folder() if cache is True else Path(cache)
+        place = files.user_cache() if cache is True else Path(cache)
         x, found, use = load_cached(
             place, image_folder.root, paths, decoding, strict=strict, threads=threads, progress=progress, raw=raw
         )
