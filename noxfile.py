@@ -17,6 +17,9 @@ nox.options.error_on_missing_interpreters = False
 #: What a session that runs others installs for all of them, once.
 TOGETHER = {"quick": ("lint", "types", "quick"), "all": ("test", "kernels", "docs")}
 
+#: How pytest runs the tests that are not slow.
+QUICK = ("-n", "auto", "--dist", "worksteal", "-m", "not slow")
+
 
 def group(*names: str) -> list[str]:
     return [line for name in names for line in nox.project.dependency_groups(PROJECT, name)]
@@ -32,8 +35,9 @@ def install(session: nox.Session, *requirements: str) -> None:
 def quick(session: nox.Session) -> None:
     """Lint, types, and the tests that are not slow in the NumPy and the strict column, in one environment."""
     session.install("--no-compile", ".", *group(*TOGETHER["quick"]))
-    for check in (lint, types, tests):
+    for check in (lint, types):
         check(session)
+    beside_the_wheel(session, *QUICK, "--backend", "numpy,strict")
 
 
 @nox.session
@@ -61,19 +65,23 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
-def tests(session: nox.Session) -> None:
-    """The tests that are not slow: ``nox -s tests -- --backend strict tests/layers``."""
-    install(session, ".", *group("quick"))
-    columns = session.posargs or ["--backend", "numpy,strict"]
-    beside_the_wheel(session, "-n", "auto", "--dist", "worksteal", "-m", "not slow", *columns)
+@nox.parametrize("backend", ["numpy", "strict", "numba"])
+def tests(session: nox.Session, backend: str) -> None:
+    """The tests that are not slow, in one column: ``nox -s "tests(backend='strict')" -- tests/layers``.
+
+    Those without columns run in that of NumPy, and in that of Numba, whose kernels then compute in every command.
+    """
+    install(session, ".[fast]" if backend == "numba" else ".", *group("quick"))
+    default = "numba" if backend == "numba" else "numpy"
+    beside_the_wheel(session, *QUICK, "--backend", backend, *session.posargs, backend=default)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Every test of the NumPy and the strict column; line coverage of all but ``ops/cuda``, at least 95 %."""
+    """Every test of the columns that need no GPU; line coverage of all but compiled kernels, at least 95 %."""
     install(session, ".", *group("test"))
     beside_the_wheel(
-        session, "-n", "auto", "--dist", "worksteal", "--backend", "numpy,strict", "--complete",
+        session, "-n", "auto", "--dist", "worksteal", "--backend", "numpy,numba,strict", "--complete",
         "--cov", "--cov-report=term:skip-covered", "--cov-fail-under=95",
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,8 @@ def xpcnn_model(shape: tuple[int, ...], description: list[tuple[Any, ...]], drop
             "average": lambda: [layers.GlobalAveragePool2D()],
             "flatten": lambda: [layers.Flatten()],
         }[kind]()  # fmt: skip
-    model = xpcnn.Sequential([*stack, layers.Softmax()], input_shape=shape, xp="numpy")
+    backend = os.environ.get("XPCNN_BACKEND") or "numpy"
+    model = xpcnn.Sequential([*stack, layers.Softmax()], input_shape=shape, xp=backend)
     model.compile("adam", "cross_entropy")
     return model
 

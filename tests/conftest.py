@@ -1,4 +1,4 @@
-"""The backends of the test matrix (numpy, strict, kernels, cupy), and what the tests need from outside."""
+"""The backends of the test matrix (numpy, numba, strict, kernels, cupy), and what the tests need from outside."""
 
 import importlib
 import os
@@ -11,7 +11,7 @@ import pytest
 from tests import kernels, strict, tally
 from xpcnn import backend
 
-COLUMNS = ("numpy", "strict", "kernels", "cupy")
+COLUMNS = ("numpy", "numba", "strict", "kernels", "cupy")
 
 # A test that does not name a backend gets the same one on every machine.
 os.environ.setdefault(backend.ENVIRONMENT_VARIABLE, "numpy")
@@ -83,7 +83,7 @@ def xp(request):
     return _array_module(request.param)
 
 
-@pytest.fixture(scope="session", params=COLUMNS[1:])
+@pytest.fixture(scope="session", params=COLUMNS[2:])
 def device(request):
     """The array module of one column that stands for a device, or is one."""
     return _array_module(request.param)
@@ -92,6 +92,11 @@ def device(request):
 def _array_module(column):
     if column == "numpy":
         return numpy
+    if column == "numba":
+        compiled, seen, _ = backend.probe_numba()
+        if compiled is None:
+            pytest.skip(f"numba column: {seen}")
+        return compiled
     if column == "strict":
         return strict.xp
     if column == "kernels":

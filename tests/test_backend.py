@@ -164,7 +164,7 @@ def test_an_unset_or_empty_environment_means_auto(monkeypatch, install, value):
 
 
 def test_unknown_names_list_the_known_ones(monkeypatch):
-    with pytest.raises(backend.BackendError, match=r"no backend 'torch'\. Use one of: numpy, cupy, auto\."):
+    with pytest.raises(backend.BackendError, match=r"no backend 'torch'\. Use one of: numpy, numba, cupy, auto\."):
         backend.choose("torch")
     monkeypatch.setenv("XPCNN_BACKEND", "gpu")
     with pytest.raises(backend.BackendError, match="no backend 'gpu' in XPCNN_BACKEND"):
@@ -196,7 +196,7 @@ def test_to_host_gives_numpy_and_copies_only_from_a_device(xp):
     host = backend.to_host(array)
     assert isinstance(host, np.ndarray)
     assert host.tolist() == [0, 1, 2]
-    assert (host is array) == (xp is np)
+    assert (host is array) == backend.is_host(xp)
 
 
 def test_to_device_brings_host_and_device_arrays(xp):
@@ -206,4 +206,48 @@ def test_to_device_brings_host_and_device_arrays(xp):
     assert device.dtype == np.float32
     assert backend.to_device(xp, device) is device
     assert backend.to_host(device).tolist() == [0, 1, 2]
-    assert (device is host) == (xp is np)
+    assert (device is host) == backend.is_host(xp)
+
+
+# Numba
+
+
+@pytest.fixture
+def install_numba(monkeypatch):
+    """Return a function that puts a module (or None: nothing) where Numba is imported from."""
+    backend.probe_numba.cache_clear()
+    yield lambda module: monkeypatch.setitem(sys.modules, "numba", module)
+    backend.probe_numba.cache_clear()
+
+
+def fake_numba(disabled=0):
+    return SimpleNamespace(__version__="1.2", config=SimpleNamespace(DISABLE_JIT=disabled))
+
+
+def test_numba_is_numpy_with_kernels(install_numba):
+    install_numba(fake_numba())
+    choice = backend.choose("numba")
+    assert choice.reason == "Numba 1.2 compiles kernels for NumPy's arrays"
+    assert choice.xp.__name__ == "numba"
+    assert choice.xp.exp is np.exp
+    assert backend.is_host(choice.xp)
+    assert (backend.kernels(choice.xp), backend.kernels(np)) == ("cpu", None)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (None, "The backend 'numba' was requested, but Numba is not installed. Run .* Or choose the backend 'numpy'."),
+        (fake_numba(1), "but NUMBA_DISABLE_JIT is set. Unset it. Or choose the backend 'numpy'."),
+    ],
+)
+def test_a_numba_that_compiles_nothing_is_refused(install_numba, module, message):
+    install_numba(module)
+    with pytest.raises(backend.BackendError, match=message):
+        backend.choose("numba")
+
+
+def test_auto_takes_numpy_also_where_numba_is(install, install_numba):
+    install(None)
+    install_numba(fake_numba())
+    assert backend.choose("auto").xp is np

@@ -1,6 +1,7 @@
 """Choosing the array module, NumPy or CuPy, and copying arrays between host and device.
 
-The only module that imports CuPy, and only when it is chosen.
+The only module that imports CuPy, and only when it is chosen. Numba compiles kernels for NumPy's arrays: its backend is
+NumPy under another name, by which :func:`kernels` finds them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import re
 import warnings
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy
@@ -26,7 +28,18 @@ Array: TypeAlias = Any
 ArrayModule: TypeAlias = Any
 
 ENVIRONMENT_VARIABLE = "XPCNN_BACKEND"
-NAMES = ("numpy", "cupy", "auto")
+NAMES = ("numpy", "numba", "cupy", "auto")
+
+
+class _CompiledNumPy(ModuleType):
+    """NumPy for networks that compiled kernels compute: all its names are NumPy's."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(numpy, name)
+
+
+_NUMBA = _CompiledNumPy("numba")
+_NUMBA.__dict__.update({name: value for name, value in vars(numpy).items() if not name.startswith("__")})
 
 
 class BackendError(RuntimeError):
@@ -92,6 +105,22 @@ def probe_cupy() -> Probe:
     return Probe(cupy, f"CuPy {cupy.__version__} computes on {device}")
 
 
+@functools.cache
+def probe_numba() -> Probe:
+    """Import Numba, which compiles kernels for NumPy's arrays."""
+    try:
+        numba = importlib.import_module("numba")
+    except ModuleNotFoundError as error:
+        if error.name == "numba":
+            return Probe(None, "Numba is not installed", f"Run `{install_line('fast')}`.")
+        return Probe(None, f"Numba cannot be imported ({error})", "Reinstall it.")
+    except Exception as error:  # such as for a NumPy that is too new
+        return Probe(None, f"Numba cannot be imported ({error})", "Install a version that fits Python and NumPy.")
+    if numba.config.DISABLE_JIT:
+        return Probe(None, "NUMBA_DISABLE_JIT is set", "Unset it.")
+    return Probe(_NUMBA, f"Numba {numba.__version__} compiles kernels for NumPy's arrays")
+
+
 def _install() -> str:
     return f"Run `{install_line('cuda12')}` or, for CUDA 13, `{install_line('cuda13')}`."
 
@@ -140,6 +169,13 @@ def choose(name: str | None = None) -> Choice:
         raise BackendError(f"There is no backend {name!r}{asked_by}.{hint} Use one of: {', '.join(NAMES)}.")
     if name == "numpy":
         return Choice(numpy, "numpy was requested")
+    if name == "numba":
+        compiled, seen, advice = probe_numba()
+        if compiled is None:
+            raise BackendError(
+                f"The backend 'numba' was requested{asked_by}, but {seen}. {advice} Or choose the backend 'numpy'."
+            )
+        return Choice(compiled, seen)
     cupy, seen, advice = probe_cupy()
     if cupy is not None:
         return Choice(cupy, seen)
@@ -157,12 +193,14 @@ def resolve(xp: ArrayModule | str | None = None) -> ArrayModule:
 
 def is_host(xp: ArrayModule) -> bool:
     """Whether arrays of ``xp`` are in host memory, which threads share."""
-    return xp is numpy
+    return xp is numpy or xp is _NUMBA
 
 
-def has_kernels(xp: ArrayModule) -> bool:
-    """Whether ``xp`` compiles and launches CUDA kernels."""
-    return not is_host(xp) and hasattr(xp, "RawModule")
+def kernels(xp: ArrayModule) -> str | None:
+    """Return which kernels stand in for the functions of ``ops/``: "cpu", "cuda" or None."""
+    if is_host(xp):
+        return "cpu" if xp is _NUMBA else None
+    return "cuda" if hasattr(xp, "RawModule") else None
 
 
 def has_graphs(xp: ArrayModule) -> bool:

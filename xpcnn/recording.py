@@ -12,11 +12,12 @@ import functools
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 HostArray = np.ndarray[Any, Any]
+Function = TypeVar("Function", bound=Callable[..., None])
 
 _of_thread = threading.local()
 
@@ -106,6 +107,22 @@ def made_each_time(make: Callable[[], Any]) -> Any:
     array = recording.keep(np.array(make()))
     recording.note(_put, array, make)
     return watched(array)
+
+
+def recorded(function: Function) -> Function:
+    """Return a function whose calls are recorded: one that writes into arrays given to it, and returns nothing."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> None:
+        recording = under_way()
+        if recording is None:
+            function(*arguments)
+        else:
+            arguments = unwatched(arguments)
+            function(*arguments)
+            recording.note(function, *arguments)
+
+    return call  # type: ignore[return-value]
 
 
 class Watched(np.ndarray[Any, Any]):

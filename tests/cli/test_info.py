@@ -23,8 +23,8 @@ class TestMachine:
         assert (done.code, done.err) == (0, "")
         shown = lines(done.out)
         assert list(shown) == [
-            "xpcnn", "python", "numpy", "opencv", "tifffile", "imagecodecs", "pillow-heif", "cupy", "XPCNN_BACKEND",
-            "backend", "blas", "threads",
+            "xpcnn", "python", "numpy", "opencv", "tifffile", "imagecodecs", "pillow-heif", "cupy", "numba",
+            "XPCNN_BACKEND", "backend", "blas", "threads",
         ]  # fmt: skip
         assert shown["numpy"].split()[1] == np.__version__
         assert shown["backend"].endswith("numpy: numpy was requested")

@@ -163,7 +163,7 @@ class TestRefusals:
         done = process("train", XPCNN_BACKEND="abacus")
         assert (done.code, done.out) == (1, "")
         assert done.err == (
-            "xpcnn train: There is no backend 'abacus' in XPCNN_BACKEND. Use one of: numpy, cupy, auto.\n"
+            "xpcnn train: There is no backend 'abacus' in XPCNN_BACKEND. Use one of: numpy, numba, cupy, auto.\n"
         )
         assert not list(here.iterdir())
 

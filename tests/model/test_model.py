@@ -112,7 +112,7 @@ def test_a_moved_model_computes_the_same(xp, host):
     model.fit(x, y, verbose=0)
     there = model.predict(x)
     assert model.to(xp) is model
-    assert model.xp is xp
+    assert model.network.xp is xp
     assert {type(value) for value in model.parameters.values()} == {type(xp.zeros(1))}
     np.testing.assert_allclose(model.predict(x), there, rtol=1e-5)
     assert bits(model) == bits(model.to("numpy"))
@@ -143,9 +143,20 @@ def test_a_model_that_is_not_built_yet_can_be_moved():
 
 def test_an_unknown_backend_leaves_the_model_where_it_is():
     model = plain()
-    with pytest.raises(backend.BackendError, match=r"no backend 'tpu'. Use one of: numpy, cupy, auto"):
+    with pytest.raises(backend.BackendError, match=r"no backend 'tpu'. Use one of: numpy, numba, cupy, auto"):
         model.to("tpu")
     assert model.predict(samples(1)[0]).shape == (1, 3)
+
+
+def test_numpy_and_numba_have_the_same_arrays_and_other_kernels():
+    pytest.importorskip("numba")
+    x, y = samples(20)
+    plain_model, compiled_model = mixed(), mixed().to("numba")
+    assert (plain_model.backend, compiled_model.backend) == ("numpy", "numba")
+    assert plain_model.xp is compiled_model.xp is np
+    for model in (plain_model, compiled_model):
+        model.fit(x, y, epochs=2, verbose=0)
+    np.testing.assert_allclose(compiled_model.predict(x), plain_model.predict(x), rtol=1e-3, atol=1e-5)
 
 
 # Compiling

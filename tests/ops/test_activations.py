@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests import strict
+from xpcnn.backend import choose
 from xpcnn.ops import activations
 from xpcnn.ops.workspace import Workspace
 
@@ -31,6 +32,33 @@ def test_input_and_gradient_stay_as_they_were(xp, host, name, shape):
     np.testing.assert_array_equal(host(given[0]), x)
     np.testing.assert_array_equal(host(given[1]), dy)
     np.testing.assert_array_equal(host(y), kept)
+
+
+@pytest.mark.parametrize("shape", [(3, 54), (54, 3)])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_relu_passes_on_what_is_not_a_number(xp, host, shape, in_place):
+    numbers = np.array([np.nan, -np.nan, np.inf, -np.inf, -1, 0, -0.0, 1, 2], np.float32)
+    x, dy = np.resize(numbers, shape), np.resize(numbers.repeat(9), shape)
+    given = Workspace(xp).like(xp.asarray(x))
+    given[...] = xp.asarray(x)
+    y, backward = activations.relu(xp, given, Workspace(xp), *[given][:in_place])
+    np.testing.assert_array_equal(host(y), np.where(x < 0, 0, x))
+    with np.errstate(invalid="ignore"):
+        dx, expected = host(backward(xp.asarray(dy))), dy * (x > 0)
+    np.testing.assert_array_equal(dx[x > 0], expected[x > 0])
+    np.testing.assert_array_equal(dx[~(x > 0) & np.isfinite(dy)], 0)
+    assert (y is given) == in_place
+
+
+@pytest.mark.parametrize("column", ["numba"])
+def test_compiled_relu_writes_to_memory_of_any_order(column):
+    pytest.importorskip("numba")
+    xp = choose("numba").xp
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 4))
+    other, own = np.empty_like(x), x.copy()
+    for y, source in ((other, x), (own, own)):
+        assert activations.relu(xp, source, Workspace(xp), y)[0] is y
+        np.testing.assert_array_equal(y, np.maximum(x, 0))
 
 
 def test_names_are_those_of_the_architecture():

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import reference, strict
+from xpcnn.backend import to_host
 from xpcnn.ops.correlation import correlate, correlation, grouped, weight_gradient
 from xpcnn.ops.products import MANY_FILTERS
 from xpcnn.ops.window import Window
@@ -39,7 +40,7 @@ def convolve(xp, workspace, window, x, weight, dy, groups=1):
     y, backward = correlation(xp, xp.asarray(x), xp.asarray(weight), window, workspace, groups=groups)
     dweight = xp.full(weight.shape, np.nan, dtype=weight.dtype)
     dx = backward(xp.asarray(dy), dweight, True)
-    return [array if xp is np else array.get() for array in (y, dweight, dx)]
+    return [to_host(array) for array in (y, dweight, dx)]
 
 
 def assert_all_close(results, expected):

@@ -34,6 +34,20 @@ def test_far_from_zero_no_digits_are_lost(xp, host):
     assert total.mean.dtype == total.squares.dtype == np.float32
 
 
+def test_sums_over_a_million_numbers_lose_no_digits(xp, host):
+    x, dy = np.random.default_rng(0).normal(2, 1, size=(2, 16, 2, 256, 256)).astype(np.float32)
+    exact_x, exact_dy = x.astype(np.float64), dy.astype(np.float64)
+    total = moments(xp, xp.asarray(x), Workspace(xp))
+    middle = np.full(2, 2, np.float32)
+    sums = host(normalization.gradient_sums(xp, xp.asarray(dy), xp.asarray(x), xp.asarray(middle), Workspace(xp)))
+    axes = (0, 2, 3)
+    np.testing.assert_allclose(host(total.mean), exact_x.mean(axis=axes), rtol=1e-6)
+    np.testing.assert_allclose(host(total.squares), exact_x.var(axis=axes) * total.count, rtol=1e-5)
+    np.testing.assert_allclose(sums[0], exact_dy.sum(axis=axes), rtol=1e-6)
+    products = exact_dy * (exact_x - 2)
+    np.testing.assert_allclose(sums[1], products.sum(axis=axes), atol=1e-6 * np.abs(products).sum() / 2)
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (5, 3, 2, 4)])
 def test_nothing_waits_for_the_device_nor_copies_to_it(shape):
     xp = strict.xp

@@ -32,7 +32,7 @@ def _machine() -> list[tuple[str, str]]:
     import numpy
     from threadpoolctl import threadpool_info
 
-    from xpcnn.backend import BackendError, choose, probe_cupy
+    from xpcnn.backend import BackendError, choose, probe_cupy, probe_numba
     from xpcnn.data.versions import extra_readers
     from xpcnn.processors import available_threads
     from xpcnn.version import __version__
@@ -50,6 +50,7 @@ def _machine() -> list[tuple[str, str]]:
         ("opencv", _opencv()),
         *((name, version or "not installed") for name, version in extra_readers().items()),
         ("cupy", "\n".join(part for part in probe_cupy()[1:] if part)),
+        ("numba", "\n".join(part for part in probe_numba()[1:] if part)),
         ("XPCNN_BACKEND", os.environ.get("XPCNN_BACKEND", "not set, so auto")),
         ("backend", backend),
         (

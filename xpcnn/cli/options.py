@@ -109,7 +109,9 @@ def add_augment(parser: argparse._ActionsContainer) -> None:
 def add_computing(parser: argparse.ArgumentParser) -> None:
     """Add --backend, --threads and --verbose."""
     group = parser.add_argument_group("computing")
-    group.add_argument("--backend", choices=("numpy", "cupy", "auto"), help="default: $XPCNN_BACKEND, else auto")
+    group.add_argument(
+        "--backend", choices=("numpy", "numba", "cupy", "auto"), help="default: $XPCNN_BACKEND, else auto"
+    )
     group.add_argument(
         "--threads",
         type=positive,

@@ -13,7 +13,7 @@ import numpy as np
 
 from xpcnn import calibration, files, losses, optimizers, random
 from xpcnn import metrics as metrics_
-from xpcnn.backend import Array, ArrayModule, resolve, to_host
+from xpcnn.backend import Array, ArrayModule, is_host, resolve, to_host
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data import Normalized, Preprocessing
 from xpcnn.data.augmentation import Augmentation, View, views
@@ -71,7 +71,7 @@ class Sequential:
         self.input_shape = None if input_shape is None else _checked_shape(input_shape)
         self.seed = random.check_seed(seed)
         given = (one._xp for one in self._layers if one._xp is not None)
-        self.xp = resolve(xp if xp is not None else next(given, None))
+        self._xp = resolve(xp if xp is not None else next(given, None))
         self.class_names: tuple[str, ...] | None = None
         self.preprocessing: Preprocessing | None = None
         self.temperature = 1.0
@@ -89,7 +89,7 @@ class Sequential:
         """Append a layer and keep the weights of the others. An invalid layer is rejected, and the model unchanged."""
         if self._network is not None:
             stack = [*self._layers, _checked_layer(layer)]
-            grown = Network(stack, self._network.input_shape, self.xp, self.seed, owner=self)
+            grown = Network(stack, self._network.input_shape, self._xp, self.seed, owner=self)
             grown.set_values(grown.host_values() | self._network.host_values())
             self._network = grown
         self._layers.append(_checked_layer(layer))
@@ -114,13 +114,18 @@ class Sequential:
                 "The model has no layers or no input_shape yet. "
                 "Use Sequential([...], input_shape=(channels, height, width))."
             )
-        self._network = Network(self._layers, self.input_shape, self.xp, self.seed, values=values, owner=self)
+        self._network = Network(self._layers, self.input_shape, self._xp, self.seed, values=values, owner=self)
         return self._network
 
     @property
+    def xp(self) -> ArrayModule:
+        """The array module of the model's arrays: NumPy or CuPy."""
+        return np if is_host(self._xp) else self._xp
+
+    @property
     def backend(self) -> str:
-        """The name of the array module: "numpy" or "cupy"."""
-        return str(self.xp.__name__)
+        """The name of the backend: "numpy", "numba" or "cupy"."""
+        return str(self._xp.__name__)
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -129,11 +134,11 @@ class Sequential:
 
     def to(self, xp: ArrayModule | str) -> Sequential:
         """Move parameters, buffers and the optimiser's state to another array module, and return the model."""
-        self.xp = resolve(xp)
+        self._xp = resolve(xp)
         if self._network is not None:
-            self._network.to(self.xp)
+            self._network.to(self._xp)
         if self.optimizer is not None:
-            self.optimizer.to(self.xp)
+            self.optimizer.to(self._xp)
         return self
 
     def compile(
@@ -329,7 +334,7 @@ class Sequential:
     def activations(self, x: Any) -> dict[str, HostArray]:
         """Return the output of every layer in prediction mode, {"conv2d_1": array (n, …), …}."""
         x = np.asarray(inputs.images(x, self.network.input_shape)[:], dtype=self.network.dtype)
-        outputs = activations(self.network, self.xp.asarray(x), Context(Workspace(self.xp)))
+        outputs = activations(self.network, self._xp.asarray(x), Context(Workspace(self._xp)))
         return {name: np.array(to_host(output), order="C") for name, output in outputs.items()}
 
     def get_weights(self) -> dict[str, HostArray]:
@@ -405,7 +410,7 @@ class Sequential:
 
     def __reduce__(self) -> tuple[Any, ...]:
         classes = {type(layer).__name__: type(layer) for layer in walk(self._layers) if not layer.hidden}
-        xp = "numpy" if self.backend == "numpy" else None  # None: chosen when it is unpickled
+        xp = self.backend if is_host(self._xp) else None  # None: chosen when it is unpickled
         return type(self).from_state, (self.state(), classes, xp)
 
     def _compiled(self) -> tuple[Objective, Optimizer]:

@@ -18,7 +18,7 @@ def linear(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Back
     return x, lambda dy: dy
 
 
-@fused
+@fused("cuda", "cpu")
 def relu(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None) -> tuple[Array, Backward]:
     """y = max(x, 0); the derivative at 0 is 0. y: the array to write to, by default a new one."""
     y = workspace.like(x) if y is None else y

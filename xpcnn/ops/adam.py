@@ -8,7 +8,7 @@ from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.fused import fused
 
 
-@fused
+@fused("cuda", "cpu")
 def adam(
     xp: ArrayModule,
     p: Array,

@@ -17,7 +17,7 @@ from xpcnn.ops.workspace import Workspace, channel_rows
 Backward = Callable[[Array, Array, Array | None, bool], Array | None]
 
 
-@fused
+@fused("cuda", "cpu")
 def convolution(
     xp: ArrayModule,
     x: Array,

@@ -6,7 +6,7 @@ from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.fused import fused
 
 
-@fused
+@fused("cuda", "cpu")
 def softmax_cross_entropy(
     xp: ArrayModule, logits: Array, rows: Array, normalizer: Array | float
 ) -> tuple[Array, Array, Array]:

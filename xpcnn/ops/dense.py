@@ -13,7 +13,7 @@ from xpcnn.ops.workspace import Workspace
 Backward = Callable[[Array, Array, Array | None, bool], Array | None]
 
 
-@fused
+@fused("cuda")
 def dense(
     xp: ArrayModule, x: Array, weight: Array, bias: Array | None, workspace: Workspace, *, relu: bool = False
 ) -> tuple[Array, Backward]:

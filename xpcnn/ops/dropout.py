@@ -11,7 +11,7 @@ from xpcnn.ops.workspace import Workspace
 from xpcnn.recording import made_each_time
 
 
-@fused
+@fused("cuda", "cpu")
 def dropout(
     xp: ArrayModule, x: Array, keep: float, key: Callable[[], random.MaskKey], workspace: Workspace
 ) -> tuple[Array, Callable[[Array], Array]]:
@@ -20,7 +20,7 @@ def dropout(
     x: (n, ...), rows of a batch; key: returns the mask's key, called on every pass.
     """
     mask = made_each_time(lambda: to_device(xp, random.keep_mask(x.shape, keep, key())))
-    scaled_mask = workspace.empty(x.shape, x.dtype)
+    scaled_mask = workspace.like(x)
     xp.multiply(mask, 1.0 / keep, out=scaled_mask)
 
     def backward(dy: Array) -> Array:

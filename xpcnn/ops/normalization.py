@@ -28,7 +28,7 @@ class Moments:
         )
 
 
-@fused
+@fused("cuda", "cpu")
 def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
     """Return the moments of each channel of (n, channels, height, width) or (n, channels)."""
     rows = channel_rows(x)
@@ -42,7 +42,7 @@ def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
     return Moments(count, mean, squares)
 
 
-@fused
+@fused("cuda")
 def statistics(
     xp: ArrayModule, total: Moments, running_mean: Array, running_var: Array, momentum: float, epsilon: float
 ) -> tuple[Array, Array, Array]:
@@ -61,7 +61,7 @@ def statistics(
     )
 
 
-@fused
+@fused("cuda", "cpu")
 def normalize(
     xp: ArrayModule, x: Array, mean: Array, std: Array, weight: Array, bias: Array, workspace: Workspace
 ) -> Array:
@@ -76,7 +76,7 @@ def normalize(
     return y
 
 
-@fused
+@fused("cuda", "cpu")
 def gradient_sums(xp: ArrayModule, dy: Array, x: Array, mean: Array, workspace: Workspace) -> Array:
     """Return Σ dy and Σ dy (x - mean) of each channel, as one (2, channels) array that is summed over shards."""
     rows, dy_rows = channel_rows(x), channel_rows(dy)
@@ -87,7 +87,7 @@ def gradient_sums(xp: ArrayModule, dy: Array, x: Array, mean: Array, workspace: 
     return sums
 
 
-@fused
+@fused("cuda", "cpu")
 def normalize_backward(
     xp: ArrayModule,
     dy: Array,

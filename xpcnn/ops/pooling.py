@@ -18,7 +18,7 @@ Backward = Callable[[Array], Array]
 ROWS, COLUMNS = 2, 3
 
 
-@fused
+@fused("cuda", "cpu")
 def extreme_pool(
     xp: ArrayModule, x: Array, window: Window, workspace: Workspace, *, largest: bool, training: bool = True
 ) -> tuple[Array, Backward]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from xpcnn import files
-from xpcnn.backend import to_host
+from xpcnn.backend import ArrayModule, kernels, to_host
 from xpcnn.parameters import check_values
 from xpcnn.registry import Number, check_float, check_int
 from xpcnn.training.engine.base import Figures
@@ -64,7 +64,7 @@ def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
         tensors[name] = np.frombuffer(to_json(value).encode("ascii"), np.uint8)
     description = {
         "checkpoint": FORMAT,
-        "versions": versions(),
+        "versions": versions(fit.network.xp),
         "settings": fit.settings,
         "epoch": position.epoch,
         "first_epoch": position.first_epoch,
@@ -162,7 +162,7 @@ class SavedFit:
             logs = {name: column[-1] for name, column in history.items()}
             steps, stop_reason = tensors["steps"].tolist(), description["stop_reason"]
         if fit.communicator.rank == 0:
-            self._tell_of_versions()
+            self._tell_of_versions(fit.network.xp)
         fit.network.set_values(values)
         fit.optimizer.build(fit.network.xp, fit.network.parameters)
         fit.optimizer.load_state({"step": np.array(step), **moments})
@@ -211,10 +211,10 @@ class SavedFit:
                 "Use the same settings and data to resume it, or omit resume to start a new fit."
             )
 
-    def _tell_of_versions(self) -> None:
+    def _tell_of_versions(self, xp: ArrayModule) -> None:
         written_by = self.description.get("versions")
         then = {"arithmetic": 1, **written_by} if isinstance(written_by, dict) else {}
-        different = [*differences("", then, versions())]
+        different = [*differences("", then, versions(xp))]
         if different:
             warnings.warn(
                 f"{str(self.path)!r} was written in another environment: {'; '.join(different)}. Results may not be "
@@ -256,7 +256,11 @@ def _changed_rate(fit: Fit) -> float | None:
     return float(rate) if isinstance(rate, Number) and rate != fit.settings["optimizer"]["learning_rate"] else None
 
 
-def versions() -> dict[str, str | int]:
-    """Return the versions that affect the exact results of a fit, besides its task."""
-    numbers = {"xpcnn": __version__, "numpy": np.__version__, "machine": platform.machine()}
+def versions(xp: ArrayModule) -> dict[str, str | int]:
+    """Return the versions that affect the exact results of a fit on an array module, besides its task."""
+    numbers: dict[str, str | int] = {"xpcnn": __version__, "numpy": np.__version__, "machine": platform.machine()}
+    if kernels(xp) == "cpu":
+        from xpcnn.ops.cpu import compiler  # which imports Numba
+
+        numbers |= compiler.versions()
     return {**numbers, "arithmetic": ARITHMETIC}

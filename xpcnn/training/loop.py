@@ -158,7 +158,7 @@ def _compare_ranks(fit: Fit, saves: bool) -> None:
     """
     together, network = fit.communicator, fit.network
     backend = str(network.xp.__name__)
-    together.same("code", checkpoints.versions() | {"backend": backend, "sources": code_digest()})
+    together.same("code", checkpoints.versions(network.xp) | {"backend": backend, "sources": code_digest()})
     together.same("arguments", fit.settings)
     together.same("data", fit.task.sample_digests())
     together.same("training progress", {"epochs": fit.epoch, "steps": fit.step})

@@ -1,0 +1,216 @@
+"""A convolution with what may follow it: direct sums, then pooling, with bias and ReLU in the same passes."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops import convolution as generic
+from xpcnn.ops import winograd
+from xpcnn.ops.convolution import Backward
+from xpcnn.ops.correlation import correlation
+from xpcnn.ops.cpu.activations import add_bias, bias_relu_gradient
+from xpcnn.ops.cpu.compiler import flat
+from xpcnn.ops.cpu.correlation import Rows, correlate, weight_gradient
+from xpcnn.ops.cpu.pooling import fits, pooled, write_unpooled
+from xpcnn.ops.window import Padding, Pair, Window, pad, unpad
+from xpcnn.ops.workspace import Workspace, to_batch_last
+
+_NO_BORDER: Padding = ((0, 0), (0, 0))
+#: Filters and channels from which on products are faster than direct sums: of 10 they took twice as long.
+MANY_CHANNELS = 32
+
+
+def convolution(
+    xp: ArrayModule,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    window: Window,
+    workspace: Workspace,
+    *,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    pool: Window | None = None,
+    relu: bool = False,
+    training: bool = True,
+) -> tuple[Array, Backward]:
+    """As :func:`xpcnn.ops.convolution.convolution`."""
+    if pool is not None and not fits(pool):
+        plain: Any = generic.convolution
+        return plain.__wrapped__(
+            xp, x, weight, bias, window, workspace,
+            groups=groups, padding_mode=padding_mode, pool=pool, relu=relu, training=training,
+        )  # fmt: skip
+    edge = padding_mode == "edge"
+    images = to_batch_last(pad(xp, x, window.padding, "edge", workspace) if edge else x, workspace)
+    seen = window.unpadded if edge else window
+    n, _, height, width = images.shape
+    rows, columns = seen.output_size(height, width)
+    by_products = groups == 1 and _suits_winograd(xp, weight.shape, seen, rows)
+    if by_products:
+        y, products_backward = correlation(xp, images, weight, seen, workspace)
+    else:
+        arranged = arrange(images, seen, workspace)
+        y = workspace.batch_last((n, len(weight), rows, columns), x.dtype)
+        for part in range(groups):
+            own = slice(part * len(weight) // groups, (part + 1) * len(weight) // groups)
+            source = _rows(arranged, seen, part, groups)
+            filters = weight[own].reshape(len(weight) // groups, -1)
+            target = flat(y[:, own])
+            own_bias = None if bias is None else bias[own]
+            correlate(source, filters, own_bias, target, rows, columns * n, workspace, relu=relu and pool is None)
+    if pool is not None:
+        y, winners = pooled(y, pool, workspace, largest=True, relu=relu and not by_products, training=training)
+    if by_products and (relu or bias is not None):
+        add_bias(flat(y), np.zeros(len(weight), y.dtype) if bias is None else bias, relu)
+
+    def backward(dy: Array, dweight: Array, dbias: Array | None, input_gradient: bool) -> Array | None:
+        dy = to_batch_last(dy, workspace)
+        bordered = input_gradient and not by_products
+        border = _border(seen, (height, width), (rows, columns)) if bordered else _NO_BORDER
+        spread = workspace.batch_last((n, len(weight), rows + sum(border[0]), columns + sum(border[1])), dy.dtype)
+        _clear(spread, border)
+        wide, tall = spread.shape[3] * n, spread.shape[2]
+        place = border[0][0] * wide + border[1][0] * n, wide, wide * tall
+        sums = np.empty(len(weight), dy.dtype) if dbias is None else dbias
+        if pool is not None:
+            write_unpooled(dy, y, winners, pool, spread, place, (rows, columns), sums, relu=relu)
+        else:
+            bias_relu_gradient(flat(dy), flat(y), relu, flat(spread), sums, len(weight), rows, columns * n, *place)
+        if by_products:
+            dx = products_backward(spread, dweight, input_gradient)
+            return unpad(dx, window.padding, "edge") if edge and dx is not None else dx
+        for part in range(groups):
+            own = slice(part * len(weight) // groups, (part + 1) * len(weight) // groups)
+            planes = place[0] + np.arange(own.start, own.stop) * place[2]
+            dfilters = dweight[own].reshape(len(weight) // groups, -1)
+            source = _rows(arranged, seen, part, groups)
+            weight_gradient(source, Rows(flat(spread), planes, wide), dfilters, rows, columns * n, workspace)
+        if not input_gradient:
+            return None
+        dx = _input_gradient(spread, weight, seen, (height, width), groups, workspace)
+        return unpad(dx, window.padding, "edge") if edge else dx
+
+    return y, backward
+
+
+def _suits_winograd(xp: ArrayModule, shape: tuple[int, ...], window: Window, rows: int) -> bool:
+    """Whether Winograd's algorithm saves so many multiplications that products are the faster way."""
+    filters, channels, _, kw = shape
+    return min(filters, channels) >= MANY_CHANNELS and winograd.suits(xp, window, filters, channels * kw, rows)
+
+
+def _border(window: Window, size: Pair, output: Pair) -> Padding:
+    """Return the border of zeros with which the output's gradient, correlated, gives that of images of a size.
+
+    Where the strides are above 1, or where the padding is wider than the kernel, it gets none.
+    """
+    if window.strides != (1, 1):
+        return _NO_BORDER
+    border = []
+    for k, d, (before, _), n, out in zip(window.kernel, window.dilation, window.padding, size, output, strict=True):
+        first = (k - 1) * d - before
+        border.append((first, n + (k - 1) * d - out - first))
+    return (border[0], border[1]) if min(*border[0], *border[1]) >= 0 else _NO_BORDER
+
+
+def _clear(images: Array, border: Padding) -> None:
+    """Write zeros into a border of images."""
+    (top, bottom), (left, right) = border
+    height, width = images.shape[2:]
+    inside = slice(top, height - bottom)
+    images[:, :, :top] = 0
+    images[:, :, height - bottom :] = 0
+    images[:, :, inside, :left] = 0
+    images[:, :, inside, width - right :] = 0
+
+
+def arrange(images: Array, window: Window, workspace: Workspace) -> Array:
+    """Return images with a border of zeros as (n, channels, rows, phases, columns), for strides that skip columns.
+
+    Columns that lie a stride apart become neighbours: column c is in phase c modulo the stride. Nothing is copied for
+    a stride of 1 without padding.
+    """
+    n, channels, height, width = images.shape
+    (top, bottom), (left, right) = window.padding
+    stride = window.strides[1]
+    if not window.is_padded and stride == 1:
+        return images[:, :, :, np.newaxis]
+    columns = -(-(width + left + right) // stride)
+    arranged = workspace.batch_last((n, channels, height + top + bottom, stride, columns), images.dtype)
+    rows = slice(top, top + height)
+    arranged[:, :, :top] = 0
+    arranged[:, :, top + height :] = 0
+    for phase in range(stride):
+        first = -(-(left - phase) // stride) if phase < left else 0  # the first column inside the image
+        inside = images[..., first * stride + phase - left :: stride]
+        place = arranged[:, :, rows, phase]
+        place[..., :first] = 0
+        place[..., first : first + inside.shape[3]] = inside
+        place[..., first + inside.shape[3] :] = 0
+    return arranged
+
+
+def _rows(arranged: Array, window: Window, part: int, groups: int) -> Rows:
+    n, channels, height, stride, columns = arranged.shape
+    own = channels // groups
+    offsets = _offsets(window, own, height, columns, n)
+    return Rows(flat(arranged[:, part * own : (part + 1) * own]), offsets, window.strides[0] * stride * columns * n)
+
+
+@functools.lru_cache(256)
+def _offsets(window: Window, channels: int, height: int, columns: int, n: int) -> Array:
+    """Return where each cell of the first window is, in (channels, height, stride, columns, n)."""
+    (kh, kw), (_, stride), (dh, dw) = window.kernel, window.strides, window.dilation
+    row = np.arange(kh)[:, None] * dh
+    column = np.arange(kw) * dw
+    place = (row * stride + column % stride) * columns + column // stride
+    plane = np.arange(channels)[:, None, None] * (height * stride * columns)
+    offsets: Array = ((plane + place) * n).astype(np.int64).ravel()
+    return offsets
+
+
+def _input_gradient(
+    spread: Array, weight: Array, window: Window, size: Pair, groups: int, workspace: Workspace
+) -> Array:
+    """Correlate the output's gradient, which may have its border already, with filters turned by half a turn."""
+    n, filters = spread.shape[:2]
+    (kh, kw), (dh, dw), (top, _), (left, _) = window.kernel, window.dilation, *window.padding
+    whole = size[0] + (kh - 1) * dh, size[1] + (kw - 1) * dw
+    if window.strides != (1, 1) or spread.shape[2:] != whole:
+        spread = _spread(spread, whole, ((kh - 1) * dh - top, (kw - 1) * dw - left), window.strides, workspace)
+    channels = weight.shape[1]
+    dx = workspace.batch_last((n, channels * groups, *size), spread.dtype)
+    for part in range(groups):
+        own = weight[part * filters // groups : (part + 1) * filters // groups]
+        turned = own[:, :, ::-1, ::-1].swapaxes(0, 1).reshape(channels, -1)
+        source = _rows(spread[:, :, :, np.newaxis], Window((kh, kw), dilation=(dh, dw)), part, groups)
+        target = flat(dx[:, part * channels : (part + 1) * channels])
+        correlate(source, turned, None, target, size[0], size[1] * n, workspace, relu=False)
+    return dx
+
+
+def _spread(dy: Array, size: Pair, first: Pair, strides: Pair, workspace: Workspace) -> Array:
+    """Return an array of a size, 0 but for dy from ``first`` on, in steps of the strides; what lies outside is cut."""
+    n, filters, rows, columns = dy.shape
+    spread = workspace.batch_last((n, filters, *size), dy.dtype)
+    spread[...] = 0
+    (to_rows, from_rows), (to_columns, from_columns) = (
+        _overlap(f, s, count, end) for f, s, count, end in zip(first, strides, (rows, columns), size, strict=True)
+    )
+    spread[:, :, to_rows, to_columns] = dy[:, :, from_rows, from_columns]
+    return spread
+
+
+def _overlap(first: int, stride: int, count: int, end: int) -> tuple[slice, slice]:
+    """Return where the elements first, first + stride, … lie from 0 to ``end``, and which of ``count`` these are."""
+    skipped = max(0, -(first // stride))
+    stop = min(count, -(-(end - first) // stride))
+    start = first + skipped * stride
+    return slice(start, start + max(0, stop - skipped - 1) * stride + 1 if stop > skipped else start, stride), slice(
+        skipped, max(skipped, stop)
+    )

@@ -1,0 +1,184 @@
+"""Direct correlation with the batch last: the sums of a tile of filters and places stay in registers.
+
+A row of output is one long row of columns times images, and each cell of a kernel reads a row of input shifted by its
+offset, so any number of images fills whole vectors. The input's gradient is a correlation too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpcnn.backend import Array
+from xpcnn.ops.cpu.compiler import VECTOR_BYTES, kernel, lanes, summing_kernel
+from xpcnn.ops.cpu.tile import add_outer, add_products, filled, load_tile, save_tile, write_rows
+from xpcnn.ops.workspace import Workspace
+
+#: Tiles that fill the registers, by the bytes of a vector: (filters, vectors) of a correlation, and of one whose rows
+#: are too short for those; (filters, cells) of a weight gradient. A tile more to choose from, fewer filters of zeros.
+CORRELATION_TILES = {64: ((8, 2), (5, 4)), 32: ((4, 3), (5, 2)), 16: ((4, 3), (5, 2))}[VECTOR_BYTES]
+NARROW_TILES = ((8, 1), (5, 1))
+GRADIENT_TILES = {64: ((4, 6), (5, 5)), 32: ((4, 2), (5, 2)), 16: ((4, 2), (5, 2))}[VECTOR_BYTES]
+
+
+class Rows(NamedTuple):
+    """Images whose rows lie one after the other in memory, and where a window's cells are in them.
+
+    images: flat; offsets: of each cell (channels, rows, columns of the kernel) in the first row of output, in elements;
+    step: from one row of output to the next.
+    """
+
+    images: Array
+    offsets: Array
+    step: int
+
+
+def tile_for(filters: int, tiles: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+    """Return the tile whose rows the filters fill best."""
+    return min(tiles, key=lambda tile: -filters % tile[0])
+
+
+def correlate(
+    x: Rows, weight: Array, bias: Array | None, y: Array, rows: int, length: int, workspace: Workspace, *, relu: bool
+) -> None:
+    """Write the correlation of images with filters, plus the bias.
+
+    weight: (filters, cells); y: flat, (filters, rows, length): the columns of a row times the images; relu: whether
+    negative numbers are written as 0.
+    """
+    filters, cells = weight.shape
+    tile, compute = tile_for(filters, CORRELATION_TILES), _correlation
+    if length < tile[1] * lanes(y.dtype):
+        tile, compute = tile_for(filters, NARROW_TILES), _narrow_correlation
+    blocks, whole = -(-filters // tile[0]), filters // tile[0]
+    packed = workspace.scratch((blocks, cells, tile[0]), y.dtype, "filters")
+    packed[:whole] = weight[: whole * tile[0]].reshape(whole, tile[0], cells).transpose(0, 2, 1)
+    if whole < blocks:
+        packed[whole] = 0
+        packed[whole, :, : filters - whole * tile[0]] = weight[whole * tile[0] :].T
+    start = workspace.scratch((blocks * tile[0],), y.dtype, "bias")
+    start[:] = 0
+    if bias is not None:
+        start[:filters] = bias
+    compute(*tile)(x.images, packed.reshape(-1), start, y, filters, x.offsets, rows, length, x.step, relu)
+
+
+def weight_gradient(x: Rows, dy: Rows, dweight: Array, rows: int, length: int, workspace: Workspace) -> None:
+    """Write the gradient of the filters, (filters, cells); dy: its offsets are those of each filter's plane."""
+    filters, cells = dweight.shape
+    height, width = tile = tile_for(filters, GRADIENT_TILES)
+    planes = np.concatenate((dy.offsets, np.repeat(dy.offsets[-1:], -filters % height)))
+    offsets = np.concatenate((x.offsets, np.zeros(-cells % width, np.int64)))
+    vector = lanes(dweight.dtype)
+    sums = workspace.scratch((len(planes) * len(offsets) * vector,), dweight.dtype, "sums")
+    sums[:] = 0
+    if length >= vector:
+        _gradient(*tile)(x.images, dy.images, sums, planes, offsets, rows, length, x.step, dy.step)
+    if length % vector:
+        _narrow_gradient(*tile)(x.images, dy.images, sums, planes, offsets, rows, length, x.step, dy.step)
+    _add_lanes(sums.reshape(-1, vector), dweight.reshape(-1), filters, cells, len(offsets), height, width)
+
+
+@functools.cache
+def _correlation(height: int, width: int) -> Callable[..., None]:
+    """Return the kernel for tiles of ``height`` filters and ``width`` vectors."""
+
+    def correlation(
+        x: Any, weight: Any, bias: Any, y: Any, filters: int, offsets: Any, rows: int, length: int, step: int,
+        relu: bool,
+    ) -> None:  # fmt: skip
+        together = width * (VECTOR_BYTES // x.itemsize)
+        cells, plane = len(offsets), rows * length
+        for row in range(rows):
+            for first in range(0, filters, height):
+                for left in range(0, length, together):
+                    column = min(left, length - together)  # the last tile computes some places again
+                    sums, at = filled(height, width, bias, first), first * cells
+                    for cell in range(cells):
+                        sums = add_outer(sums, weight, at, x, row * step + column + offsets[cell], None)
+                        at += height
+                    place = first * plane + row * length + column
+                    write_rows(sums, y, place, plane, filters - first, relu, None)
+
+    return kernel(correlation)
+
+
+@functools.cache
+def _narrow_correlation(height: int, width: int) -> Callable[..., None]:
+    """Return the kernel for rows that are shorter than such a tile."""
+
+    def correlation(
+        x: Any, weight: Any, bias: Any, y: Any, filters: int, offsets: Any, rows: int, length: int, step: int,
+        relu: bool,
+    ) -> None:  # fmt: skip
+        together = width * (VECTOR_BYTES // x.itemsize)
+        cells, plane = len(offsets), rows * length
+        for row in range(rows):
+            for first in range(0, filters, height):
+                for column in range(0, length, together):
+                    sums, at = filled(height, width, bias, first), first * cells
+                    for cell in range(cells):
+                        sums = add_outer(sums, weight, at, x, row * step + column + offsets[cell], length - column)
+                        at += height
+                    place = first * plane + row * length + column
+                    write_rows(sums, y, place, plane, filters - first, relu, length - column)
+
+    return kernel(correlation)
+
+
+@functools.cache
+def _gradient(height: int, width: int) -> Callable[..., None]:
+    """Return the kernel for tiles of ``height`` filters and ``width`` cells, whose sums are kept between rows."""
+
+    def gradient(
+        x: Any, dy: Any, sums: Any, planes: Any, offsets: Any, rows: int, length: int, step: int, dy_step: int
+    ) -> None:
+        vector = VECTOR_BYTES // x.itemsize
+        for row in range(rows):
+            at = 0
+            for first in range(0, len(planes), height):
+                for cell in range(0, len(offsets), width):
+                    tile, dy_at, x_at = load_tile(height, width, sums, at), row * dy_step, row * step
+                    end = dy_at + length - length % vector
+                    while dy_at < end:  # LLVM would unroll a loop over a range, until its addresses fill the registers
+                        tile = add_products(tile, dy, dy_at, planes, first, x, x_at, offsets, cell, None)
+                        dy_at += vector
+                        x_at += vector
+                    save_tile(tile, sums, at)
+                    at += height * width * vector
+
+    return kernel(gradient)
+
+
+@functools.cache
+def _narrow_gradient(height: int, width: int) -> Callable[..., None]:
+    """Return the kernel for what is left of each row, less than a vector."""
+
+    def gradient(
+        x: Any, dy: Any, sums: Any, planes: Any, offsets: Any, rows: int, length: int, step: int, dy_step: int
+    ) -> None:
+        vector = VECTOR_BYTES // x.itemsize
+        rest = length % vector
+        for row in range(rows):
+            at, dy_at, x_at = 0, row * dy_step + length - rest, row * step + length - rest
+            for first in range(0, len(planes), height):
+                for cell in range(0, len(offsets), width):
+                    tile = load_tile(height, width, sums, at)
+                    tile = add_products(tile, dy, dy_at, planes, first, x, x_at, offsets, cell, rest)
+                    save_tile(tile, sums, at)
+                    at += height * width * vector
+
+    return kernel(gradient)
+
+
+@summing_kernel
+def _add_lanes(sums: Any, dweight: Any, filters: int, cells: int, columns: int, height: int, width: int) -> None:
+    """Write the sum of each vector of all tiles, which lie in blocks of height times width, to (filters, cells)."""
+    for f in range(filters):
+        for cell in range(cells):
+            block = f // height * (columns // width) + cell // width
+            total = sums[(block * height + f % height) * width + cell % width]
+            dweight[f * cells + cell] = total.sum()

@@ -1,0 +1,103 @@
+"""Vectors of a processor in Numba, which has no type for them: types, and what writes LLVM's instructions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import models, register_model
+
+from xpcnn.ops.cpu.compiler import VECTOR_BYTES
+
+_INDEX = ir.IntType(64)
+
+
+class TileType(types.Type):
+    """The type of a tile."""
+
+    def __init__(self, rows: int, columns: int, dtype: types.Float) -> None:
+        self.rows, self.columns, self.dtype = rows, columns, dtype
+        self.lanes = VECTOR_BYTES * 8 // dtype.bitwidth
+        self.element = ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
+        self.vector = ir.VectorType(self.element, self.lanes)
+        super().__init__(name=f"Tile({rows}, {columns}, {dtype})")
+
+
+@register_model(TileType)
+class _TileModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: TileType) -> None:
+        super().__init__(manager, kind, ir.ArrayType(kind.vector, kind.rows * kind.columns))
+
+
+class Writer:
+    """Writes the instructions of one operation on a tile."""
+
+    def __init__(self, tile: TileType, context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> None:
+        self.tile, self.builder = tile, builder
+        self._context, self._kinds, self.arguments = context, signature.args, arguments
+
+    def number(self, value: int) -> ir.Constant:
+        """Return a constant index."""
+        return ir.Constant(_INDEX, value)
+
+    def pointer(self, array: int, index: Any, offset: int = 0) -> Any:
+        """Return where an element of the argument number ``array`` lies."""
+        data = self._context.make_array(self._kinds[array])(self._context, self.builder, self.arguments[array]).data
+        return self.builder.gep(data, [self.builder.add(index, self.number(offset))])
+
+    def load(self, pointer: Any, count: Any = None, offset: int = 0) -> Any:
+        """Load a vector; with a ``count``, elements from ``count - offset`` on are 0, and their memory is not read."""
+        tile, builder = self.tile, self.builder
+        pointer = builder.bitcast(pointer, tile.vector.as_pointer())
+        if count is None:
+            vector = builder.load(pointer)
+            vector.align = tile.dtype.bitwidth // 8
+            return vector
+        mask = self.mask(count, offset)
+        kinds = [pointer.type, ir.IntType(32), mask.type, tile.vector]
+        name = f"llvm.masked.load.v{tile.lanes}f{tile.dtype.bitwidth}.p0"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(tile.vector, kinds), name)
+        alignment = ir.Constant(ir.IntType(32), tile.dtype.bitwidth // 8)
+        return builder.call(function, [pointer, alignment, mask, ir.Constant(tile.vector, None)])
+
+    def store(self, vector: Any, pointer: Any, count: Any = None, offset: int = 0) -> None:
+        """Store a vector, or what :meth:`load` would load of it."""
+        tile, builder = self.tile, self.builder
+        pointer = builder.bitcast(pointer, tile.vector.as_pointer())
+        if count is None:
+            builder.store(vector, pointer).align = tile.dtype.bitwidth // 8
+            return
+        mask = self.mask(count, offset)
+        kinds = [tile.vector, pointer.type, ir.IntType(32), mask.type]
+        name = f"llvm.masked.store.v{tile.lanes}f{tile.dtype.bitwidth}.p0"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), kinds), name)
+        builder.call(function, [vector, pointer, ir.Constant(ir.IntType(32), tile.dtype.bitwidth // 8), mask])
+
+    def mask(self, count: Any, offset: int) -> Any:
+        """Return which elements of a vector are below a count, numbered from ``offset`` on."""
+        lanes = ir.VectorType(_INDEX, self.tile.lanes)
+        numbers = ir.Constant(lanes, list(range(offset, offset + self.tile.lanes)))
+        return self.builder.icmp_signed("<", numbers, self.spread_as(count, lanes))
+
+    def spread(self, value: Any) -> Any:
+        """Return a vector of one number."""
+        return self.spread_as(value, self.tile.vector)
+
+    def spread_as(self, value: Any, vector: ir.VectorType) -> Any:
+        """Return a vector of some type with one value in all elements."""
+        undefined, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+        return self.builder.shuffle_vector(self.builder.insert_element(undefined, value, first), undefined, zeros)
+
+    def multiply_add(self, a: Any, b: Any, total: Any) -> Any:
+        """Return a b + total, in one instruction where the processor has it."""
+        tile = self.tile
+        kind = ir.FunctionType(tile.vector, [tile.vector] * 3)
+        name = f"llvm.fmuladd.v{tile.lanes}f{tile.dtype.bitwidth}"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, total])
+
+
+def given(kind: types.Type, argument: Any) -> Any:
+    """Return an argument, or None if that is what was passed."""
+    return None if kind is types.none else argument

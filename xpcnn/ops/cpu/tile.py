@@ -1,0 +1,144 @@
+"""A tile of sums in registers, rows times columns of vectors, and the operations on it that kernels are made of.
+
+Numba has no type for vectors, so these few functions write LLVM's own instructions. A tile whose sums all fit the
+processor's registers is what makes a convolution as fast as a large matrix product.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from xpcnn.ops.cpu.registers import TileType, Writer, given
+
+
+@intrinsic(prefer_literal=True)
+def filled(typing: Any, rows: Any, columns: Any, values: Any, first: Any) -> Any:
+    """Return a tile with values[first + row] in all elements of each row."""
+    tile = TileType(rows.literal_value, columns.literal_value, values.dtype)
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w = Writer(tile, context, builder, signature, arguments)
+        sums = ir.Constant(ir.ArrayType(tile.vector, tile.rows * tile.columns), ir.Undefined)
+        for row in range(tile.rows):
+            value = w.spread(builder.load(w.pointer(2, arguments[3], row)))
+            for column in range(tile.columns):
+                sums = builder.insert_value(sums, value, row * tile.columns + column)
+        return sums
+
+    return tile(rows, columns, values, types.int64), write
+
+
+@intrinsic(prefer_literal=True)
+def add_outer(typing: Any, tile: Any, weight: Any, at: Any, x: Any, start: Any, count: Any) -> Any:
+    """Return the tile with weight[at + row] times x[start:] added to each row.
+
+    count: how many elements of x there are from ``start`` on, or None where they fill the tile.
+    """
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w = Writer(tile, context, builder, signature, arguments)
+        sums, count = arguments[0], given(signature.args[5], arguments[5])
+        offsets = [column * tile.lanes for column in range(tile.columns)]
+        vectors = [w.load(w.pointer(3, arguments[4], offset), count, offset) for offset in offsets]
+        for row in range(tile.rows):
+            factor = w.spread(builder.load(w.pointer(1, arguments[2], row)))
+            for column, vector in enumerate(vectors):
+                place = row * tile.columns + column
+                sums = builder.insert_value(
+                    sums, w.multiply_add(factor, vector, builder.extract_value(sums, place)), place
+                )
+        return sums
+
+    kind = types.none if count is types.none else types.int64
+    return tile(tile, weight, types.int64, x, types.int64, kind), write
+
+
+@intrinsic(prefer_literal=True)
+def write_rows(typing: Any, tile: Any, y: Any, start: Any, stride: Any, rows: Any, relu: Any, count: Any) -> Any:
+    """Write the first ``rows`` rows to y[start + row stride:], negative numbers as 0 if ``relu``."""
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w = Writer(tile, context, builder, signature, arguments)
+        sums, _, start, stride, rows, relu, _ = arguments
+        count = given(signature.args[6], arguments[6])
+        zero = ir.Constant(tile.vector, None)
+        for row in range(tile.rows):
+            with builder.if_then(builder.icmp_signed("<", w.number(row), rows)):
+                index = builder.add(start, builder.mul(stride, w.number(row)))
+                for column in range(tile.columns):
+                    vector = builder.extract_value(sums, row * tile.columns + column)
+                    below = builder.fcmp_ordered("<", vector, zero)  # false for NaN, which stays
+                    below = builder.and_(below, w.spread_as(relu, ir.VectorType(ir.IntType(1), tile.lanes)))
+                    vector = builder.select(below, zero, vector)
+                    offset = column * tile.lanes
+                    w.store(vector, w.pointer(1, index, offset), count, offset)
+        return context.get_dummy_value()
+
+    kind = types.none if count is types.none else types.int64
+    return types.void(tile, y, types.int64, types.int64, types.int64, types.boolean, kind), write
+
+
+@intrinsic(prefer_literal=True)
+def add_products(
+    typing: Any, tile: Any, a: Any, a_at: Any, a_rows: Any, row: Any, b: Any, b_at: Any, b_rows: Any, column: Any,
+    count: Any,
+) -> Any:  # fmt: skip
+    """Return the tile with products of vectors added: of a[a_at + a_rows[row + i]:] and b[b_at + b_rows[column + j]:].
+
+    count: how many elements there are, or None where they fill a vector.
+    """
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w = Writer(tile, context, builder, signature, arguments)
+        sums, _, a_at, _, row, _, b_at, _, column, _ = arguments
+        count = given(signature.args[9], arguments[9])
+
+        def vector(array: int, at: Any, offsets: int, first: Any, number: int) -> Any:
+            offset = builder.load(w.pointer(offsets, first, number))
+            return w.load(w.pointer(array, builder.add(at, offset)), count)
+
+        lefts = [vector(1, a_at, 3, row, i) for i in range(tile.rows)]
+        for j in range(tile.columns):
+            right = vector(5, b_at, 7, column, j)
+            for i, left in enumerate(lefts):
+                place = i * tile.columns + j
+                sums = builder.insert_value(
+                    sums, w.multiply_add(left, right, builder.extract_value(sums, place)), place
+                )
+        return sums
+
+    kind = types.none if count is types.none else types.int64
+    index = types.int64
+    return tile(tile, a, index, a_rows, index, b, index, b_rows, index, kind), write
+
+
+@intrinsic(prefer_literal=True)
+def load_tile(typing: Any, rows: Any, columns: Any, values: Any, at: Any) -> Any:
+    """Return the tile that :func:`save_tile` wrote."""
+    tile = TileType(rows.literal_value, columns.literal_value, values.dtype)
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w = Writer(tile, context, builder, signature, arguments)
+        sums = ir.Constant(ir.ArrayType(tile.vector, tile.rows * tile.columns), ir.Undefined)
+        for place in range(tile.rows * tile.columns):
+            sums = builder.insert_value(sums, w.load(w.pointer(2, arguments[3], place * tile.lanes)), place)
+        return sums
+
+    return tile(rows, columns, values, types.int64), write
+
+
+@intrinsic(prefer_literal=True)
+def save_tile(typing: Any, tile: Any, values: Any, at: Any) -> Any:
+    """Write all vectors of a tile one after the other to values[at:]."""
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w = Writer(tile, context, builder, signature, arguments)
+        for place in range(tile.rows * tile.columns):
+            w.store(builder.extract_value(arguments[0], place), w.pointer(1, arguments[2], place * tile.lanes))
+        return context.get_dummy_value()
+
+    return types.void(tile, values, types.int64), write
