@@ -55,7 +55,7 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     this many epochs without a better validation loss and restore the best epoch's weights; None: train all epochs.
     warm_start: continue from the current weights in fit. random_state: seeds weights, shuffling, dropout, augmentation
     and the validation split. threads: None for as many as are useful. verbose=n prints every n-th epoch. backend:
-    "numpy", "cupy", "auto" or None (the value of ``XPCNN_BACKEND``).
+    "numpy", "numba", "cupy", "auto" or None (the value of ``XPCNN_BACKEND``).
 
     Fitted attributes: ``classes_``, ``n_features_in_`` (features or channels), ``n_iter_`` (epochs trained so far),
     ``model_`` (the :class:`xpcnn.Sequential`, whose input is standardised), ``standardization_`` and ``history_`` (the

@@ -48,9 +48,10 @@ class Sequential:
     """A linear stack of layers.
 
     layers: in order; :meth:`add` appends more. input_shape: (channels, height, width) of one image. xp: an array
-    module, "numpy", "cupy", "auto" or None (the value of ``XPCNN_BACKEND``). seed: determines the initial weights.
-    Arrays are (batch, channels, height, width), float32 internally. The model file also stores ``class_names``,
-    ``preprocessing``, ``temperature``, set by :meth:`calibrate`, and ``digests``, uint8 (n, 8), of the training images.
+    module, "numpy", "numba", "cupy", "auto" or None (the value of ``XPCNN_BACKEND``). seed: determines the initial
+    weights. Arrays are (batch, channels, height, width), float32 internally. The model file also stores
+    ``class_names``, ``preprocessing``, ``temperature``, set by :meth:`calibrate`, and ``digests``, uint8 (n, 8), of the
+    training images.
 
     Raises ValueError for a stack that cannot be built, naming the layer, BackendError for an unavailable backend.
 
