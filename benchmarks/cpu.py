@@ -1,9 +1,10 @@
-"""Compare xpcnn on NumPy with PyTorch on the same CPU, in one run: ``python -m benchmarks.cpu``."""
+"""Compare xpcnn with PyTorch and ONNX Runtime on the same CPU, in one run: ``python -m benchmarks.cpu``."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import tempfile
@@ -19,7 +20,7 @@ from benchmarks import processes
 from benchmarks.growth import VALUES, cliffs, growth
 from benchmarks.layers import layer_times, peak_gflops
 from benchmarks.networks import NETWORKS, copy_weights, samples, torch_model, xpcnn_model
-from benchmarks.sides import disagreement, torch_predict, torch_train, xpcnn_predict, xpcnn_train
+from benchmarks.sides import disagreement, onnx_predict, torch_predict, torch_train, xpcnn_predict, xpcnn_train
 from benchmarks.timing import compare, take_turns
 
 #: Largest relative difference in loss, gradients or predictions that counts as agreement, in float32.
@@ -30,7 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="take about a minute, with fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
+    parser.add_argument("--backend", choices=("numpy", "numba"), default="numpy", help="xpcnn's (default: numpy)")
     options = parser.parse_args()
+    os.environ["XPCNN_BACKEND"] = options.backend
     results = measure(seconds=0.3 if options.quick else 8.0, quick=options.quick)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
@@ -49,7 +52,8 @@ def measure(seconds: float, quick: bool) -> dict[str, Any]:
             raise SystemExit(f"{name}: the two sides differ by {difference:.1e}, so there is nothing to compare.")
     worst = max(results["agreement"].values())
     print(f"loss, gradients and predictions agree within {worst:.1e} on all networks\n")
-    print(f"{'':42} {'xpcnn ms':>16} {'PyTorch ms':>16}   ratio\n{'':42} {'median  min':>16} {'median  min':>16}")
+    print(f"{'':42} {'xpcnn ms':>16} {'PyTorch ms':>16}   ratio    ONNX Runtime ms   ratio")
+    print(f"{'':42} {'median  min':>16} {'median  min':>16}           {'median  min':>16}")
     for threads in (2, 1):
         torch.set_num_threads(threads)
         for name in NETWORKS:
@@ -60,7 +64,7 @@ def measure(seconds: float, quick: bool) -> dict[str, Any]:
                 label = f"{name}, {task}, batch {batch}, {threads} thread{'s' if threads > 1 else ''}"
                 print(
                     f"{label:42} {row['xpcnn_median']:8.2f} {row['xpcnn_min']:7.2f} {row['torch_median']:8.2f} "
-                    f"{row['torch_min']:7.2f}   {row['ratio']:.2f}",
+                    f"{row['torch_min']:7.2f}   {row['ratio']:5.2f}{_of_onnx(row)}",
                     flush=True,
                 )
     results["layers"] = layers(quick)
@@ -68,6 +72,12 @@ def measure(seconds: float, quick: bool) -> dict[str, Any]:
     results["processes"] = whole_processes(quick)
     results["loops"] = loops()
     return results
+
+
+def _of_onnx(row: dict[str, Any]) -> str:
+    if "onnx_median" not in row:
+        return ""
+    return f"   {row['onnx_median']:8.2f} {row['onnx_min']:7.2f}   {row['onnx_ratio']:5.2f}"
 
 
 def tasks(name: str, quick: bool) -> list[tuple[str, int]]:
@@ -87,13 +97,19 @@ def compare_one(name: str, task: str, batch: int, threads: int, seconds: float) 
     allowed = None if threads > 1 else 1
     with ExitStack() as stack:
         if task == "train":
-            ours = xpcnn_train(model, x, y, allowed, stack)
+            ours: Any = xpcnn_train(model, x, y, allowed, stack)
             theirs = {kind: torch_train(module, x, y, kind == "channels last") for kind in FORMATS}
         else:
             ours = xpcnn_predict(model, x, allowed)
             theirs = {kind: torch_predict(module, x, kind == "channels last") for kind in FORMATS}
+            theirs["onnx"] = onnx_predict(model, x, threads)
         times = take_turns({"xpcnn": ours, **theirs}, seconds)
-    return compare(times.pop("xpcnn"), times)
+    ours, onnx = times.pop("xpcnn"), times.pop("onnx", None)
+    row = compare(ours, times)
+    if onnx is not None:
+        row |= {"onnx_median": statistics.median(onnx), "onnx_min": min(onnx)}
+        row["onnx_ratio"] = row["onnx_median"] / row["xpcnn_median"]
+    return row
 
 
 FORMATS = ("channels first", "channels last")
@@ -186,13 +202,12 @@ def loops() -> dict[str, float]:
 
 def machine() -> dict[str, Any]:
     """Return what the figures depend on: the date, the processor, the libraries."""
-    import os
-
     import torch
     from threadpoolctl import threadpool_info
 
     blas = next((pool for pool in threadpool_info() if pool["user_api"] == "blas"), {})
     return {
+        "backend": os.environ["XPCNN_BACKEND"],
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "processors": f"{len(os.sched_getaffinity(0))} processors {platform.machine()}",
         "blas": f"{blas.get('internal_api')} {blas.get('version')} {blas.get('architecture')}",

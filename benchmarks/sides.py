@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -78,6 +79,22 @@ def torch_predict(module: Any, x: Any, channels_last: bool) -> Step:
     return predict
 
 
+def onnx_predict(model: Any, x: Any, threads: int) -> Step:
+    """Return a function that predicts with ONNX Runtime on the exported model."""
+    import onnxruntime
+
+    from xpcnn.formats import onnx
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.export(model, f"{folder}/model.onnx")
+        session = onnxruntime.InferenceSession(f"{folder}/model.onnx", options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    batches = itertools.cycle([x, x[::-1].copy() + 1])
+    return lambda: session.run(None, {name: next(batches)})
+
+
 def disagreement(name: str) -> float:
     """Return the largest relative difference of loss, gradients and predictions between the two sides.
 
@@ -100,5 +117,7 @@ def disagreement(name: str) -> float:
         scale = max(float(parameter.grad.abs().max()), 1e-3 * total)
         differences.append(float(np.abs(ours - parameter.grad.numpy()).max()) / scale)
     if "norm" not in {kind for kind, *_ in description}:  # else the running statistics differ
-        differences.append(float(np.abs(model.predict(x) - torch_predict(module, x, False)()).max()))
+        predictions = model.predict(x)
+        differences.append(float(np.abs(predictions - torch_predict(module, x, False)()).max()))
+        differences.append(float(np.abs(predictions - onnx_predict(model, x, 1)()[0]).max()))
     return max(differences)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 from numba.core import caching
+from tqdm import tqdm
 
 from xpcnn.files import user_cache
 
@@ -79,22 +81,31 @@ class _Implementation(caching.CompileResultCacheImpl):
     _locator_classes = (_Locator,)
 
 
-class KernelCache(caching.FunctionCache):
-    """Numba's cache in a folder of our own: what can't be read is compiled again, what can't be written is left."""
+class KernelCache(caching.FunctionCache):  # type: ignore[misc]
+    """Numba's cache in a folder of our own: what can't be read is compiled again, what can't be written is left.
+
+    While a kernel is compiled, a terminal shows how many were.
+    """
 
     _impl_class = _Implementation
+    _numbers = itertools.count(1)
 
     def load_overload(self, signature: Any, context: Any) -> Any:
         """Return what was compiled for a signature before, or None."""
         try:
-            return super().load_overload(signature, context)
+            found = super().load_overload(signature, context)
         except Exception:  # whatever a damaged pickle raises
+            found = None
             with contextlib.suppress(OSError):
                 self.flush()
-            return None
+        if found is None:
+            text = f"Compiling kernels, once on this machine: {next(self._numbers)}"
+            self._shown = tqdm(desc=text, bar_format="{desc}", leave=False, disable=None)
+        return found
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep what was compiled for a signature."""
+        self._shown.close()
         try:
             super().save_overload(signature, result)
         except OSError as error:
