@@ -1,6 +1,7 @@
 """``xpcnn info``: the backend of this machine, and a description of a model."""
 
 import os
+import re
 import sys
 
 import numpy as np
@@ -29,6 +30,17 @@ class TestMachine:
         assert shown["numpy"].split()[1] == np.__version__
         assert shown["backend"].endswith("numpy: numpy was requested")
         assert int(shown["threads"].split()[1]) >= 1
+
+    def test_it_says_what_numba_compiles_for_and_where_it_keeps_that(self, run, monkeypatch, tmp_path):
+        cache = pytest.importorskip("xpcnn.ops.cpu.cache", exc_type=ImportError)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        cache.folder.cache_clear()
+        try:
+            shown = lines(run("info").out)["numba"]
+        finally:
+            cache.folder.cache_clear()
+        assert re.search(r"compiles kernels for NumPy's arrays: (128|256|512) bits a vector, kept in .+$", shown)
+        assert shown.endswith(str(tmp_path / "xpcnn" / "kernels"))
 
     def test_without_the_variable_it_is_auto(self, run, monkeypatch):
         monkeypatch.delenv("XPCNN_BACKEND", raising=False)

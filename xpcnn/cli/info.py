@@ -32,7 +32,7 @@ def _machine() -> list[tuple[str, str]]:
     import numpy
     from threadpoolctl import threadpool_info
 
-    from xpcnn.backend import BackendError, choose, probe_cupy, probe_numba
+    from xpcnn.backend import BackendError, choose, probe_cupy
     from xpcnn.data.versions import extra_readers
     from xpcnn.processors import available_threads
     from xpcnn.version import __version__
@@ -50,7 +50,7 @@ def _machine() -> list[tuple[str, str]]:
         ("opencv", _opencv()),
         *((name, version or "not installed") for name, version in extra_readers().items()),
         ("cupy", "\n".join(part for part in probe_cupy()[1:] if part)),
-        ("numba", "\n".join(part for part in probe_numba()[1:] if part)),
+        ("numba", _numba()),
         ("XPCNN_BACKEND", os.environ.get("XPCNN_BACKEND", "not set, so auto")),
         ("backend", backend),
         (
@@ -59,6 +59,18 @@ def _machine() -> list[tuple[str, str]]:
         ),
         ("threads", str(available_threads())),
     ]
+
+
+def _numba() -> str:
+    from xpcnn.backend import probe_numba
+
+    xp, seen, advice = probe_numba()
+    if xp is None:
+        return f"{seen}\n{advice}"
+    from xpcnn.ops.cpu.cache import folder
+    from xpcnn.ops.cpu.compiler import VECTOR_BYTES
+
+    return f"{seen}: {VECTOR_BYTES * 8} bits a vector, kept in {folder() or 'this process alone'}"
 
 
 def _opencv() -> str:
