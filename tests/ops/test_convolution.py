@@ -76,6 +76,18 @@ def test_in_whichever_combination_it_is_what_they_are_one_after_the_other(xp, ho
     assert_close(results, expected(x, weight, bias, dy, window, 1, POOLS[pool], relu))
 
 
+@pytest.mark.parametrize("n", [1, 16, 17])
+@pytest.mark.parametrize(("channels", "filters", "pool"), [(1, 10, "squares of 2"), (3, 7, "none"), (32, 32, "none")])
+def test_in_single_precision_any_number_of_images_fills_vectors(xp, host, n, channels, filters, pool):
+    window = Window((3, 3), (1, 1), ((1, 1), (1, 1)))
+    arrays = drawn(n, channels, (11, 9), filters, window, POOLS[pool], dtype=np.float32)
+    results = run(xp, host, *arrays, window, pool=POOLS[pool], relu=True)
+    doubles = [array.astype(np.float64) for array in arrays]
+    exact = run(np, host, *doubles, window, pool=POOLS[pool], relu=True)  # which the tests below compare with loops
+    for result, other in zip(results, exact, strict=True):
+        np.testing.assert_allclose(result, other, rtol=1e-4, atol=2e-5 * np.abs(other).max())
+
+
 @settings(max_examples=30)
 @given(
     n=st.sampled_from([1, 3, 33]),
