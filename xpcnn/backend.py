@@ -55,7 +55,7 @@ class Choice:
 
 
 class Probe(NamedTuple):
-    """CuPy, if it works here, what was found, and what to do if it does not."""
+    """The array module of CuPy or Numba, if it works here, what was found, and what to do if it does not."""
 
     xp: ArrayModule | None
     seen: str

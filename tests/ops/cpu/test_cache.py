@@ -9,11 +9,9 @@ import pytest
 pytest.importorskip("numba")
 
 COMPUTE = """
-import warnings
 import numpy as np
 from xpcnn.backend import choose
 from xpcnn.ops.activations import relu
-from xpcnn.ops.cpu.compiler import kernel
 from xpcnn.ops.workspace import Workspace
 xp = choose("numba").xp
 y, _ = relu(xp, np.asarray([[-1.0, 2.0]], np.float32), Workspace(xp))
@@ -61,7 +59,7 @@ def test_a_folder_that_others_can_write_to_is_not_used(compute, tmp_path):
     folder.chmod(0o777)
     said = compute()
     assert "Kernels are compiled in every process" in said
-    assert "others can write to it; run `chmod go-w` or remove it" in said
+    assert f"others own it or can write to it; run `chmod go-w {folder}`, or remove it" in said
     assert kept(tmp_path) == []
 
 

@@ -32,7 +32,7 @@ def folder() -> Path | None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.stat()
         if os.name == "posix" and (status.st_uid != os.getuid() or status.st_mode & 0o022):
-            trouble: object = "others can write to it; run `chmod go-w` or remove it"
+            trouble: object = f"others own it or can write to it; run `chmod go-w {path}`, or remove it"
         elif not os.access(path, os.W_OK):
             trouble = "it is read-only"
         else:
