@@ -208,9 +208,7 @@ def _spread(dy: Array, size: Pair, first: Pair, strides: Pair, workspace: Worksp
 
 def _overlap(first: int, stride: int, count: int, end: int) -> tuple[slice, slice]:
     """Return where the elements first, first + stride, … lie from 0 to ``end``, and which of ``count`` these are."""
-    skipped = max(0, -(first // stride))
-    stop = min(count, -(-(end - first) // stride))
-    start = first + skipped * stride
-    return slice(start, start + max(0, stop - skipped - 1) * stride + 1 if stop > skipped else start, stride), slice(
-        skipped, max(skipped, stop)
-    )
+    begin = max(0, -(first // stride))
+    stop = max(begin, min(count, -(-(end - first) // stride)))
+    start = first + begin * stride
+    return slice(start, start + (stop - begin) * stride, stride), slice(begin, stop)
