@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops import convolution as generic
-from xpcnn.ops import winograd
 from xpcnn.ops.convolution import Backward
-from xpcnn.ops.correlation import correlation
-from xpcnn.ops.cpu.activations import add_bias, bias_relu_gradient
+from xpcnn.ops.cpu import winograd
+from xpcnn.ops.cpu.activations import bias_relu_gradient
 from xpcnn.ops.cpu.compiler import flat
 from xpcnn.ops.cpu.correlation import Rows, correlate, weight_gradient
 from xpcnn.ops.cpu.pooling import fits, pooled, write_unpooled
@@ -20,8 +20,6 @@ from xpcnn.ops.window import Padding, Pair, Window, pad, unpad
 from xpcnn.ops.workspace import Workspace, to_batch_last
 
 _NO_BORDER: Padding = ((0, 0), (0, 0))
-#: Filters and channels from which on products are faster than direct sums: of 10 they took twice as long.
-MANY_CHANNELS = 32
 
 
 def convolution(
@@ -50,12 +48,12 @@ def convolution(
     seen = window.unpadded if edge else window
     n, _, height, width = images.shape
     rows, columns = seen.output_size(height, width)
-    by_products = groups == 1 and _suits_winograd(xp, weight.shape, seen, rows)
-    if by_products:
-        y, products_backward = correlation(xp, images, weight, seen, workspace)
+    y = workspace.batch_last((n, len(weight), rows, columns), x.dtype)
+    fast = winograd.suits(images, weight, seen, groups, (rows, columns))
+    if fast:
+        winograd.correlate(images, weight, bias, y, seen, workspace, relu=relu and pool is None)
     else:
         arranged = arrange(images, seen, workspace)
-        y = workspace.batch_last((n, len(weight), rows, columns), x.dtype)
         for part in range(groups):
             own = slice(part * len(weight) // groups, (part + 1) * len(weight) // groups)
             source = _rows(arranged, seen, part, groups)
@@ -64,13 +62,11 @@ def convolution(
             own_bias = None if bias is None else bias[own]
             correlate(source, filters, own_bias, target, rows, columns * n, workspace, relu=relu and pool is None)
     if pool is not None:
-        y, winners = pooled(y, pool, workspace, largest=True, relu=relu and not by_products, training=training)
-    if by_products and (relu or bias is not None):
-        add_bias(flat(y), np.zeros(len(weight), y.dtype) if bias is None else bias, relu)
+        y, winners = pooled(y, pool, workspace, largest=True, relu=relu, training=training)
 
     def backward(dy: Array, dweight: Array, dbias: Array | None, input_gradient: bool) -> Array | None:
         dy = to_batch_last(dy, workspace)
-        bordered = input_gradient and not by_products
+        bordered = input_gradient and not fast
         border = _border(seen, (height, width), (rows, columns)) if bordered else _NO_BORDER
         spread = workspace.batch_last((n, len(weight), rows + sum(border[0]), columns + sum(border[1])), dy.dtype)
         _clear(spread, border)
@@ -81,27 +77,32 @@ def convolution(
             write_unpooled(dy, y, winners, pool, spread, place, (rows, columns), sums, relu=relu)
         else:
             bias_relu_gradient(flat(dy), flat(y), relu, flat(spread), sums, len(weight), rows, columns * n, *place)
-        if by_products:
-            dx = products_backward(spread, dweight, input_gradient)
-            return unpad(dx, window.padding, "edge") if edge and dx is not None else dx
-        for part in range(groups):
-            own = slice(part * len(weight) // groups, (part + 1) * len(weight) // groups)
-            planes = place[0] + np.arange(own.start, own.stop) * place[2]
-            dfilters = dweight[own].reshape(len(weight) // groups, -1)
-            source = _rows(arranged, seen, part, groups)
-            weight_gradient(source, Rows(flat(spread), planes, wide), dfilters, rows, columns * n, workspace)
+        if fast:
+            winograd.weight_gradient(images, spread, dweight, seen, workspace)
+        else:
+            for part in range(groups):
+                own = slice(part * len(weight) // groups, (part + 1) * len(weight) // groups)
+                planes = place[0] + np.arange(own.start, own.stop) * place[2]
+                dfilters = dweight[own].reshape(len(weight) // groups, -1)
+                source = _rows(arranged, seen, part, groups)
+                weight_gradient(source, Rows(flat(spread), planes, wide), dfilters, rows, columns * n, workspace)
         if not input_gradient:
             return None
-        dx = _input_gradient(spread, weight, seen, (height, width), groups, workspace)
+        if fast:
+            dx = workspace.like(images)
+            turned = weight[:, :, ::-1, ::-1].swapaxes(0, 1)
+            winograd.correlate(spread, turned, None, dx, _turned(seen), workspace, relu=False)
+        else:
+            dx = _input_gradient(spread, weight, seen, (height, width), groups, workspace)
         return unpad(dx, window.padding, "edge") if edge else dx
 
     return y, backward
 
 
-def _suits_winograd(xp: ArrayModule, shape: tuple[int, ...], window: Window, rows: int) -> bool:
-    """Whether Winograd's algorithm saves so many multiplications that products are the faster way."""
-    filters, channels, _, kw = shape
-    return min(filters, channels) >= MANY_CHANNELS and winograd.suits(xp, window, filters, channels * kw, rows)
+def _turned(window: Window) -> Window:
+    """Return the window of the input's gradient, for strides of 1."""
+    padding = tuple((e - 1 - a, e - 1 - b) for e, (a, b) in zip(window.extent, window.padding, strict=True))
+    return replace(window, padding=padding)
 
 
 def _border(window: Window, size: Pair, output: Pair) -> Padding:

@@ -49,21 +49,36 @@ def correlate(
     weight: (filters, cells); y: flat, (filters, rows, length): the columns of a row times the images; relu: whether
     negative numbers are written as 0.
     """
-    filters, cells = weight.shape
+    filters, _ = weight.shape
     tile, compute = tile_for(filters, CORRELATION_TILES), _correlation
     if length < tile[1] * lanes(y.dtype):
         tile, compute = tile_for(filters, NARROW_TILES), _narrow_correlation
-    blocks, whole = -(-filters // tile[0]), filters // tile[0]
-    packed = workspace.scratch((blocks, cells, tile[0]), y.dtype, "filters")
-    packed[:whole] = weight[: whole * tile[0]].reshape(whole, tile[0], cells).transpose(0, 2, 1)
+    packed, start = tiled(weight[np.newaxis], tile[0], workspace), padded(bias, filters, tile[0], y.dtype, workspace)
+    compute(*tile)(x.images, packed, start, y, filters, x.offsets, rows, length, x.step, relu)
+
+
+def tiled(weight: Array, height: int, workspace: Workspace) -> Array:
+    """Return matrices (number, filters, cells) in blocks of ``height`` filters, (number, blocks, cells, height), flat.
+
+    Filters that the last block lacks are zeros.
+    """
+    number, filters, cells = weight.shape
+    blocks, whole = -(-filters // height), filters // height
+    packed = workspace.scratch((number, blocks, cells, height), weight.dtype, "filters")
+    packed[:, :whole] = weight[:, : whole * height].reshape(number, whole, height, cells).swapaxes(2, 3)
     if whole < blocks:
-        packed[whole] = 0
-        packed[whole, :, : filters - whole * tile[0]] = weight[whole * tile[0] :].T
-    start = workspace.scratch((blocks * tile[0],), y.dtype, "bias")
+        packed[:, whole] = 0
+        packed[:, whole, :, : filters - whole * height] = weight[:, whole * height :].swapaxes(1, 2)
+    return packed.reshape(-1)
+
+
+def padded(bias: Array | None, filters: int, height: int, dtype: Any, workspace: Workspace) -> Array:
+    """Return the bias of all filters of all blocks, zeros where there is none."""
+    start = workspace.scratch((filters + -filters % height,), dtype, "bias")
     start[:] = 0
     if bias is not None:
         start[:filters] = bias
-    compute(*tile)(x.images, packed.reshape(-1), start, y, filters, x.offsets, rows, length, x.step, relu)
+    return start
 
 
 def weight_gradient(x: Rows, dy: Rows, dweight: Array, rows: int, length: int, workspace: Workspace) -> None:
@@ -79,7 +94,7 @@ def weight_gradient(x: Rows, dy: Rows, dweight: Array, rows: int, length: int, w
         _gradient(*tile)(x.images, dy.images, sums, planes, offsets, rows, length, x.step, dy.step)
     if length % vector:
         _narrow_gradient(*tile)(x.images, dy.images, sums, planes, offsets, rows, length, x.step, dy.step)
-    _add_lanes(sums.reshape(-1, vector), dweight.reshape(-1), filters, cells, len(offsets), height, width)
+    add_lanes(sums.reshape(-1, vector), dweight.reshape(-1), filters, cells, len(offsets), height, width)
 
 
 @functools.cache
@@ -175,7 +190,7 @@ def _narrow_gradient(height: int, width: int) -> Callable[..., None]:
 
 
 @summing_kernel
-def _add_lanes(sums: Any, dweight: Any, filters: int, cells: int, columns: int, height: int, width: int) -> None:
+def add_lanes(sums: Any, dweight: Any, filters: int, cells: int, columns: int, height: int, width: int) -> None:
     """Write the sum of each vector of all tiles, which lie in blocks of height times width, to (filters, cells)."""
     for f in range(filters):
         for cell in range(cells):

@@ -33,6 +33,13 @@ def filled(typing: Any, rows: Any, columns: Any, values: Any, first: Any) -> Any
 
 
 @intrinsic(prefer_literal=True)
+def zeros(typing: Any, rows: Any, columns: Any, x: Any) -> Any:
+    """Return a tile of zeros, of the dtype of x."""
+    tile = TileType(rows.literal_value, columns.literal_value, x.dtype)
+    return tile(rows, columns, x), lambda *_: ir.Constant(ir.ArrayType(tile.vector, tile.rows * tile.columns), None)
+
+
+@intrinsic(prefer_literal=True)
 def add_outer(typing: Any, tile: Any, weight: Any, at: Any, x: Any, start: Any, count: Any) -> Any:
     """Return the tile with weight[at + row] times x[start:] added to each row.
 
@@ -142,3 +149,19 @@ def save_tile(typing: Any, tile: Any, values: Any, at: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(tile, values, types.int64), write
+
+
+@intrinsic
+def add_scaled(typing: Any, tile: Any, factor: Any, values: Any, at: Any) -> Any:
+    """Return the tile with ``factor`` times the one added that :func:`save_tile` wrote."""
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w = Writer(tile, context, builder, signature, arguments)
+        sums, factor, _, at = arguments
+        factor = w.spread(factor)
+        for place in range(tile.rows * tile.columns):
+            other = w.load(w.pointer(2, at, place * tile.lanes))
+            sums = builder.insert_value(sums, w.multiply_add(factor, other, builder.extract_value(sums, place)), place)
+        return sums
+
+    return tile(tile, tile.dtype, values, types.int64), write
