@@ -17,7 +17,7 @@ from xpcnn.ops.cpu.compiler import flat
 from xpcnn.ops.cpu.correlation import Rows, correlate, weight_gradient
 from xpcnn.ops.cpu.pooling import fits, pooled, write_unpooled
 from xpcnn.ops.window import Padding, Pair, Window, pad, unpad
-from xpcnn.ops.workspace import Workspace, to_batch_last
+from xpcnn.ops.workspace import Workspace, channel_rows, to_batch_last
 
 _NO_BORDER: Padding = ((0, 0), (0, 0))
 
@@ -66,16 +66,19 @@ def convolution(
 
     def backward(dy: Array, dweight: Array, dbias: Array | None, input_gradient: bool) -> Array | None:
         dy = to_batch_last(dy, workspace)
-        bordered = input_gradient and not fast
-        border = _border(seen, (height, width), (rows, columns)) if bordered else _NO_BORDER
-        spread = workspace.batch_last((n, len(weight), rows + sum(border[0]), columns + sum(border[1])), dy.dtype)
-        _clear(spread, border)
+        sums = np.empty(len(weight), dy.dtype) if dbias is None else dbias
+        border = _border(seen, (height, width), (rows, columns)) if input_gradient and not fast else _NO_BORDER
+        if pool is None and not relu and border == _NO_BORDER:
+            spread = dy
+            channel_rows(dy).sum(axis=1, out=sums)
+        else:
+            spread = workspace.batch_last((n, len(weight), rows + sum(border[0]), columns + sum(border[1])), dy.dtype)
+            _clear(spread, border)
         wide, tall = spread.shape[3] * n, spread.shape[2]
         place = border[0][0] * wide + border[1][0] * n, wide, wide * tall
-        sums = np.empty(len(weight), dy.dtype) if dbias is None else dbias
         if pool is not None:
             write_unpooled(dy, y, winners, pool, spread, place, (rows, columns), sums, relu=relu)
-        else:
+        elif spread is not dy:
             bias_relu_gradient(flat(dy), flat(y), relu, flat(spread), sums, len(weight), rows, columns * n, *place)
         if fast:
             winograd.weight_gradient(images, spread, dweight, seen, workspace)
@@ -90,13 +93,17 @@ def convolution(
             return None
         if fast:
             dx = workspace.like(images)
-            turned = weight[:, :, ::-1, ::-1].swapaxes(0, 1)
-            winograd.correlate(spread, turned, None, dx, _turned(seen), workspace, relu=False)
+            winograd.correlate(spread, turned(weight), None, dx, _turned(seen), workspace, relu=False)
         else:
             dx = _input_gradient(spread, weight, seen, (height, width), groups, workspace)
         return unpad(dx, window.padding, "edge") if edge else dx
 
     return y, backward
+
+
+def turned(weight: Array) -> Array:
+    """View the filters of the input's gradient: channels and filters swapped, kernels rotated by 180 degrees."""
+    return weight[:, :, ::-1, ::-1].swapaxes(0, 1)
 
 
 def _turned(window: Window) -> Window:
@@ -188,10 +195,9 @@ def _input_gradient(
     dx = workspace.batch_last((n, channels * groups, *size), spread.dtype)
     for part in range(groups):
         own = weight[part * filters // groups : (part + 1) * filters // groups]
-        turned = own[:, :, ::-1, ::-1].swapaxes(0, 1).reshape(channels, -1)
         source = _rows(spread[:, :, :, np.newaxis], Window((kh, kw), dilation=(dh, dw)), part, groups)
         target = flat(dx[:, part * channels : (part + 1) * channels])
-        correlate(source, turned, None, target, size[0], size[1] * n, workspace, relu=False)
+        correlate(source, turned(own).reshape(channels, -1), None, target, size[0], size[1] * n, workspace, relu=False)
     return dx
 
 

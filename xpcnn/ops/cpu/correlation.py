@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpcnn.backend import Array
-from xpcnn.ops.cpu.compiler import VECTOR_BYTES, kernel, lanes, summing_kernel
-from xpcnn.ops.cpu.tile import add_outer, add_products, filled, load_tile, save_tile, write_rows
+from xpcnn.ops.cpu.compiler import VECTOR_BYTES, kernel, lanes
+from xpcnn.ops.cpu.tile import add_outer, add_products, add_sums, filled, write_rows, zeros
 from xpcnn.ops.workspace import Workspace
 
 #: Tiles that fill the registers, by the bytes of a vector: (filters, vectors) of a correlation, and of one whose rows
 #: are too short for those; (filters, cells) of a weight gradient. A tile more to choose from, fewer filters of zeros.
 CORRELATION_TILES = {64: ((8, 2), (5, 4)), 32: ((4, 3), (5, 2)), 16: ((4, 3), (5, 2))}[VECTOR_BYTES]
 NARROW_TILES = ((8, 1), (5, 1))
-GRADIENT_TILES = {64: ((4, 6), (5, 5)), 32: ((4, 2), (5, 2)), 16: ((4, 2), (5, 2))}[VECTOR_BYTES]
+GRADIENT_TILES = {64: ((4, 6), (5, 5)), 32: ((3, 4), (5, 2)), 16: ((3, 4), (5, 2))}[VECTOR_BYTES]
 
 
 class Rows(NamedTuple):
@@ -37,8 +37,13 @@ class Rows(NamedTuple):
 
 
 def tile_for(filters: int, tiles: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """Return the tile whose rows the filters fill best."""
-    return min(tiles, key=lambda tile: -filters % tile[0])
+    """Return the tile that computes fewest filters of zeros, and loads few vectors for its products."""
+
+    def cost(tile: tuple[int, int]) -> float:
+        height, width = tile
+        return -(-filters // height) * height * (1 + (height + width) / (height * width) / 2)
+
+    return min(tiles, key=cost)
 
 
 def correlate(
@@ -88,13 +93,21 @@ def weight_gradient(x: Rows, dy: Rows, dweight: Array, rows: int, length: int, w
     planes = np.concatenate((dy.offsets, np.repeat(dy.offsets[-1:], -filters % height)))
     offsets = np.concatenate((x.offsets, np.zeros(-cells % width, np.int64)))
     vector = lanes(dweight.dtype)
-    sums = workspace.scratch((len(planes) * len(offsets) * vector,), dweight.dtype, "sums")
-    sums[:] = 0
+    of_tile = -(-height * width // vector) * vector
+    sums = workspace.scratch((1, len(planes) // height, len(offsets) // width, of_tile), dweight.dtype, "sums")
+    sums[...] = 0
     if length >= vector:
-        _gradient(*tile)(x.images, dy.images, sums, planes, offsets, rows, length, x.step, dy.step)
+        _gradient(*tile)(x.images, dy.images, sums.reshape(-1), planes, offsets, rows, length, x.step, dy.step)
     if length % vector:
-        _narrow_gradient(*tile)(x.images, dy.images, sums, planes, offsets, rows, length, x.step, dy.step)
-    add_lanes(sums.reshape(-1, vector), dweight.reshape(-1), filters, cells, len(offsets), height, width)
+        _narrow_gradient(*tile)(x.images, dy.images, sums.reshape(-1), planes, offsets, rows, length, x.step, dy.step)
+    dweight[...] = untiled(sums, tile, filters, cells)[0]
+
+
+def untiled(sums: Array, tile: tuple[int, int], filters: int, cells: int) -> Array:
+    """Return sums (number, blocks of filters, blocks of cells, tile) as matrices (number, filters, cells)."""
+    number, down, across, _ = sums.shape
+    tiles = sums[..., : tile[0] * tile[1]].reshape(number, down, across, *tile).swapaxes(2, 3)
+    return tiles.reshape(number, down * tile[0], across * tile[1])[:, :filters, :cells]
 
 
 @functools.cache
@@ -156,14 +169,13 @@ def _gradient(height: int, width: int) -> Callable[..., None]:
             at = 0
             for first in range(0, len(planes), height):
                 for cell in range(0, len(offsets), width):
-                    tile, dy_at, x_at = load_tile(height, width, sums, at), row * dy_step, row * step
+                    tile, dy_at, x_at = zeros(height, width, x), row * dy_step, row * step
                     end = dy_at + length - length % vector
                     while dy_at < end:  # LLVM would unroll a loop over a range, until its addresses fill the registers
                         tile = add_products(tile, dy, dy_at, planes, first, x, x_at, offsets, cell, None)
                         dy_at += vector
                         x_at += vector
-                    save_tile(tile, sums, at)
-                    at += height * width * vector
+                    at += add_sums(tile, sums, at)
 
     return kernel(gradient)
 
@@ -181,19 +193,8 @@ def _narrow_gradient(height: int, width: int) -> Callable[..., None]:
             at, dy_at, x_at = 0, row * dy_step + length - rest, row * step + length - rest
             for first in range(0, len(planes), height):
                 for cell in range(0, len(offsets), width):
-                    tile = load_tile(height, width, sums, at)
+                    tile = zeros(height, width, x)
                     tile = add_products(tile, dy, dy_at, planes, first, x, x_at, offsets, cell, rest)
-                    save_tile(tile, sums, at)
-                    at += height * width * vector
+                    at += add_sums(tile, sums, at)
 
     return kernel(gradient)
-
-
-@summing_kernel
-def add_lanes(sums: Any, dweight: Any, filters: int, cells: int, columns: int, height: int, width: int) -> None:
-    """Write the sum of each vector of all tiles, which lie in blocks of height times width, to (filters, cells)."""
-    for f in range(filters):
-        for cell in range(cells):
-            block = f // height * (columns // width) + cell // width
-            total = sums[(block * height + f % height) * width + cell % width]
-            dweight[f * cells + cell] = total.sum()

@@ -97,6 +97,31 @@ class Writer:
         name = f"llvm.fmuladd.v{tile.lanes}f{tile.dtype.bitwidth}"
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, total])
 
+    def sums_of(self, vectors: list[Any]) -> Any:
+        """Return a vector of the sums of as many vectors as it has lanes."""
+        lanes, each = self.tile.lanes, 1  # every vector alternates between sums of ``each`` of those before
+        while each < lanes:
+            places = [place % (2 * each) for place in range(lanes)]
+            evens = [p // (2 * each) * 2 * each + (q if q < each else lanes + q - each) for p, q in enumerate(places)]
+            odds = [place + each for place in evens]
+            vectors = [
+                self.builder.fadd(self._shuffled(a, b, evens), self._shuffled(a, b, odds))
+                for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+            ]
+            each *= 2
+        return vectors[0]
+
+    def _shuffled(self, a: Any, b: Any, places: list[int]) -> Any:
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+        return self.builder.shuffle_vector(a, b, mask)
+
+    def positive(self, vector: Any, wanted: Any) -> Any:
+        """Return a vector, with negative numbers as 0 if ``wanted``; NaN stays."""
+        builder, zero = self.builder, ir.Constant(self.tile.vector, None)
+        below = builder.fcmp_ordered("<", vector, zero)
+        below = builder.and_(below, self.spread_as(wanted, ir.VectorType(ir.IntType(1), self.tile.lanes)))
+        return builder.select(below, zero, vector)
+
 
 def given(kind: types.Type, argument: Any) -> Any:
     """Return an argument, or None if that is what was passed."""

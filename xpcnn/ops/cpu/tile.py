@@ -72,17 +72,13 @@ def write_rows(typing: Any, tile: Any, y: Any, start: Any, stride: Any, rows: An
         w = Writer(tile, context, builder, signature, arguments)
         sums, _, start, stride, rows, relu, _ = arguments
         count = given(signature.args[6], arguments[6])
-        zero = ir.Constant(tile.vector, None)
         for row in range(tile.rows):
             with builder.if_then(builder.icmp_signed("<", w.number(row), rows)):
                 index = builder.add(start, builder.mul(stride, w.number(row)))
                 for column in range(tile.columns):
                     vector = builder.extract_value(sums, row * tile.columns + column)
-                    below = builder.fcmp_ordered("<", vector, zero)  # false for NaN, which stays
-                    below = builder.and_(below, w.spread_as(relu, ir.VectorType(ir.IntType(1), tile.lanes)))
-                    vector = builder.select(below, zero, vector)
                     offset = column * tile.lanes
-                    w.store(vector, w.pointer(1, index, offset), count, offset)
+                    w.store(w.positive(vector, relu), w.pointer(1, index, offset), count, offset)
         return context.get_dummy_value()
 
     kind = types.none if count is types.none else types.int64
@@ -123,19 +119,22 @@ def add_products(
     return tile(tile, a, index, a_rows, index, b, index, b_rows, index, kind), write
 
 
-@intrinsic(prefer_literal=True)
-def load_tile(typing: Any, rows: Any, columns: Any, values: Any, at: Any) -> Any:
-    """Return the tile that :func:`save_tile` wrote."""
-    tile = TileType(rows.literal_value, columns.literal_value, values.dtype)
+@intrinsic
+def add_sums(typing: Any, tile: Any, sums: Any, at: Any) -> Any:
+    """Add the sum of each of a tile's vectors to sums[at:], and return how many whole vectors of sums these fill."""
+    size = tile.rows * tile.columns
+    whole = -(-size // tile.lanes) * tile.lanes
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         w = Writer(tile, context, builder, signature, arguments)
-        sums = ir.Constant(ir.ArrayType(tile.vector, tile.rows * tile.columns), ir.Undefined)
-        for place in range(tile.rows * tile.columns):
-            sums = builder.insert_value(sums, w.load(w.pointer(2, arguments[3], place * tile.lanes)), place)
-        return sums
+        vectors = [builder.extract_value(arguments[0], place) for place in range(size)]
+        vectors += [ir.Constant(tile.vector, None)] * (whole - size)
+        for first in range(0, whole, tile.lanes):
+            pointer = w.pointer(1, arguments[2], first)
+            w.store(builder.fadd(w.load(pointer), w.sums_of(vectors[first : first + tile.lanes])), pointer)
+        return w.number(whole)
 
-    return tile(rows, columns, values, types.int64), write
+    return types.int64(tile, sums, types.int64), write
 
 
 @intrinsic(prefer_literal=True)
@@ -151,17 +150,61 @@ def save_tile(typing: Any, tile: Any, values: Any, at: Any) -> Any:
     return types.void(tile, values, types.int64), write
 
 
-@intrinsic
-def add_scaled(typing: Any, tile: Any, factor: Any, values: Any, at: Any) -> Any:
-    """Return the tile with ``factor`` times the one added that :func:`save_tile` wrote."""
+@intrinsic(prefer_literal=True)
+def load_rows(typing: Any, rows: Any, x: Any, at: Any, step: Any, first: Any, stop: Any, count: Any) -> Any:
+    """Return a tile of one vector of each row, x[at + row step:]; those before ``first`` or from ``stop`` on are 0.
+
+    count: how many elements there are, or None where they fill a vector.
+    """
+    tile = TileType(rows.literal_value, 1, x.dtype)
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         w = Writer(tile, context, builder, signature, arguments)
-        sums, factor, _, at = arguments
-        factor = w.spread(factor)
+        _, _, at, step, first, stop, _ = arguments
+        count = given(signature.args[6], arguments[6])
+        last, zero = builder.sub(stop, w.number(1)), ir.Constant(tile.vector, None)
+        result = ir.Constant(ir.ArrayType(tile.vector, tile.rows), ir.Undefined)
+        for row in range(tile.rows):
+            early = builder.icmp_signed("<", w.number(row), first)
+            late = builder.icmp_signed(">", w.number(row), last)
+            inside = builder.select(early, first, builder.select(late, last, w.number(row)))
+            vector = w.load(w.pointer(1, builder.add(at, builder.mul(step, inside))), count)
+            vector = builder.select(builder.or_(early, late), zero, vector)
+            result = builder.insert_value(result, vector, row)
+        return result
+
+    kind = types.none if count is types.none else types.int64
+    return tile(rows, x, *[types.int64] * 4, kind), write
+
+
+@intrinsic(prefer_literal=True)
+def store_rows(typing: Any, tile: Any, y: Any, at: Any, step: Any, count: Any) -> Any:
+    """Write one vector of each row to y[at + row step:]; count: as of :func:`load_rows`."""
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w = Writer(tile, context, builder, signature, arguments)
+        sums, _, at, step, _ = arguments
+        count = given(signature.args[4], arguments[4])
+        for row in range(tile.rows):
+            pointer = w.pointer(1, builder.add(at, builder.mul(step, w.number(row))))
+            w.store(builder.extract_value(sums, row), pointer, count)
+        return context.get_dummy_value()
+
+    kind = types.none if count is types.none else types.int64
+    return types.void(tile, y, types.int64, types.int64, kind), write
+
+
+@intrinsic
+def add_number(typing: Any, tile: Any, number: Any, relu: Any) -> Any:
+    """Return the tile plus a number, with negative results as 0 if ``relu``."""
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w = Writer(tile, context, builder, signature, arguments)
+        sums, number, relu = arguments
+        number = w.spread(number)
         for place in range(tile.rows * tile.columns):
-            other = w.load(w.pointer(2, at, place * tile.lanes))
-            sums = builder.insert_value(sums, w.multiply_add(factor, other, builder.extract_value(sums, place)), place)
+            vector = builder.fadd(builder.extract_value(sums, place), number)
+            sums = builder.insert_value(sums, w.positive(vector, relu), place)
         return sums
 
-    return tile(tile, tile.dtype, values, types.int64), write
+    return tile(tile, tile.dtype, types.boolean), write

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import functools
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic
 
 from xpcnn.backend import Array
+from xpcnn.ops.cpu.registers import TileType, Writer
 
 #: Output rows per tile, by the number of filter rows.
 TILE = {taps: min(4, 9 - taps) for taps in range(3, 8)}
@@ -59,3 +62,45 @@ def _polynomial(roots: list[Fraction] | tuple[Fraction, ...]) -> list[Fraction]:
         times_x, times_root = [Fraction(0), *coefficients], [*(c * root for c in coefficients), Fraction(0)]
         coefficients = [a - b for a, b in zip(times_x, times_root, strict=True)]
     return coefficients
+
+
+@intrinsic(prefer_literal=True)
+def at_points(typing: Any, taps: Any, rows: Any) -> Any:
+    """Return a tile of the values at each point, given one of the rows that a tile of output sees."""
+    return _product(transforms(taps.literal_value, "float64").inputs, taps, rows)
+
+
+@intrinsic(prefer_literal=True)
+def from_points(typing: Any, taps: Any, values: Any) -> Any:
+    """Return a tile of the rows of output, given one of the products at each point."""
+    return _product(transforms(taps.literal_value, "float64").outputs, taps, values)
+
+
+@intrinsic(prefer_literal=True)
+def slopes_at_points(typing: Any, taps: Any, rows: Any) -> Any:
+    """Return a tile of the gradients at each point, given one of its rows: as :func:`from_points`, transposed."""
+    return _product(transforms(taps.literal_value, "float64").outputs.T, taps, rows)
+
+
+def _product(matrix: Array, taps: Any, tile: TileType) -> Any:
+    """Return the type of a matrix times a tile, and what writes the instructions, few where numbers are 0, 1 or -1."""
+    result = TileType(len(matrix), tile.columns, tile.dtype)
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w = Writer(tile, context, builder, signature, arguments)
+        product = ir.Constant(ir.ArrayType(tile.vector, result.rows * tile.columns), ir.Undefined)
+        for column in range(tile.columns):
+            vectors = [builder.extract_value(arguments[1], row * tile.columns + column) for row in range(tile.rows)]
+            for place, factors in enumerate(matrix):
+                total = ir.Constant(tile.vector, None)
+                for factor, vector in sorted(zip(factors, vectors, strict=True), key=lambda pair: abs(pair[0]) == 1):
+                    if factor == 1:
+                        total = builder.fadd(total, vector)
+                    elif factor == -1:
+                        total = builder.fsub(total, vector)
+                    elif factor:
+                        total = w.multiply_add(w.spread(ir.Constant(tile.element, float(factor))), vector, total)
+                product = builder.insert_value(product, total, place * tile.columns + column)
+        return product
+
+    return result(taps, tile), write

@@ -16,16 +16,27 @@ import numpy as np
 
 from xpcnn.backend import Array
 from xpcnn.ops.cpu.compiler import VECTOR_BYTES, compiled, flat, kernel, lanes
-from xpcnn.ops.cpu.correlation import CORRELATION_TILES, GRADIENT_TILES, add_lanes, padded, tile_for, tiled
-from xpcnn.ops.cpu.tile import add_outer, add_products, add_scaled, filled, load_tile, save_tile, write_rows, zeros
-from xpcnn.ops.cpu.toom_cook import TILE, transforms
+from xpcnn.ops.cpu.correlation import CORRELATION_TILES, GRADIENT_TILES, padded, tile_for, tiled, untiled
+from xpcnn.ops.cpu.tile import (
+    add_number,
+    add_outer,
+    add_products,
+    add_sums,
+    load_rows,
+    save_tile,
+    store_rows,
+    zeros,
+)
+from xpcnn.ops.cpu.toom_cook import TILE, at_points, from_points, slopes_at_points, transforms
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace
 
 #: Filters and channels from which on this is faster than direct sums.
 MANY = 8
-#: Most bytes of values from which a weight gradient is computed at once.
-CACHE_BYTES = 2**20
+#: Bytes of values from which columns are computed at once, for the first-level cache.
+L1_BYTES = 24 * 2**10
+#: Bytes of values from which a weight gradient is computed at once, for the second-level cache and a part of the third.
+L2_BYTES = 2**20
 
 
 def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) -> bool:
@@ -53,17 +64,21 @@ def correlate(
     n, channels, height, width = x.shape
     filters, _, taps, kw = weight.shape
     (top, _), (left, right) = window.padding
-    inputs, of_filters, outputs = transforms(taps, x.dtype.name)
+    of_filters = transforms(taps, x.dtype.name).filters
+    points = len(of_filters)
     tile = tile_for(filters, CORRELATION_TILES)
     by_row = weight.transpose(2, 0, 1, 3).reshape(taps, -1)
-    weight = np.matmul(of_filters, by_row).reshape(len(inputs), filters, channels * kw)
+    weight = np.matmul(of_filters, by_row).reshape(points, filters, channels * kw)
+    length, halo, together = y.shape[3] * n, (window.extent[1] - 1) * n, tile[1] * lanes(x.dtype)
     pitch = (left + width + right) * n
-    values = workspace.scratch((len(inputs) * channels * pitch,), x.dtype, "values")
-    products = workspace.scratch((len(inputs) * tile[0] * tile[1] * lanes(x.dtype),), x.dtype, "products")
-    geometry = channels, height, width * n, filters, y.shape[2], y.shape[3] * n, top, left * n, pitch
-    _correlation(*tile)(
+    block = max((L1_BYTES // (channels * x.itemsize) - halo) // together, 1) * together
+    block = min(block, -(-length // together) * together)
+    values = workspace.scratch((points * channels * pitch,), x.dtype, "values")
+    products = workspace.scratch((points * (filters + -filters % tile[0]) * block,), x.dtype, "products")
+    geometry = channels, height, width * n, filters, y.shape[2], length, top, left * n, pitch, block
+    _correlation(*tile, taps)(
         flat(x), tiled(weight, tile[0], workspace), padded(bias, filters, tile[0], y.dtype, workspace), flat(y),
-        inputs, outputs, _offsets(window, channels, pitch, n), values, products, relu, geometry,
+        _offsets(window, channels, pitch, n), values, products, relu, geometry,
     )  # fmt: skip
 
 
@@ -71,30 +86,26 @@ def weight_gradient(x: Array, dy: Array, dweight: Array, window: Window, workspa
     """Write the gradient of the filters (filters, channels, kh, kw)."""
     n, channels, height, width = x.shape
     filters, _, taps, kw = dweight.shape
-    (top, _), (left, right) = window.padding
-    inputs, of_filters, outputs = transforms(taps, x.dtype.name)
+    (top, _), (left, _) = window.padding
+    of_filters = transforms(taps, x.dtype.name).filters
+    points = len(of_filters)
     tile, vector = tile_for(filters, GRADIENT_TILES), lanes(x.dtype)
-    length = dy.shape[3] * n
-    whole = -(-length // vector) * vector  # what a row of the gradient lacks in a last vector is zeros
-    pitch = (left + width + right) * n + whole - length
-    offsets = _offsets(window, channels, pitch, n)
+    length, halo, tiles = dy.shape[3] * n, (window.extent[1] - 1) * n, -(-dy.shape[2] // TILE[taps])
+    column_bytes = points * (channels + filters) * x.itemsize
+    block = max((L2_BYTES // column_bytes - halo) // vector, 1) * vector
+    block = min(block, -(-length // vector) * vector)
+    at_once = max(1, min(tiles, L2_BYTES // ((block + halo) * column_bytes)))
+    offsets = _offsets(window, channels, block + halo, n)
     offsets = np.concatenate((offsets, np.zeros(-len(offsets) % tile[1], np.int64)))
-    planes = np.arange(filters + -filters % tile[0]).clip(max=filters - 1) * whole
-    row_bytes = len(inputs) * (channels * pitch + filters * whole) * x.itemsize
-    at_once = max(1, min(CACHE_BYTES // row_bytes, -(-dy.shape[2] // TILE[taps])))
-    values = workspace.scratch((len(inputs) * at_once * channels * pitch,), x.dtype, "values")
-    slopes = workspace.scratch((len(inputs) * at_once * filters * whole,), x.dtype, "slopes")
-    sums = workspace.scratch((len(inputs), len(planes) * len(offsets) * vector), x.dtype, "sums")
-    sums[:] = 0
-    geometry = channels, height, width * n, filters, dy.shape[2], length, top, left * n, pitch, whole, at_once
-    _gradient(*tile)(
-        flat(x), flat(dy), sums.reshape(-1), inputs, np.ascontiguousarray(outputs.T), offsets, planes, values, slopes,
-        geometry,
-    )  # fmt: skip
-    products = workspace.empty((len(inputs), filters, channels * kw), x.dtype)
-    for of_point, product in zip(sums, products, strict=True):
-        add_lanes(of_point.reshape(-1, vector), product.reshape(-1), filters, channels * kw, len(offsets), *tile)
-    gradient = np.matmul(of_filters.T, products.reshape(len(inputs), -1))
+    planes = np.arange(filters + -filters % tile[0]).clip(max=filters - 1) * block
+    values = workspace.scratch((points * at_once * channels * (block + halo),), x.dtype, "values")
+    slopes = workspace.scratch((points * at_once * filters * block,), x.dtype, "slopes")
+    of_tile = -(-tile[0] * tile[1] // vector) * vector
+    sums = workspace.scratch((points, len(planes) // tile[0], len(offsets) // tile[1], of_tile), x.dtype, "sums")
+    sums[...] = 0
+    geometry = channels, height, width * n, filters, dy.shape[2], length, top, left * n, block, halo, at_once
+    _gradient(*tile, taps)(flat(x), flat(dy), sums.reshape(-1), offsets, planes, values, slopes, geometry)
+    gradient = np.matmul(of_filters.T, untiled(sums, tile, filters, channels * kw).reshape(points, -1))
     dweight[...] = gradient.reshape(taps, filters, channels, kw).transpose(1, 2, 0, 3)
 
 
@@ -106,105 +117,129 @@ def _offsets(window: Window, channels: int, pitch: int, n: int) -> Array:
 
 
 @functools.cache
-def _correlation(height: int, width: int) -> Callable[..., None]:
-    """Return the kernel for tiles of ``height`` filters and ``width`` vectors."""
+def _correlation(height: int, width: int, taps: int) -> Callable[..., None]:
+    """Return the kernel for tiles of ``height`` filters and ``width`` vectors, and filters of ``taps`` rows."""
+    at_once = TILE[taps]
+    points = at_once + taps - 1
 
     def correlation(
-        x: Any, weight: Any, bias: Any, y: Any, inputs: Any, outputs: Any, offsets: Any, values: Any, products: Any,
-        relu: bool, geometry: Any,
-    ) -> None:  # fmt: skip
-        channels, image_rows, row_length, filters, rows, length, top, left, pitch = geometry
-        together, points, at_once = width * (VECTOR_BYTES // x.itemsize), len(inputs), len(outputs)
-        cells, size, plane = len(offsets), height * together, rows * length
-        padded_filters = len(bias)
+        x: Any, weight: Any, bias: Any, y: Any, offsets: Any, values: Any, products: Any, relu: bool, geometry: Any
+    ) -> None:
+        channels, image_rows, row_length, filters, rows, length, top, left, pitch, block = geometry
+        lanes = VECTOR_BYTES // x.itemsize
+        together, cells, plane = width * lanes, len(offsets), rows * length
+        of_values, of_products = len(values) // points, len(products) // points
         for tile_row in range(0, rows, at_once):
             row = min(tile_row, rows - at_once)  # the last tile computes some rows again
+            inside = max(0, top - row), min(points, image_rows + top - row)
             for channel in range(channels):
-                start = (channel * image_rows + row - top) * row_length
-                inside = max(0, top - row), min(points, image_rows + top - row)
-                _evaluate(inputs, x, start, row_length, inside, values, channel * pitch, channels * pitch, left, pitch)
-            for first in range(0, filters, height):
-                for begin in range(0, length, together):
-                    column = min(begin, length - together)
-                    for point in range(points):
-                        sums = zeros(height, width, x)
-                        at, place = (point * padded_filters + first) * cells, point * channels * pitch + column
-                        for cell in range(cells):
-                            sums = add_outer(sums, weight, at, values, place + offsets[cell], None)
-                            at += height
-                        save_tile(sums, products, point * size)
-                    for i in range(at_once):
-                        sums = filled(height, width, bias, first)
-                        for point in range(points):
-                            if outputs[i, point] != 0:
-                                sums = add_scaled(sums, outputs[i, point], products, point * size)
-                        place = first * plane + (row + i) * length + column
-                        write_rows(sums, y, place, plane, filters - first, relu, None)
+                start, to = (channel * image_rows + row - top) * row_length, channel * pitch
+                _evaluate(taps, points, x, start, row_length, inside, -left, values, to, of_values, pitch)
+            for begin in range(0, length, block):
+                span = max(together, min(block, length - begin))
+                left_column, at = min(begin, length - span), 0
+                for point in range(points):
+                    to = point * of_products
+                    for _ in range(0, filters, height):
+                        for begin_column in range(0, span, together):
+                            column = left_column + min(begin_column, span - together)
+                            sums, start, place = zeros(height, width, x), at, point * of_values + column
+                            for cell in range(cells):
+                                sums = add_outer(sums, weight, start, values, place + offsets[cell], None)
+                                start += height
+                            save_tile(sums, products, to)
+                            to += height * together
+                        at += height * cells
+                at = 0
+                for first in range(0, filters, height):
+                    for begin_column in range(0, span, together):
+                        column = left_column + min(begin_column, span - together)
+                        for f in range(first, min(first + height, filters)):
+                            for part in range(width):
+                                start = at + ((f - first) * width + part) * lanes
+                                place = f * plane + row * length + column + part * lanes
+                                at_each = load_rows(points, products, start, of_products, 0, points, None)
+                                result = add_number(from_points(taps, at_each), bias[f], relu)
+                                store_rows(result, y, place, length, None)
+                        at += height * together
 
     return kernel(correlation)
 
 
 @functools.cache
-def _gradient(height: int, width: int) -> Callable[..., None]:
-    """Return the kernel for tiles of ``height`` filters and ``width`` cells."""
+def _gradient(height: int, width: int, taps: int) -> Callable[..., None]:
+    """Return the kernel for tiles of ``height`` filters and ``width`` cells, and filters of ``taps`` rows."""
+    at_once = TILE[taps]
+    points = at_once + taps - 1
 
     def gradient(
-        x: Any, dy: Any, sums: Any, inputs: Any, outputs: Any, offsets: Any, planes: Any, values: Any, slopes: Any,
-        geometry: Any,
-    ) -> None:  # fmt: skip
-        channels, image_rows, row_length, filters, rows, length, top, left, pitch, whole, tiles = geometry
-        vector, points, at_once = VECTOR_BYTES // x.itemsize, len(inputs), outputs.shape[1]
-        of_values, of_slopes = channels * pitch, filters * whole
+        x: Any, dy: Any, sums: Any, offsets: Any, planes: Any, values: Any, slopes: Any, geometry: Any
+    ) -> None:
+        channels, image_rows, row_length, filters, rows, length, top, left, block, halo, tiles = geometry
+        lanes, pitch = VECTOR_BYTES // x.itemsize, block + halo
+        of_values, of_slopes = channels * pitch, filters * block
         for tile_row in range(0, rows, at_once * tiles):
             count = min(tiles, (rows - tile_row + at_once - 1) // at_once)
-            for tile in range(count):
-                first = tile_row + tile * at_once
-                row = min(first, rows - at_once)
-                inside = max(0, top - row), min(points, image_rows + top - row)
-                for channel in range(channels):
-                    start, to = (channel * image_rows + row - top) * row_length, tile * of_values + channel * pitch
-                    _evaluate(inputs, x, start, row_length, inside, values, to, tiles * of_values, left, pitch)
-                for f in range(filters):  # of the last tile only the rows that no other has
-                    start, to = (f * rows + row) * length, tile * of_slopes + f * whole
-                    mine = first - row, at_once
-                    _evaluate(outputs, dy, start, length, mine, slopes, to, tiles * of_slopes, 0, whole)
-            at = 0
-            for point in range(points):
-                for f in range(0, len(planes), height):
-                    for cell in range(0, len(offsets), width):
-                        total = load_tile(height, width, sums, at)
-                        for tile in range(count):
-                            x_at = (point * tiles + tile) * of_values
-                            dy_at = (point * tiles + tile) * of_slopes
-                            end = dy_at + whole
-                            while dy_at < end:  # LLVM would unroll a loop over a range
-                                total = add_products(total, slopes, dy_at, planes, f, values, x_at, offsets, cell, None)
-                                dy_at += vector
-                                x_at += vector
-                        save_tile(total, sums, at)
-                        at += height * width * vector
+            for begin in range(0, length, block):
+                span = min(block, length - begin)
+                whole = (span + lanes - 1) // lanes * lanes  # what is missing in the last vector is zeros
+                for tile in range(count):
+                    row = min(tile_row + tile * at_once, rows - at_once)
+                    inside = max(0, top - row), min(points, image_rows + top - row)
+                    for channel in range(channels):
+                        start, to = (channel * image_rows + row - top) * row_length, tile * of_values + channel * pitch
+                        _evaluate(
+                            taps, points, x, start, row_length, inside, begin - left, values, to, tiles * of_values,
+                            whole + halo,
+                        )  # fmt: skip
+                    own = tile_row + tile * at_once - row  # the last tile has rows that another has, too
+                    for f in range(filters):
+                        start, to = (f * rows + row) * length + begin, tile * of_slopes + f * block
+                        for column in range(0, span - lanes + 1, lanes):
+                            seen = load_rows(at_once, dy, start + column, length, own, at_once, None)
+                            store_rows(slopes_at_points(taps, seen), slopes, to + column, tiles * of_slopes, None)
+                        if span < whole:
+                            column = whole - lanes
+                            seen = load_rows(at_once, dy, start + column, length, own, at_once, span - column)
+                            store_rows(slopes_at_points(taps, seen), slopes, to + column, tiles * of_slopes, None)
+                at = 0
+                for point in range(points):
+                    for f in range(0, len(planes), height):
+                        for cell in range(0, len(offsets), width):
+                            total = zeros(height, width, x)
+                            for tile in range(count):
+                                x_at, dy_at = (point * tiles + tile) * of_values, (point * tiles + tile) * of_slopes
+                                end = dy_at + whole
+                                while dy_at < end:  # LLVM would unroll a loop over a range
+                                    total = add_products(
+                                        total, slopes, dy_at, planes, f, values, x_at, offsets, cell, None
+                                    )
+                                    dy_at += lanes
+                                    x_at += lanes
+                            at += add_sums(total, sums, at)
 
     return kernel(gradient)
 
 
-@compiled
+@functools.partial(compiled, inline="always")
 def _evaluate(
-    matrix: Any, x: Any, start: int, step: int, rows: tuple[int, int], values: Any, to: int, apart: int, left: int,
-    pitch: int,
+    taps: int, points: int, x: Any, start: int, length: int, rows: Any, first: int, values: Any, to: int, apart: int,
+    count: int,
 ) -> None:  # fmt: skip
-    """Write a row of values for each point, with zeros around: sums of rows of x, which lie ``step`` elements apart.
+    """Write a row of values for each point, from column ``first`` of an image on, with zeros outside it.
 
-    rows: the first row that is inside the image, and the one after the last; apart: how far apart points are.
+    rows: the first of the rows from ``start`` on that is inside the image, and the one after the last; apart: how far
+    apart the points are.
     """
-    together = 2 * (VECTOR_BYTES // x.itemsize)
-    for point in range(len(matrix)):
-        values[to : to + left] = 0
-        values[to + left + step : to + pitch] = 0
-        for begin in range(0, step, together):
-            column = min(begin, step - together)
-            sums = zeros(1, 2, x)
-            for row in range(*rows):
-                if matrix[point, row] != 0:
-                    sums = add_scaled(sums, matrix[point, row], x, start + row * step + column)
-            save_tile(sums, values, to + left + column)
-        to += apart
+    lanes = VECTOR_BYTES // x.itemsize
+    left, right = max(0, -first), min(count, length - first)
+    for point in range(points):
+        values[to + point * apart : to + point * apart + left] = 0
+        values[to + point * apart + right : to + point * apart + count] = 0
+    whole = left + (right - left) // lanes * lanes
+    for column in range(left, whole, lanes):
+        seen = load_rows(points, x, start + first + column, length, rows[0], rows[1], None)
+        store_rows(at_points(taps, seen), values, to + column, apart, None)
+    if whole < right:
+        seen = load_rows(points, x, start + first + whole, length, rows[0], rows[1], right - whole)
+        store_rows(at_points(taps, seen), values, to + whole, apart, right - whole)
