@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, nullcontext
@@ -245,9 +246,12 @@ class Executor:
         self._stack.enter_context(blas_on_one_thread())
         self._pool = None
         if self.threads > 1:
-            pool = ThreadPoolExecutor(self.threads - 1, "xpcnn", initializer=hold_in_this_thread)
-            self._pool = self._stack.enter_context(pool)
+            kind = "threads", self.threads, os.getpid()  # a forked process has none of its parent's threads
+            self._pool = self._stack.enter_context(self.network.borrow(kind, self._start_threads))
         return self
+
+    def _start_threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads - 1, "xpcnn", initializer=hold_in_this_thread)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -108,7 +108,8 @@ def turned(weight: Array) -> Array:
 
 def _turned(window: Window) -> Window:
     """Return the window of the input's gradient, for strides of 1."""
-    padding = tuple((e - 1 - a, e - 1 - b) for e, (a, b) in zip(window.extent, window.padding, strict=True))
+    (height, width), ((top, bottom), (left, right)) = window.extent, window.padding
+    padding = (height - 1 - top, height - 1 - bottom), (width - 1 - left, width - 1 - right)
     return replace(window, padding=padding)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops import pooling as generic
 from xpcnn.ops.cpu import vector
-from xpcnn.ops.cpu.compiler import VECTOR_BYTES, compiled, flat, kernel
+from xpcnn.ops.cpu.compiler import VECTOR_BYTES, compiled, flat, kernel, lanes
 from xpcnn.ops.pooling import Backward
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace, to_batch_last
@@ -44,7 +44,8 @@ def pooled(
     y = workspace.batch_last((n, channels, rows, columns), x.dtype)
     winners = workspace.batch_last(y.shape, np.uint8) if training else None
     kept = _NOTHING if winners is None else flat(winners)
-    _pool(flat(x), flat(y), kept, largest, relu, *_geometry(window, channels, (height, width), (rows, columns), n))
+    pool = _pool if n >= lanes(x.dtype) else _pool_few
+    pool(flat(x), flat(y), kept, largest, relu, *_geometry(window, channels, (height, width), (rows, columns), n))
     return y, winners
 
 
@@ -136,6 +137,40 @@ def _pool(
                         if keep:
                             vector.store_numbers(winner, winners, at, count)
                         at += count
+
+
+@kernel
+def _pool_few(
+    x: Any, y: Any, winners: Any, largest: bool, relu: bool, channels: int, height: int, width: int, rows: int,
+    columns: int, n: int, kh: int, kw: int, sh: int, sw: int, dh: int, dw: int, top: int, left: int,
+) -> None:  # fmt: skip
+    """As :func:`_pool`, for fewer images than a vector holds: a row at a time, without branches."""
+    keep, size, sign = len(winners) > 0, columns * n, x.dtype.type(1 if largest else -1)
+    for channel in range(channels):
+        for row in range(rows):
+            at = (channel * rows + row) * size
+            best, number = y[at : at + size], winners[at : at + size] if keep else winners
+            top_row, first_i, stop_i = _inside(row * sh - top, dh, kh, height)
+            best[:] = -np.inf
+            if keep:
+                for column in range(columns):
+                    _, first_j, _ = _inside(column * sw - left, dw, kw, width)
+                    number[column * n : column * n + n] = first_i * kw + first_j
+            for i in range(first_i, stop_i):
+                start = (channel * height + top_row + i * dh) * width
+                for j in range(kw):
+                    offset = j * dw - left
+                    first, stop = max(0, -(offset // sw)), min(columns, (width - 1 - offset) // sw + 1)
+                    for image in range(n):
+                        for column in range(first, stop):
+                            k = column * n + image
+                            one, other = sign * x[(start + column * sw + offset) * n + image], best[k]
+                            wins = ((one > other) | (one != one)) & (other == other)  # `and` would branch
+                            best[k] = one if wins else other
+                            if keep:
+                                number[k] = i * kw + j if wins else number[k]
+            for k in range(size):
+                best[k] = 0 if relu and sign * best[k] < 0 else sign * best[k]
 
 
 @kernel
