@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from tests import reference, strict
 from xpcnn.backend import to_host
-from xpcnn.ops.correlation import correlate, correlation, grouped, weight_gradient
-from xpcnn.ops.products import MANY_FILTERS
+from xpcnn.ops.correlation import correlation
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace, channel_rows
 from xpcnn.program.threads import MOST_THREADS
@@ -156,47 +155,3 @@ def test_the_input_gradient_is_only_computed_where_it_is_asked_for(xp, host):
     dweight = xp.empty(weight.shape)
     assert backward(xp.asarray(dy), dweight, False) is None
     np.testing.assert_array_equal(host(dweight), expected)
-
-
-@pytest.mark.parametrize(("filters", "halves"), [(2, 1), (MANY_FILTERS, 2)])
-def test_columns_and_many_filters_are_cut_until_products_are_small(monkeypatch, filters, halves):
-    window = Window((3, 3))
-    x, weight, _ = arrays(4, 3, 8, 14, filters, window)
-    whole = filters * 27 * 12 * 4
-    monkeypatch.setattr("xpcnn.ops.products.SMALL_PRODUCT", whole // 3 // halves)
-    monkeypatch.setattr("xpcnn.ops.winograd.suits", lambda *arguments: False)
-    with Products(monkeypatch) as products:
-        y = correlate(np, x, grouped(weight, 1), window, Workspace(np))
-    assert {(m, m * k * n) for m, k, n in products.seen} == {(filters // halves, whole // 3 // halves)}
-    np.testing.assert_allclose(y, reference.conv2d(x, weight), rtol=1e-10)
-
-
-def test_the_columns_are_cut_until_the_weights_gradient_comes_in_few_results(monkeypatch):
-    window = Window((3, 3))
-    x, weight, dy = arrays(4, 3, 8, 14, 5, window)
-    monkeypatch.setattr("xpcnn.ops.products.FEW_RESULTS", 9 * 5)
-    dweight = np.empty(weight.shape)
-    with Products(monkeypatch) as products:
-        weight_gradient(np, x, dy, dweight, window, Workspace(np))
-    assert {(m, n) for m, _, n in products.seen} == {(9, 5)}
-    np.testing.assert_allclose(dweight, reference.conv2d_gradients(dy, x, weight)[1], rtol=1e-10)
-
-
-class Products:
-    """Notes the sizes (m, k, n) of matrix products while it is entered."""
-
-    def __init__(self, monkeypatch):
-        self.monkeypatch, self.seen = monkeypatch, []
-
-    def __enter__(self):
-        matmul = np.matmul
-
-        def noted(a, b, out):
-            self.seen.append((a.shape[-2], a.shape[-1], b.shape[-1]))
-            return matmul(a, b, out=out)
-
-        self.monkeypatch.setattr(np, "matmul", noted)
-        return self
-
-    def __exit__(self, *error):
-        self.monkeypatch.undo()

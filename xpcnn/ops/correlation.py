@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xpcnn.backend import Array, ArrayModule, is_host
-from xpcnn.ops import winograd
 from xpcnn.ops.lowering import blocks, lower, rows_lowered
-from xpcnn.ops.products import few_results, small_products
 from xpcnn.ops.window import Padding, Window, pad, unpad
 from xpcnn.ops.workspace import Workspace, to_batch_last
 
@@ -67,37 +65,16 @@ def correlate(xp: ArrayModule, padded: Array, filters: Array, window: Window, wo
     size = window.unpadded.output_size(height, width)
     groups = len(filters)
     y = workspace.batch_last((n, groups * filters.shape[1], *size), padded.dtype)
-    done = 0
-    if groups == 1 and winograd.suits(xp, window, filters.shape[1], channels * window.kernel[1], size[0]):
-        padded = to_batch_last(padded, workspace)
-        done = winograd.correlate(xp, padded, filters[0], window, y, workspace)
-    if done == size[0]:
-        return y
     kernel, y_rows = _kernel(filters), _rows(y, groups)
     row_bytes = channels * window.kernel[1] * size[1] * padded.dtype.itemsize
-    for images, rows in blocks(n, range(done, size[0]), row_bytes, rows_lowered(window), workspace.column_bytes):
+    for images, rows in blocks(n, size[0], row_bytes, rows_lowered(window), workspace.column_bytes):
         block = y_rows[:, rows, :, :, images]
+        columns = lower(xp, padded, window, size[1], groups, images, rows, workspace)
         if is_host(xp) and block.shape[4] == n:
-            halves, parts = small_products(kernel.shape[2], kernel.shape[3], size[1], n)
-            columns = lower(xp, padded, window, size[1], groups, images, rows, workspace, parts)
-            xp.matmul(_halved(kernel, halves), columns[:, :, :, None], out=_cut(block, halves, parts))
+            xp.matmul(kernel, columns, out=_matrices(block))
         else:  # CuPy's matmul only writes to contiguous arrays
-            columns = lower(xp, padded, window, size[1], groups, images, rows, workspace)
-            block[...] = xp.matmul(kernel, columns[:, 0]).reshape(block.shape)
+            block[...] = xp.matmul(kernel, columns).reshape(block.shape)
     return y
-
-
-def _halved(kernel: Array, halves: int) -> Array:
-    """View filters (groups, 1, filters, depth) as (groups, 1, 1, halves, filters / halves, depth)."""
-    groups, _, filters, depth = kernel.shape
-    return kernel.reshape(groups, 1, 1, halves, filters // halves, depth)
-
-
-def _cut(block: Array, halves: int, parts: int) -> Array:
-    """View output (groups, rows, filters, columns, n) as (groups, parts, rows, halves, filters / halves, columns n)."""
-    groups, rows, filters, columns, n = block.shape
-    cut = block.reshape(groups, rows, halves, filters // halves, parts, columns // parts * n)
-    return cut.transpose(0, 4, 1, 2, 3, 5)
 
 
 def weight_gradient(
@@ -117,22 +94,11 @@ def weight_gradient(
     dy_rows = _rows(dy, groups)
     row_bytes = channels * kw * width * padded.dtype.itemsize
     filters = dy_rows.shape[2]
-    parts = few_results(kh * (channels // groups) * kw, filters) if is_host(xp) else 1
     total: Array = 0
-    done = 0
-    if groups == 1 and winograd.suits(xp, window, filters, channels * kw, height):
-        padded = to_batch_last(padded, workspace)
-        in_tiles, done = winograd.weight_gradient(xp, padded, dy, window, workspace)
-        total = in_tiles.reshape(1, 1, -1, filters) + total
-    for images, rows in blocks(n, range(done, height), row_bytes, rows_lowered(window), workspace.column_bytes):
-        columns = lower(xp, padded, window, width, groups, images, rows, workspace)[:, 0]
-        dy_block = _matrices(dy_rows[:, rows, :, :, images]).swapaxes(2, 3)
-        count, depth, positions = columns.shape[1:]
-        products = workspace.scratch((groups, count, parts, depth // parts, filters), padded.dtype, "products")
-        cut = columns.reshape(groups, count, parts, depth // parts, positions)
-        total = (
-            xp.matmul(cut, dy_block[:, :, None], out=products).sum(axis=1).reshape(groups, 1, depth, filters) + total
-        )
+    for images, rows in blocks(n, height, row_bytes, rows_lowered(window), workspace.column_bytes):
+        columns = lower(xp, padded, window, width, groups, images, rows, workspace)
+        dy_block = _matrices(dy_rows[:, rows, :, :, images])
+        total = xp.matmul(columns, dy_block.swapaxes(2, 3)).sum(axis=1) + total
     total = total.reshape(groups, kh, channels // groups, kw, filters).transpose(0, 4, 2, 1, 3)
     dweight[...] = total.reshape(dweight.shape)
 
@@ -154,7 +120,7 @@ def _folded(
     kernel, dpadded_rows = _kernel(grouped(weight, groups)).swapaxes(2, 3), _rows(dpadded, groups)
     dy_rows = _rows(to_batch_last(dy, workspace), groups)
     row_bytes = shape[1] * kw * width * dy.dtype.itemsize
-    for images, rows in blocks(n, range(height), row_bytes, (2 * kh, 2 * kh), workspace.column_bytes):
+    for images, rows in blocks(n, height, row_bytes, (2 * kh, 2 * kh), workspace.column_bytes):
         dy_block = dy_rows[:, rows, :, :, images]
         count, at_once = dy_block.shape[1], dy_block.shape[4]
         cells = workspace.scratch((groups, count, kh, channels, kw, width, at_once), dy.dtype, "lowered")

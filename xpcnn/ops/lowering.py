@@ -16,7 +16,7 @@ from xpcnn.ops.workspace import Workspace, strided
 
 
 def blocks(
-    n: int, output_rows: range, row_bytes: int, rows_lowered: tuple[int, int], budget: int
+    n: int, output_rows: int, row_bytes: int, rows_lowered: tuple[int, int], budget: int
 ) -> Iterator[tuple[slice, slice]]:
     """Cut the output into blocks (images, rows) whose lowered rows fit the budget, at least one row of one image each.
 
@@ -26,8 +26,8 @@ def blocks(
     images_at_once = max(1, min(n, budget // (row_bytes * first)))
     rows_at_once = 1 + max(0, budget // (row_bytes * images_at_once) - first) // more
     for image in range(0, n, images_at_once):
-        for row in output_rows[::rows_at_once]:
-            yield slice(image, min(image + images_at_once, n)), slice(row, min(row + rows_at_once, output_rows.stop))
+        for row in range(0, output_rows, rows_at_once):
+            yield slice(image, min(image + images_at_once, n)), slice(row, min(row + rows_at_once, output_rows))
 
 
 def rows_lowered(window: Window) -> tuple[int, int]:
@@ -45,28 +45,24 @@ def lower(
     images: slice,
     rows: slice,
     workspace: Workspace,
-    parts: int = 1,
 ) -> Array:
-    """Return the windows of some output rows as im2col columns, cut into parts along the width.
-
-    (groups, parts, rows, kh channels kw, width / parts n)
-    """
+    """Return the windows of some output rows as im2col columns: (groups, rows, kh channels kw, width n)."""
     (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.strides, window.dilation
     part = padded[images, :, rows.start * sh :]
-    n, channels, count, width = part.shape[0], part.shape[1] // groups, rows.stop - rows.start, width // parts
+    n, channels, count = part.shape[0], part.shape[1] // groups, rows.stop - rows.start
     image, channel, row, column = part.strides
     if window.shares_rows:
-        shape: tuple[int, ...] = (groups, parts, (count - 1) * sh + kh, channels, kw, width, n)
+        shape: tuple[int, ...] = (groups, (count - 1) * sh + kh, channels, kw, width, n)
         strides: tuple[int, ...] = (row, channel, dw * column, sw * column, image)
     else:
-        shape = (groups, parts, count, kh, channels, kw, width, n)
+        shape = (groups, count, kh, channels, kw, width, n)
         strides = (sh * row, dh * row, channel, dw * column, sw * column, image)
     lowered = workspace.scratch(shape, padded.dtype, "lowered")
-    xp.copyto(lowered, strided(xp, part, shape, (channels * channel, width * sw * column, *strides)))
+    xp.copyto(lowered, strided(xp, part, shape, (channels * channel, *strides)))
     item = padded.dtype.itemsize
     return strided(
         xp,
         lowered,
-        (groups, parts, count, kh * channels * kw, width * n),
-        (*lowered.strides[:2], (sh if window.shares_rows else 1) * lowered.strides[2], width * n * item, item),
+        (groups, count, kh * channels * kw, width * n),
+        (lowered.strides[0], (sh if window.shares_rows else 1) * lowered.strides[1], width * n * item, item),
     )
