@@ -13,8 +13,9 @@ from xpcnn.extras import install_line
 
 @pytest.fixture(autouse=True)
 def fresh_probe(monkeypatch):
-    """Probe anew in each test, without the caller's environment."""
+    """Probe anew in each test, without the caller's environment and without Numba."""
     monkeypatch.delenv(backend.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.setitem(sys.modules, "numba", None)
     backend.probe_cupy.cache_clear()
     yield
     backend.probe_cupy.cache_clear()
@@ -80,7 +81,7 @@ def test_without_a_working_cupy_auto_is_numpy_and_an_explicit_request_fails(inst
     choice = backend.choose("auto")
     assert choice.xp is np
     assert why in choice.reason
-    assert choice.reason.endswith("so NumPy is used")
+    assert choice.reason.endswith("and Numba is not installed, so NumPy computes")
     assert "\n" not in choice.reason
     with pytest.raises(backend.BackendError) as error:
         backend.choose("cupy")
@@ -160,7 +161,7 @@ def test_an_unset_or_empty_environment_means_auto(monkeypatch, install, value):
     install(None)
     if value is not None:
         monkeypatch.setenv("XPCNN_BACKEND", value)
-    assert "so NumPy is used" in backend.choose().reason
+    assert "so NumPy computes" in backend.choose().reason
 
 
 def test_unknown_names_list_the_known_ones(monkeypatch):
@@ -221,7 +222,7 @@ def install_numba(monkeypatch):
 
 
 def fake_numba(disabled=0):
-    return SimpleNamespace(__version__="1.2", config=SimpleNamespace(DISABLE_JIT=disabled))
+    return SimpleNamespace(__version__="1.2", __spec__="found", config=SimpleNamespace(DISABLE_JIT=disabled))
 
 
 def test_numba_is_numpy_with_kernels(install_numba):
@@ -247,7 +248,41 @@ def test_a_numba_that_compiles_nothing_is_refused(install_numba, module, message
         backend.choose("numba")
 
 
-def test_auto_takes_numpy_also_where_numba_is(install, install_numba):
-    install(None)
+@pytest.fixture
+def auto(install, install_numba):
+    """Return what auto chooses without CuPy, with some Numba."""
+
+    def choose(numba):
+        install(None)
+        install_numba(numba)
+        return backend.choose("auto").xp
+
+    return choose
+
+
+def test_auto_compiles_for_long_runs_alone(auto):
+    xp = auto(fake_numba())
+    assert (xp.__name__, backend.request_of(xp), backend.is_host(xp), backend.kernels(xp)) == (
+        "numba", "auto", True, None,
+    )  # fmt: skip
+    assert backend.for_run(xp, backend.WORTH_COMPILING - 1) is np
+    assert backend.for_run(xp, backend.WORTH_COMPILING) is backend.choose("numba").xp
+
+
+def test_auto_does_not_import_numba_before_the_first_long_run(auto):
+    xp = auto(fake_numba())
+    backend.for_run(xp, 1)
+    assert backend.probe_numba.cache_info().misses == 0
+
+
+def test_a_long_run_says_in_one_line_that_numba_does_not_work(auto):
+    xp = auto(fake_numba(disabled=1))
+    with pytest.warns(UserWarning, match=r"^NUMBA_DISABLE_JIT is set, so NumPy computes .* Unset it\.$"):
+        assert backend.for_run(xp, backend.WORTH_COMPILING) is np
+
+
+@pytest.mark.parametrize("multiplications", [0, 1e15])
+def test_what_is_named_computes_runs_of_any_length(install_numba, multiplications):
     install_numba(fake_numba())
-    assert backend.choose("auto").xp is np
+    for xp in (np, backend.choose("numba").xp, strict.xp):
+        assert backend.for_run(xp, multiplications) is xp

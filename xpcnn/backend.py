@@ -1,7 +1,8 @@
 """Choosing the array module, NumPy or CuPy, and copying arrays between host and device.
 
 The only module that imports CuPy, and only when it is chosen. Numba compiles kernels for NumPy's arrays: its backend is
-NumPy under another name, by which :func:`kernels` finds them.
+NumPy under another name, by which :func:`kernels` finds them. Chosen by ``auto``, it compiles them only for runs that
+are long enough, see :func:`for_run`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ctypes
 import functools
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import re
 import warnings
@@ -38,8 +40,13 @@ class _CompiledNumPy(ModuleType):
         return getattr(numpy, name)
 
 
-_NUMBA = _CompiledNumPy("numba")
-_NUMBA.__dict__.update({name: value for name, value in vars(numpy).items() if not name.startswith("__")})
+_NUMBA, _NUMBA_IF_LONG = _CompiledNumPy("numba"), _CompiledNumPy("numba")
+for _module in (_NUMBA, _NUMBA_IF_LONG):
+    _module.__dict__.update({name: value for name, value in vars(numpy).items() if not name.startswith("__")})
+
+#: Multiplications of a run, forward and backward, that are worth compiling kernels: without them it takes some 15 s on
+#: two processors, and compiling takes up to 10 s.
+WORTH_COMPILING = 4e11
 
 
 class BackendError(RuntimeError):
@@ -183,7 +190,9 @@ def choose(name: str | None = None) -> Choice:
         raise BackendError(
             f"The backend 'cupy' was requested{asked_by}, but {seen}. {advice} Or choose the backend 'numpy'."
         )
-    return Choice(numpy, f"{seen}, so NumPy is used")
+    if importlib.util.find_spec("numba") is None:
+        return Choice(numpy, f"{seen}, and Numba is not installed, so NumPy computes")
+    return Choice(_NUMBA_IF_LONG, f"{seen}; NumPy computes, and Numba compiles kernels for long runs")
 
 
 def resolve(xp: ArrayModule | str | None = None) -> ArrayModule:
@@ -191,15 +200,36 @@ def resolve(xp: ArrayModule | str | None = None) -> ArrayModule:
     return choose(xp).xp if xp is None or isinstance(xp, str) else xp
 
 
+def for_run(xp: ArrayModule, multiplications: float) -> ArrayModule:
+    """Return the array module for a run of so many multiplications: with Numba chosen by ``auto``, kernels or not.
+
+    It depends on nothing else, so that the same run has the same bits. Where Numba does not work, this warns.
+    """
+    if xp is not _NUMBA_IF_LONG:
+        return xp
+    if multiplications < WORTH_COMPILING:
+        return numpy
+    compiled, seen, advice = probe_numba()
+    if compiled is None:
+        warnings.warn(f"{seen}, so NumPy computes without compiled kernels. {advice}", stacklevel=2)
+        return numpy
+    return compiled
+
+
+def request_of(xp: ArrayModule) -> str:
+    """Return the name by which :func:`choose` finds this array module again."""
+    return "auto" if xp is _NUMBA_IF_LONG else str(xp.__name__)
+
+
 def is_host(xp: ArrayModule) -> bool:
     """Whether arrays of ``xp`` are in host memory, which threads share."""
-    return xp is numpy or xp is _NUMBA
+    return xp is numpy or isinstance(xp, _CompiledNumPy)
 
 
 def kernels(xp: ArrayModule) -> str | None:
     """Return which kernels stand in for the functions of ``ops/``: "cpu", "cuda" or None."""
     if is_host(xp):
-        return "cpu" if xp is _NUMBA else None
+        return "cpu" if xp is _NUMBA else None  # and none outside of a run
     return "cuda" if hasattr(xp, "RawModule") else None
 
 

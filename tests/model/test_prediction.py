@@ -252,3 +252,13 @@ class TestRawPixelsForPredict:
     def test_a_model_without_preprocessing_takes_what_it_is_given(self):
         model = xpcnn.Sequential([layers.Flatten(), layers.Dense(2)], input_shape=(1, 4, 4))
         assert model.predict(np.ones((1, 1, 4, 4), np.uint8)).shape == (1, 2)
+
+
+@pytest.mark.parametrize("images", [3, 70])
+def test_images_of_all_parts_decide_whether_kernels_are_worth_compiling(monkeypatch, images):
+    pytest.importorskip("numba")
+    model = made(Decoding(8, 10, 3))
+    raw = np.random.default_rng(0).integers(0, 256, (images, 3, 8, 10), np.uint8)
+    expected = model.to("numba" if images == 70 else "numpy").predict_images(raw).probabilities
+    monkeypatch.setattr("xpcnn.backend.WORTH_COMPILING", model.network.multiplications * 70)
+    np.testing.assert_array_equal(model.to("auto").predict_images(raw).probabilities, expected)

@@ -11,7 +11,7 @@ import pytest
 import xpcnn
 from tests import strict
 from tests.models import CLASSES, SHAPE, bits, mixed, plain, samples, without_seconds
-from xpcnn import callbacks, files, layers, metrics, optimizers, schedules
+from xpcnn import backend, callbacks, files, layers, metrics, optimizers, schedules
 from xpcnn.communicator import Communicator
 from xpcnn.training import checkpoints
 
@@ -553,3 +553,53 @@ def test_the_description_is_plain_json(tmp_path):
     _, description = files.load_tensors(tmp_path / "a")
     assert json.loads(json.dumps(description)) == description
     assert description["versions"].keys() == {"xpcnn", "numpy", "machine", "arithmetic"}
+
+
+class TestKernelsForLongRuns:
+    """With Numba chosen by ``auto``, kernels compute a fit from its first step to its last, or none of it."""
+
+    @pytest.fixture(autouse=True)
+    def installed(self):
+        pytest.importorskip("numba")
+
+    @pytest.fixture
+    def long(self, monkeypatch):
+        """Return a function that sets how many multiplications make a run long."""
+        return lambda multiplications: monkeypatch.setattr(backend, "WORTH_COMPILING", multiplications)
+
+    @pytest.mark.parametrize("compiled", [False, True])
+    def test_a_resumed_fit_computes_as_it_began(self, tmp_path, long, compiled):
+        whole = plain(xp="numba" if compiled else "numpy")
+        history = fit(whole)
+        long(0 if compiled else np.inf)
+        saved = callbacks.Checkpoint(tmp_path / "fit")
+        fit(plain(xp="auto"), Interrupt(4), saved)
+        assert checkpoints.read(tmp_path / "fit").compiled == compiled
+        long(np.inf if compiled else 0)  # as if other runs were long now
+        resumed = plain(xp="auto")
+        same(resumed, fit(resumed, Interrupt(99), callbacks.Checkpoint(tmp_path / "fit"), resume=tmp_path / "fit"),
+             whole, history)  # fmt: skip
+
+    def test_all_epochs_count_and_validation_is_computed_as_training(self, tmp_path, long):
+        x, y = samples(40)
+        model = plain(xp="auto")
+        seen = []
+        long(model.network.multiplications * 3 * 40 * 3)
+        note = Noted(seen)
+        fit(model, note)
+        fit(model, note, epochs=2)
+        assert seen == ["cpu", None]
+        bits_of = {}
+        for xp in ("auto", "numba"):
+            bits_of[xp] = fit(plain(xp=xp), validation_data=(x[:7], y[:7])).history["val_loss"]
+        assert bits_of["auto"] == bits_of["numba"]
+
+
+class Noted(callbacks.Callback):
+    """Notes which kernels compute a fit."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def on_fit_begin(self, fit):
+        self.seen.append(backend.kernels(fit.work.xp))

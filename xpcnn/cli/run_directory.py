@@ -213,11 +213,11 @@ class OtherRank(RunDirectory):
         """Left to the first process."""
 
 
-def about(model: Sequential) -> dict[str, Any]:
-    """Return the fields of args.json and the checkpoint besides the arguments."""
+def about(model: Sequential, images: int) -> dict[str, Any]:
+    """Return the fields of args.json and the checkpoint besides the arguments; images: to train on, in all epochs."""
     return {
         "version": __version__,
-        "computed_by": model.backend,
+        "computed_by": str(model.network.for_run(images, training=True).__name__),
         "classes": list(model.class_names or ()),
         "working_directory": os.getcwd(),
         "decoding": None if model.preprocessing is None else model.preprocessing.decoding.to_json(),

@@ -107,7 +107,7 @@ def _run(
         if decoding is None and not options_.start:
             arguments |= pictures.arguments_of(loaded.decoding)
         record: dict[str, Any] = {
-            "arguments": arguments | about(model),
+            "arguments": arguments | about(model, options_.epochs * len(split.train)),
             "images": resume.list_images(images, split, options_.data, communicator),
         }
         if saved is not None:

@@ -27,7 +27,7 @@ class Activation(Layer):
     def forward(self, params: Arrays, x: Array, context: Context, *, in_place: bool = False) -> tuple[Array, Backward]:
         """Apply the function; with ``in_place``, ReLU overwrites its input."""
         own = (x,) if in_place else ()
-        y, backward = self._function(self.xp, x, context.workspace, *own)
+        y, backward = self._function(context.xp, x, context.workspace, *own)
         return y, lambda dy, gradients: backward(dy)
 
 
@@ -68,7 +68,7 @@ class LeakyReLU(Layer):
 
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Scale values below 0."""
-        y, backward = activations.leaky_relu(self.xp, x, context.workspace, self.slope)
+        y, backward = activations.leaky_relu(context.xp, x, context.workspace, self.slope)
         return y, lambda dy, gradients: backward(dy)
 
 

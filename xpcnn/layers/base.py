@@ -40,6 +40,11 @@ class Context:
     def __post_init__(self) -> None:
         self.backward = self.backward or self.training
 
+    @property
+    def xp(self) -> ArrayModule:
+        """The array module that computes this run: with Numba's, functions of ``ops/`` are compiled kernels."""
+        return self.workspace.xp
+
 
 class Graph(Protocol):
     """The graph that layers add themselves to when a network is built; a slot is the input or a layer's output."""

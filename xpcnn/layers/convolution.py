@@ -108,7 +108,7 @@ class Conv2D(Layer):
     ) -> tuple[Array, Backward]:
         """Convolve and add the bias, optionally fused with max pooling over ``pool`` and ReLU."""
         y, backward = convolution(
-            self.xp,
+            context.xp,
             x,
             params["weight"],
             params.get("bias"),

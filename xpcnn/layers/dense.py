@@ -61,5 +61,5 @@ class Dense(Layer):
         self, params: Arrays, x: Array, context: Context, *, relu: bool = False, input_gradient: bool = True
     ) -> tuple[Array, Backward]:
         """Multiply by the weight and add the bias, optionally fused with ReLU."""
-        y, backward = dense(self.xp, x, params["weight"], params.get("bias"), context.workspace, relu=relu)
+        y, backward = dense(context.xp, x, params["weight"], params.get("bias"), context.workspace, relu=relu)
         return y, lambda dy, gradients: backward(dy, gradients["weight"], gradients.get("bias"), input_gradient)

@@ -27,7 +27,7 @@ class Dropout(Layer):
         """Mask and scale while training."""
         if not context.training or self.rate == 0:
             return x, lambda dy, gradients: dy
-        y, backward = dropout(self.xp, x, 1.0 - self.rate, lambda: self._key(context), context.workspace)
+        y, backward = dropout(context.xp, x, 1.0 - self.rate, lambda: self._key(context), context.workspace)
         return y, lambda dy, gradients: backward(dy)
 
     def _key(self, context: Context) -> MaskKey:

@@ -35,7 +35,7 @@ class Add(Merge):
 
     def forward(self, params: Arrays, x: tuple[Array, ...], context: Context) -> tuple[Array, Backward]:
         """Add the inputs."""
-        y, backward = merging.add(self.xp, x, context.workspace)
+        y, backward = merging.add(context.xp, x, context.workspace)
         return y, lambda dy, gradients: backward(dy)
 
 
@@ -62,7 +62,7 @@ class Multiply(Merge):
 
     def forward(self, params: Arrays, x: tuple[Array, ...], context: Context) -> tuple[Array, Backward]:
         """Multiply."""
-        y, backward = merging.multiply(self.xp, x[0], x[1], context.workspace)
+        y, backward = merging.multiply(context.xp, x[0], x[1], context.workspace)
         return y, lambda dy, gradients: backward(dy)
 
 
@@ -87,5 +87,5 @@ class Concatenate(Merge):
 
     def forward(self, params: Arrays, x: tuple[Array, ...], context: Context) -> tuple[Array, Backward]:
         """Concatenate."""
-        y, backward = merging.concatenate(self.xp, x, context.workspace)
+        y, backward = merging.concatenate(context.xp, x, context.workspace)
         return y, lambda dy, gradients: backward(dy)

@@ -54,7 +54,7 @@ class BatchNorm(Layer):
 
     def local_sums(self, params: Arrays, x: Array, context: Context) -> Moments:
         """Return the moments of this shard's channels, which are combined over the batch."""
-        return normalization.moments(self.xp, x, context.workspace)
+        return normalization.moments(context.xp, x, context.workspace)
 
     def forward(
         self, params: Arrays, x: Array, context: Context, total: Moments | None = None
@@ -62,7 +62,7 @@ class BatchNorm(Layer):
         """Normalise with ``total``, the moments of the whole batch, or if it is None, with the running statistics."""
         if total is None:
             return self._by_running_statistics(params, x, context)
-        xp, workspace, count, mean = self.xp, context.workspace, total.count, total.mean
+        xp, workspace, count, mean = context.xp, context.workspace, total.count, total.mean
         std, running_mean, running_var = normalization.statistics(
             xp, total, params["running_mean"], params["running_var"], self.momentum, self.epsilon
         )
@@ -81,7 +81,7 @@ class BatchNorm(Layer):
 
     def _by_running_statistics(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Normalise as in prediction, where samples are independent."""
-        xp, workspace = self.xp, context.workspace
+        xp, workspace = context.xp, context.workspace
         mean, std = params["running_mean"], xp.sqrt(params["running_var"] + self.epsilon)
         y = normalization.normalize(xp, x, mean, std, params["weight"], params["bias"], workspace)
 

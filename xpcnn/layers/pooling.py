@@ -55,7 +55,7 @@ class MaxPool2D(Pool2D):
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Take the largest cells."""
         y, backward = pooling.extreme_pool(
-            self.xp, x, self.window, context.workspace, largest=True, training=context.backward
+            context.xp, x, self.window, context.workspace, largest=True, training=context.backward
         )
         return y, lambda dy, gradients: backward(dy)
 
@@ -66,7 +66,7 @@ class MinPool2D(Pool2D):
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Take the smallest cells."""
         y, backward = pooling.extreme_pool(
-            self.xp, x, self.window, context.workspace, largest=False, training=context.backward
+            context.xp, x, self.window, context.workspace, largest=False, training=context.backward
         )
         return y, lambda dy, gradients: backward(dy)
 
@@ -76,7 +76,7 @@ class AveragePool2D(Pool2D):
 
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Average the windows."""
-        y, backward = pooling.average_pool(self.xp, x, self.window, context.workspace)
+        y, backward = pooling.average_pool(context.xp, x, self.window, context.workspace)
         return y, lambda dy, gradients: backward(dy)
 
 
@@ -89,7 +89,7 @@ class GlobalAveragePool2D(Layer):
 
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Average the images."""
-        y, backward = pooling.global_average_pool(self.xp, x, context.workspace)
+        y, backward = pooling.global_average_pool(context.xp, x, context.workspace)
         return y, lambda dy, gradients: backward(dy)
 
 
@@ -102,5 +102,5 @@ class GlobalMaxPool2D(Layer):
 
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Take the largest cells."""
-        y, backward = pooling.global_max_pool(self.xp, x, context.workspace)
+        y, backward = pooling.global_max_pool(context.xp, x, context.workspace)
         return y, lambda dy, gradients: backward(dy)

@@ -33,5 +33,5 @@ class Upsample2D(Layer):
 
     def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
         """Repeat the cells; backward sums the gradients of each cell's copies."""
-        y, backward = upsample(self.xp, x, self.size, context.workspace)
+        y, backward = upsample(context.xp, x, self.size, context.workspace)
         return y, lambda dy, gradients: backward(dy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import reprlib
 import warnings
 import weakref
@@ -13,10 +14,10 @@ import numpy as np
 
 from xpcnn import calibration, files, losses, optimizers, random
 from xpcnn import metrics as metrics_
-from xpcnn.backend import Array, ArrayModule, is_host, resolve, to_host
+from xpcnn.backend import Array, ArrayModule, for_run, is_host, request_of, resolve, to_host
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data import Normalized, Preprocessing
-from xpcnn.data.augmentation import Augmentation, View, views
+from xpcnn.data.augmentation import Augmentation
 from xpcnn.layers import Context, Layer
 from xpcnn.layers.configs import from_plain, kinds, to_plain
 from xpcnn.losses import Loss
@@ -214,10 +215,13 @@ class Sequential:
         data = training_data.gather(
             objective, x, y, sample_weight, class_weight, validation_split, validation_data, seed, augment, data_format
         )
+        xp = self.network.for_run(epochs * len(data.samples.rows), training=True)
+        if saved is not None:
+            xp = for_run(self._xp, math.inf if saved.compiled else -math.inf)
         validate = None
         if data.held is not None:
             validate = functools.partial(
-                objective.evaluate, *data.held, max(batch_size, 256), threads, communicator=communicator
+                objective.evaluate, *data.held, max(batch_size, 256), threads, communicator=communicator, xp=xp
             )
         own = getattr(augment, "__qualname__", type(augment).__name__)
         arguments = {
@@ -229,7 +233,7 @@ class Sequential:
             "shards": shards,
             "augment": augment if isinstance(augment, str | None) else own,
         }
-        work = Work(self.network, optimizer, objective.loss, tuple(self.metrics), data.samples, batch_size, seed)
+        work = Work(self.network, xp, optimizer, objective.loss, tuple(self.metrics), data.samples, batch_size, seed)
         task = Task(arguments, data.arrays)
         return loop.run(
             Fit(self, work, task, epochs=epochs, first_epoch=self.epochs, communicator=communicator),
@@ -260,7 +264,8 @@ class Sequential:
         x, y = inputs.samples(x, y, self.network.input_shape, data_format)
         self._refuse_raw(x)
         objective.measurable_targets(y, sample_weight)
-        return objective.evaluate(x, y, sample_weight, batch_size, threads, self._views(augment), self.temperature)
+        chosen = prediction.views_of(self, augment)
+        return objective.evaluate(x, y, sample_weight, batch_size, threads, chosen, self.temperature)
 
     def predict(
         self,
@@ -279,9 +284,7 @@ class Sequential:
         """
         x = inputs.images(x, self.network.input_shape, data_format)
         self._refuse_raw(x)
-        return evaluation.predict(
-            self.network, x, batch_size, threads, self._views(augment), self.temperature, self.loss
-        )
+        return prediction.outputs(self, x, batch_size, threads, augment)
 
     def predict_images(
         self, images: Any, threads: int | None = None, augment: str = "none", progress: bool = False
@@ -411,7 +414,7 @@ class Sequential:
 
     def __reduce__(self) -> tuple[Any, ...]:
         classes = {type(layer).__name__: type(layer) for layer in walk(self._layers) if not layer.hidden}
-        xp = self.backend if is_host(self._xp) else None  # None: chosen when it is unpickled
+        xp = request_of(self._xp) if is_host(self._xp) else None  # None: chosen when it is unpickled
         return type(self).from_state, (self.state(), classes, xp)
 
     def _compiled(self) -> tuple[Objective, Optimizer]:
@@ -430,11 +433,6 @@ class Sequential:
             if not self._warned and inputs.look_raw(x, self.preprocessing):
                 self._warned = True
                 warnings.warn(inputs.RAW, stacklevel=3)
-
-    def _views(self, augment: str) -> list[View]:
-        """Return the views of an augmentation for the input shape; only the identity for inputs that are not images."""
-        size = self.network.input_shape[1:]
-        return views(augment, (size[0], size[1])) if len(size) == 2 else views("none", (1, 1))
 
 
 def load(

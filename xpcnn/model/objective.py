@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xpcnn.backend import ArrayModule
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data.augmentation import View
 from xpcnn.layers import Concatenate, GlobalAveragePool2D, GlobalMaxPool2D, Multiply, Reshape
@@ -102,11 +103,15 @@ class Objective:
         views: Sequence[View] = evaluation.ONE_VIEW,
         temperature: float = 1.0,
         communicator: Communicator = ALONE,
+        xp: ArrayModule | None = None,
     ) -> dict[str, Any]:
-        """Return the loss, without label smoothing, and the metrics; targets must be checked already."""
+        """Return the loss, without label smoothing, and the metrics; targets must be checked already.
+
+        xp: as of :func:`xpcnn.training.evaluation.infer`.
+        """
         return evaluation.evaluate(
             self.network, self.loss.unsmoothed(), self.metrics, x, y, weights, batch_size, threads, views, temperature,
-            communicator,
+            communicator, xp,
         )  # fmt: skip
 
 

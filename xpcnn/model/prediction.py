@@ -14,13 +14,16 @@ import numpy as np
 
 from xpcnn.backend import host_array
 from xpcnn.data import Folder, Normalized, Preprocessing, UndecodableImage
+from xpcnn.data.augmentation import View, views
 from xpcnn.data.decode import from_array
 from xpcnn.data.left_out import left_out
 from xpcnn.data.picture import Facts, Picture
 from xpcnn.data.ranges import warn_of_lost_values
 from xpcnn.data.reading import read_images
+from xpcnn.losses import Loss
 from xpcnn.program.memory_bound import images_at_once
 from xpcnn.program.network import Network
+from xpcnn.training import evaluation
 
 HostArray = np.ndarray[Any, Any]
 #: The number of pictures that are decoded and then predicted together.
@@ -37,8 +40,8 @@ class Model(Protocol):
     def network(self) -> Network:
         """The built stack."""
 
-    def predict(self, x: Any, batch_size: int, threads: int | None, augment: str) -> HostArray:
-        """Return the outputs for normalised images."""
+    loss: Loss | None
+    temperature: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +60,21 @@ class Predictions:
         return len(self.labels)
 
 
+def views_of(model: Model, augment: str) -> list[View]:
+    """Return the views of an augmentation for the input shape; only the identity for inputs that are not images."""
+    size = model.network.input_shape[1:]
+    return views(augment, (size[0], size[1])) if len(size) == 2 else views("none", (1, 1))
+
+
+def outputs(
+    model: Model, x: Any, batch_size: int, threads: int | None, augment: str, images: int | None = None
+) -> HostArray:
+    """Return a model's outputs for normalised images; images: how many there are in all, if these are a part."""
+    chosen = views_of(model, augment)
+    xp = model.network.for_run((len(x) if images is None else images) * len(chosen))
+    return evaluation.predict(model.network, x, batch_size, threads, chosen, model.temperature, model.loss, xp)
+
+
 def predict_images(model: Model, images: Any, threads: int | None, augment: str, progress: bool) -> Predictions:
     """Return a model's predictions for pictures; see :meth:`xpcnn.Sequential.predict_images`."""
     preprocessing, names = _known(model)
@@ -73,9 +91,9 @@ def predict_images(model: Model, images: Any, threads: int | None, augment: str,
         facts += [one.facts for one in pictures]
         if pictures:
             x = Normalized(np.stack([one.image for one in pictures]), np.arange(len(pictures)), preprocessing)
-            outputs = model.predict(x, together, threads, augment)
+            answers = outputs(model, x, together, threads, augment, len(sources))
             rows = [start + row for row, one in enumerate(read) if isinstance(one, Picture)]
-            probabilities[rows] = np.concatenate((1 - outputs, outputs), axis=1) if outputs.shape[1] == 1 else outputs
+            probabilities[rows] = np.concatenate((1 - answers, answers), axis=1) if answers.shape[1] == 1 else answers
     warn_of_lost_values(facts, preprocessing.decoding)
     for line in left_out(facts, preprocessing.decoding):
         warnings.warn(line, stacklevel=3)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from xpcnn.backend import Array, is_host
+from xpcnn.backend import Array, ArrayModule, is_host
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.layers import Context
 from xpcnn.layers.base import Arrays
@@ -221,7 +221,8 @@ class Executor:
     """Runs the shards of a batch on threads of this process; a device does not split it by default.
 
     Use it as a context manager, which limits BLAS to one thread. training: whether it trains, which takes three times
-    the work of prediction. communicator: of the processes that share the shards.
+    the work of prediction. communicator: of the processes that share the shards. xp: the array module of the run, if
+    not the network's.
     """
 
     def __init__(
@@ -232,8 +233,9 @@ class Executor:
         threads: int | None = None,
         training: bool = False,
         communicator: Communicator = ALONE,
+        xp: ArrayModule | None = None,
     ) -> None:
-        self.network, self.communicator, self.xp = network, communicator, network.xp
+        self.network, self.communicator, self.xp = network, communicator, network.xp if xp is None else xp
         host = is_host(self.xp)
         self.shards = min(check_shards(shards, batch_size), batch_size) if host or shards else communicator.size
         work = network.multiplications * (3 if training else 1) * batch_size / self.shards

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from xpcnn import random
-from xpcnn.backend import Array, ArrayModule, to_device, to_host
+from xpcnn.backend import Array, ArrayModule, for_run, to_device, to_host
 from xpcnn.layers import Layer
 from xpcnn.layers.base import Arrays
 from xpcnn.losses import Loss
@@ -127,6 +127,10 @@ class Network:
             for declaration in node.layer.declarations
             if len(declaration.shape) > 1
         )
+
+    def for_run(self, images: int, training: bool = False) -> ArrayModule:
+        """Return the array module for a run over so many images: training takes three times the multiplications."""
+        return for_run(self.xp, self.multiplications * images * (3 if training else 1))
 
     @property
     def changes(self) -> int:

@@ -64,7 +64,7 @@ def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
         tensors[name] = np.frombuffer(to_json(value).encode("ascii"), np.uint8)
     description = {
         "checkpoint": FORMAT,
-        "versions": versions(fit.network.xp),
+        "versions": versions(fit.work.xp),
         "settings": fit.settings,
         "epoch": position.epoch,
         "first_epoch": position.first_epoch,
@@ -118,6 +118,12 @@ class SavedFit:
             return check_int("step", self.description["step"])
 
     @property
+    def compiled(self) -> bool:
+        """Whether compiled kernels computed the fit."""
+        versions = self.description.get("versions")
+        return isinstance(versions, dict) and "numba" in versions
+
+    @property
     def finished(self) -> bool:
         """Whether the fit had ended, normally or early."""
         with _damage_told(self.path):
@@ -162,9 +168,9 @@ class SavedFit:
             logs = {name: column[-1] for name, column in history.items()}
             steps, stop_reason = tensors["steps"].tolist(), description["stop_reason"]
         if fit.communicator.rank == 0:
-            self._tell_of_versions(fit.network.xp)
+            self._tell_of_versions(fit.work.xp)
         fit.network.set_values(values)
-        fit.optimizer.build(fit.network.xp, fit.network.parameters)
+        fit.optimizer.build(fit.work.xp, fit.network.parameters)
         fit.optimizer.load_state({"step": np.array(step), **moments})
         fit.history.history, fit.history.steps, fit.logs = history, steps, logs
         fit.stop_reason = None if stop_reason is None else str(stop_reason)

@@ -53,7 +53,7 @@ def run(
     if resume is not None:
         resume.restore(fit)
     fit.model.temperature = 1.0  # the calibration of the earlier weights no longer applies
-    work.optimizer.build(work.network.xp, work.network.parameters)
+    work.optimizer.build(work.xp, work.network.parameters)
 
     def look(result: StepResult) -> None:
         for callback in called:
@@ -141,7 +141,7 @@ def _choose_engine(
         stack.enter_context(own_stream(work.network.xp))
         return lambda: DeviceEngine(work, guarded=any(callback.guards for callback in callbacks))
     size = min(work.batch_size, len(work.samples.rows))
-    executor = stack.enter_context(Executor(work.network, size, shards, threads, True, fit.communicator))
+    executor = stack.enter_context(Executor(work.network, size, shards, threads, True, fit.communicator, work.xp))
     if fit.communicator.rank == 0 and executor.shards < ranks:
         warnings.warn(
             f"A batch of {size} is split into {executor.shards} shards, so {ranks - executor.shards} of {ranks} ranks "
@@ -156,9 +156,9 @@ def _compare_ranks(fit: Fit, saves: bool) -> None:
 
     saves: whether checkpoints are read or written, which requires digests of the data.
     """
-    together, network = fit.communicator, fit.network
-    backend = str(network.xp.__name__)
-    together.same("code", checkpoints.versions(network.xp) | {"backend": backend, "sources": code_digest()})
+    together, network, xp = fit.communicator, fit.network, fit.work.xp
+    backend = str(xp.__name__)
+    together.same("code", checkpoints.versions(xp) | {"backend": backend, "sources": code_digest()})
     together.same("arguments", fit.settings)
     together.same("data", fit.task.sample_digests())
     together.same("training progress", {"epochs": fit.epoch, "steps": fit.step})

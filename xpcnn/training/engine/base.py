@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from xpcnn.backend import Array
+from xpcnn.backend import Array, ArrayModule
 from xpcnn.data.augmentation import Augmentation
 from xpcnn.losses import Loss
 from xpcnn.metrics import Metric
@@ -58,9 +58,13 @@ class Samples:
 
 @dataclass(frozen=True)
 class Work:
-    """The network to train, with everything that stays the same for all steps of a fit."""
+    """The network to train, with everything that stays the same for all steps of a fit.
+
+    xp: the array module that computes them.
+    """
 
     network: Network
+    xp: ArrayModule
     optimizer: Optimizer
     loss: Loss
     metrics: Sequence[Metric]

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from xpcnn.backend import Array, is_host, to_device, to_host
+from xpcnn.backend import Array, ArrayModule, is_host, to_device, to_host
 from xpcnn.layers import Context
 from xpcnn.losses import Loss, Targets
 from xpcnn.metrics import Metric, with_targets
@@ -73,10 +73,10 @@ class HostEngine(StepEngine):
 class TrainingMemory(Memory):
     """Memory with a flat gradient for each shard, and a separate workspace too if shards synchronize."""
 
-    def __init__(self, network: Network, threads: int, shards: int, workspaces: int) -> None:
-        super().__init__(network.xp, threads)
+    def __init__(self, network: Network, xp: ArrayModule, threads: int, shards: int, workspaces: int) -> None:
+        super().__init__(xp, threads)
         self.grow(workspaces)
-        self.gradients = [network.xp.zeros(network.layout.size, dtype=network.dtype) for _ in range(shards)]
+        self.gradients = [xp.zeros(network.layout.size, dtype=network.dtype) for _ in range(shards)]
         #: Their views by layer.
         self.views = [network.layout.layer_views(gradient) for gradient in self.gradients]
 
@@ -87,14 +87,16 @@ class ShardedTraining:
     def __init__(self, executor: Executor, loss: Loss) -> None:
         network, together = executor.network, executor.communicator
         self._executor, self._network, self._together, self._loss = executor, network, together, loss
-        self._xp = network.xp
+        self._xp = executor.xp
         self._program = network.training_program(loss)
         self._rounds = training_rounds(self._program)
         own = len(range(executor.shards)[together.shards(executor.shards)[0]])  # rank 0 has the most
         shape = executor.threads, own, executor.shards if self._program.reduces else executor.threads
-        purpose = *shape, executor.shards, together.rank, together.size
+        purpose = executor.xp, *shape, executor.shards, together.rank, together.size
         # A second fit reuses the memory and the recordings of the first.
-        self._memory = executor.borrow_memory(lambda: TrainingMemory(network, *shape), "training", only=purpose)
+        self._memory = executor.borrow_memory(
+            lambda: TrainingMemory(network, executor.xp, *shape), "training", only=purpose
+        )
         for gradient in self._memory.gradients:
             gradient.fill(0)  # backward doesn't reach frozen layers before the first trained one
 

@@ -25,7 +25,9 @@ class HostPrediction:
     def __init__(self, executor: Executor) -> None:
         self._executor, self._network = executor, executor.network
         threads = executor.threads
-        self._memory = executor.borrow_memory(lambda: Memory(executor.xp, threads), ("prediction", threads))
+        self._memory = executor.borrow_memory(
+            lambda: Memory(executor.xp, threads), ("prediction", threads, executor.xp)
+        )
         self._params = self._network.prediction_params(self._memory.folded)
 
     def infer(self, x: HostArray, program: Program, y: HostArray) -> None:
@@ -48,7 +50,7 @@ class HostPrediction:
     def _begin(self, shards: list[slice], program: Program, number: int) -> Shard:
         """Return a shard of the current batch."""
         batch, network, rows = self._memory.batch, self._network, shards[number]
-        xp, workspace = network.xp, self._memory.workspace(number)
+        xp, workspace = self._executor.xp, self._memory.workspace(number)
         x = workspace.batch_last(batch.x[rows].shape, network.dtype)
 
         def enter() -> None:
