@@ -53,14 +53,9 @@ def convolution(
     if fast:
         winograd.correlate(images, weight, bias, y, seen, workspace, relu=relu and pool is None)
     else:
-        arranged = arrange(images, seen, workspace)
-        for part in range(groups):
-            own = slice(part * len(weight) // groups, (part + 1) * len(weight) // groups)
-            source = _rows(arranged, seen, part, groups)
-            filters = weight[own].reshape(len(weight) // groups, -1)
-            target = flat(y[:, own])
-            own_bias = None if bias is None else bias[own]
-            correlate(source, filters, own_bias, target, rows, columns * n, workspace, relu=relu and pool is None)
+        source = _rows(arrange(images, seen, workspace), seen, groups)
+        filters = weight.reshape(groups, len(weight) // groups, -1)
+        correlate(source, filters, bias, flat(y), rows, columns * n, workspace, relu=relu and pool is None)
     if pool is not None:
         y, winners = pooled(y, pool, workspace, largest=True, relu=relu, training=training)
 
@@ -83,12 +78,10 @@ def convolution(
         if fast:
             winograd.weight_gradient(images, spread, dweight, seen, workspace)
         else:
-            for part in range(groups):
-                own = slice(part * len(weight) // groups, (part + 1) * len(weight) // groups)
-                planes = place[0] + np.arange(own.start, own.stop) * place[2]
-                dfilters = dweight[own].reshape(len(weight) // groups, -1)
-                source = _rows(arranged, seen, part, groups)
-                weight_gradient(source, Rows(flat(spread), planes, wide), dfilters, rows, columns * n, workspace)
+            planes = place[0] + np.arange(len(weight) // groups) * place[2]
+            slopes = Rows(flat(spread), planes, wide, len(planes) * place[2])
+            dfilters = dweight.reshape(groups, len(planes), -1)
+            weight_gradient(source, slopes, dfilters, rows, columns * n, workspace)
         if not input_gradient:
             return None
         if fast:
@@ -103,7 +96,7 @@ def convolution(
 
 def turned(weight: Array) -> Array:
     """View the filters of the input's gradient: channels and filters swapped, kernels rotated by 180 degrees."""
-    return weight[:, :, ::-1, ::-1].swapaxes(0, 1)
+    return weight[..., ::-1, ::-1].swapaxes(-4, -3)
 
 
 def _turned(window: Window) -> Window:
@@ -164,11 +157,11 @@ def arrange(images: Array, window: Window, workspace: Workspace) -> Array:
     return arranged
 
 
-def _rows(arranged: Array, window: Window, part: int, groups: int) -> Rows:
+def _rows(arranged: Array, window: Window, groups: int) -> Rows:
     n, channels, height, stride, columns = arranged.shape
-    own = channels // groups
+    own, plane = channels // groups, height * stride * columns * n
     offsets = _offsets(window, own, height, columns, n)
-    return Rows(flat(arranged[:, part * own : (part + 1) * own]), offsets, window.strides[0] * stride * columns * n)
+    return Rows(flat(arranged), offsets, window.strides[0] * stride * columns * n, own * plane)
 
 
 @functools.lru_cache(256)
@@ -194,11 +187,9 @@ def _input_gradient(
         spread = _spread(spread, whole, ((kh - 1) * dh - top, (kw - 1) * dw - left), window.strides, workspace)
     channels = weight.shape[1]
     dx = workspace.batch_last((n, channels * groups, *size), spread.dtype)
-    for part in range(groups):
-        own = weight[part * filters // groups : (part + 1) * filters // groups]
-        source = _rows(spread[:, :, :, np.newaxis], Window((kh, kw), dilation=(dh, dw)), part, groups)
-        target = flat(dx[:, part * channels : (part + 1) * channels])
-        correlate(source, turned(own).reshape(channels, -1), None, target, size[0], size[1] * n, workspace, relu=False)
+    own = turned(weight.reshape(groups, filters // groups, *weight.shape[1:])).reshape(groups, channels, -1)
+    source = _rows(spread[:, :, :, np.newaxis], Window((kh, kw), dilation=(dh, dw)), groups)
+    correlate(source, own, None, flat(dx), size[0], size[1] * n, workspace, relu=False)
     return dx
 
 

@@ -28,12 +28,13 @@ class Rows(NamedTuple):
     """Images whose rows lie one after the other in memory, and where a window's cells are in them.
 
     images: flat; offsets: of each cell (channels, rows, columns of the kernel) in the first row of output, in elements;
-    step: from one row of output to the next.
+    step: from one row of output to the next; group: from one group of channels to the next.
     """
 
     images: Array
     offsets: Array
     step: int
+    group: int = 0
 
 
 def tile_for(filters: int, tiles: tuple[tuple[int, int], ...]) -> tuple[int, int]:
@@ -51,15 +52,16 @@ def correlate(
 ) -> None:
     """Write the correlation of images with filters, plus the bias.
 
-    weight: (filters, cells); y: flat, (filters, rows, length): the columns of a row times the images; relu: whether
-    negative numbers are written as 0.
+    weight: (groups, filters, cells); y: flat, (groups, filters, rows, length): the columns of a row times the images;
+    relu: whether negative numbers are written as 0.
     """
-    filters, _ = weight.shape
+    groups, filters, _ = weight.shape
     tile, compute = tile_for(filters, CORRELATION_TILES), _correlation
     if length < tile[1] * lanes(y.dtype):
         tile, compute = tile_for(filters, NARROW_TILES), _narrow_correlation
-    packed, start = tiled(weight[np.newaxis], tile[0], workspace), padded(bias, filters, tile[0], y.dtype, workspace)
-    compute(*tile)(x.images, packed, start, y, filters, x.offsets, rows, length, x.step, relu)
+    packed, start = tiled(weight, tile[0], workspace), padded(bias, groups, filters, tile[0], y.dtype, workspace)
+    geometry = groups, filters, rows, length, x.step, x.group
+    compute(*tile)(x.images, packed, start, y, x.offsets, relu, geometry)
 
 
 def tiled(weight: Array, height: int, workspace: Workspace) -> Array:
@@ -77,30 +79,34 @@ def tiled(weight: Array, height: int, workspace: Workspace) -> Array:
     return packed.reshape(-1)
 
 
-def padded(bias: Array | None, filters: int, height: int, dtype: Any, workspace: Workspace) -> Array:
-    """Return the bias of all filters of all blocks, zeros where there is none."""
-    start = workspace.scratch((filters + -filters % height,), dtype, "bias")
-    start[:] = 0
+def padded(bias: Array | None, groups: int, filters: int, height: int, dtype: Any, workspace: Workspace) -> Array:
+    """Return the bias of all filters of all blocks, flat, zeros where there is none."""
+    start = workspace.scratch((groups, filters + -filters % height), dtype, "bias")
+    start[...] = 0
     if bias is not None:
-        start[:filters] = bias
-    return start
+        start[:, :filters] = bias.reshape(groups, filters)
+    return start.reshape(-1)
 
 
 def weight_gradient(x: Rows, dy: Rows, dweight: Array, rows: int, length: int, workspace: Workspace) -> None:
-    """Write the gradient of the filters, (filters, cells); dy: its offsets are those of each filter's plane."""
-    filters, cells = dweight.shape
+    """Write the gradient of the filters, (groups, filters, cells).
+
+    dy: its offsets are those of each filter's plane.
+    """
+    groups, filters, cells = dweight.shape
     height, width = tile = tile_for(filters, GRADIENT_TILES)
     planes = np.concatenate((dy.offsets, np.repeat(dy.offsets[-1:], -filters % height)))
     offsets = np.concatenate((x.offsets, np.zeros(-cells % width, np.int64)))
     vector = lanes(dweight.dtype)
     of_tile = -(-height * width // vector) * vector
-    sums = workspace.scratch((1, len(planes) // height, len(offsets) // width, of_tile), dweight.dtype, "sums")
+    sums = workspace.scratch((groups, len(planes) // height, len(offsets) // width, of_tile), dweight.dtype, "sums")
     sums[...] = 0
+    geometry = groups, rows, length, x.step, dy.step, x.group, dy.group
     if length >= vector:
-        _gradient(*tile)(x.images, dy.images, sums.reshape(-1), planes, offsets, rows, length, x.step, dy.step)
+        _gradient(*tile)(x.images, dy.images, sums.reshape(-1), planes, offsets, geometry)
     if length % vector:
-        _narrow_gradient(*tile)(x.images, dy.images, sums.reshape(-1), planes, offsets, rows, length, x.step, dy.step)
-    dweight[...] = untiled(sums, tile, filters, cells)[0]
+        _narrow_gradient(*tile)(x.images, dy.images, sums.reshape(-1), planes, offsets, geometry)
+    dweight[...] = untiled(sums, tile, filters, cells)
 
 
 def untiled(sums: Array, tile: tuple[int, int], filters: int, cells: int) -> Array:
@@ -114,22 +120,22 @@ def untiled(sums: Array, tile: tuple[int, int], filters: int, cells: int) -> Arr
 def _correlation(height: int, width: int) -> Callable[..., None]:
     """Return the kernel for tiles of ``height`` filters and ``width`` vectors."""
 
-    def correlation(
-        x: Any, weight: Any, bias: Any, y: Any, filters: int, offsets: Any, rows: int, length: int, step: int,
-        relu: bool,
-    ) -> None:  # fmt: skip
+    def correlation(x: Any, weight: Any, bias: Any, y: Any, offsets: Any, relu: bool, geometry: Any) -> None:
+        groups, filters, rows, length, step, apart = geometry
         together = width * (VECTOR_BYTES // x.itemsize)
-        cells, plane = len(offsets), rows * length
-        for row in range(rows):
-            for first in range(0, filters, height):
-                for left in range(0, length, together):
-                    column = min(left, length - together)  # the last tile computes some places again
-                    sums, at = filled(height, width, bias, first), first * cells
-                    for cell in range(cells):
-                        sums = add_outer(sums, weight, at, x, row * step + column + offsets[cell], None)
-                        at += height
-                    place = first * plane + row * length + column
-                    write_rows(sums, y, place, plane, filters - first, relu, None)
+        cells, plane, padded_filters = len(offsets), rows * length, len(bias) // groups
+        for group in range(groups):
+            for row in range(rows):
+                for first in range(0, filters, height):
+                    for left in range(0, length, together):
+                        column = min(left, length - together)  # the last tile computes some places again
+                        sums = filled(height, width, bias, group * padded_filters + first)
+                        at, start = (group * padded_filters + first) * cells, group * apart + row * step + column
+                        for cell in range(cells):
+                            sums = add_outer(sums, weight, at, x, start + offsets[cell], None)
+                            at += height
+                        place = (group * filters + first) * plane + row * length + column
+                        write_rows(sums, y, place, plane, filters - first, relu, None)
 
     return kernel(correlation)
 
@@ -138,21 +144,21 @@ def _correlation(height: int, width: int) -> Callable[..., None]:
 def _narrow_correlation(height: int, width: int) -> Callable[..., None]:
     """Return the kernel for rows that are shorter than such a tile."""
 
-    def correlation(
-        x: Any, weight: Any, bias: Any, y: Any, filters: int, offsets: Any, rows: int, length: int, step: int,
-        relu: bool,
-    ) -> None:  # fmt: skip
+    def correlation(x: Any, weight: Any, bias: Any, y: Any, offsets: Any, relu: bool, geometry: Any) -> None:
+        groups, filters, rows, length, step, apart = geometry
         together = width * (VECTOR_BYTES // x.itemsize)
-        cells, plane = len(offsets), rows * length
-        for row in range(rows):
-            for first in range(0, filters, height):
-                for column in range(0, length, together):
-                    sums, at = filled(height, width, bias, first), first * cells
-                    for cell in range(cells):
-                        sums = add_outer(sums, weight, at, x, row * step + column + offsets[cell], length - column)
-                        at += height
-                    place = first * plane + row * length + column
-                    write_rows(sums, y, place, plane, filters - first, relu, length - column)
+        cells, plane, padded_filters = len(offsets), rows * length, len(bias) // groups
+        for group in range(groups):
+            for row in range(rows):
+                for first in range(0, filters, height):
+                    for column in range(0, length, together):
+                        sums = filled(height, width, bias, group * padded_filters + first)
+                        at, start = (group * padded_filters + first) * cells, group * apart + row * step + column
+                        for cell in range(cells):
+                            sums = add_outer(sums, weight, at, x, start + offsets[cell], length - column)
+                            at += height
+                        place = (group * filters + first) * plane + row * length + column
+                        write_rows(sums, y, place, plane, filters - first, relu, length - column)
 
     return kernel(correlation)
 
@@ -161,21 +167,22 @@ def _narrow_correlation(height: int, width: int) -> Callable[..., None]:
 def _gradient(height: int, width: int) -> Callable[..., None]:
     """Return the kernel for tiles of ``height`` filters and ``width`` cells, whose sums are kept between rows."""
 
-    def gradient(
-        x: Any, dy: Any, sums: Any, planes: Any, offsets: Any, rows: int, length: int, step: int, dy_step: int
-    ) -> None:
+    def gradient(x: Any, dy: Any, sums: Any, planes: Any, offsets: Any, geometry: Any) -> None:
+        groups, rows, length, step, dy_step, apart, dy_apart = geometry
         vector = VECTOR_BYTES // x.itemsize
         for row in range(rows):
             at = 0
-            for first in range(0, len(planes), height):
-                for cell in range(0, len(offsets), width):
-                    tile, dy_at, x_at = zeros(height, width, x), row * dy_step, row * step
-                    end = dy_at + length - length % vector
-                    while dy_at < end:  # LLVM would unroll a loop over a range, until its addresses fill the registers
-                        tile = add_products(tile, dy, dy_at, planes, first, x, x_at, offsets, cell, None)
-                        dy_at += vector
-                        x_at += vector
-                    at += add_sums(tile, sums, at)
+            for group in range(groups):
+                for first in range(0, len(planes), height):
+                    for cell in range(0, len(offsets), width):
+                        tile = zeros(height, width, x)
+                        dy_at, x_at = group * dy_apart + row * dy_step, group * apart + row * step
+                        end = dy_at + length - length % vector
+                        while dy_at < end:  # LLVM would unroll a range until its addresses fill the registers
+                            tile = add_products(tile, dy, dy_at, planes, first, x, x_at, offsets, cell, None)
+                            dy_at += vector
+                            x_at += vector
+                        at += add_sums(tile, sums, at)
 
     return kernel(gradient)
 
@@ -184,17 +191,18 @@ def _gradient(height: int, width: int) -> Callable[..., None]:
 def _narrow_gradient(height: int, width: int) -> Callable[..., None]:
     """Return the kernel for what is left of each row, less than a vector."""
 
-    def gradient(
-        x: Any, dy: Any, sums: Any, planes: Any, offsets: Any, rows: int, length: int, step: int, dy_step: int
-    ) -> None:
-        vector = VECTOR_BYTES // x.itemsize
-        rest = length % vector
+    def gradient(x: Any, dy: Any, sums: Any, planes: Any, offsets: Any, geometry: Any) -> None:
+        groups, rows, length, step, dy_step, apart, dy_apart = geometry
+        rest = length % (VECTOR_BYTES // x.itemsize)
         for row in range(rows):
-            at, dy_at, x_at = 0, row * dy_step + length - rest, row * step + length - rest
-            for first in range(0, len(planes), height):
-                for cell in range(0, len(offsets), width):
-                    tile = zeros(height, width, x)
-                    tile = add_products(tile, dy, dy_at, planes, first, x, x_at, offsets, cell, rest)
-                    at += add_sums(tile, sums, at)
+            at = 0
+            for group in range(groups):
+                dy_at = group * dy_apart + row * dy_step + length - rest
+                x_at = group * apart + row * step + length - rest
+                for first in range(0, len(planes), height):
+                    for cell in range(0, len(offsets), width):
+                        tile = zeros(height, width, x)
+                        tile = add_products(tile, dy, dy_at, planes, first, x, x_at, offsets, cell, rest)
+                        at += add_sums(tile, sums, at)
 
     return kernel(gradient)

@@ -77,7 +77,7 @@ def correlate(
     products = workspace.scratch((points * (filters + -filters % tile[0]) * block,), x.dtype, "products")
     geometry = channels, height, width * n, filters, y.shape[2], length, top, left * n, pitch, block
     _correlation(*tile, taps)(
-        flat(x), tiled(weight, tile[0], workspace), padded(bias, filters, tile[0], y.dtype, workspace), flat(y),
+        flat(x), tiled(weight, tile[0], workspace), padded(bias, 1, filters, tile[0], y.dtype, workspace), flat(y),
         _offsets(window, channels, pitch, n), values, products, relu, geometry,
     )  # fmt: skip
 
