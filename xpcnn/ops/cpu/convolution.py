@@ -1,4 +1,4 @@
-"""A convolution with what may follow it: direct sums, then pooling, with bias and ReLU in the same passes."""
+"""A convolution with what may follow it: direct sums or a faster way, then pooling, with bias and ReLU on the way."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops import convolution as generic
 from xpcnn.ops.convolution import Backward
-from xpcnn.ops.cpu import winograd
+from xpcnn.ops.cpu import pointwise, winograd
 from xpcnn.ops.cpu.activations import bias_relu_gradient
 from xpcnn.ops.cpu.compiler import flat
 from xpcnn.ops.cpu.correlation import Rows, correlate, weight_gradient
@@ -49,9 +49,10 @@ def convolution(
     n, _, height, width = images.shape
     rows, columns = seen.output_size(height, width)
     y = workspace.batch_last((n, len(weight), rows, columns), x.dtype)
-    fast = winograd.suits(images, weight, seen, groups, (rows, columns))
+    ways = (way for way in (pointwise, winograd) if way.suits(images, weight, seen, groups, (rows, columns)))
+    fast: Any = next(ways, None)
     if fast:
-        winograd.correlate(images, weight, bias, y, seen, workspace, relu=relu and pool is None)
+        fast.correlate(images, weight, bias, y, seen, workspace, relu=relu and pool is None)
     else:
         source = _rows(arrange(images, seen, workspace), seen, groups)
         filters = weight.reshape(groups, len(weight) // groups, -1)
@@ -76,7 +77,7 @@ def convolution(
         elif spread is not dy:
             bias_relu_gradient(flat(dy), flat(y), relu, flat(spread), sums, len(weight), rows, columns * n, *place)
         if fast:
-            winograd.weight_gradient(images, spread, dweight, seen, workspace)
+            fast.weight_gradient(images, spread, dweight, seen, workspace)
         else:
             planes = place[0] + np.arange(len(weight) // groups) * place[2]
             slopes = Rows(flat(spread), planes, wide, len(planes) * place[2])
@@ -86,7 +87,7 @@ def convolution(
             return None
         if fast:
             dx = workspace.like(images)
-            winograd.correlate(spread, turned(weight), None, dx, _turned(seen), workspace, relu=False)
+            fast.correlate(spread, turned(weight), None, dx, _turned(seen), workspace, relu=False)
         else:
             dx = _input_gradient(spread, weight, seen, (height, width), groups, workspace)
         return unpad(dx, window.padding, "edge") if edge else dx

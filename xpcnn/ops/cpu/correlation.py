@@ -18,10 +18,14 @@ from xpcnn.ops.cpu.tile import add_outer, add_products, add_sums, filled, write_
 from xpcnn.ops.workspace import Workspace
 
 #: Tiles that fill the registers, by the bytes of a vector: (filters, vectors) of a correlation, and of one whose rows
-#: are too short for those; (filters, cells) of a weight gradient. A tile more to choose from, fewer filters of zeros.
-CORRELATION_TILES = {64: ((8, 2), (5, 4)), 32: ((4, 3), (5, 2)), 16: ((4, 3), (5, 2))}[VECTOR_BYTES]
-NARROW_TILES = ((8, 1), (5, 1))
-GRADIENT_TILES = {64: ((4, 6), (5, 5)), 32: ((3, 4), (5, 2)), 16: ((3, 4), (5, 2))}[VECTOR_BYTES]
+#: are too short for those; (filters, cells) of a weight gradient. Those of one filter are for groups of a few.
+CORRELATION_TILES = {64: ((8, 2), (5, 4), (1, 8)), 32: ((4, 3), (5, 2), (1, 8)), 16: ((4, 3), (5, 2), (1, 8))}[
+    VECTOR_BYTES
+]
+NARROW_TILES = ((8, 1), (5, 1), (1, 1))
+GRADIENT_TILES = {64: ((4, 6), (5, 5), (1, 5)), 32: ((3, 4), (5, 2), (1, 5)), 16: ((3, 4), (5, 2), (1, 5))}[
+    VECTOR_BYTES
+]
 
 
 class Rows(NamedTuple):

@@ -43,6 +43,7 @@ def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) ->
     """Whether this is faster than direct sums, for images (n, channels, height, width) and an output of a size."""
     taps, (rows, columns) = window.kernel[0], output
     shortest = min(columns, x.shape[3]) * len(x)
+    widest = max(tile_for(count, CORRELATION_TILES)[1] for count in weight.shape[:2])  # forward and backward
     return (
         groups == 1
         and min(weight.shape[:2]) >= MANY
@@ -50,7 +51,7 @@ def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) ->
         and window.dilation[0] == 1
         and all(max(around) < k for around, k in zip(window.padding, window.extent, strict=True))
         and rows >= TILE.get(taps, rows + 1)
-        and shortest >= max(width for _, width in CORRELATION_TILES) * lanes(x.dtype)
+        and shortest >= widest * lanes(x.dtype)
     )
 
 

@@ -1,0 +1,45 @@
+"""Convolutions with filters of a single cell: products of matrices, for which BLAS is faster than direct sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpcnn.backend import Array
+from xpcnn.ops.cpu.compiler import flat, kernel
+from xpcnn.ops.window import Pair, Window
+from xpcnn.ops.workspace import Workspace, channel_rows
+
+#: Filters and channels from which on BLAS is faster.
+MANY = 8
+
+
+def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) -> bool:
+    """Whether a product computes a convolution, and is faster than direct sums."""
+    return groups == 1 and window == Window((1, 1), dilation=window.dilation) and min(weight.shape[:2]) >= MANY
+
+
+def correlate(
+    x: Array, weight: Array, bias: Array | None, y: Array, window: Window, workspace: Workspace, *, relu: bool
+) -> None:
+    """As :func:`xpcnn.ops.cpu.winograd.correlate`."""
+    np.matmul(weight.reshape(len(weight), -1), channel_rows(x), out=channel_rows(y))
+    if relu or bias is not None:
+        _add_bias(flat(y), np.zeros(len(weight), y.dtype) if bias is None else bias, relu)
+
+
+def weight_gradient(x: Array, dy: Array, dweight: Array, window: Window, workspace: Workspace) -> None:
+    """As :func:`xpcnn.ops.cpu.winograd.weight_gradient`."""
+    np.matmul(channel_rows(dy), channel_rows(x).T, out=dweight.reshape(len(dweight), -1))
+
+
+@kernel
+def _add_bias(y: Any, bias: Any, relu: bool) -> None:
+    """Add a bias to each channel of y, flat, in place; negative results become 0 if ``relu``."""
+    size, zero = len(y) // len(bias), y.dtype.type(0)
+    for channel in range(len(bias)):
+        part, shift = y[channel * size : (channel + 1) * size], bias[channel]
+        for i in range(size):
+            value = part[i] + shift
+            part[i] = zero if relu and value < zero else value
