@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="take about a minute, with fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
-    parser.add_argument("--backend", choices=("numpy", "numba"), default="numpy", help="xpcnn's (default: numpy)")
+    parser.add_argument("--backend", choices=("numpy", "numba"), default="numba", help="xpcnn's (default: numba)")
     options = parser.parse_args()
     os.environ["XPCNN_BACKEND"] = options.backend
     results = measure(seconds=0.3 if options.quick else 8.0, quick=options.quick)

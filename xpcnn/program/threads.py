@@ -15,10 +15,10 @@ from xpcnn.registry import check_int
 #: More threads than this would exceed the memory budget for columns.
 MOST_THREADS = COLUMN_BUDGET // CACHE_BYTES
 
-#: Multiplications of a shard that justify a thread: starting one costs about 0.2 ms, and threads contend for the
-#: interpreter lock. On one and two threads, shards of 12 million took 1.6 and 1.8 ms, of 24 million 1.5 and 1.5 to
-#: 2 ms, of 72 million 5.4 and 3.7 ms, of 85 million 3.8 and 2.8 ms (two processors, CPython 3.11).
-WORTH_A_THREAD = 5e7
+#: Multiplications of a shard that justify a thread, which has to be woken and contends for the interpreter lock. On one
+#: and two threads, compiled kernels predicted a batch with shards of 4 million in 0.53 and 0.56 ms, of 24 million in 1.6
+#: and 1.1 ms, NumPy in 0.75 and 0.86, and 3.3 and 2.4 ms (shortest times, two processors, CPython 3.11).
+WORTH_A_THREAD = 2e7
 #: The default maximum, since each shard of a batch needs memory for its own gradient.
 MOST_SHARDS = 64
 
