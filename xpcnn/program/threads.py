@@ -16,8 +16,8 @@ from xpcnn.registry import check_int
 MOST_THREADS = COLUMN_BUDGET // CACHE_BYTES
 
 #: Multiplications of a shard that justify a thread, which has to be woken and contends for the interpreter lock. On one
-#: and two threads, compiled kernels predicted a batch with shards of 4 million in 0.53 and 0.56 ms, of 24 million in 1.6
-#: and 1.1 ms, NumPy in 0.75 and 0.86, and 3.3 and 2.4 ms (shortest times, two processors, CPython 3.11).
+#: and two threads, compiled kernels predicted a batch with shards of 4 million in 0.53 and 0.56 ms, of 24 million in
+#: 1.6 and 1.1 ms, NumPy in 0.75 and 0.86, and 3.3 and 2.4 ms (shortest times, two processors, CPython 3.11).
 WORTH_A_THREAD = 2e7
 #: The default maximum, since each shard of a batch needs memory for its own gradient.
 MOST_SHARDS = 64

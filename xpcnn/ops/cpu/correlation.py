@@ -7,7 +7,7 @@ offset, so any number of images fills whole vectors. The input's gradient is a c
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,14 +41,25 @@ class Rows(NamedTuple):
     group: int = 0
 
 
-def tile_for(filters: int, tiles: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """Return the tile that computes fewest filters of zeros, and loads few vectors for its products."""
+def tile_for(filters: int, across: int, tiles: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the tile that computes few filters and vectors (or cells) too many, and loads few for its products.
+
+    across: vectors of a row, or cells.
+    """
 
     def cost(tile: tuple[int, int]) -> float:
         height, width = tile
-        return -(-filters // height) * height * (1 + (height + width) / (height * width) / 2)
+        computed = -(-filters // height) * height * -(-across // width) * width
+        return computed * (1 + (height + width) / (height * width) / 2)
 
     return min(tiles, key=cost)
+
+
+def correlation_tile(filters: int, length: int, dtype: np.dtype[Any]) -> tuple[int, int] | None:
+    """Return the tile for rows of a length; None if they are too short for any."""
+    vectors = length // lanes(dtype)
+    fitting = [tile for tile in CORRELATION_TILES if tile[1] <= vectors]
+    return tile_for(filters, -(-length // lanes(dtype)), fitting) if fitting else None
 
 
 def correlate(
@@ -60,9 +71,9 @@ def correlate(
     relu: whether negative numbers are written as 0.
     """
     groups, filters, _ = weight.shape
-    tile, compute = tile_for(filters, CORRELATION_TILES), _correlation
-    if length < tile[1] * lanes(y.dtype):
-        tile, compute = tile_for(filters, NARROW_TILES), _narrow_correlation
+    wide = correlation_tile(filters, length, y.dtype)
+    tile = tile_for(filters, -(-length // lanes(y.dtype)), NARROW_TILES) if wide is None else wide
+    compute = _narrow_correlation if wide is None else _correlation
     packed, start = tiled(weight, tile[0], workspace), padded(bias, groups, filters, tile[0], y.dtype, workspace)
     geometry = groups, filters, rows, length, x.step, x.group
     compute(*tile)(x.images, packed, start, y, x.offsets, relu, geometry)
@@ -98,7 +109,7 @@ def weight_gradient(x: Rows, dy: Rows, dweight: Array, rows: int, length: int, w
     dy: its offsets are those of each filter's plane.
     """
     groups, filters, cells = dweight.shape
-    height, width = tile = tile_for(filters, GRADIENT_TILES)
+    height, width = tile = tile_for(filters, cells, GRADIENT_TILES)
     planes = np.concatenate((dy.offsets, np.repeat(dy.offsets[-1:], -filters % height)))
     offsets = np.concatenate((x.offsets, np.zeros(-cells % width, np.int64)))
     vector = lanes(dweight.dtype)

@@ -81,7 +81,8 @@ def write_unpooled(
     n, channels, rows, columns = dy.shape
     once = _every_cell_once(window, size, (rows, columns))
     sums = np.empty(channels, dy.dtype) if sums is None else sums
-    _unpool(
+    unpool = _unpool if n >= lanes(dy.dtype) else _unpool_few
+    unpool(
         flat(dy), flat(y), flat(winners), flat(dx), sums, relu, once, *place,
         *_geometry(window, channels, size, (rows, columns), n),
     )  # fmt: skip
@@ -214,6 +215,37 @@ def _unpool(
                                 part = part if once else vector.add(vector.load(dx, cell, count), part)
                                 vector.store(part, dx, cell, count)
         sums[channel] = vector.sum_of(total)
+
+
+@kernel
+def _unpool_few(
+    dy: Any, y: Any, winners: Any, dx: Any, sums: Any, relu: bool, once: bool, first: int, step: int, plane: int,
+    channels: int, height: int, width: int, rows: int, columns: int, n: int, kh: int, kw: int, sh: int, sw: int,
+    dh: int, dw: int, top: int, left: int,
+) -> None:  # fmt: skip
+    """As :func:`_unpool`, for fewer images than a vector holds: a row at a time, without branches."""
+    size, zero = columns * n, dy.dtype.type(0)
+    for channel in range(channels):
+        start, total = first + channel * plane, zero
+        for row in range(height):
+            dx[start + row * step : start + row * step + width * n] = 0
+        for row in range(rows):
+            at = (channel * rows + row) * size
+            gradient, result, number = dy[at : at + size], y[at : at + size], winners[at : at + size]
+            top_row, first_i, stop_i = _inside(row * sh - top, dh, kh, height)
+            for k in range(size):
+                total += gradient[k] if not relu or result[k] > 0 else zero
+            for i in range(first_i, stop_i):
+                target = start + (top_row + i * dh) * step
+                for j in range(kw):
+                    offset = j * dw - left
+                    begin, stop = max(0, -(offset // sw)), min(columns, (width - 1 - offset) // sw + 1)
+                    for image in range(n):
+                        for column in range(begin, stop):
+                            k = column * n + image
+                            mine = (number[k] == i * kw + j) & ((not relu) | (result[k] > 0))
+                            dx[target + (column * sw + offset) * n + image] += gradient[k] if mine else zero
+        sums[channel] = total
 
 
 @compiled

@@ -16,7 +16,7 @@ import numpy as np
 
 from xpcnn.backend import Array
 from xpcnn.ops.cpu.compiler import VECTOR_BYTES, compiled, flat, kernel, lanes
-from xpcnn.ops.cpu.correlation import CORRELATION_TILES, GRADIENT_TILES, padded, tile_for, tiled, untiled
+from xpcnn.ops.cpu.correlation import GRADIENT_TILES, correlation_tile, padded, tile_for, tiled, untiled
 from xpcnn.ops.cpu.tile import (
     add_number,
     add_outer,
@@ -33,6 +33,8 @@ from xpcnn.ops.workspace import Workspace
 
 #: Filters and channels from which on this is faster than direct sums.
 MANY = 8
+#: Vectors in a row from which on it is: fewer images have little to gain from transformed filters.
+LEAST_VECTORS = 3
 #: Bytes of values from which columns are computed at once, for the first-level cache.
 L1_BYTES = 24 * 2**10
 #: Bytes of values from which a weight gradient is computed at once, for the second-level cache and a part of the third.
@@ -43,7 +45,6 @@ def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) ->
     """Whether this is faster than direct sums, for images (n, channels, height, width) and an output of a size."""
     taps, (rows, columns) = window.kernel[0], output
     shortest = min(columns, x.shape[3]) * len(x)
-    widest = max(tile_for(count, CORRELATION_TILES)[1] for count in weight.shape[:2])  # forward and backward
     return (
         groups == 1
         and min(weight.shape[:2]) >= MANY
@@ -51,7 +52,7 @@ def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) ->
         and window.dilation[0] == 1
         and all(max(around) < k for around, k in zip(window.padding, window.extent, strict=True))
         and rows >= TILE.get(taps, rows + 1)
-        and shortest >= widest * lanes(x.dtype)
+        and shortest >= LEAST_VECTORS * lanes(x.dtype)
     )
 
 
@@ -67,7 +68,8 @@ def correlate(
     (top, _), (left, right) = window.padding
     of_filters = transforms(taps, x.dtype.name).filters
     points = len(of_filters)
-    tile = tile_for(filters, CORRELATION_TILES)
+    tile = correlation_tile(filters, y.shape[3] * n, x.dtype)
+    assert tile is not None  # rows have LEAST_VECTORS at least
     by_row = weight.transpose(2, 0, 1, 3).reshape(taps, -1)
     weight = np.matmul(of_filters, by_row).reshape(points, filters, channels * kw)
     length, halo, together = y.shape[3] * n, (window.extent[1] - 1) * n, tile[1] * lanes(x.dtype)
@@ -90,7 +92,7 @@ def weight_gradient(x: Array, dy: Array, dweight: Array, window: Window, workspa
     (top, _), (left, _) = window.padding
     of_filters = transforms(taps, x.dtype.name).filters
     points = len(of_filters)
-    tile, vector = tile_for(filters, GRADIENT_TILES), lanes(x.dtype)
+    tile, vector = tile_for(filters, channels * kw, GRADIENT_TILES), lanes(x.dtype)
     length, halo, tiles = dy.shape[3] * n, (window.extent[1] - 1) * n, -(-dy.shape[2] // TILE[taps])
     column_bytes = points * (channels + filters) * x.itemsize
     block = max((L2_BYTES // column_bytes - halo) // vector, 1) * vector
