@@ -1,4 +1,6 @@
 import inspect
+import multiprocessing
+import os
 import time
 
 import numpy as np
@@ -245,3 +247,20 @@ def test_an_error_on_one_thread_is_raised_when_all_have_ended():
         with pytest.raises(ArithmeticError):
             sharded.train(x, loss.prepare(y, CLASSES), [], 0, 0)
     assert sorted(ended) == [0, 2]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_starts_threads_of_its_own():
+    model = plain()
+    x, _ = samples(64)
+    expected = model.predict(x, threads=2)
+
+    def predict():
+        assert (model.predict(x, threads=2) == expected).all()
+
+    process = multiprocessing.get_context("fork").Process(target=predict)
+    process.start()
+    process.join(30)
+    process.kill()
+    assert process.exitcode == 0

@@ -139,13 +139,12 @@ def _correlation(height: int, width: int, taps: int) -> Callable[..., None]:
                 start, to = (channel * image_rows + row - top) * row_length, channel * pitch
                 _evaluate(taps, points, x, start, row_length, inside, -left, values, to, of_values, pitch)
             for begin in range(0, length, block):
-                span = max(together, min(block, length - begin))
-                left_column, at = min(begin, length - span), 0
+                span, at = min(block, length - begin), 0
                 for point in range(points):
                     to = point * of_products
                     for _ in range(0, filters, height):
                         for begin_column in range(0, span, together):
-                            column = left_column + min(begin_column, span - together)
+                            column = begin + min(begin_column, span - together)
                             sums, start, place = zeros(height, width, x), at, point * of_values + column
                             for cell in range(cells):
                                 sums = add_outer(sums, weight, start, values, place + offsets[cell], None)
@@ -156,7 +155,7 @@ def _correlation(height: int, width: int, taps: int) -> Callable[..., None]:
                 at = 0
                 for first in range(0, filters, height):
                     for begin_column in range(0, span, together):
-                        column = left_column + min(begin_column, span - together)
+                        column = begin + min(begin_column, span - together)
                         for f in range(first, min(first + height, filters)):
                             for part in range(width):
                                 start = at + ((f - first) * width + part) * lanes
