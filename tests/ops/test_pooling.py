@@ -68,3 +68,16 @@ def test_a_nan_reaches_the_output(xp, host):
     x[0, 0, 1, 2] = np.nan
     for pool in POOLS.values():
         assert np.isnan(host(pool(xp, xp.asarray(x))[0])).any()
+
+
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize(
+    "window", [Window((2, 2), (2, 2)), Window((3, 2), (2, 1), ((1, 1), (1, 0)), (1, 2)), Window((3, 3), (3, 2))]
+)
+def test_a_single_image_has_the_same_result_with_and_without_a_backward_pass(xp, host, window, largest):
+    x = np.random.default_rng(0).normal(size=(1, 3, 9, 8)).astype(np.float32)
+    x[0, 0, 3, 4], x[0, 1, 5, 5], x[0, 1, :4, :4] = np.nan, np.inf, -np.inf
+    kept, _ = extreme_pool(xp, xp.asarray(x), window, Workspace(xp), largest=largest, training=True)
+    alone, _ = extreme_pool(xp, xp.asarray(x), window, Workspace(xp), largest=largest, training=False)
+    np.testing.assert_array_equal(host(alone), host(kept))
+    assert np.isnan(host(alone)).any()

@@ -44,8 +44,11 @@ def pooled(
     y = workspace.batch_last((n, channels, rows, columns), x.dtype)
     winners = workspace.batch_last(y.shape, np.uint8) if training else None
     kept = _NOTHING if winners is None else flat(winners)
-    pool = _pool if n >= lanes(x.dtype) else _pool_few
-    pool(flat(x), flat(y), kept, largest, relu, *_geometry(window, channels, (height, width), (rows, columns), n))
+    geometry = _geometry(window, channels, (height, width), (rows, columns), n)
+    if winners is None and n <= lanes(x.dtype) // 4:
+        _pool_few(flat(x), flat(y), largest, relu, geometry)
+    else:
+        _pool(flat(x), flat(y), kept, largest, relu, geometry)
     return y, winners
 
 
@@ -81,10 +84,9 @@ def write_unpooled(
     n, channels, rows, columns = dy.shape
     once = _every_cell_once(window, size, (rows, columns))
     sums = np.empty(channels, dy.dtype) if sums is None else sums
-    unpool = _unpool if n >= lanes(dy.dtype) else _unpool_few
-    unpool(
-        flat(dy), flat(y), flat(winners), flat(dx), sums, relu, once, *place,
-        *_geometry(window, channels, size, (rows, columns), n),
+    _unpool(
+        flat(dy), flat(y), flat(winners), flat(dx), sums, relu, once, place,
+        _geometry(window, channels, size, (rows, columns), n),
     )  # fmt: skip
 
 
@@ -101,11 +103,9 @@ def _geometry(window: Window, channels: int, size: Pair, output: Pair, n: int) -
 
 
 @kernel
-def _pool(
-    x: Any, y: Any, winners: Any, largest: bool, relu: bool, channels: int, height: int, width: int, rows: int,
-    columns: int, n: int, kh: int, kw: int, sh: int, sw: int, dh: int, dw: int, top: int, left: int,
-) -> None:  # fmt: skip
+def _pool(x: Any, y: Any, winners: Any, largest: bool, relu: bool, geometry: Any) -> None:
     """Write the largest (or smallest) cell of each window, and which it is: the first of equal ones."""
+    channels, height, width, rows, columns, n, kh, kw, sh, sw, dh, dw, top, left = geometry
     lanes, keep, at = VECTOR_BYTES // x.itemsize, len(winners) > 0, 0
     for channel in range(channels):
         for row in range(rows):
@@ -141,22 +141,16 @@ def _pool(
 
 
 @kernel
-def _pool_few(
-    x: Any, y: Any, winners: Any, largest: bool, relu: bool, channels: int, height: int, width: int, rows: int,
-    columns: int, n: int, kh: int, kw: int, sh: int, sw: int, dh: int, dw: int, top: int, left: int,
-) -> None:  # fmt: skip
-    """As :func:`_pool`, for fewer images than a vector holds: a row at a time, without branches."""
-    keep, size, sign = len(winners) > 0, columns * n, x.dtype.type(1 if largest else -1)
+def _pool_few(x: Any, y: Any, largest: bool, relu: bool, geometry: Any) -> None:
+    """As :func:`_pool`, for images that fill little of a vector, without winners: a row at a time, without branches."""
+    channels, height, width, rows, columns, n, kh, kw, sh, sw, dh, dw, top, left = geometry
+    size, sign = columns * n, x.dtype.type(1 if largest else -1)
     for channel in range(channels):
         for row in range(rows):
             at = (channel * rows + row) * size
-            best, number = y[at : at + size], winners[at : at + size] if keep else winners
-            top_row, first_i, stop_i = _inside(row * sh - top, dh, kh, height)
+            best = y[at : at + size]
             best[:] = -np.inf
-            if keep:
-                for column in range(columns):
-                    _, first_j, _ = _inside(column * sw - left, dw, kw, width)
-                    number[column * n : column * n + n] = first_i * kw + first_j
+            top_row, first_i, stop_i = _inside(row * sh - top, dh, kh, height)
             for i in range(first_i, stop_i):
                 start = (channel * height + top_row + i * dh) * width
                 for j in range(kw):
@@ -168,19 +162,17 @@ def _pool_few(
                             one, other = sign * x[(start + column * sw + offset) * n + image], best[k]
                             wins = ((one > other) | (one != one)) & (other == other)  # `and` would branch
                             best[k] = one if wins else other
-                            if keep:
-                                number[k] = i * kw + j if wins else number[k]
             for k in range(size):
                 best[k] = 0 if relu and sign * best[k] < 0 else sign * best[k]
 
 
 @kernel
 def _unpool(
-    dy: Any, y: Any, winners: Any, dx: Any, sums: Any, relu: bool, once: bool, first: int, step: int, plane: int,
-    channels: int, height: int, width: int, rows: int, columns: int, n: int, kh: int, kw: int, sh: int, sw: int,
-    dh: int, dw: int, top: int, left: int,
-) -> None:  # fmt: skip
+    dy: Any, y: Any, winners: Any, dx: Any, sums: Any, relu: bool, once: bool, place: Any, geometry: Any
+) -> None:
     """Add the gradient of each window to its winner, where ReLU let it pass; once: every cell is in one window."""
+    first, step, plane = place
+    channels, height, width, rows, columns, n, kh, kw, sh, sw, dh, dw, top, left = geometry
     lanes, at = VECTOR_BYTES // dx.itemsize, 0
     for channel in range(channels):
         start, total = first + channel * plane, vector.nothing(dx)
@@ -215,37 +207,6 @@ def _unpool(
                                 part = part if once else vector.add(vector.load(dx, cell, count), part)
                                 vector.store(part, dx, cell, count)
         sums[channel] = vector.sum_of(total)
-
-
-@kernel
-def _unpool_few(
-    dy: Any, y: Any, winners: Any, dx: Any, sums: Any, relu: bool, once: bool, first: int, step: int, plane: int,
-    channels: int, height: int, width: int, rows: int, columns: int, n: int, kh: int, kw: int, sh: int, sw: int,
-    dh: int, dw: int, top: int, left: int,
-) -> None:  # fmt: skip
-    """As :func:`_unpool`, for fewer images than a vector holds: a row at a time, without branches."""
-    size, zero = columns * n, dy.dtype.type(0)
-    for channel in range(channels):
-        start, total = first + channel * plane, zero
-        for row in range(height):
-            dx[start + row * step : start + row * step + width * n] = 0
-        for row in range(rows):
-            at = (channel * rows + row) * size
-            gradient, result, number = dy[at : at + size], y[at : at + size], winners[at : at + size]
-            top_row, first_i, stop_i = _inside(row * sh - top, dh, kh, height)
-            for k in range(size):
-                total += gradient[k] if not relu or result[k] > 0 else zero
-            for i in range(first_i, stop_i):
-                target = start + (top_row + i * dh) * step
-                for j in range(kw):
-                    offset = j * dw - left
-                    begin, stop = max(0, -(offset // sw)), min(columns, (width - 1 - offset) // sw + 1)
-                    for image in range(n):
-                        for column in range(begin, stop):
-                            k = column * n + image
-                            mine = (number[k] == i * kw + j) & ((not relu) | (result[k] > 0))
-                            dx[target + (column * sw + offset) * n + image] += gradient[k] if mine else zero
-        sums[channel] = total
 
 
 @compiled
