@@ -206,7 +206,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Side by side with PyTorch and ONNX Runtime: ``nox -s bench -- --backend numba --quick`` takes a minute."""
+    """Side by side with PyTorch and ONNX Runtime: ``nox -s bench -- --quick`` takes a minute."""
     session.install(".[fast,onnx]", *group("bench"))
     session.run("python", "-m", "benchmarks.cpu", *session.posargs, env={"PYTHONPATH": "."})
 
