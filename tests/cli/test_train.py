@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import subprocess
 import sys
 
 import numpy as np
@@ -88,6 +89,11 @@ class TestFolder:
         assert arguments["classes"] == list(CLASSES)
         assert arguments["computed_by"] == backend.choose().xp.__name__
         assert arguments["version"] == xpcnn.__version__
+
+    def test_a_short_run_leaves_numba_alone_where_it_is_installed(self, photos, tmp_path):
+        check = "import sys; from xpcnn.cli import main; main(sys.argv[1:]); assert 'numba' not in sys.modules"
+        command = [sys.executable, "-c", check, "train", str(photos), *QUICK, "--out", str(tmp_path / "run")]
+        subprocess.run(command, env={**os.environ, "XPCNN_BACKEND": "auto"}, check=True, capture_output=True)
 
     def test_every_epoch_stands_in_the_history(self, trained):
         history = rows(trained / "history.csv")

@@ -270,7 +270,7 @@ def _measure(
         "train": {name: history.history[name][-1] for name in ("loss", "accuracy")},
     }
     best_file = directory.path / "best.safetensors"
-    best, preprocessing = load(best_file, xp=model.backend), model.preprocessing
+    best, preprocessing = load(best_file, xp=model.network.xp), model.preprocessing
     assert preprocessing is not None
     kept_aside = {
         name: (Normalized(images.x, rows, preprocessing), images.y[rows])
