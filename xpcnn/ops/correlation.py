@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from xpcnn.backend import Array, ArrayModule, is_host
 from xpcnn.ops.lowering import blocks, lower, rows_lowered
-from xpcnn.ops.window import Padding, Window, pad, unpad
+from xpcnn.ops.window import Window, pad, unpad
 from xpcnn.ops.workspace import Workspace, to_batch_last
 
 #: backward(dy, dweight, input_gradient) writes the weight's gradient and returns the input's, or None if not requested.
@@ -40,7 +40,7 @@ def correlation(
         weight_gradient(xp, padded, dy, dweight, window, workspace, groups=groups)
         if not input_gradient:
             return None
-        around = _reach(window.unpadded if edge else window)
+        around = (window.unpadded if edge else window).reach
         if window.strides == (1, 1) and around is not None:
             # The input's gradient is itself a correlation: of the fully padded dy with kernels rotated by 180 degrees.
             full = pad(xp, dy, around, 0.0, workspace)
@@ -50,13 +50,6 @@ def correlation(
         return unpad(dpadded, window.padding, padding_mode)
 
     return y, backward
-
-
-def _reach(window: Window) -> Padding | None:
-    """Return the padding of dy with which each input cell sees all windows that see it; None if it is negative."""
-    (rows, columns), ((top, bottom), (left, right)) = window.extent, window.padding
-    around = (rows - 1 - top, rows - 1 - bottom), (columns - 1 - left, columns - 1 - right)
-    return around if min(*around[0], *around[1]) >= 0 else None
 
 
 def correlate(xp: ArrayModule, padded: Array, filters: Array, window: Window, workspace: Workspace) -> Array:

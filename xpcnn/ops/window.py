@@ -63,6 +63,16 @@ class Window:
         )
 
     @property
+    def reach(self) -> Padding | None:
+        """The padding of an output with which, for strides of 1, each input cell sees all windows that see it.
+
+        None if it is negative.
+        """
+        (rows, columns), ((top, bottom), (left, right)) = self.extent, self.padding
+        around = (rows - 1 - top, rows - 1 - bottom), (columns - 1 - left, columns - 1 - right)
+        return around if min(*around[0], *around[1]) >= 0 else None
+
+    @property
     def unpadded(self) -> Window:
         """The same window without padding, for images that are already padded."""
         return replace(self, padding=((0, 0), (0, 0)))

@@ -63,7 +63,8 @@ def convolution(
     def backward(dy: Array, dweight: Array, dbias: Array | None, input_gradient: bool) -> Array | None:
         dy = to_batch_last(dy, workspace)
         sums = np.empty(len(weight), dy.dtype) if dbias is None else dbias
-        border = _border(seen, (height, width), (rows, columns)) if input_gradient and not fast else _NO_BORDER
+        reach = seen.reach if seen.strides == (1, 1) else None
+        border = _NO_BORDER if fast or reach is None or not input_gradient else reach
         if pool is None and not relu and border == _NO_BORDER:
             spread = dy
             channel_rows(dy).sum(axis=1, out=sums)
@@ -87,7 +88,8 @@ def convolution(
             return None
         if fast:
             dx = workspace.like(images)
-            fast.correlate(spread, turned(weight), None, dx, _turned(seen), workspace, relu=False)
+            assert reach is not None  # or it would not be faster
+            fast.correlate(spread, turned(weight), None, dx, replace(seen, padding=reach), workspace, relu=False)
         else:
             dx = _input_gradient(spread, weight, seen, (height, width), groups, workspace)
         return unpad(dx, window.padding, "edge") if edge else dx
@@ -98,27 +100,6 @@ def convolution(
 def turned(weight: Array) -> Array:
     """View the filters of the input's gradient: channels and filters swapped, kernels rotated by 180 degrees."""
     return weight[..., ::-1, ::-1].swapaxes(-4, -3)
-
-
-def _turned(window: Window) -> Window:
-    """Return the window of the input's gradient, for strides of 1."""
-    (height, width), ((top, bottom), (left, right)) = window.extent, window.padding
-    padding = (height - 1 - top, height - 1 - bottom), (width - 1 - left, width - 1 - right)
-    return replace(window, padding=padding)
-
-
-def _border(window: Window, size: Pair, output: Pair) -> Padding:
-    """Return the border of zeros with which the output's gradient, correlated, gives that of images of a size.
-
-    Where the strides are above 1, or where the padding is wider than the kernel, it gets none.
-    """
-    if window.strides != (1, 1):
-        return _NO_BORDER
-    border = []
-    for k, d, (before, _), n, out in zip(window.kernel, window.dilation, window.padding, size, output, strict=True):
-        first = (k - 1) * d - before
-        border.append((first, n + (k - 1) * d - out - first))
-    return (border[0], border[1]) if min(*border[0], *border[1]) >= 0 else _NO_BORDER
 
 
 def _clear(images: Array, border: Padding) -> None:

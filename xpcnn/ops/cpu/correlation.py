@@ -180,7 +180,7 @@ def _narrow_correlation(height: int, width: int) -> Callable[..., None]:
 
 @functools.cache
 def _gradient(height: int, width: int) -> Callable[..., None]:
-    """Return the kernel for tiles of ``height`` filters and ``width`` cells, whose sums are kept between rows."""
+    """Return the kernel for tiles of ``height`` filters and ``width`` cells, whose sums are added up after each row."""
 
     def gradient(x: Any, dy: Any, sums: Any, planes: Any, offsets: Any, geometry: Any) -> None:
         groups, rows, length, step, dy_step, apart, dy_apart = geometry

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from xpcnn.backend import Array
-from xpcnn.ops.cpu.compiler import flat, kernel
+from xpcnn.ops.cpu.activations import add_bias
+from xpcnn.ops.cpu.compiler import flat
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace, channel_rows
 
@@ -26,20 +25,9 @@ def correlate(
     """As :func:`xpcnn.ops.cpu.winograd.correlate`."""
     np.matmul(weight.reshape(len(weight), -1), channel_rows(x), out=channel_rows(y))
     if relu or bias is not None:
-        _add_bias(flat(y), np.zeros(len(weight), y.dtype) if bias is None else bias, relu)
+        add_bias(flat(y), np.zeros(len(weight), y.dtype) if bias is None else bias, relu)
 
 
 def weight_gradient(x: Array, dy: Array, dweight: Array, window: Window, workspace: Workspace) -> None:
     """As :func:`xpcnn.ops.cpu.winograd.weight_gradient`."""
     np.matmul(channel_rows(dy), channel_rows(x).T, out=dweight.reshape(len(dweight), -1))
-
-
-@kernel
-def _add_bias(y: Any, bias: Any, relu: bool) -> None:
-    """Add a bias to each channel of y, flat, in place; negative results become 0 if ``relu``."""
-    size, zero = len(y) // len(bias), y.dtype.type(0)
-    for channel in range(len(bias)):
-        part, shift = y[channel * size : (channel + 1) * size], bias[channel]
-        for i in range(size):
-            value = part[i] + shift
-            part[i] = zero if relu and value < zero else value

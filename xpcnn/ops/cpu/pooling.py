@@ -10,6 +10,7 @@ from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops import pooling as generic
 from xpcnn.ops.cpu import vector
 from xpcnn.ops.cpu.compiler import VECTOR_BYTES, compiled, flat, kernel, lanes
+from xpcnn.ops.cpu.tile import zeros
 from xpcnn.ops.pooling import Backward
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace, to_batch_last
@@ -175,7 +176,7 @@ def _unpool(
     channels, height, width, rows, columns, n, kh, kw, sh, sw, dh, dw, top, left = geometry
     lanes, at = VECTOR_BYTES // dx.itemsize, 0
     for channel in range(channels):
-        start, total = first + channel * plane, vector.nothing(dx)
+        start, total = first + channel * plane, zeros(1, 1, dx)
         if not once:
             for row in range(height):
                 dx[start + row * step : start + row * step + width * n] = 0

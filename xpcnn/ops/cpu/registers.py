@@ -99,7 +99,7 @@ class Writer:
 
     def sums_of(self, vectors: list[Any]) -> Any:
         """Return a vector of the sums of as many vectors as it has lanes."""
-        lanes, each = self.tile.lanes, 1  # every vector alternates between sums of ``each`` of those before
+        lanes, each = self.tile.lanes, 1  # a vector holds the sums of ``each`` of the given ones, in turn
         while each < lanes:
             places = [place % (2 * each) for place in range(lanes)]
             evens = [p // (2 * each) * 2 * each + (q if q < each else lanes + q - each) for p, q in enumerate(places)]

@@ -189,13 +189,6 @@ def add(typing: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
-def nothing(typing: Any, x: Any) -> Any:
-    """Return a vector of zeros, of the dtype of x."""
-    vector = TileType(1, 1, x.dtype)
-    return vector(x), lambda *_: ir.Constant(ir.ArrayType(vector.vector, 1), None)
-
-
-@intrinsic
 def sum_of(typing: Any, vector: Any) -> Any:
     """Return the sum of all elements, in order."""
 

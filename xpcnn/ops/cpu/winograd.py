@@ -50,7 +50,7 @@ def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) ->
         and min(weight.shape[:2]) >= MANY
         and window.strides == (1, 1)
         and window.dilation[0] == 1
-        and all(max(around) < k for around, k in zip(window.padding, window.extent, strict=True))
+        and window.reach is not None
         and rows >= TILE.get(taps, rows + 1)
         and shortest >= LEAST_VECTORS * lanes(x.dtype)
     )
