@@ -121,7 +121,7 @@ def add_products(
 
 @intrinsic
 def add_sums(typing: Any, tile: Any, sums: Any, at: Any) -> Any:
-    """Add the sum of each of a tile's vectors to sums[at:], and return how many elements they take, in whole vectors."""
+    """Add the sum of each of a tile's vectors to sums[at:], and return how many elements they take."""
     size = tile.rows * tile.columns
     whole = -(-size // tile.lanes) * tile.lanes
 
