@@ -80,17 +80,18 @@ def correlate(
 
 
 def tiled(weight: Array, height: int, workspace: Workspace) -> Array:
-    """Return matrices (number, filters, cells) in blocks of ``height`` filters, (number, blocks, cells, height), flat.
+    """Return arrays (number, filters, …) in blocks of ``height`` filters, (number, blocks, …, height), flat.
 
     Filters that the last block lacks are zeros.
     """
-    number, filters, cells = weight.shape
+    number, filters, *cells = weight.shape
     blocks, whole = -(-filters // height), filters // height
-    packed = workspace.scratch((number, blocks, cells, height), weight.dtype, "filters")
-    packed[:, :whole] = weight[:, : whole * height].reshape(number, whole, height, cells).swapaxes(2, 3)
+    packed = workspace.scratch((number, blocks, *cells, height), weight.dtype, "filters")
+    of_block = np.moveaxis(packed, -1, 2)
+    of_block[:, :whole] = weight[:, : whole * height].reshape(number, whole, height, *cells)
     if whole < blocks:
         packed[:, whole] = 0
-        packed[:, whole, :, : filters - whole * height] = weight[:, whole * height :].swapaxes(1, 2)
+        of_block[:, whole, : filters - whole * height] = weight[:, whole * height :]
     return packed.reshape(-1)
 
 

@@ -70,8 +70,7 @@ def correlate(
     points = len(of_filters)
     tile = correlation_tile(filters, y.shape[3] * n, x.dtype)
     assert tile is not None  # rows have LEAST_VECTORS at least
-    by_row = weight.transpose(2, 0, 1, 3).reshape(taps, -1)
-    weight = np.matmul(of_filters, by_row).reshape(points, filters, channels * kw)
+    by_row = tiled(weight.transpose(2, 0, 1, 3), tile[0], workspace).reshape(taps, -1)
     length, halo, together = y.shape[3] * n, (window.extent[1] - 1) * n, tile[1] * lanes(x.dtype)
     pitch = (left + width + right) * n
     block = max((L1_BYTES // (channels * x.itemsize) - halo) // together, 1) * together
@@ -80,7 +79,7 @@ def correlate(
     products = workspace.scratch((points * (filters + -filters % tile[0]) * block,), x.dtype, "products")
     geometry = channels, height, width * n, filters, y.shape[2], length, top, left * n, pitch, block
     _correlation(*tile, taps)(
-        flat(x), tiled(weight, tile[0], workspace), padded(bias, 1, filters, tile[0], y.dtype, workspace), flat(y),
+        flat(x), np.matmul(of_filters, by_row).reshape(-1), padded(bias, 1, filters, tile[0], y.dtype, workspace), flat(y),
         _offsets(window, channels, pitch, n), values, products, relu, geometry,
     )  # fmt: skip
 
