@@ -17,8 +17,9 @@ def one_after_the_other(work, shards):
 class Averages:
     """Three shards that subtract the mean of all, and count how often each really ran."""
 
-    def __init__(self, spoil=lambda x: x):
+    def __init__(self, spoil=lambda x: x, varies=False):
         self.x, self.y, self.spoil, self.runs = np.zeros(3), np.zeros(3), spoil, [0, 0, 0]
+        self.varies = varies
         self.replay = Replay()
 
     def compute(self, notes):
@@ -39,9 +40,17 @@ class Averages:
         one_after_the_other(end if notes is None else notes.taken(end, 3), 3)
         return {"total": total, "doubled": doubled}
 
+    @contextlib.contextmanager
+    def others(self):
+        x, y = self.x.copy(), self.y.copy()
+        self.x += [1, 5, 2]
+        yield
+        self.x[...], self.y[...] = x, y
+
     def run(self, *x):
         self.x[...] = x
-        results = self.replay.run(self.compute, lambda: [self.y], one_after_the_other)
+        others = self.others if self.varies else None
+        results = self.replay.run(self.compute, lambda: [self.y], one_after_the_other, others)
         return self.y.tolist(), float(results["total"][0]), [float(results["doubled"][shard][0]) for shard in range(3)]
 
 
@@ -90,6 +99,16 @@ def test_the_recorded_batch_over_again_is_no_comparison():
     assert averages.replay.state.name == "RECORDED"
     averages.run(3, 2, 2)
     assert averages.replay.state.name == "TRUSTED"
+
+
+@pytest.mark.parametrize("escape", [None, *ESCAPES])
+def test_the_recorded_batch_over_again_is_compared_with_another_where_there_is_one(escape):
+    averages = Averages(ESCAPES.get(escape, lambda x: x), varies=True)
+    for x in [BATCHES[0]] * 4 + BATCHES:
+        values, *others = expected(x)
+        assert averages.run(*x) == ([value + (escape == "added to") for value in values], *others)
+    assert averages.replay.state.name == ("NEVER" if escape else "TRUSTED")
+    assert averages.runs == ([10, 10, 10] if escape else [4, 4, 4])
 
 
 def test_values_that_are_not_numbers_agree_with_themselves():

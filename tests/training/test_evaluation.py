@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tests.models import CLASSES, mixed, plain, samples, straight
+from xpcnn.program.execute import Shard
 
 
 def cross_entropy(probabilities, y):
@@ -88,3 +89,14 @@ def test_impossible_batch_sizes_are_refused(batch_size):
     for use in (lambda: plain().predict(x, batch_size=batch_size), lambda: plain().evaluate(x, y, batch_size)):
         with pytest.raises(ValueError, match=r"batch_size must be a whole number, at least 1. Received: "):
             use()
+
+
+def test_one_batch_predicted_again_and_again_is_soon_replayed(monkeypatch):
+    computed, forward = [], Shard.forward
+    monkeypatch.setattr(Shard, "forward", lambda *given: computed.append(1) or forward(*given))
+    model, (x, _) = mixed(np), samples(8)
+    first = model.predict(x)
+    for _ in range(6):
+        assert (model.predict(x) == first).all()
+    assert len(computed) == 4, "computed, recorded, repeated, and once for the comparison"
+    assert (model.predict(x + 1) != first).any()

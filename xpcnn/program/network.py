@@ -65,6 +65,13 @@ class Network:
         self.buffer_layout = Layout(d for node in self.nodes for d in node.layer.buffers)
         if values is not None:
             check_values(values, (*self.layout.declarations, *self.buffer_layout.declarations))
+        #: The number of multiplications in the forward pass of one image, from matrices and kernels alone.
+        self.multiplications = sum(
+            declaration.size * math.prod(node.layer.output_shape[1:])
+            for node in self.nodes
+            for declaration in node.layer.declarations
+            if len(declaration.shape) > 1
+        )
         self.parameters: Array = self._fill(self.layout, seed, values)
         self.buffers: Array = self._fill(self.buffer_layout, seed, values)
         self._folded_nodes, self._folds = fold(self.nodes)
@@ -117,16 +124,6 @@ class Network:
         for layer, buffers in values.items():
             for name, value in buffers.items():
                 self.params[layer][name][...] = value
-
-    @property
-    def multiplications(self) -> int:
-        """The number of multiplications in the forward pass of one image, from matrices and kernels alone."""
-        return sum(
-            declaration.size * math.prod(node.layer.output_shape[1:])
-            for node in self.nodes
-            for declaration in node.layer.declarations
-            if len(declaration.shape) > 1
-        )
 
     def for_run(self, images: int, training: bool = False) -> ArrayModule:
         """Return the array module for a run over so many images: training takes three times the multiplications."""

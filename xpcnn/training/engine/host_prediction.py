@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,7 +47,18 @@ class HostPrediction:
         if replay is None:
             compute(None)
         else:
-            replay.run(compute, lambda: (y,), executor.on_shards)
+            replay.run(compute, lambda: (batch.y,), executor.on_shards, self._other_images)
+
+    @contextmanager
+    def _other_images(self) -> Iterator[None]:
+        """Let the current batch be of other images, whose outputs are dropped."""
+        batch = self._memory.batch
+        x, y = batch.x, batch.y
+        batch.x, batch.y = 1 - x, np.empty_like(y)
+        try:
+            yield
+        finally:
+            batch.x, batch.y = x, y
 
     def _begin(self, shards: list[slice], program: Program, number: int) -> Shard:
         """Return a shard of the current batch."""
