@@ -71,7 +71,7 @@ def correlate(
     tile = correlation_tile(filters, y.shape[3] * n, x.dtype)
     assert tile is not None  # rows have LEAST_VECTORS at least
     by_row = tiled(weight.transpose(2, 0, 1, 3), tile[0], workspace)
-    at_points = np.matmul(of_filters, by_row.reshape(taps, -1)).reshape(-1)
+    transformed = np.matmul(of_filters, by_row.reshape(taps, -1)).reshape(-1)
     length, halo, together = y.shape[3] * n, (window.extent[1] - 1) * n, tile[1] * lanes(x.dtype)
     pitch = (left + width + right) * n
     block = max((L1_BYTES // (channels * x.itemsize) - halo) // together, 1) * together
@@ -80,7 +80,7 @@ def correlate(
     products = workspace.scratch((points * (filters + -filters % tile[0]) * block,), x.dtype, "products")
     geometry = channels, height, width * n, filters, y.shape[2], length, top, left * n, pitch, block
     _correlation(*tile, taps)(
-        flat(x), at_points, padded(bias, 1, filters, tile[0], y.dtype, workspace), flat(y),
+        flat(x), transformed, padded(bias, 1, filters, tile[0], y.dtype, workspace), flat(y),
         _offsets(window, channels, pitch, n), values, products, relu, geometry,
     )  # fmt: skip
 
