@@ -11,7 +11,7 @@ COUNTS = {
     "global_pooling": 3,
     "upsampling": 5,
     "batch_normalization": 6,
-    "activations": 10,
+    "activations": 20,
     "losses": 12,
     "optimizers": 11,
     "blood": 1,
@@ -52,7 +52,10 @@ def test_the_cases_that_catch_known_faults_are_there():
     assert {"max-ties-3-stride-1", "min-padding-1-one-sign", "average-padding-1x0", "max-ragged-3"} <= set(
         names("pooling")
     )
-    assert names("activations")[::2] == ["relu", "leaky_relu", "sigmoid", "tanh", "softmax"]
+    assert names("activations")[::2] == [
+        *("relu", "leaky_relu", "sigmoid", "tanh", "softmax"),
+        *("relu6", "elu", "silu", "hard_swish", "hard_sigmoid"),
+    ]
     assert {"sgd-nesterov", "rmsprop", "adagrad", "adam", "adam-betas", "adamw", "adam-clipped"} <= set(
         names("optimizers")
     )

@@ -20,11 +20,12 @@ from xpcnn.data import Decoding, Preprocessing, load_digits
 from xpcnn.extras import install_line
 from xpcnn.formats import onnx as onnx_format
 from xpcnn.formats.onnx_layers import LAYERS
+from xpcnn.ops import activations
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-ACTIVATIONS = ["linear", "relu", "leaky_relu", "sigmoid", "tanh", "softmax"]
+ACTIVATIONS = [*activations.ACTIVATIONS]
 
 
 def runtime(path):
@@ -271,7 +272,15 @@ SINGLE = {
     "other shapes": [layers.Reshape((6, -1)), layers.Softmax(), layers.Flatten(), layers.Reshape((7, 3, 4))],
     "dense": [layers.Flatten(), layers.Dense(3), layers.Dense(5, layers.LeakyReLU(0.4), use_bias=False)],
     **{name: [layers.Activation(name)] for name in ACTIVATIONS},
-    **{kind.__name__: [kind()] for kind in (layers.ReLU, layers.Sigmoid, layers.Tanh, layers.Softmax)},
+    **{
+        kind.__name__: [kind()]
+        for kind in LAYERS
+        if issubclass(kind, layers.Activation) and kind is not layers.Activation
+    },
+    "branches": [layers.Branches([conv(3, 1), [layers.MaxPool2D(3, 1, "same"), *conv(1, 1)]])],
+    "squeezed": [layers.SqueezeExcitation([*conv(1, 1, activation="silu"), *conv(2, 1, activation="hard_sigmoid")])],
+    "averaged to any size": [layers.AdaptiveAveragePool2D((2, 3))],
+    "averaged to one": [layers.AdaptiveAveragePool2D(1)],
 }
 
 
@@ -284,7 +293,7 @@ def test_each_layer_gives_its_output(tally, tmp_path, stack):
 def test_every_kind_of_layer_has_a_form():
     kinds = {getattr(layers, name) for name in layers.__all__ if isinstance(getattr(layers, name), type)}
     kinds = {kind for kind in kinds if issubclass(kind, layers.Layer)}
-    assert kinds - {layers.Layer, layers.Residual} - LAYERS.keys() == set()
+    assert kinds - {layers.Layer, layers.Branches, layers.Residual, layers.SqueezeExcitation} - LAYERS.keys() == set()
 
 
 class Doubled(layers.Layer):

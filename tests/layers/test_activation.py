@@ -5,10 +5,22 @@ import pytest
 
 from tests import cases, reference
 from tests.passes import check_against, check_dtypes, check_gradients, distinct, run
-from xpcnn.layers import Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from xpcnn import layers
+from xpcnn.layers import Activation, LeakyReLU, ReLU, Sigmoid, Softmax
 from xpcnn.ops.activations import ACTIVATIONS
 
-CLASSES = {"relu": ReLU, "leaky_relu": LeakyReLU, "sigmoid": Sigmoid, "tanh": Tanh, "softmax": Softmax}
+CLASSES = {
+    "relu": ReLU,
+    "relu6": layers.ReLU6,
+    "leaky_relu": LeakyReLU,
+    "elu": layers.ELU,
+    "silu": layers.SiLU,
+    "hard_swish": layers.HardSwish,
+    "sigmoid": Sigmoid,
+    "hard_sigmoid": layers.HardSigmoid,
+    "tanh": layers.Tanh,
+    "softmax": Softmax,
+}
 
 every_name = pytest.mark.parametrize("name", ACTIVATIONS)
 
@@ -81,6 +93,6 @@ def test_leaky_relu_takes_its_slope_and_stays_float32(xp):
 @pytest.mark.parametrize("name", ["rely", "", None, ["relu"]])
 def test_an_unknown_name_is_refused_listing_those_that_exist(name):
     with pytest.raises(
-        ValueError, match=r"There is no activation .* Use one of: linear, relu, leaky_relu, sigmoid, tanh"
+        ValueError, match=r"There is no activation .* Use one of: linear, relu, relu6, leaky_relu, elu,"
     ):
         Activation(name)

@@ -6,7 +6,19 @@ import pytest
 from tests.models import Block
 from tests.reference import numerical_gradient
 from xpcnn import layers, losses
-from xpcnn.layers import Add, BatchNorm, Concatenate, Conv2D, Dense, Flatten, GlobalAveragePool2D, Multiply, Tanh
+from xpcnn.layers import (
+    Add,
+    BatchNorm,
+    Branches,
+    Concatenate,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAveragePool2D,
+    Multiply,
+    SqueezeExcitation,
+    Tanh,
+)
 from xpcnn.ops.workspace import Workspace
 from xpcnn.program.execute import Executor, activations, infer
 from xpcnn.program.network import Network
@@ -20,7 +32,9 @@ BLOCKS = {
     "the same twice": lambda: Block(Add(), [], []),
     "multiplied": lambda: Block(Multiply(), [Conv2D(2, 1)], [Tanh()]),
     "gated": lambda: Block(Multiply(), [], [GlobalAveragePool2D(), Dense(2, activation="sigmoid")]),
+    "gated by a map of one cell": lambda: SqueezeExcitation([Conv2D(1, 1, activation="tanh"), Conv2D(2, 1)]),
     "concatenated": lambda: Block(Concatenate(), [Conv2D(1, 1), BatchNorm()], [Tanh()], [Conv2D(3, 3, padding=1)]),
+    "side by side": lambda: Branches([[Conv2D(1, 1), BatchNorm()], [Tanh()]]),
     "nested": lambda: Block(Concatenate(), [Block(Add(), [Tanh()], [Conv2D(2, 1)])], []),
 }
 
@@ -65,7 +79,7 @@ def test_outputs_are_what_their_names_say(xp, host, merge, expected):
     [
         (Add(), [(2, 3, 3)], "it takes several inputs"),
         (Add(), [(2, 3, 3), (2, 3, 4)], r"\(2, 3, 3\) and \(2, 3, 4\) cannot be added"),
-        (Multiply(), [(2, 3, 3), (3,)], r"cannot be multiplied by \(3,\). .* Use \(2, 3, 3\) or \(2,\)"),
+        (Multiply(), [(2, 3, 3), (3,)], r"cannot be multiplied by \(3,\). .* Use \(2, 3, 3\) or \(2,\) or \(2, 1, 1\)"),
         (Multiply(), [(2, 3, 3)] * 3, "cannot be multiplied by"),
         (Multiply(), [(8, 9), (8,)], r"cannot be multiplied by \(8,\). .* Use \(8, 9\)\.$"),
         (Multiply(), [(8,), (4,)], r"cannot be multiplied by \(4,\). .* Use \(8,\)\.$"),
@@ -149,3 +163,24 @@ def test_a_branch_that_leads_nowhere_is_refused():
 
     with pytest.raises(ValueError, match="The output of 'lost' is never used"):
         Network([Lost()], IMAGE, np)
+
+
+def test_squeeze_and_excitation_scales_channels_by_its_gate(xp, host):
+    x = np.random.default_rng(0).normal(size=(4, *IMAGE))
+    network = Network([SqueezeExcitation([Tanh()])], IMAGE, xp, dtype=np.float64)
+    y = host(infer(network, xp.asarray(x), layers.Context(Workspace(xp)), network.program()))
+    np.testing.assert_allclose(y, x * np.tanh(x.mean(axis=(2, 3), keepdims=True)), rtol=1e-13)
+    with pytest.raises(ValueError, match=r"cannot be multiplied by \(3, 1, 1\). .* Use .* or \(2, 1, 1\)"):
+        Network([SqueezeExcitation([Conv2D(3, 1)])], IMAGE, np)
+    with pytest.raises(ValueError, match=r"takes a list of at least one layer. Received: \[\]"):
+        SqueezeExcitation([])
+
+
+def test_branches_that_do_not_fit_or_are_none_are_refused():
+    with pytest.raises(ValueError, match=r"channels of \(2, 3, 3\) and \(2, 2, 2\) cannot be concatenated"):
+        Network([Branches([[Conv2D(2, 1)], [Conv2D(2, 2)]])], IMAGE, np)
+    for few in ([], [[Tanh()]], None, "ab"):
+        with pytest.raises(ValueError, match=r"Branches takes a list of at least two lists of layers\. Received"):
+            Branches(few)
+    with pytest.raises(ValueError, match=r"Each branch must be a list of at least one layer. Received: \[\]"):
+        Branches([[Tanh()], []])

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from tests import cases, reference
 from tests.passes import check_against, check_dtypes, check_gradients, distinct, run
-from xpcnn.layers import AveragePool2D, GlobalAveragePool2D, GlobalMaxPool2D, MaxPool2D, MinPool2D
+from xpcnn.layers import (
+    AdaptiveAveragePool2D,
+    AveragePool2D,
+    GlobalAveragePool2D,
+    GlobalMaxPool2D,
+    MaxPool2D,
+    MinPool2D,
+)
 from xpcnn.ops.window import resolve_padding
 
 POOLS = {"max": MaxPool2D, "min": MinPool2D, "average": AveragePool2D}
@@ -175,3 +182,15 @@ def test_global_pools_take_images_only(kind):
     assert layer.connect((6, 3, 1)) == (6,)
     with pytest.raises(ValueError, match=rf"{type(layer).__name__} .* Received input shape \(6,\)"):
         layer.connect((6,))
+
+
+@pytest.mark.parametrize("size", [1, (2, 3), (5, 4), (7, 6)])
+def test_adaptive_windows_cover_the_image_and_overlap_where_they_must(xp, size):
+    x = distinct(2, 3, 5, 4)
+    layer = AdaptiveAveragePool2D(size)
+    rows, columns = layer.output_size
+    tops, lefts = ([(i * n // m, -(-(i + 1) * n // m)) for i in range(m)] for n, m in ((5, rows), (4, columns)))
+    expected = np.array([[x[:, :, a:b, c:d].mean((2, 3)) for c, d in lefts] for a, b in tops])
+    np.testing.assert_allclose(run(layer, xp, x).y, expected.transpose(2, 3, 0, 1), rtol=1e-12)
+    check_gradients(layer, xp, x)
+    check_dtypes(layer, xp, (3, 5, 4))

@@ -135,6 +135,15 @@ STACKS = {
         layers.Dense(CLASSES),
         layers.Sigmoid(),
     ],
+    "blocks": lambda: [
+        layers.Branches([[layers.Conv2D(3, 3, padding=1), layers.ReLU6()], [layers.Conv2D(2, 1), layers.ELU()]]),
+        layers.SqueezeExcitation([layers.Conv2D(2, 1), layers.SiLU(), layers.Conv2D(5, 1), layers.HardSigmoid()]),
+        layers.Conv2D(4, 3, 2),
+        layers.HardSwish(),
+        layers.AdaptiveAveragePool2D(2),
+        layers.Flatten(),
+        layers.Dense(CLASSES, activation="softmax"),
+    ],
 }
 LOSSES = {"averaged": "binary_cross_entropy", "convolutions and pools": losses.CrossEntropy(0.1)}
 BASES = {"Layer", "Context", "Pool2D", "Multiply", "Concatenate"}

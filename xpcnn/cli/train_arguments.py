@@ -8,7 +8,9 @@ from xpcnn.cli import datasets, options, pictures
 
 PRESETS = (
     "small", "tiny", "lenet", "blood", "blood-unpooled", "zero-or-one", "four-small-1", "four-small-2", "four-small-3",
-    "four-small-4", "full-batch", "homework",
+    "four-small-4", "full-batch", "homework", "resnet-18", "resnet-34", "resnet-50", "mobilenet-v2",
+    "mobilenet-v3-small", "efficientnet-b0", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2",
+    "squeezenet", "vgg-11", "alexnet",
 )  # fmt: skip
 #: The values of arguments that are not given; those are parsed as None, to tell them apart.
 DEFAULTS = {

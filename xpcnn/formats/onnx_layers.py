@@ -9,7 +9,9 @@ import numpy as np
 
 from xpcnn.formats.onnx_graph import Graph
 from xpcnn.layers import (
+    ELU,
     Activation,
+    AdaptiveAveragePool2D,
     Add,
     AveragePool2D,
     BatchNorm,
@@ -20,18 +22,23 @@ from xpcnn.layers import (
     Flatten,
     GlobalAveragePool2D,
     GlobalMaxPool2D,
+    HardSigmoid,
+    HardSwish,
     Layer,
     LeakyReLU,
     MaxPool2D,
     MinPool2D,
     Multiply,
     ReLU,
+    ReLU6,
     Reshape,
     Sigmoid,
+    SiLU,
     Softmax,
     Tanh,
     Upsample2D,
 )
+from xpcnn.ops.pooling import adaptive_windows
 from xpcnn.ops.window import Window
 
 
@@ -87,6 +94,21 @@ def _sizes(window: Window) -> dict[str, Sequence[int]]:
     return {"kernel_shape": window.kernel, "strides": window.strides, "pads": (top, left, bottom, right)}
 
 
+def _adaptive_average(graph: Graph, layer: AdaptiveAveragePool2D, x: str, arrays: Sequence[str]) -> str:
+    """Multiply by matrices that average rows, and columns."""
+    rows, columns = map(_averaging, layer.input_shape[1:], layer.output_size)
+    x = graph.add("MatMul", graph.constant(f"{graph.layer}/rows", rows), x)
+    return graph.add("MatMul", x, graph.constant(f"{graph.layer}/columns", columns.T))
+
+
+def _averaging(size: int, count: int) -> np.ndarray[Any, Any]:
+    """Return the matrix (count, size) that averages the windows of an adaptive pooling."""
+    matrix = np.zeros((count, size), np.float32)
+    for row, window in zip(matrix, adaptive_windows(size, count), strict=True):
+        row[window] = 1 / (window.stop - window.start)
+    return matrix
+
+
 def _global_average(graph: Graph, layer: Layer, x: str, arrays: Sequence[str]) -> str:
     return graph.add("ReduceMean", x, axes=(2, 3), keepdims=0)
 
@@ -114,6 +136,10 @@ def _reshape(graph: Graph, layer: Reshape, x: str, arrays: Sequence[str]) -> str
 def _activation(graph: Graph, layer: Activation, x: str, arrays: Sequence[str]) -> str:
     if layer.activation == "linear":
         return x
+    if layer.activation == "silu":
+        return graph.add("Mul", x, graph.add("Sigmoid", x))
+    if layer.activation == "relu6":
+        return graph.add("Clip", x, *(graph.constant(f"{graph.layer}/{limit}", limit) for limit in (0, 6)))
     operator, attributes = ACTIVATIONS[layer.activation]
     return graph.add(operator, x, **attributes)
 
@@ -142,11 +168,14 @@ def _concatenate(graph: Graph, layer: Concatenate, *inputs_and_arrays: Any) -> s
     return graph.add("Concat", *inputs, axis=1)
 
 
-#: The operator and attributes of each activation.
+#: The operator and attributes of each activation that has one operator.
 ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "relu": ("Relu", {}),
     "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
+    "elu": ("Elu", {"alpha": 1.0}),
+    "hard_swish": ("HardSwish", {}),
     "sigmoid": ("Sigmoid", {}),
+    "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
     "tanh": ("Tanh", {}),
     "softmax": ("Softmax", {"axis": 1}),
 }
@@ -159,6 +188,7 @@ LAYERS: dict[type[Layer], Callable[..., str]] = {
     MaxPool2D: _max_pool,
     MinPool2D: _min_pool,
     AveragePool2D: _average_pool,
+    AdaptiveAveragePool2D: _adaptive_average,
     GlobalAveragePool2D: _global_average,
     GlobalMaxPool2D: _global_max,
     Upsample2D: _upsample,
@@ -167,10 +197,7 @@ LAYERS: dict[type[Layer], Callable[..., str]] = {
     Flatten: _reshape,
     Reshape: _reshape,
     Activation: _activation,
-    ReLU: _activation,
-    Sigmoid: _activation,
-    Tanh: _activation,
-    Softmax: _activation,
+    **dict.fromkeys((ReLU, ReLU6, ELU, SiLU, HardSwish, Sigmoid, HardSigmoid, Tanh, Softmax), _activation),
     LeakyReLU: _leaky_relu,
     Add: _add,
     Multiply: _multiply,

@@ -3,14 +3,28 @@
 from typing import TYPE_CHECKING
 
 from xpcnn.hints import no_attribute
-from xpcnn.layers.activation import Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from xpcnn.layers.activation import (
+    ELU,
+    Activation,
+    HardSigmoid,
+    HardSwish,
+    LeakyReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
 from xpcnn.layers.base import Context, Layer
+from xpcnn.layers.branches import Branches
 from xpcnn.layers.convolution import Conv2D
 from xpcnn.layers.dense import Dense
 from xpcnn.layers.dropout import Dropout
 from xpcnn.layers.merging import Add, Concatenate, Multiply
 from xpcnn.layers.normalization import BatchNorm
 from xpcnn.layers.pooling import (
+    AdaptiveAveragePool2D,
     AveragePool2D,
     GlobalAveragePool2D,
     GlobalMaxPool2D,
@@ -19,13 +33,17 @@ from xpcnn.layers.pooling import (
 )
 from xpcnn.layers.reshape import Flatten, Reshape
 from xpcnn.layers.residual import Residual
+from xpcnn.layers.squeeze_excitation import SqueezeExcitation
 from xpcnn.layers.upsample import Upsample2D
 
 __all__ = [
+    "ELU",
     "Activation",
+    "AdaptiveAveragePool2D",
     "Add",
     "AveragePool2D",
     "BatchNorm",
+    "Branches",
     "Concatenate",
     "Context",
     "Conv2D",
@@ -34,16 +52,21 @@ __all__ = [
     "Flatten",
     "GlobalAveragePool2D",
     "GlobalMaxPool2D",
+    "HardSigmoid",
+    "HardSwish",
     "Layer",
     "LeakyReLU",
     "MaxPool2D",
     "MinPool2D",
     "Multiply",
     "ReLU",
+    "ReLU6",
     "Reshape",
     "Residual",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "SqueezeExcitation",
     "Tanh",
     "Upsample2D",
 ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.layers.base import Arrays, Backward, Context, Layer
 from xpcnn.ops import activations
-from xpcnn.registry import check_float
+from xpcnn.registry import check_float, is_known
 
 
 class Activation(Layer):
-    """Apply an activation function by name: linear, relu, leaky_relu, sigmoid, tanh or softmax (over axis 1).
+    """Apply an activation function by name, as listed in :data:`xpcnn.ops.activations.ACTIVATIONS`.
 
     Input and output have the same shape. Raises ValueError for an unknown name.
 
@@ -38,11 +38,46 @@ class ReLU(Activation):
         super().__init__("relu", name=name, xp=xp)
 
 
+class ReLU6(Activation):
+    """Rectified linear unit with a ceiling, min(max(x, 0), 6) (Krizhevsky, 2010)."""
+
+    def __init__(self, *, name: str | None = None, xp: ArrayModule | str | None = None) -> None:
+        super().__init__("relu6", name=name, xp=xp)
+
+
+class ELU(Activation):
+    """Exponential linear unit: x above 0, exp(x) - 1 below (Clevert, Unterthiner and Hochreiter, 2016)."""
+
+    def __init__(self, *, name: str | None = None, xp: ArrayModule | str | None = None) -> None:
+        super().__init__("elu", name=name, xp=xp)
+
+
+class SiLU(Activation):
+    """Sigmoid linear unit, x sigmoid(x), also called swish (Elfwing, Uchibe and Doya, 2018)."""
+
+    def __init__(self, *, name: str | None = None, xp: ArrayModule | str | None = None) -> None:
+        super().__init__("silu", name=name, xp=xp)
+
+
+class HardSwish(Activation):
+    """Piecewise approximation of SiLU, x min(max(x + 3, 0), 6) / 6 (Howard et al., 2019)."""
+
+    def __init__(self, *, name: str | None = None, xp: ArrayModule | str | None = None) -> None:
+        super().__init__("hard_swish", name=name, xp=xp)
+
+
 class Sigmoid(Activation):
     """Logistic function, 1 / (1 + exp(-x))."""
 
     def __init__(self, *, name: str | None = None, xp: ArrayModule | str | None = None) -> None:
         super().__init__("sigmoid", name=name, xp=xp)
+
+
+class HardSigmoid(Activation):
+    """Piecewise linear approximation of the logistic function, min(max(x + 3, 0), 6) / 6 (Howard et al., 2019)."""
+
+    def __init__(self, *, name: str | None = None, xp: ArrayModule | str | None = None) -> None:
+        super().__init__("hard_sigmoid", name=name, xp=xp)
 
 
 class Tanh(Activation):
@@ -73,8 +108,8 @@ class LeakyReLU(Layer):
 
 
 def applies(layer: Layer, activation: str | None) -> bool:
-    """Return whether a layer applies this activation and nothing else: of exactly this class, not a subclass."""
-    return type(layer) in (Activation, ReLU, Sigmoid, Tanh, Softmax) and getattr(layer, "activation", "") == activation
+    """Return whether a layer applies this activation and nothing else: a custom subclass may do more."""
+    return isinstance(layer, Activation) and is_known(layer) and layer.activation == activation
 
 
 def activation_part(activation: str | Layer | None) -> list[Layer]:

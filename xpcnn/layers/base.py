@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -200,3 +200,11 @@ class Layer:
     def __repr__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.config().items() if key != "name")
         return f"{type(self).__name__}({arguments})"
+
+
+def listed(layers: Iterable[Layer], expected: str) -> tuple[Layer, ...]:
+    """Return layers as a tuple, or raise ValueError unless they are layers, at least one."""
+    found = tuple(layers) if isinstance(layers, Iterable) else ()
+    if not found or not all(isinstance(layer, Layer) for layer in found):
+        raise ValueError(f"{expected}. Received: {layers!r}.")
+    return found

@@ -40,8 +40,7 @@ class Add(Merge):
 
 
 class Multiply(Merge):
-    """Product of two inputs, y = x₁ x₂; of images, the second may have one value per channel, (channels,), as the gate
-    of squeeze-and-excitation does (Hu, Shen and Sun, "Squeeze-and-excitation networks", 2018).
+    """Product of two inputs, y = x₁ x₂; the second may have one value per channel, (channels,) or (channels, 1, 1).
 
     >>> Multiply().connect((8, 4, 4), (8,))
     (8, 4, 4)
@@ -51,7 +50,7 @@ class Multiply(Merge):
         """Compare the shapes."""
         first, *others = input_shapes
         self.factor_shape = others[0]
-        fitting = [first, first[:1]] if len(first) == 3 else [first]
+        fitting = [first, first[:1], (*first[:1], 1, 1)] if len(first) == 3 else [first]
         if len(others) != 1 or others[0] not in fitting:
             raise self.refuse(
                 f"it cannot be multiplied by {', '.join(map(str, others))}",

@@ -80,6 +80,32 @@ class AveragePool2D(Pool2D):
         return y, lambda dy, gradients: backward(dy)
 
 
+class AdaptiveAveragePool2D(Layer):
+    """Average over as many windows as the output has cells: (channels, height, width) to (channels, *output_size).
+
+    output_size: a whole number or (rows, columns). The windows are those of
+    :func:`~xpcnn.ops.pooling.adaptive_windows`, as in PyTorch, so that any image size gives as many features.
+
+    >>> AdaptiveAveragePool2D(7).connect((512, 10, 12))
+    (512, 7, 7)
+    """
+
+    def __init__(
+        self, output_size: int | tuple[int, int], *, name: str | None = None, xp: ArrayModule | str | None = None
+    ) -> None:
+        super().__init__(name=name, xp=xp)
+        self.output_size = pair(output_size, "output_size")
+
+    def build(self, input_shape: Shape) -> Shape:
+        """Replace height and width."""
+        return (self.image_shape(input_shape)[0], *self.output_size)
+
+    def forward(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
+        """Average the windows."""
+        y, backward = pooling.adaptive_average_pool(context.xp, x, self.output_size, context.workspace)
+        return y, lambda dy, gradients: backward(dy)
+
+
 class GlobalAveragePool2D(Layer):
     """Average of each channel over the whole image: (n, channels, height, width) to (n, channels)."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from xpcnn.backend import ArrayModule
 from xpcnn.layers.activation import activation_part
-from xpcnn.layers.base import Graph, Layer
+from xpcnn.layers.base import Graph, Layer, listed
 from xpcnn.layers.merging import Add
 from xpcnn.parameters import Shape
 
@@ -41,8 +41,8 @@ class Residual(Layer):
         xp: ArrayModule | str | None = None,
     ) -> None:
         super().__init__(name=name, xp=xp)
-        self.layers = _listed(layers, "Residual takes a list of at least one layer")
-        self.shortcut = _listed(shortcut, "shortcut must be a list of layers") if shortcut else None
+        self.layers = listed(layers, "Residual takes a list of at least one layer")
+        self.shortcut = listed(shortcut, "shortcut must be a list of layers") if shortcut else None
         self.activation = activation
         self._around = self.shortcut or ()
         self._add = Add()
@@ -79,11 +79,3 @@ def _shape_after(layers: Sequence[Layer], shape: Shape) -> Shape:
     for layer in layers:
         shape = layer.connect(shape)
     return shape
-
-
-def _listed(layers: Iterable[Layer], expected: str) -> tuple[Layer, ...]:
-    """Return layers as a tuple, or raise ValueError unless they are layers, at least one."""
-    listed = tuple(layers) if isinstance(layers, Iterable) else ()
-    if not listed or not all(isinstance(layer, Layer) for layer in listed):
-        raise ValueError(f"{expected}. Received: {layers!r}.")
-    return listed

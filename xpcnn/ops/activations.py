@@ -31,6 +31,19 @@ def relu(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None
     return y, backward
 
 
+def relu6(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
+    """y = min(max(x, 0), 6) (Krizhevsky, "Convolutional deep belief networks on CIFAR-10", 2010)."""
+    y = workspace.like(x)
+    xp.clip(x, 0.0, 6.0, out=y)
+
+    def backward(dy: Array) -> Array:
+        dx = workspace.like(dy)
+        xp.multiply(dy, y > 0, out=dx)
+        return xp.multiply(dx, y < 6, out=dx)
+
+    return y, backward
+
+
 def leaky_relu(xp: ArrayModule, x: Array, workspace: Workspace, slope: float = 0.01) -> tuple[Array, Backward]:
     """y = x above 0, slope x below (Maas, Hannun and Ng, 2013)."""
     y = xp.where(x > 0, x, slope * x)
@@ -48,6 +61,35 @@ def sigmoid(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Bac
     xp.exp(y, out=y)
     y /= 1.0 + xp.exp(-xp.abs(x))
     return y, lambda dy: dy * y * (1.0 - y)
+
+
+def hard_sigmoid(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
+    """y = min(max(x + 3, 0), 6) / 6 (Howard et al., "Searching for MobileNetV3", 2019)."""
+    y = xp.add(x, 3.0, out=workspace.like(x))
+    xp.clip(y, 0.0, 6.0, out=y)
+    y /= 6.0
+    return y, lambda dy: dy * ((y > 0) & (y < 1)) / 6.0
+
+
+def hard_swish(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
+    """y = x hard_sigmoid(x) (Howard et al., "Searching for MobileNetV3", 2019)."""
+    gate, gate_backward = hard_sigmoid(xp, x, workspace)
+    y = xp.multiply(x, gate, out=workspace.like(x))
+    return y, lambda dy: dy * gate + gate_backward(dy) * x
+
+
+def silu(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
+    """y = x sigmoid(x), also called swish (Elfwing, Uchibe and Doya, 2018)."""
+    gate, gate_backward = sigmoid(xp, x, workspace)
+    y = xp.multiply(x, gate, out=workspace.like(x))
+    return y, lambda dy: dy * gate + gate_backward(dy) * x
+
+
+def elu(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
+    """y = x above 0, exp(x) - 1 below (Clevert, Unterthiner and Hochreiter, 2016)."""
+    below = xp.expm1(xp.minimum(x, 0))
+    y = xp.where(x > 0, x, below)
+    return y, lambda dy: dy * (1.0 + below)
 
 
 def tanh(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
@@ -76,8 +118,13 @@ def softmax(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Bac
 ACTIVATIONS: dict[str, Function] = {
     "linear": linear,
     "relu": relu,
+    "relu6": relu6,
     "leaky_relu": leaky_relu,
+    "elu": elu,
+    "silu": silu,
+    "hard_swish": hard_swish,
     "sigmoid": sigmoid,
+    "hard_sigmoid": hard_sigmoid,
     "tanh": tanh,
     "softmax": softmax,
 }

@@ -22,14 +22,14 @@ def add(xp: ArrayModule, inputs: Sequence[Array], workspace: Workspace) -> tuple
 
 
 def multiply(xp: ArrayModule, x: Array, factor: Array, workspace: Workspace) -> tuple[Array, Backward]:
-    """y = x factor, for a factor of the shape of ``x``, or (n, channels) for images: one value per channel."""
+    """y = x factor, for a factor of the shape of ``x``, or one per channel: (n, channels) or (n, channels, 1, 1)."""
     each = factor[:, :, None, None] if factor.ndim < x.ndim else factor
     y = xp.multiply(x, each, out=workspace.like(x))
 
     def backward(dy: Array) -> tuple[Array, Array]:
         dfactor = xp.multiply(dy, x, out=workspace.like(x))
         dx = xp.multiply(dy, each, out=workspace.like(x))
-        return dx, dfactor if factor.ndim == x.ndim else dfactor.sum(axis=(2, 3))
+        return dx, dfactor if factor.shape == x.shape else dfactor.sum(axis=(2, 3)).reshape(factor.shape)
 
     return y, backward
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.fused import fused
-from xpcnn.ops.window import Window, pad, unpad
+from xpcnn.ops.window import Pair, Window, pad, unpad
 from xpcnn.ops.workspace import Workspace, channel_blocks, copy_pixels
 
 Backward = Callable[[Array], Array]
@@ -160,6 +160,40 @@ def _cells_inside(xp: ArrayModule, window: Window, shape: tuple[int, int], dtype
         first = xp.arange(out) * s - before
         counts.append((xp.minimum(first + k, n) - xp.maximum(first, 0)).astype(dtype))
     return counts[0][:, None] * counts[1][None, :]
+
+
+def adaptive_windows(size: int, count: int) -> list[slice]:
+    """Return ``count`` windows of nearly equal size over ``size`` rows, which may overlap by one, as in PyTorch.
+
+    >>> adaptive_windows(7, 3)
+    [slice(0, 3, None), slice(2, 5, None), slice(4, 7, None)]
+    """
+    return [slice(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+
+
+def adaptive_average_pool(xp: ArrayModule, x: Array, size: Pair, workspace: Workspace) -> tuple[Array, Backward]:
+    """Average (n, channels, height, width) over ``size`` windows of nearly equal size, which may overlap by a cell.
+
+    Window i of m spans the rows from floor(i height / m) to ceil((i + 1) height / m), as in PyTorch.
+    """
+    rows, columns = (
+        [slice(i * n // m, -(-(i + 1) * n // m)) for i in range(m)] for n, m in zip(x.shape[2:], size, strict=True)
+    )
+    y = workspace.batch_last((*x.shape[:2], *size), x.dtype)
+    for i, down in enumerate(rows):
+        for j, across in enumerate(columns):
+            x[:, :, down, across].mean(axis=(2, 3), out=y[:, :, i, j])
+
+    def backward(dy: Array) -> Array:
+        dx = workspace.batch_last(x.shape, dy.dtype)
+        dx[...] = 0
+        for i, down in enumerate(rows):
+            for j, across in enumerate(columns):
+                cells = (down.stop - down.start) * (across.stop - across.start)
+                dx[:, :, down, across] += (dy[:, :, i, j] * (1.0 / cells))[:, :, None, None]
+        return dx
+
+    return y, backward
 
 
 def global_average_pool(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:

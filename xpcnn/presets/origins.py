@@ -1,82 +1,23 @@
-"""Preset networks by name, each a function of the input shape and the number of classes."""
+"""LeNet-5, and the networks of the five origins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable
 
-from xpcnn.hints import did_you_mean
 from xpcnn.layers import (
     AveragePool2D,
-    BatchNorm,
     Conv2D,
     Dense,
     Dropout,
     Flatten,
-    GlobalAveragePool2D,
     Layer,
     MaxPool2D,
     ReLU,
     Reshape,
-    Residual,
     Softmax,
     Tanh,
 )
 from xpcnn.parameters import Shape
-
-Preset: TypeAlias = Callable[[Shape, int], list[Layer]]
-
-
-def small(input_shape: Shape, classes: int) -> list[Layer]:
-    """Blocks of 3x3 convolution, batch normalisation, ReLU and pooling: two for 8x8 pixels, up to five for 128x128.
-
-    The blocks of 32 and 64 filters are followed by a residual convolution, where it gains the most for its cost.
-    It has 144,984 weights for 64x64 colour images in eight classes. Global average pooling before the last layer keeps
-    that number small whatever the image size. He, Zhang, Ren and Sun, "Deep residual learning for image recognition",
-    2016.
-    """
-    side = min(input_shape[1:])
-    blocks = 2 if side < 16 else 3 if side < 48 else 4 if side < 128 else 5
-    filters = {2: (32, 64), 3: (16, 32, 64), 4: (16, 32, 64, 128), 5: (16, 32, 64, 96, 128)}[blocks]
-    return [
-        *_blocks(side, filters, deeper=(32, 64)),
-        GlobalAveragePool2D(),
-        Dropout(0.2),
-        Dense(classes, activation="softmax"),
-    ]
-
-
-def tiny(input_shape: Shape, classes: int) -> list[Layer]:
-    """The blocks of :func:`small` with a tenth of the weights, under 20,000, for small datasets and slow machines."""
-    side = min(input_shape[1:])
-    filters = (8, 16, 32) if side < 48 else (8, 16, 24, 48)
-    return [*_blocks(side, filters), GlobalAveragePool2D(), Dropout(0.1), Dense(classes, activation="softmax")]
-
-
-def _blocks(side: int, filters: Sequence[int], deeper: Sequence[int] = ()) -> list[Layer]:
-    layers: list[Layer] = []
-    for count in filters:
-        layers += _convolution(count)
-        if side >= 2:
-            layers.append(MaxPool2D(2))
-            side //= 2
-        if count in deeper:
-            layers.append(Residual(_convolution(count)))
-    return layers
-
-
-def _convolution(filters: int) -> list[Layer]:
-    return [Conv2D(filters, 3, padding="same", use_bias=False), BatchNorm(), ReLU()]
-
-
-def dense(input_shape: Shape, classes: int) -> list[Layer]:
-    """Two layers of 128 units and the output layer, for features that are not images; :func:`get` does not list it."""
-    return [
-        Flatten(),
-        Dense(128, activation="relu"),
-        Dense(128, activation="relu"),
-        Dense(classes, activation="softmax"),
-    ]
 
 
 def lenet(input_shape: Shape, classes: int) -> list[Layer]:
@@ -128,7 +69,7 @@ def zero_or_one(input_shape: Shape, classes: int) -> list[Layer]:
     ]
 
 
-def four_small(number: int) -> Preset:
+def four_small(number: int) -> Callable[[Shape, int], list[Layer]]:
     """Return one of the third origin's four test networks, 1 to 4."""
 
     def preset(input_shape: Shape, classes: int) -> list[Layer]:
@@ -163,28 +104,3 @@ def homework(input_shape: Shape, classes: int) -> list[Layer]:
         Dense(100, activation="relu"),
         Dense(classes, activation="softmax"),
     ]
-
-
-PRESETS: dict[str, Preset] = {
-    "small": small,
-    "tiny": tiny,
-    "lenet": lenet,
-    "blood": blood,
-    "blood-unpooled": blood_unpooled,
-    "zero-or-one": zero_or_one,
-    **{f"four-small-{number}": four_small(number) for number in (1, 2, 3, 4)},
-    "full-batch": full_batch,
-    "homework": homework,
-}
-
-
-def get(name: str) -> Preset:
-    """Return the preset called ``name``; raises ValueError, listing all presets, for another name.
-
-    >>> len(get("blood")((1, 50, 50), 8))
-    7
-    """
-    if not isinstance(name, str) or name not in PRESETS:
-        hint = did_you_mean("preset", name, [*PRESETS])
-        raise ValueError(f"There is no preset {name!r}.{hint} Use one of: {', '.join(PRESETS)}.")
-    return PRESETS[name]

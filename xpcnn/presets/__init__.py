@@ -1,0 +1,56 @@
+"""Preset networks by name, each a function of the input shape and the number of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from xpcnn.hints import did_you_mean
+from xpcnn.layers import Layer
+from xpcnn.parameters import Shape
+from xpcnn.presets.alexnet import alexnet
+from xpcnn.presets.efficientnet import efficientnet_b0, efficientnet_lite
+from xpcnn.presets.mobilenet import mobilenet_v2, mobilenet_v3_small
+from xpcnn.presets.origins import blood as blood
+from xpcnn.presets.origins import blood_unpooled as blood_unpooled
+from xpcnn.presets.origins import four_small, full_batch, homework, lenet, zero_or_one
+from xpcnn.presets.resnet import resnet
+from xpcnn.presets.small import dense as dense
+from xpcnn.presets.small import small as small
+from xpcnn.presets.small import tiny
+from xpcnn.presets.squeezenet import squeezenet
+from xpcnn.presets.vgg import vgg_11
+
+Preset: TypeAlias = Callable[[Shape, int], list[Layer]]
+
+PRESETS: dict[str, Preset] = {
+    "small": small,
+    "tiny": tiny,
+    "lenet": lenet,
+    "blood": blood,
+    "blood-unpooled": blood_unpooled,
+    "zero-or-one": zero_or_one,
+    **{f"four-small-{number}": four_small(number) for number in (1, 2, 3, 4)},
+    "full-batch": full_batch,
+    "homework": homework,
+    **{f"resnet-{depth}": resnet(depth) for depth in (18, 34, 50)},
+    "mobilenet-v2": mobilenet_v2,
+    "mobilenet-v3-small": mobilenet_v3_small,
+    "efficientnet-b0": efficientnet_b0,
+    **{f"efficientnet-lite{number}": efficientnet_lite(number) for number in (0, 1, 2)},
+    "squeezenet": squeezenet,
+    "vgg-11": vgg_11,
+    "alexnet": alexnet,
+}
+
+
+def get(name: str) -> Preset:
+    """Return the preset called ``name``; raises ValueError, listing all presets, for another name.
+
+    >>> len(get("blood")((1, 50, 50), 8))
+    7
+    """
+    if not isinstance(name, str) or name not in PRESETS:
+        hint = did_you_mean("preset", name, [*PRESETS])
+        raise ValueError(f"There is no preset {name!r}.{hint} Use one of: {', '.join(PRESETS)}.")
+    return PRESETS[name]
