@@ -119,6 +119,14 @@ def test_weight_decay_spares_the_segments_that_say_so(xp, kind):
     np.testing.assert_array_equal(after[4:], START[4:])
 
 
+@every_kind
+def test_a_segment_takes_its_fraction_of_each_step(xp, kind):
+    gradients, parts = GRADIENTS[:1], [(slice(0, 4), True, 0.25), (slice(4, SIZE), True)]
+    steps, whole = (train(fresh(kind), xp, gradients, segments=s) - START for s in (parts, ALL))
+    np.testing.assert_allclose(steps[:4], whole[:4] / 4, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(steps[4:], whole[4:])
+
+
 def test_clipping_scales_to_the_norm_over_the_segments(xp):
     gradient = np.array([3.0, 4.0, 1e6])
     segments = [(slice(0, 1), True), (slice(1, 2), True)]

@@ -61,7 +61,8 @@ def test_segments_cover_what_is_not_frozen_and_keep_decay_apart(layout, data):
     names = sorted({d.layer for d in layout.declarations})
     frozen = data.draw(st.sets(st.sampled_from(names)) if names else st.just(set()))
     covered = {}
-    for cells, decays in layout.segments(frozen):
+    for cells, decays, rate in layout.segments(frozen):
+        assert rate == 1
         for cell in range(cells.start, cells.stop):
             assert cell not in covered
             covered[cell] = decays
@@ -73,13 +74,15 @@ def test_segments_cover_what_is_not_frozen_and_keep_decay_apart(layout, data):
 
 def test_segments_are_as_few_as_can_be():
     layout = a_layout()
-    assert layout.segments() == [(slice(0, 32 + 9), True), (slice(48, 48 + 3 * 16 + 3), False)]
-    assert layout.segments({"n"}) == [
-        (slice(0, 41), True),
-        (slice(48, 53), False),
-        (slice(96, 99), False),
+    assert layout.segments() == [(slice(0, 32 + 9), True, 1), (slice(48, 48 + 3 * 16 + 3), False, 1)]
+    assert layout.segments({"n"}) == [(slice(0, 41), True, 1), (slice(48, 53), False, 1), (slice(96, 99), False, 1)]
+    assert layout.segments({"a", "n"}) == [(slice(32, 41), True, 1), (slice(96, 99), False, 1)]
+    assert layout.segments({"n"}, {"a": 0.5}) == [
+        (slice(0, 20), True, 0.5),
+        (slice(32, 41), True, 1),
+        (slice(48, 53), False, 0.5),
+        (slice(96, 99), False, 1),
     ]
-    assert layout.segments({"a", "n"}) == [(slice(32, 41), True), (slice(96, 99), False)]
     assert layout.segments({"a", "n", "b"}) == Layout([]).segments() == []
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -14,11 +15,19 @@ from xpcnn.backend import Array
 Shape: TypeAlias = tuple[int, ...]
 #: Draws the initial values of a parameter: (generator, shape) to a NumPy array.
 Initializer: TypeAlias = Callable[[np.random.Generator, Shape], np.ndarray[Any, Any]]
-#: A part of a flat array, and whether weight decay applies to it.
-Segment: TypeAlias = tuple[slice, bool]
+
+
+class Segment(NamedTuple):
+    """A part of a flat array, whether weight decay applies to it, and the fraction of the learning rate it takes."""
+
+    span: slice
+    decays: bool
+    rate: float = 1.0
+
 
 #: Every view starts on a multiple of 64 bytes of float32, a cache line and the width of the widest vector units.
 ALIGNMENT = 16
+_NO_RATES: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -72,10 +81,11 @@ class Layout:
             views.setdefault(d.layer, {})[d.name] = flat[self.span(d)].reshape(d.shape)
         return views
 
-    def segments(self, frozen: Collection[str] = ()) -> list[Segment]:
+    def segments(self, frozen: Collection[str] = (), rates: Mapping[str, float] = _NO_RATES) -> list[Segment]:
         """Return the fewest slices that cover all arrays of the layers that are not ``frozen``.
 
-        No slice contains both arrays with weight decay and arrays without.
+        No slice contains both arrays with weight decay and arrays without, or layers of different ``rates``; those that
+        these do not name have 1.
         """
         segments: list[Segment] = []
         touching = False
@@ -84,10 +94,11 @@ class Layout:
             if d.layer in frozen:
                 touching = False
                 continue
-            if touching and segments[-1][1] == d.decays:
-                segments[-1] = (slice(segments[-1][0].start, span.stop), d.decays)
+            kind = d.decays, rates.get(d.layer, 1.0)
+            if touching and segments[-1][1:] == kind:
+                segments[-1] = Segment(slice(segments[-1].span.start, span.stop), *kind)
             else:
-                segments.append((span, d.decays))
+                segments.append(Segment(span, *kind))
             touching = True
         return segments
 

@@ -678,7 +678,7 @@ def test_frozen_layers_change_nothing_for_the_others(xp):
     for name in expected.keys() - {"conv2d_1.weight", "conv2d_1.bias"}:
         np.testing.assert_allclose(gradients[name], expected[name], rtol=1e-12)
     segments = network.layout.segments(network.frozen())
-    assert all(cells.start >= network.layout.span(network.layout.declarations[4]).start for cells, _ in segments)
+    assert all(cells.start >= network.layout.span(network.layout.declarations[4]).start for cells, *_ in segments)
 
 
 def test_with_everything_frozen_there_is_a_loss_and_no_backward_at_all(xp):

@@ -10,7 +10,7 @@ import numpy as np
 from xpcnn import initializers, layers, registry
 from xpcnn.initializers import Initializer
 from xpcnn.layers.base import Layer
-from xpcnn.registry import Named
+from xpcnn.registry import Named, check_float
 
 
 def to_plain(value: Any) -> Any:
@@ -18,7 +18,8 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, Layer):
         own = kinds().get(value.kind()) is not type(value)
         about = {"layer": value.kind(), "own": own, "trainable": value.trainable, "name": value.name}
-        return about | to_plain(value.config())
+        rate = {} if value.learning_rate_factor == 1 else {"learning_rate_factor": value.learning_rate_factor}
+        return about | rate | to_plain(value.config())
     if isinstance(value, Initializer):
         return initializers.config_of(value)
     if isinstance(value, Named):
@@ -64,6 +65,7 @@ def from_plain(value: Any, known: Mapping[str, type[Layer]]) -> Any:
         return {key: from_plain(item, known) for key, item in value.items()}
     arguments = dict(value)
     kind, own, trainable = arguments.pop("layer"), arguments.pop("own", False), arguments.pop("trainable", True)
+    rate = check_float("learning_rate_factor", arguments.pop("learning_rate_factor", 1.0), "[0, inf)")
     if kind not in known or (own and known[kind] is kinds().get(kind)):
         raise ValueError(
             f"There is no layer {'class given for the' if own else 'of'} kind {kind!r}. "
@@ -79,5 +81,5 @@ def from_plain(value: Any, known: Mapping[str, type[Layer]]) -> Any:
         layer = known[kind](**{key: from_plain(item, known) for key, item in arguments.items()})
     except TypeError as error:
         raise ValueError(f"The layer {kind!r} cannot be made from {arguments!r:.200} ({error}).") from error
-    layer.trainable, layer.name = bool(trainable), str(name)
+    layer.trainable, layer.name, layer.learning_rate_factor = bool(trainable), str(name), rate
     return layer

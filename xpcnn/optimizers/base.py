@@ -14,6 +14,7 @@ import numpy as np
 
 from xpcnn import schedules
 from xpcnn.backend import Array, ArrayModule, is_host, to_host
+from xpcnn.parameters import Segment
 from xpcnn.registry import Named, Number, check_float
 from xpcnn.schedules import Schedule
 
@@ -137,12 +138,13 @@ class Optimizer(Named):
         """Return the values that change with every update, for the one after ``step`` others: the learning rate."""
         return (self.rate_at(step),)
 
-    def update(self, parameters: Array, gradient: Array, segments: Sequence[tuple[slice, bool]]) -> None:
+    def update(self, parameters: Array, gradient: Array, segments: Sequence[Segment | tuple[slice, bool]]) -> None:
         """Update the parameters in place, once.
 
         parameters, gradient: flat arrays of the module passed to :meth:`build`; the gradient is only read. segments:
-        the slices to update and whether weight decay applies to each; elements outside them stay unchanged and do not
-        count towards the gradient's norm. Nothing is read back from a device. Raises RuntimeError before :meth:`build`.
+        the slices to update, whether weight decay applies to each, and the fraction of the learning rate that it takes
+        (1 if not given); elements outside them stay unchanged and do not count towards the gradient's norm. Nothing is
+        read back from a device. Raises RuntimeError before :meth:`build`.
         """
         self.apply(parameters, gradient, segments, self.scalars(self.step))
         self.step += 1
@@ -153,7 +155,7 @@ class Optimizer(Named):
                 moment -= 1e-24
 
     def apply(
-        self, parameters: Array, gradient: Array, segments: Sequence[tuple[slice, bool]], scalars: Scalars
+        self, parameters: Array, gradient: Array, segments: Sequence[Segment | tuple[slice, bool]], scalars: Scalars
     ) -> None:
         """Do the array work of :meth:`update` with these :meth:`scalars`, possibly on a device, without counting it."""
         if self._xp is None:
@@ -161,30 +163,38 @@ class Optimizer(Named):
         xp = self._xp
         blocks = list(self._blocks(segments))
         scale = None if self.clip_norm is None else self._clip_scale(xp, gradient, blocks)
-        for block, decays in blocks:
-            g = gradient[block]
+        for block, decays, rate in blocks:
+            p, g = parameters[block], gradient[block]
             if scale is not None:
                 g = xp.multiply(g, scale, out=self._temporary(0, g))
             moments = {name: moment[block] for name, moment in self.moments.items()}
-            self._update(xp, parameters[block], g, moments, scalars, decays)
+            before = None if rate == 1 else p.copy()
+            self._update(xp, p, g, moments, scalars, decays)
+            if before is not None:  # any rule's step is proportional to its rate, so a part of it is a part of the rate
+                p -= before
+                p *= rate
+                p += before
 
     def _update(self, xp: ArrayModule, p: Array, g: Array, moments: Moments, scalars: Scalars, decay: bool) -> None:
         """Update one block ``p`` in place from its gradient ``g``, which is only read, and its moments."""
         raise NotImplementedError
 
-    def _blocks(self, segments: Sequence[tuple[slice, bool]]) -> Iterator[tuple[slice, bool]]:
-        for segment, decays in segments:
-            size = BLOCK if is_host(self._xp) else max(segment.stop - segment.start, 1)
-            for start in range(segment.start, segment.stop, size):
-                yield slice(start, min(start + size, segment.stop)), decays
+    def _blocks(self, segments: Sequence[Segment | tuple[slice, bool]]) -> Iterator[Segment]:
+        for segment in segments:
+            span, decays, rate = Segment(*segment)
+            size = BLOCK if is_host(self._xp) else max(span.stop - span.start, 1)
+            for start in range(span.start, span.stop, size):
+                yield Segment(slice(start, min(start + size, span.stop)), decays, rate)
 
-    def _clip_scale(self, xp: ArrayModule, gradient: Array, blocks: Sequence[tuple[slice, bool]]) -> Array:
+    def _clip_scale(self, xp: ArrayModule, gradient: Array, blocks: Sequence[Segment]) -> Array:
         """Return the factor for the gradient: clip_norm / (norm + 1e-6), at most 1, as in PyTorch.
 
         Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013.
         """
         # Sums of squares block by block: the result of a BLAS dot would depend on its number of threads.
-        squares = [xp.multiply(g, g, out=self._temporary(0, g)).sum() for g in (gradient[block] for block, _ in blocks)]
+        squares = [
+            xp.multiply(g, g, out=self._temporary(0, g)).sum() for g in (gradient[block.span] for block in blocks)
+        ]
         return xp.minimum(self.clip_norm / (xp.sqrt(sum(squares)) + 1e-6), 1.0)
 
     def _temporary(self, index: int, like: Array) -> Array:

@@ -162,6 +162,11 @@ class Network:
         frozen = (inner for layer in walk(self.layers) if not layer.trainable for inner in walk([layer]))
         return {layer.name for layer in frozen if not layer.hidden}
 
+    def rates(self) -> dict[str, float]:
+        """Return the fraction of the learning rate that each layer takes, where it is not all of it."""
+        factors = {layer.name: layer.learning_rate_factor for layer in walk(self.layers)}
+        return {name: factor for name, factor in factors.items() if factor != 1}
+
     @property
     def plain(self) -> Program:
         """The program without any fusion, in which every output stays in its slot."""

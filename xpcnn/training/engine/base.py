@@ -75,7 +75,7 @@ class Work:
     @property
     def segments(self) -> list[Segment]:
         """The parts of the flat parameters that are trained."""
-        return self.network.layout.segments(self.network.frozen())
+        return self.network.layout.segments(self.network.frozen(), self.network.rates())
 
 
 class Figures(NamedTuple):
