@@ -135,7 +135,7 @@ def load_tensors(path: PathLike, advice: str = "Give a file that xpcnn wrote.") 
     from safetensors.numpy import load
 
     try:
-        content = read_bounded(path)
+        content = read_safetensors(path)
         length = int.from_bytes(content[:8], "little")
         tensors = load(content)
         header = json.loads(content[8 : 8 + length])
@@ -156,15 +156,19 @@ def load_tensors(path: PathLike, advice: str = "Give a file that xpcnn wrote.") 
 
 
 def read_bounded(path: PathLike) -> bytes:
-    """Return the bytes of a safetensors file; raise ValueError before reading if it or its header is too large."""
+    """Return the bytes of a file; raise ValueError before reading if it is too large."""
     if os.path.getsize(path) > MOST_BYTES:
         raise ValueError(f"it is larger than {MOST_BYTES} bytes, the limit for a model file")
+    return Path(path).read_bytes()
+
+
+def read_safetensors(path: PathLike) -> bytes:
+    """Return the bytes of a safetensors file; raise ValueError before reading if it or its header is too large."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > MOST_HEADER_BYTES:
-            raise ValueError(f"its header has {length} bytes, and the limit is {MOST_HEADER_BYTES}")
-        file.seek(0)
-        return file.read()
+    if length > MOST_HEADER_BYTES:
+        raise ValueError(f"its header has {length} bytes, and the limit is {MOST_HEADER_BYTES}")
+    return read_bounded(path)
 
 
 def _checksum(header: bytes, data: memoryview) -> bytes:

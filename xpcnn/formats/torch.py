@@ -1,4 +1,4 @@
-"""Loading and saving weights as PyTorch's ``state_dict`` in a safetensors file; PyTorch itself is not needed.
+"""Loading and saving weights as PyTorch's ``state_dict``; PyTorch itself is not needed.
 
 Convolutions are (out, in, rows, columns) and dense layers (out, in) in both libraries. What the file does not contain
 must be the same on both sides: the layers, BatchNorm's epsilon and momentum (both defaults are PyTorch's, 1e-5 and
@@ -7,16 +7,16 @@ must be the same on both sides: the layers, BatchNorm's epsilon and momentum (bo
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from contextlib import contextmanager
 
 import numpy as np
 
 from xpcnn import files
+from xpcnn.formats.torch_file import COUNTER, read
 from xpcnn.formats.torch_names import full_name, match
+from xpcnn.formats.torch_tensor import HostArray
 from xpcnn.layers import BatchNorm, Dense, GlobalAveragePool2D, GlobalMaxPool2D, Layer, Residual
 from xpcnn.layers.activation import applies
 from xpcnn.model import Sequential
@@ -24,50 +24,43 @@ from xpcnn.model.state import check_finite
 from xpcnn.parameters import Shape
 from xpcnn.program.program import walk
 
-HostArray = np.ndarray[Any, Any]
 
-#: The step counter of PyTorch's BatchNorm, which xpcnn does not need.
-_COUNTER = "num_batches_tracked"
-_FLOATS: dict[str, np.dtype[Any]] = {
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),
-}
-#: The first bytes of files written by ``torch.save``: a zip archive, or a pickle of protocol 2 to 5.
-_PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+def read_state_dict(path: files.PathLike) -> dict[str, HostArray]:
+    """Return the weights in a PyTorch file as float32 by their full names, in the order of the file.
 
+    path: a file as described in :func:`load_state_dict`. Raises FileNotFoundError, and ValueError for a file that is
+    damaged or contains anything else.
 
-class _Tensor(NamedTuple):
-    """An array as stored in a file."""
-
-    dtype: str
-    shape: Shape
-    data: bytes
-
-    def values(self) -> HostArray:
-        """Return the array as float32; a bfloat16 is the upper half of one."""
-        raw: HostArray = np.frombuffer(self.data, dtype=_FLOATS[self.dtype])
-        if self.dtype == "BF16":
-            raw = (raw.astype(np.uint32) << 16).view(np.float32)
-        with np.errstate(over="ignore"):  # values that overflow become infinite and are refused later
-            numbers: HostArray = raw.astype(np.float32)
-        return numbers.reshape(self.shape)
+    >>> import safetensors.numpy, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     safetensors.numpy.save_file({"fc.bias": np.zeros(2, np.float16)}, f"{folder}/fc.safetensors")
+    ...     read_state_dict(f"{folder}/fc.safetensors")
+    {'fc.bias': array([0., 0.], dtype=float32)}
+    """
+    with _naming(path):
+        tensors, _ = read(path)
+        values = {name: tensor.values() for name, tensor in tensors.items()}
+        check_finite(values)
+    return values
 
 
 def load_state_dict(model: Sequential, path: files.PathLike, names: Mapping[str, str] | None = None) -> dict[str, str]:
     """Load the weights of a PyTorch model into a model with the same layers; return {layer: module}.
 
-    The file is what ``safetensors.torch.save_file(model.state_dict(), path)`` writes, with float64, float32, float16 or
-    bfloat16 tensors; ``num_batches_tracked`` is ignored, and the model's temperature is reset to 1. Each layer is
-    matched to the module with the same arrays (weight, bias, running_mean, …) of the same shapes. If several modules
-    match, order decides. safetensors sorts tensors by name, which puts ``features.10`` before ``features.2``, so the
-    order in the file is used only if it differs from that; otherwise the modules' names decide, as described in
+    The file is what ``torch.save(model.state_dict(), path)`` or ``safetensors.torch.save_file(model.state_dict(),
+    path)`` writes, with float64, float32, float16 or bfloat16 tensors; ``num_batches_tracked`` is ignored, and the
+    model's temperature is reset to 1. Nothing in a file of ``torch.save`` is executed. It may also be a checkpoint with
+    the weights under "state_dict" or "model", and a prefix ``module.`` of all names is removed.
+
+    If each layer has the name of a module with the same arrays, these are paired. Otherwise each layer is matched to
+    the module with the same arrays (weight, bias, running_mean, …) of the same shapes, and if several modules match,
+    order decides. safetensors sorts tensors by name, which puts ``features.10`` before ``features.2``, so the order in
+    such a file is used only if it differs from that; otherwise the modules' names decide, as described in
     :func:`~xpcnn.formats.torch_names.match`. If they are ambiguous too, pass ``names``, which pairs some layers with
     modules: {"batch_norm_1": "bn1"}.
 
-    Raises FileNotFoundError, and ValueError, leaving the model unchanged, for a file that is damaged, is pickled
-    (``.pt``, with advice on how to convert it), contains other dtypes, or does not fit (with a table of all arrays).
+    Raises FileNotFoundError, and ValueError, leaving the model unchanged, for a file that is damaged, contains anything
+    but weights or other dtypes, or does not fit (with a table of all arrays).
 
     >>> import safetensors.numpy, tempfile
     >>> from xpcnn import Sequential, layers
@@ -79,22 +72,19 @@ def load_state_dict(model: Sequential, path: files.PathLike, names: Mapping[str,
     {'dense_1': 'fc'}
     """
     ours = {layer.name: {d.name: d.shape for d in (*layer.declarations, *layer.buffers)} for layer in _holders(model)}
-    _refuse_pickles(path)
-    try:
-        tensors = _read(path)
+    with _naming(path):
+        tensors, in_order = read(path)
         theirs: dict[str, dict[str, Shape]] = {}
         for name, tensor in tensors.items():
             module, _, array = name.rpartition(".")
-            theirs.setdefault(module, {})[array] = tensor.shape
-        found = match(ours, theirs, [*_residuals(model)], names, not _is_sorted(tensors))
+            theirs.setdefault(module, {})[array] = tensor.raw.shape
+        found = match(ours, theirs, [*_residuals(model)], names, in_order)
         values = {
             f"{layer}.{array}": tensors[full_name(found[layer], array)].values()
             for layer, arrays in ours.items()
             for array in arrays
         }
         check_finite(values)
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} does not contain a loadable state_dict: {error}") from error
     model.set_weights(values)
     model.temperature = 1.0
     return found
@@ -138,56 +128,18 @@ def save_state_dict(model: Sequential, path: files.PathLike, names: Mapping[str,
         for declaration in (*layer.declarations, *layer.buffers):
             arrays[full_name(found[layer.name], declaration.name)] = values[declaration.full_name]
         if isinstance(layer, BatchNorm):
-            arrays[full_name(found[layer.name], _COUNTER)] = np.array(0, np.int64)
+            arrays[full_name(found[layer.name], COUNTER)] = np.array(0, np.int64)
     with files.atomic_write(path) as file:
         file.write(save({name: np.asarray(array, order="C") for name, array in arrays.items()}, {"format": "pt"}))
 
 
-def _refuse_pickles(path: files.PathLike) -> None:
-    """Raise ValueError for a pickled file, since unpickling can run arbitrary code."""
-    with open(path, "rb") as file:
-        start = file.read(9)
-    if start.startswith(_PICKLES) and start[8:] != b"{":  # a header of 640 bytes begins like a pickle
-        source, target = str(path), str(Path(path).with_suffix(".safetensors"))
-        raise ValueError(
-            f"{source!r} is pickled, and xpcnn does not read pickles, which can run arbitrary code. Convert it with "
-            "PyTorch: "
-            "import torch, safetensors.torch; safetensors.torch.save_file("
-            f"torch.load({source!r}, weights_only=True), {target!r})"
-        )
-
-
-def _read(path: files.PathLike) -> dict[str, _Tensor]:
-    """Return the arrays of a file in their order in the file, without PyTorch's step counters."""
-    import safetensors
-
-    deserialize: Any = safetensors.deserialize  # which has no types
-    content = files.read_bounded(path)
+@contextmanager
+def _naming(path: files.PathLike) -> Iterator[None]:
+    """Make errors of a file's content name the file."""
     try:
-        tensors = dict(deserialize(content))
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"it is not a safetensors file, or is damaged ({files.shortened(error)})") from error
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    found = {}
-    for name in sorted(filter(tensors.get, header), key=lambda name: header[name]["data_offsets"]):
-        tensor = tensors[name]
-        if name.rpartition(".")[2] == _COUNTER:
-            continue
-        if tensor["dtype"] not in _FLOATS:
-            raise ValueError(
-                f"{name[:100]!r} has the dtype {tensor['dtype']}, but weights must be {', '.join(_FLOATS)}. "
-                "Convert it with tensor.float() before saving."
-            )
-        found[name] = _Tensor(tensor["dtype"], tuple(tensor["shape"]), tensor["data"])
-    return found
-
-
-def _is_sorted(tensors: Mapping[str, _Tensor]) -> bool:
-    """Whether the arrays of each dtype are sorted by name, as safetensors does, so that their order means nothing."""
-    by_type: dict[str, list[str]] = {}
-    for name, tensor in tensors.items():
-        by_type.setdefault(tensor.dtype, []).append(name)
-    return all(names == sorted(names) for names in by_type.values())
+        yield
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} does not contain a loadable state_dict: {error}") from error
 
 
 def _holders(model: Sequential) -> list[Layer]:

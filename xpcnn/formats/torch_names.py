@@ -30,11 +30,12 @@ def match(
 ) -> dict[str, str]:
     """Return {"conv2d_1": "features.0", …}: for each layer, the module with the same arrays of the same shapes.
 
-    If several modules have the same arrays, these rules decide, in this order: pairs given in ``names``; the order of
-    the file, if it is meaningful (``in_order``) and fits; finally, the modules' names. Modules beneath one parent whose
-    names differ only in numbers are ordered by number, all modules beneath one parent stay together, and they do not
-    cross the boundary of a residual stack (``residuals``: the layers of each). The result is the only order that
-    follows these rules and fits. Raises ValueError, with a table of all arrays, if there is none or more than one.
+    If several modules have the same arrays, these rules decide, in this order: pairs given in ``names``; the layers'
+    names, if each is that of a module with the same arrays; the order of the file, if it is meaningful (``in_order``)
+    and fits; finally, the modules' names. Modules beneath one parent whose names differ only in numbers are ordered by
+    number, all modules beneath one parent stay together, and they do not cross the boundary of a residual stack
+    (``residuals``: the layers of each). The result is the only order that follows these rules and fits. Raises
+    ValueError, with a table of all arrays, if there is none or more than one.
 
     >>> match({"dense_1": {"weight": (3, 3)}, "dense_2": {"weight": (3, 3)}},
     ...       {"10": {"weight": (3, 3)}, "2": {"weight": (3, 3)}})
@@ -52,8 +53,13 @@ def match(
     unfit = any(ours[layer] != theirs[module] for layer, module in pinned.items())
     if unfit or _counted(open_ours) != _counted(open_theirs):
         raise ValueError(f"the arrays do not fit the network.\n{_table(ours, theirs, pinned)}")
-    fits = [*open_ours.values()] == [*open_theirs.values()]
-    order = [*open_theirs] if in_order and fits else _order(open_ours, open_theirs, residuals)
+    order: list[str] | None
+    if all(open_theirs.get(layer) == arrays for layer, arrays in open_ours.items()):
+        order = [*open_ours]
+    elif in_order and [*open_ours.values()] == [*open_theirs.values()]:
+        order = [*open_theirs]
+    else:
+        order = _order(open_ours, open_theirs, residuals)
     if order is None:
         raise ValueError(
             "shapes and names do not determine which module is which layer. Pass some pairs as names={layer: module}, "

@@ -29,10 +29,7 @@ FORMAT = 1
 #: The maximum number of layers of a loaded model, including nested ones.
 MOST_LAYERS = 10_000
 #: The advice for files of other formats.
-READS = (
-    "Give a file that xpcnn wrote. To load PyTorch weights saved as safetensors, use "
-    "xpcnn.formats.torch.load_state_dict(model, path)."
-)
+READS = "Give a file that xpcnn wrote. To load PyTorch weights, use xpcnn.formats.torch.load_state_dict(model, path)."
 
 
 def write(path: files.PathLike, state: ModelState) -> None:
