@@ -23,11 +23,13 @@ if TYPE_CHECKING:
         optimizers,
         plots,
         presets,
+        pretrained,
         recipe,
         schedules,
     )
     from xpcnn.estimator import XPCNNClassifier as XPCNNClassifier
     from xpcnn.model import Sequential, load
+    from xpcnn.pretrained import load_pretrained
 
 __all__ = [
     "Sequential",
@@ -40,11 +42,13 @@ __all__ = [
     "initializers",
     "layers",
     "load",
+    "load_pretrained",
     "losses",
     "metrics",
     "optimizers",
     "plots",
     "presets",
+    "pretrained",
     "recipe",
     "schedules",
 ]
@@ -56,6 +60,7 @@ _HOMES = {
     "Sequential": ("xpcnn.model", "Sequential"),
     "XPCNNClassifier": ("xpcnn.estimator", "XPCNNClassifier"),
     "load": ("xpcnn.model", "load"),
+    "load_pretrained": ("xpcnn.pretrained", "load_pretrained"),
 }
 
 

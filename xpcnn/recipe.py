@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from xpcnn import losses, optimizers, schedules
+from xpcnn.layers import BatchNorm
 from xpcnn.losses import Loss
 from xpcnn.model import Sequential
+from xpcnn.program.program import walk
 from xpcnn.registry import check_int
 
 #: Measured on blood cells, MNIST and the bundled digits: docs/results.md.
@@ -17,6 +19,9 @@ BATCH_SIZE = 64
 LEARNING_RATE = 4e-3
 WEIGHT_DECAY = 0.05
 LABEL_SMOOTHING = 0.05
+#: What of a pretrained model is trained, and the fraction of the learning rate for the layers below the last.
+PARTS = ("head", "last", "all")
+BODY = 0.1
 
 
 def compile(
@@ -52,6 +57,28 @@ def balanced(labels: Any, classes: int) -> dict[int, float]:
     counts = np.bincount(np.asarray(labels), minlength=classes)
     present = int(np.count_nonzero(counts))
     return {label: len(labels) / (present * count) if count else 1.0 for label, count in enumerate(counts.tolist())}
+
+
+def fine_tune(model: Sequential, part: str) -> None:
+    """Freeze all of a pretrained model but a part: "head", its last layer with weights, "last", or "all".
+
+    "last" is the last third of the layers with weights. Batch normalisation stays frozen, since its statistics are of
+    more images than most folders have. What is trained below the head takes a fraction of the learning rate, which
+    falls from :data:`BODY` to a third of it at the first layer (Howard and Ruder, "Universal language model
+    fine-tuning", 2018).
+
+    Raises ValueError for another part.
+    """
+    if part not in PARTS:
+        raise ValueError(f"part must be one of {', '.join(PARTS)}. Received: {part!r}.")
+    weighted = [layer for layer in walk(model.layers) if layer.declarations]
+    normalizing = [layer for layer in weighted if isinstance(layer, BatchNorm)]
+    learning = [layer for layer in weighted if not isinstance(layer, BatchNorm)]
+    frozen = {"head": len(learning) - 1, "last": len(learning) * 2 // 3, "all": 0}[part]
+    for layer in (*normalizing, *learning[:frozen]):
+        layer.trainable = False
+    for number, layer in enumerate(learning[:-1]):
+        layer.learning_rate_factor = BODY * 3 ** (number / max(1, len(learning) - 2) - 1)
 
 
 def freeze(model: Sequential, count: int) -> None:

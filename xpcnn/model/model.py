@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import reprlib
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -38,6 +38,7 @@ from xpcnn.training import checkpoints, evaluation, loop
 from xpcnn.training.callbacks import Callback
 from xpcnn.training.engine.base import Work
 from xpcnn.training.engine.host import ShardedTraining
+from xpcnn.training.features import FrozenPart
 from xpcnn.training.fit import Fit
 from xpcnn.training.history import History
 from xpcnn.training.task import Task
@@ -218,11 +219,14 @@ class Sequential:
         xp = self.network.for_run(epochs * len(data.samples.rows), training=True)
         if saved is not None:
             xp = for_run(self._xp, math.inf if saved.compiled else -math.inf)
-        validate = None
-        if data.held is not None:
-            validate = functools.partial(
-                objective.evaluate, *data.held, max(batch_size, 256), threads, communicator=communicator, xp=xp
-            )
+
+        def validate(part: FrozenPart | None) -> dict[str, Any]:
+            assert data.held is not None
+            (x, y, weights), own = data.held, objective
+            if part is not None:
+                x, own = part.features(x), replace(objective, network=part.rest)
+            return own.evaluate(x, y, weights, max(batch_size, 256), threads, communicator=communicator, xp=xp)
+
         own = getattr(augment, "__qualname__", type(augment).__name__)
         arguments = {
             "epochs": epochs,
@@ -239,7 +243,7 @@ class Sequential:
             Fit(self, work, task, epochs=epochs, first_epoch=self.epochs, communicator=communicator),
             callbacks,
             shuffle=shuffle,
-            validate=validate,
+            validate=None if data.held is None else validate,
             shards=shards,
             threads=threads,
             verbose=0 if communicator.rank else verbose,

@@ -43,6 +43,9 @@ PRESETS: dict[str, Preset] = {
     "alexnet": alexnet,
 }
 
+#: Those that pretrained weights are known for.
+PRETRAINED = tuple(PRESETS)[[*PRESETS].index("resnet-18") :]
+
 
 def get(name: str) -> Preset:
     """Return the preset called ``name``; raises ValueError, listing all presets, for another name.

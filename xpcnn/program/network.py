@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 import weakref
@@ -13,13 +14,13 @@ import numpy as np
 
 from xpcnn import random
 from xpcnn.backend import Array, ArrayModule, for_run, to_device, to_host
-from xpcnn.layers import Layer
+from xpcnn.layers import Dropout, Layer
 from xpcnn.layers.base import Arrays
 from xpcnn.losses import Loss
 from xpcnn.parameters import Layout, Shape, check_values
 from xpcnn.program.build import Builder, check_all_used, name_layers
 from xpcnn.program.fuse import fold, fuse, without_last_activation
-from xpcnn.program.program import Node, Program, for_prediction, for_training, walk
+from xpcnn.program.program import INPUT, Node, Program, for_prediction, for_training, walk
 from xpcnn.registry import is_known
 
 T = TypeVar("T")
@@ -65,6 +66,15 @@ class Network:
         self.buffer_layout = Layout(d for node in self.nodes for d in node.layer.buffers)
         if values is not None:
             check_values(values, (*self.layout.declarations, *self.buffer_layout.declarations))
+        self.parameters: Array = self._fill(self.layout, seed, values)
+        self.buffers: Array = self._fill(self.buffer_layout, seed, values)
+        self._prepare_programs()
+        self.to(xp)
+        for layer in walk(self.layers):  # last, so that layers of an invalid stack stay unowned
+            layer.owner = weakref.ref(owner)
+
+    def _prepare_programs(self) -> None:
+        """Count the work of the nodes, and fold those that prediction does not need."""
         #: The number of multiplications in the forward pass of one image, from matrices and kernels alone.
         self.multiplications = sum(
             declaration.size * math.prod(node.layer.output_shape[1:])
@@ -72,13 +82,38 @@ class Network:
             for declaration in node.layer.declarations
             if len(declaration.shape) > 1
         )
-        self.parameters: Array = self._fill(self.layout, seed, values)
-        self.buffers: Array = self._fill(self.buffer_layout, seed, values)
         self._folded_nodes, self._folds = fold(self.nodes)
         self._programs: dict[bool, Program] = {}
-        self.to(xp)
-        for layer in walk(self.layers):  # last, so that layers of an invalid stack stay unowned
-            layer.owner = weakref.ref(owner)
+
+    def frozen_start(self) -> int:
+        """Return how many of the first nodes give the same in every epoch, and are all that later ones need of them."""
+        frozen, fixed = self.frozen(), 0
+        for number, node in enumerate(self.nodes[:-1]):
+            learns = bool(node.layer.declarations) and node.layer.name not in frozen
+            if learns or isinstance(node.layer, Dropout) or not is_known(node.layer):
+                break
+            made = {node.output, *(later.output for later in self.nodes[number + 1 :])}
+            if all(slot in made for later in self.nodes[number + 1 :] for slot in later.inputs):
+                fixed = number + 1
+        return fixed
+
+    def split(self, count: int) -> tuple[Network, Network]:
+        """Return the first ``count`` nodes and the others as two networks, which share the arrays of this one.
+
+        They are for prediction and training, not for moving to another array module.
+        """
+        slot = self.nodes[count - 1].output
+        first = self._part(self.nodes[:count], self.input_shape, slot)
+        rest = [n._replace(inputs=tuple(INPUT if i == slot else i for i in n.inputs)) for n in self.nodes[count:]]
+        return first, self._part(rest, first.output_shape, self._output)
+
+    def _part(self, nodes: Sequence[Node], input_shape: Shape, output: int) -> Network:
+        part = copy.copy(self)
+        part.nodes, part.input_shape, part._output = tuple(nodes), input_shape, output
+        part.output_shape = nodes[-1].layer.output_shape
+        part._lock, part._idle = threading.Lock(), {}
+        part._prepare_programs()
+        return part
 
     def _fill(
         self, layout: Layout, seed: int, values: Mapping[str, np.ndarray[Any, Any]] | None

