@@ -41,8 +41,10 @@ class Reference:
 def encoded(value):
     """Return the opcodes that push a value."""
     match value:
-        case None | True | False | int() | float() | str():
-            return pickle.dumps(value, 2)[2:-1].partition(b"q\0")[0]
+        case str():
+            return pickle.dumps(value, 2)[2:-1].removesuffix(b"q\0")
+        case None | int() | float():
+            return pickle.dumps(value, 2)[2:-1]
         case tuple():
             return b"(" + b"".join(map(encoded, value)) + b"t"
         case list():

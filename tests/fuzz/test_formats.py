@@ -1,8 +1,9 @@
-"""Untrusted models of other formats and IDX files: each is read, or refused in one line."""
+"""Untrusted models of other formats, PyTorch's files and IDX files: each is read, or refused in one line."""
 
 import math
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzz import child
 from xpcnn.data import read_idx
 from xpcnn.data.mnist import MAX_BYTES
+from xpcnn.formats.torch_tensor import Storage, View
 
 PARTS = 2
 
@@ -17,8 +19,9 @@ PARTS = 2
 @child.linux
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_file_of_another_format_is_read_or_refused_in_one_line(tally, cases, seed, part):
-    child.run(tally, "formats", seed, cases(40), part, PARTS)
+@pytest.mark.parametrize("module", ["formats", "state_dicts"])
+def test_a_file_of_another_format_is_read_or_refused_in_one_line(tally, cases, seed, module, part):
+    child.run(tally, module, seed, cases(40), part, PARTS)
 
 
 @settings(max_examples=100)
@@ -33,3 +36,19 @@ def test_an_idx_file_is_read_only_if_it_is_as_long_as_it_says(tmp_path_factory, 
         assert math.prod(shape) != len(content) or math.prod(size or 1 for size in shape) > MAX_BYTES
     else:
         assert math.prod(shape) == len(content)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=4), st.integers(0, 9), st.integers(0, 30))
+def test_a_view_is_made_only_if_it_is_inside_its_storage(sizes_and_strides, offset, count):
+    shape, strides = zip(*sizes_and_strides, strict=True) if sizes_and_strides else ((), ())
+    places = offset + sum(
+        (place * stride for place, stride in zip(np.indices(shape), strides, strict=True)), np.zeros(shape)
+    )
+    numbers = np.arange(count, dtype=np.float32)
+    try:
+        found = View.checked(Storage("F32", "0", count), offset, shape, strides).tensor(numbers.tobytes())
+    except ValueError:
+        assert places.max() >= count
+    else:
+        np.testing.assert_array_equal(found.values(), places)

@@ -1,4 +1,4 @@
-"""Nothing in the package executes the content of a file, or reads a format that could."""
+"""Nothing in the package executes the content of a file, or imports what could."""
 
 import ast
 from pathlib import Path

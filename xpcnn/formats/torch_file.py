@@ -106,17 +106,7 @@ def _from_zip(content: bytes) -> tuple[Any, dict[str, bytes]]:
         raise ValueError(f"it is a zip archive of more than {MOST_ENTRIES:,} entries")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = archive.infolist()
-            names = {entry.filename for entry in entries}
-            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-            size = sum(entry.file_size for entry in entries)
-            if not stored or len(names) < len(entries) or size > len(content):
-                raise ValueError("it is a zip archive whose entries are compressed, doubled or larger than the file")
-            root = entries[0].filename.partition("/")[0] if entries else ""
-            if f"{root}/data.pkl" not in names:
-                raise ValueError(f"it is a zip archive without a data.pkl, so not one of torch.save. {ADVICE}")
-            if f"{root}/byteorder" in names and archive.read(f"{root}/byteorder") != b"little":
-                raise ValueError("its numbers are big-endian. Save it again on a little-endian machine.")
+            root = _root(archive, len(content))
             pickles = Pickles(archive.read(f"{root}/data.pkl"))
             value = pickles.load()
             storages = {key: archive.read(f"{root}/data/{key}") for key in pickles.storages}
@@ -126,6 +116,21 @@ def _from_zip(content: bytes) -> tuple[Any, dict[str, bytes]]:
         if len(data) != pickles.storages[key].size:
             raise ValueError(f"its storage {key[:100]!r} has {len(data)} bytes, not {pickles.storages[key].size}")
     return value, storages
+
+
+def _root(archive: zipfile.ZipFile, most: int) -> str:
+    """Return the folder that contains all entries; raise ValueError if ``torch.save`` writes no such archive."""
+    entries = archive.infolist()
+    names = {entry.filename for entry in entries}
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    if not stored or len(names) < len(entries) or sum(entry.file_size for entry in entries) > most:
+        raise ValueError("it is a zip archive whose entries are compressed, doubled or larger than the file")
+    root = entries[0].filename.partition("/")[0] if entries else ""
+    if f"{root}/data.pkl" not in names:
+        raise ValueError(f"it is a zip archive without a data.pkl, so not one of torch.save. {ADVICE}")
+    if f"{root}/byteorder" in names and archive.read(f"{root}/byteorder") != b"little":
+        raise ValueError("its numbers are big-endian. Save it again on a little-endian machine.")
+    return root
 
 
 def _from_stream(content: bytes) -> tuple[Any, dict[str, bytes]]:

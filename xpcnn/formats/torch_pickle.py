@@ -16,7 +16,7 @@ from xpcnn.formats.torch_tensor import Storage, View
 #: The advice for files of anything but weights.
 ADVICE = "Save the weights alone, with torch.save(model.state_dict(), path)."
 #: The most opcodes in the pickles of a file; a tensor takes about 40.
-MOST_OPCODES = 2_000_000
+MOST_OPCODES = 1_000_000
 #: The dtype of each kind of storage.
 _STORAGES = {
     "torch.DoubleStorage": "F64",
