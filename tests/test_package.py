@@ -175,6 +175,7 @@ LAYERS = {
     "xpcnn.model": 7,
     "xpcnn.presets": 7,
     "xpcnn.recipe": 8,
+    "xpcnn.pretrained": 8,
     "xpcnn.formats": 8,
     "xpcnn.report": 8,
     "xpcnn.cli": 8,

@@ -155,15 +155,6 @@ def load_tensors(path: PathLike, advice: str = "Give a file that xpcnn wrote.") 
     return tensors, description
 
 
-def is_model(path: PathLike) -> bool:
-    """Whether a file begins as one that :func:`save_tensors` wrote, or is a directory, which may contain such files."""
-    if os.path.isdir(path):
-        return True
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        return length <= MOST_HEADER_BYTES and f'"{DESCRIPTION}":'.encode() in file.read(length)
-
-
 def read_bounded(path: PathLike) -> bytes:
     """Return the bytes of a file; raise ValueError before reading if it is too large."""
     if os.path.getsize(path) > MOST_BYTES:

@@ -16,6 +16,7 @@ from xpcnn.backend import ArrayModule
 from xpcnn.data import Decoding, Preprocessing
 from xpcnn.extras import install_line
 from xpcnn.formats import torch
+from xpcnn.formats.torch_file import is_state_dict
 from xpcnn.hints import did_you_mean
 from xpcnn.layers import Conv2D, Dense, Layer
 from xpcnn.layers.configs import from_plain, kinds, to_plain
@@ -86,21 +87,45 @@ def load_pretrained(
     """
     names = None if classes is None or isinstance(classes, int) else tuple(classes)
     count = check_int("classes", classes, 1) if isinstance(classes, int) else None if names is None else len(names)
-    if not is_of_another_library(source):
-        return _adapted(load(source, xp=xp), names, count, image_size, seed)
+    if is_of_another_library(source):
+        return read(source, image_size).model(names, count, xp, seed)
+    return _adapted(load(source, xp=xp), names, count, image_size, seed)
+
+
+class StateDict(NamedTuple):
+    """Weights for a preset network, by the names of its arrays; ``head`` is its last layer.
+
+    decoding: how images become the network's input.
+    """
+
+    preset: str
+    head: str
+    arrays: Mapping[str, HostArray]
+    decoding: Decoding
+
+    def model(
+        self, names: tuple[str, ...] | None, count: int | None, xp: ArrayModule | str | None, seed: int = 0
+    ) -> Sequential:
+        """Return the network with these weights, and a new last layer unless it has ``count`` outputs already."""
+        there = len(self.arrays[f"{self.head}.weight"])
+        shape = (self.decoding.channels, self.decoding.height, self.decoding.width)
+        model = Sequential(get(self.preset)(shape, count or there), shape, xp, seed)
+        keep = count in (None, there)
+        kept = {name: array for name, array in self.arrays.items() if keep or not name.startswith(f"{self.head}.")}
+        model.set_weights(model.get_weights() | kept)
+        model.class_names = names
+        model.preprocessing = Preprocessing(self.decoding, MEAN, STD)
+        return model
+
+
+def read(source: files.PathLike, image_size: int | None = None) -> StateDict:
+    """Return the weights of a name or of a file with a state dict; raises the errors of :func:`load_pretrained`."""
     known = WEIGHTS.get(str(source))
+    usual = USUAL_SIZE if known is None else known.image_size
+    size = usual if image_size is None else check_int("image_size", image_size, 1)
     arrays = torch.read_state_dict(source if known is None else find(str(source)))
-    size = image_size or (USUAL_SIZE if known is None else known.image_size)
-    preset, head = _preset_of(arrays, [*PRETRAINED] if known is None else [known.preset], source)
-    there = len(arrays[f"{head}.weight"])
-    shape = (3, check_int("image_size", size, 1), size)
-    model = Sequential(get(preset)(shape, count or there), shape, xp, seed)
-    keep = count in (None, there)
-    values = {name: array for name, array in arrays.items() if keep or not name.startswith(f"{head}.")}
-    model.set_weights(model.get_weights() | values)
-    model.class_names = names
-    model.preprocessing = Preprocessing(Decoding(size, size, 3), MEAN, STD)
-    return model
+    preset, head = _preset_of(arrays, PRETRAINED if known is None else [known.preset], source)
+    return StateDict(preset, head, arrays, Decoding(size, size, 3))
 
 
 def is_of_another_library(source: files.PathLike) -> bool:
@@ -108,13 +133,11 @@ def is_of_another_library(source: files.PathLike) -> bool:
     if str(source) in WEIGHTS:
         return True
     if not Path(source).exists():
-        if Path(source).suffix or Path(source).name != str(source):
-            raise FileNotFoundError(f"There is no file {str(source)!r}. Give a model file, a state dict or a name.")
-        raise ValueError(
-            f"There are no weights {str(source)!r}.{did_you_mean('weights', str(source), [*WEIGHTS])} "
-            f"Use {', '.join(WEIGHTS)}, or a file."
+        raise FileNotFoundError(
+            f"There are no weights and no file {str(source)!r}.{did_you_mean('weights', str(source), [*WEIGHTS])} "
+            f"Use {', '.join(WEIGHTS)}, a file with a state dict, or a model file, such as runs/train/best.safetensors."
         )
-    return not files.is_model(source)
+    return is_state_dict(source)
 
 
 def find(name: str) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import from_here
 from xpcnn import cli
 
-COMMANDS = ["train", "evaluate", "predict", "report", "info"]
+COMMANDS = ["train", "evaluate", "predict", "report", "info", "weights"]
 
 
 class TestHelp:
@@ -73,8 +73,10 @@ class TestUsage:
             (["train", "--backend", "torch"], "'torch'"),
             (["train", "--gray", "--color"], "--color"),
             (["train", "--model", "blood", "--from", "m"], "--from"),
-            (["train", "--from", "m", "--image-size", "8"], "--from"),
             (["train", "--from", "m", "--gray"], "--from"),
+            (["train", "--fine-tune", "all"], "--from"),
+            (["train", "--from", "m", "--fine-tune", "most"], "'most'"),
+            (["train", "--from", "m", "--fine-tune", "all", "--freeze", "1"], "--fine-tune"),
             (["train", "--epoch", "3"], "--epoch"),
             (["train", "a", "b"], "b"),
             (["predict", "image.jpg"], "IMAGE"),

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from xpcnn.cli import completion, evaluate, export, info, predict, report, text, train
+from xpcnn.cli import completion, evaluate, export, info, predict, report, text, train, weights
 from xpcnn.cli.parser import Parser, wrong_usage
 
 COMMANDS = {
@@ -25,6 +25,7 @@ COMMANDS = {
     "report": report,
     "export": export,
     "info": info,
+    "weights": weights,
     "completion": completion,
 }
 

@@ -232,6 +232,15 @@ def refuse_one_colour(images: LabelledImages, split: Split) -> None:
         )
 
 
+def has_other_classes(options_: argparse.Namespace, class_names: Sequence[str]) -> bool:
+    """Whether a dataset has a class that a model does not know, and that is not one of its own written otherwise."""
+    known = [nfc(name) for name in class_names]
+    digits = [str(digit) for digit in range(10)]
+    classes = digits if options_.data in NAMED else find_images(options_.data, options_.labels).classes
+    unknown = [name for name in classes if nfc(name) not in known]
+    return bool(unknown) and not any(name in unknown for _, name in alike([*class_names, *unknown]))
+
+
 def match_classes(images: LabelledImages, class_names: tuple[str, ...]) -> LabelledImages:
     """Return the images with the model's label indices, matching classes by name in Unicode's composed form.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli import datasets, loading, options, pictures, ranks, report, resume
 from xpcnn.cli.text import printable, warnings_in_one_line
-from xpcnn.cli.train_arguments import DEFAULTS, NOT_OF_THE_RUN
+from xpcnn.cli.train_arguments import DEFAULTS, FINE_TUNING, NOT_OF_THE_RUN
 from xpcnn.cli.train_arguments import add_arguments as add_arguments  # which every command has
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator
     resumed = options_.resume or (out if begun and Path(out, "args.json").exists() else None)
     if resumed is None:
         _refuse_among_images(options_.out, given.get("data", "digits"))
-        return _run(options_, NewRun(out), lambda directory: (_completed(given), None, None), communicator, begun)
+        _refuse_what_means_nothing(argparse.Namespace(**{**vars(options_), **_completed(given)}))
+        started = _with_part(given)
+        return _run(options_, NewRun(out), lambda directory: (_completed(started), None, None), communicator, begun)
     if options_.resume and options_.out is not None:
         raise argparse.ArgumentError(None, "--resume writes to the run's own directory, so --out has no effect")
 
@@ -61,10 +63,20 @@ def _refuse_among_images(out: str | None, data: str) -> None:
         raise ValueError(f"The run's directory {out!r} is inside the images' folder {data!r}. Give another with --out.")
 
 
+def _with_part(given: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments that say which part of pretrained weights is trained: by default the last layer alone."""
+    if "start" not in given or "fine_tune" in given or "freeze" in given:
+        return given
+    from xpcnn import pretrained
+
+    return {**given, "fine_tune": "head"} if pretrained.is_of_another_library(given["start"]) else given
+
+
 def _completed(given: dict[str, Any]) -> dict[str, Any]:
     """Return arguments with defaults for those that are not given."""
     left_out = ("model", "label_smoothing", *pictures.OF_A_MODEL) if "start" in given else ()  # that model has its own
-    return {key: value for key, value in DEFAULTS.items() if key not in left_out} | given
+    defaults = DEFAULTS | FINE_TUNING.get(given.get("fine_tune", ""), {})
+    return {key: value for key, value in defaults.items() if key not in left_out} | given
 
 
 def _run(
@@ -132,10 +144,12 @@ def _run(
 
 def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
     """Raise a usage error for contradictory arguments."""
-    if options_.start and any(getattr(options_, name) is not None for name in pictures.OF_A_MODEL):
-        raise argparse.ArgumentError(None, "--from sets the image size, channels and range; omit the given ones")
-    if not options_.start and options_.freeze is not None:
-        raise argparse.ArgumentError(None, "--freeze needs --from, whose model's layers it keeps")
+    decoding = [name for name in pictures.OF_A_MODEL if name != "image_size"]
+    if options_.start and any(getattr(options_, name) is not None for name in decoding):
+        raise argparse.ArgumentError(None, "--from sets the channels, the range and the resizing; omit the given ones")
+    for option, value in (("--freeze", options_.freeze), ("--fine-tune", options_.fine_tune)):
+        if value is not None and not options_.start:
+            raise argparse.ArgumentError(None, f"{option} needs --from, whose model's layers it keeps")
     datasets.check_options(options_)
 
 
@@ -146,12 +160,10 @@ def _prepare(
     import numpy as np
 
     from xpcnn import Sequential, data, losses, presets, recipe
-    from xpcnn.cli.models import load_for_images
     from xpcnn.data.digests import with_digests
 
     if options_.start:
-        model, preprocessing, class_names = load_for_images(options_.start, xp)
-        loaded = loading.load_images(options_, communicator, preprocessing.decoding, class_names)
+        model, loaded = _pretrained(options_, xp, communicator)
     else:
         loaded = loading.load_images(options_, communicator, decoding, None)
     images, split = loaded.images, loaded.split
@@ -171,6 +183,8 @@ def _prepare(
         )
     if options_.freeze:
         recipe.freeze(model, options_.freeze)
+    if options_.fine_tune:
+        recipe.fine_tune(model, options_.fine_tune)
     smoothed = None if options_.label_smoothing is None else losses.CrossEntropy(options_.label_smoothing)
     steps = options_.epochs * -(-len(split.train) // options_.batch_size)
     recipe.compile(model, steps, options_.lr, options_.weight_decay, loss=smoothed or model.loss)
@@ -178,6 +192,35 @@ def _prepare(
         model.digests = None
     else:
         model.digests = with_digests(model.digests, images.digests[np.concatenate((split.train, split.validation))])
+    return model, loaded
+
+
+def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator) -> tuple[Sequential, Loaded]:
+    """Load pretrained weights, and the images as they take them; classes that they do not know get a new last layer."""
+    from dataclasses import replace
+
+    from xpcnn import pretrained
+    from xpcnn.cli.models import load_for_images
+
+    if pretrained.is_of_another_library(options_.start):
+        weights = pretrained.read(options_.start, options_.image_size)
+        loaded = loading.load_images(options_, communicator, weights.decoding, None)
+        classes = loaded.images.classes
+        return weights.model(classes, len(classes), xp, options_.seed), loaded
+    model, preprocessing, names = load_for_images(options_.start, xp)
+    size = options_.image_size or preprocessing.decoding.height
+    decoding = (
+        preprocessing.decoding
+        if options_.image_size is None
+        else replace(preprocessing.decoding, height=size, width=size)
+    )
+    replaces = datasets.has_other_classes(options_, names)
+    loaded = loading.load_images(options_, communicator, decoding, None if replaces else names)
+    if replaces:
+        loaded.notes.append(f"{options_.start} has other classes, so its last layer is replaced by a new one")
+    if replaces or decoding != preprocessing.decoding:
+        classes = loaded.images.classes
+        model = pretrained.load_pretrained(options_.start, classes, options_.image_size, xp, options_.seed)
     return model, loaded
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -28,11 +29,29 @@ _MAGIC, _VERSION = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", 1001
 def read(path: files.PathLike) -> tuple[dict[str, Tensor], bool]:
     """Return a file's tensors, without PyTorch's step counters, and whether their order is that of the modules."""
     with open(path, "rb") as file:
-        start = file.read(9)
-    if start.startswith(_PICKLES) and start[8:] != b"{":  # a header of 640 bytes begins like a pickle
+        pickled = _is_pickled(file.read(9))
+    if pickled:
         return _pickled(files.read_bounded(path)), True
     tensors = _safetensors(files.read_safetensors(path))
     return tensors, not _is_sorted(tensors)
+
+
+def is_state_dict(path: files.PathLike) -> bool:
+    """Whether a file begins as one that :func:`read` takes: a pickle, or safetensors without a model of xpcnn."""
+    if os.path.isdir(path):
+        return False
+    with open(path, "rb") as file:
+        start = file.read(9)
+        if _is_pickled(start):
+            return True
+        length = int.from_bytes(start[:8], "little")
+        if start[8:] != b"{" or length > files.MOST_HEADER_BYTES:
+            return False
+        return f'"{files.DESCRIPTION}":'.encode() not in file.read(length)
+
+
+def _is_pickled(start: bytes) -> bool:
+    return start.startswith(_PICKLES) and start[8:] != b"{"  # a header of 640 bytes begins like a pickle
 
 
 def _is_weight(name: str, dtype: str) -> bool:

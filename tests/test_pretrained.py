@@ -1,0 +1,165 @@
+"""Pretrained weights: found by name, read from state dicts, and put below a new last layer."""
+
+import hashlib
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import xpcnn
+from xpcnn import layers, presets, pretrained
+from xpcnn.data import Decoding, Preprocessing
+from xpcnn.pretrained import WEIGHTS, load_pretrained
+from xpcnn.program.network import Network
+
+SIDE = 40
+NAME = "squeezenet"  # the smallest of those that pretrained weights are known for
+
+
+@pytest.fixture(scope="module")
+def original():
+    """A model of seven classes, as another library trained it."""
+    return xpcnn.Sequential(presets.get(NAME)((3, SIDE, SIDE), 7), (3, SIDE, SIDE), "numpy", seed=5)
+
+
+@pytest.fixture
+def file(tmp_path, original):
+    save_file(original.get_weights(), tmp_path / "net.safetensors")
+    return tmp_path / "net.safetensors"
+
+
+def images():
+    return np.random.default_rng(0).normal(size=(2, 3, SIDE, SIDE)).astype(np.float32)
+
+
+def test_a_state_dict_is_recognised_and_gives_the_networks_outputs(file, original):
+    model = load_pretrained(file, image_size=SIDE, xp="numpy")
+    np.testing.assert_array_equal(model.predict(images()), original.predict(images()))
+    assert model.class_names is None
+    assert model.preprocessing == Preprocessing(Decoding(SIDE, SIDE, 3), pretrained.MEAN, pretrained.STD)
+    assert load_pretrained(file, 7, SIDE, "numpy").get_weights().keys() == model.get_weights().keys()
+
+
+def test_other_classes_get_a_new_last_layer_drawn_by_the_seed(file, original):
+    first, again, other = (load_pretrained(file, ["a", "b"], SIDE, "numpy", seed) for seed in (1, 1, 2))
+    old, new = original.get_weights(), first.get_weights()
+    changed = {name for name in new if not np.array_equal(new[name], old[name])}
+    assert changed == {"classifier.1.weight", "classifier.1.bias"}
+    assert first.class_names == ("a", "b")
+    assert first.predict(images()).shape == (2, 2)
+    np.testing.assert_array_equal(again.get_weights()["classifier.1.weight"], new["classifier.1.weight"])
+    assert (other.get_weights()["classifier.1.weight"] != new["classifier.1.weight"]).any()
+
+
+def test_as_many_classes_keep_the_last_layer(file, original):
+    model = load_pretrained(file, "abcdefg", SIDE, "numpy")
+    np.testing.assert_array_equal(model.predict(images()), original.predict(images()))
+    assert model.class_names == tuple("abcdefg")
+
+
+@pytest.mark.parametrize("name", [name for name in presets.PRETRAINED if name not in ("vgg-11", "alexnet")])
+def test_every_network_is_known_by_the_names_and_shapes_of_its_arrays(tmp_path, name):
+    size = 64
+    network = Network(presets.get(name)((3, size, size), 3), (3, size, size), np)
+    save_file({key: np.array(value) for key, value in network.host_values().items()}, tmp_path / "net.safetensors")
+    assert pretrained.read(tmp_path / "net.safetensors").preset == name
+
+
+def test_weights_of_another_network_are_refused_with_what_does_not_fit(tmp_path, original):
+    weights = original.get_weights()
+    weights["features.3.squeeze.weight"] = np.zeros((17, 64, 1, 1), np.float32)
+    del weights["features.0.bias"]
+    save_file(weights, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match="Closest is squeezenet, where 2 do not fit") as caught:
+        load_pretrained(tmp_path / "net.safetensors")
+    assert "features.0.bias: the network has (64,), the file none" in str(caught.value)
+    assert "the network has (16, 64, 1, 1), the file (17, 64, 1, 1)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_size_that_the_network_cannot_take_is_refused(file):
+    with pytest.raises(ValueError, match=r"does not fit the .* input"):
+        load_pretrained(file, image_size=4)
+    with pytest.raises(ValueError, match="image_size"):
+        load_pretrained(file, image_size=0)
+
+
+def test_a_name_that_is_none_and_a_file_that_is_not_there_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"'efficientnet-lite7'\. Did you mean .*efficientnet-lite"):
+        load_pretrained("efficientnet-lite7")
+    with pytest.raises(FileNotFoundError, match="no weights and no file"):
+        load_pretrained(tmp_path / "none.pth")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An installed package with the weights of a name, which must not be imported."""
+    content = b"weights"
+    known = WEIGHTS["efficientnet-lite0"]._replace(
+        package="some-model", file="some.pth", sha256=hashlib.sha256(content).hexdigest()
+    )
+    monkeypatch.setitem(WEIGHTS, "efficientnet-lite0", known)
+    (tmp_path / "some_model" / "models").mkdir(parents=True)
+    (tmp_path / "some_model" / "__init__.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "some_model" / "models" / "some.pth").write_bytes(content)
+    about = tmp_path / "some_model-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: some-model\nVersion: 1.0\n")
+    (about / "RECORD").write_text("some_model/__init__.py,,\nsome_model/models/some.pth,,\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    return tmp_path / "some_model" / "models" / "some.pth"
+
+
+def test_installed_weights_are_found_without_importing_their_package(package):
+    assert pretrained.find("efficientnet-lite0") == package
+    assert "some_model" not in sys.modules
+
+
+def test_a_changed_file_is_refused(package):
+    package.write_bytes(b"others")
+    with pytest.raises(ValueError, match=r"is not the file of 'efficientnet-lite0'.*Install some-model again"):
+        pretrained.find("efficientnet-lite0")
+
+
+def test_what_is_not_installed_is_said_with_how_to_install_it(package):
+    package.unlink()
+    with pytest.raises(ValueError, match=r"'efficientnet-lite0' \(18.8 MB\) are not installed. Install them: .*pip"):
+        load_pretrained("efficientnet-lite0")
+    assert pretrained.installed("efficientnet-lite0") is None
+
+
+def own():
+    stack = [
+        layers.Conv2D(4, 3, activation="relu"),
+        layers.GlobalAveragePool2D(),
+        layers.Dense(3, activation="softmax"),
+    ]
+    model = xpcnn.Sequential(stack, (3, 8, 8), "numpy")
+    model.compile()
+    model.class_names = ("a", "b", "c")
+    model.preprocessing = Preprocessing(Decoding(8, 8, 3), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    return model
+
+
+def test_a_model_of_ones_own_keeps_all_or_gets_another_last_layer_or_size(tmp_path):
+    model = own()
+    model.save(tmp_path / "own.safetensors")
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    same = load_pretrained(tmp_path / "own.safetensors", ["a", "b", "c"])
+    np.testing.assert_array_equal(same.predict(x), model.predict(x))
+    larger = load_pretrained(tmp_path / "own.safetensors", image_size=16)
+    assert larger.preprocessing.decoding == Decoding(16, 16, 3)
+    assert larger.class_names == ("a", "b", "c")
+    other = load_pretrained(tmp_path / "own.safetensors", ["d", "e", "f"], seed=1)
+    assert other.class_names == ("d", "e", "f")
+    weights, before = other.get_weights(), model.get_weights()
+    assert {name for name in weights if not np.array_equal(weights[name], before[name])} == {"dense_1.weight"}
+    assert load_pretrained(tmp_path / "own.safetensors", 5).predict(x).shape == (2, 5)
+
+
+def test_a_model_of_ones_own_that_takes_one_size_only_says_so(tmp_path):
+    model = xpcnn.Sequential([layers.Flatten(), layers.Dense(2, activation="softmax")], (3, 8, 8), "numpy")
+    model.save(tmp_path / "own.safetensors")
+    with pytest.raises(ValueError, match=r"arrays do not fit.*'dense_1.weight'"):
+        load_pretrained(tmp_path / "own.safetensors", image_size=9)
