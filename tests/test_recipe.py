@@ -67,3 +67,38 @@ def test_the_command_line_has_the_same_defaults():
     ):  # fmt: skip
         assert train_arguments.DEFAULTS[name] == value
     assert tuple(presets.PRESETS) == train_arguments.PRESETS
+
+
+def pretrained():
+    stack = [
+        *(layers.Conv2D(4, 3, padding=1), layers.BatchNorm(), layers.ReLU()),
+        layers.Residual([layers.Conv2D(4, 3, padding=1), layers.BatchNorm(), layers.Conv2D(4, 1)]),
+        *(layers.GlobalAveragePool2D(), layers.Dense(5), layers.Dense(3, activation="softmax")),
+    ]
+    return xpcnn.Sequential(stack, (1, 8, 8), np)
+
+
+@pytest.mark.parametrize(
+    ("part", "learning"),
+    [
+        ("head", {"dense_2"}),
+        ("last", {"dense_1", "dense_2"}),
+        ("all", {"conv2d_1", "conv2d_2", "conv2d_3", "dense_1", "dense_2"}),
+    ],
+)
+def test_fine_tuning_trains_a_part_and_never_batch_normalisation(part, learning):
+    network = pretrained().network
+    model = pretrained()
+    recipe.fine_tune(model, part)
+    assert {node.layer.name for node in network.nodes if node.layer.declarations} - model.network.frozen() == learning
+
+
+def test_the_learning_rate_falls_from_the_head_to_the_first_layer():
+    model = pretrained()
+    recipe.fine_tune(model, "all")
+    rates = {node.layer.name: node.layer.learning_rate_factor for node in model.network.nodes}
+    falling = [rates[name] for name in ("dense_2", "dense_1", "conv2d_3", "conv2d_2", "conv2d_1")]
+    assert falling == sorted(falling, reverse=True)
+    assert (falling[0], falling[1], falling[-1]) == pytest.approx((1, recipe.BODY, recipe.BODY / 3))
+    with pytest.raises(ValueError, match=r"part must be one of head, last, all\. Received: 'most'"):
+        recipe.fine_tune(model, "most")
