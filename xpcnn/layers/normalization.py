@@ -86,7 +86,8 @@ class BatchNorm(Layer):
         y = normalization.normalize(xp, x, mean, std, params["weight"], params["bias"], workspace)
 
         def backward(dy: Array, gradients: Arrays) -> Array:
-            _write_gradients(gradients, normalization.gradient_sums(xp, dy, x, mean, workspace), std)
+            if self.trainable:  # else nothing reads them
+                _write_gradients(gradients, normalization.gradient_sums(xp, dy, x, mean, workspace), std)
             return dy * normalization.per_channel(params["weight"] / std, dy)
 
         return y, backward

@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 MOST_SAMPLES, MOST_CLASSES_SAMPLED, MOST_OF_A_CLASS = 60, 20, 6
 MOST_MISTAKES = 24
 MOST_EXPLAINED = 4
-MOST_FILTERS, MOST_MAPS = 32, 16
+MOST_FILTERS, MOST_MAPS, MOST_CONVOLUTIONS = 32, 16, 6
 
 
 def samples(labels: Array, classes: int) -> dict[int, list[int]]:
@@ -164,9 +164,12 @@ def filters_section(network: Network) -> str:
 
 def maps_section(network: Network, image: Array, preprocessing: Preprocessing, what: str) -> str:
     """Return the section of the convolutions' outputs for one image, uint8 (channels, height, width)."""
-    maps = explanation.feature_maps(network, preprocessing.normalize(image[np.newaxis]))
-    if not maps:
+    found = explanation.feature_maps(network, preprocessing.normalize(image[np.newaxis]))
+    every = [(name, channels) for name, channels in found if channels.shape[1:] != (1, 1)]  # gates have one cell
+    if not every:
         return ""
+    shown = np.linspace(0, len(every) - 1, min(len(every), MOST_CONVOLUTIONS)).round().astype(int)
+    maps = [every[number] for number in shown]
     parts = [page.gallery([pictures.img(image, f"an image of {page.plain_name(what)}")], "small")]
     for name, channels in maps:
         cards = [
@@ -176,8 +179,9 @@ def maps_section(network: Network, image: Array, preprocessing: Preprocessing, w
         size = f"{channels.shape[1]} by {channels.shape[2]}"
         parts.append(f"<h3>{page.text(name)} <span class='soft'>({len(channels)} channels of {size})</span></h3>")
         parts += [page.gallery(cards, "small"), _left(len(channels), MOST_MAPS)]
+    which = "each convolution" if len(maps) == len(every) else f"{len(maps)} of {len(every)} convolutions"
     note = (
-        f"The output of each convolution for one image ({page.name(what)}), brighter where a filter responds more. See "
+        f"The output of {which} for one image ({page.name(what)}), brighter where a filter responds more. See "
         "how outlines become coarser and more abstract; maps that are all black never respond to this image."
     )
     return page.section("One image on its way through the network", *parts, note=note)
