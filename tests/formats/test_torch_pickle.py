@@ -63,6 +63,7 @@ def equal(found, expected):
     assert [*found] == [*expected]
     for name, array in found.items():
         assert array.dtype == np.float32
+        assert array.flags.c_contiguous
         np.testing.assert_array_equal(array, expected[name])
         assert array.shape == np.shape(expected[name])
 
@@ -110,6 +111,7 @@ def test_a_state_dict_may_be_in_a_checkpoint(write):
         {"epoch": 3, "state_dict": state, "best": 0.5, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}},
         {"model": state, "args": None},
         {"model": "resnet18", "state_dict": state},
+        {"model": {"depth": 18}, "state_dict": state},
     ):
         equal(read_state_dict(write(value, storages)), linear())
 
@@ -187,7 +189,8 @@ def test_tensors_may_share_numbers(write):
     views = {"all": ((3, 4), (4, 1), 0), "turned": ((4, 3), (1, 4), 0), "every second": ((5,), (2,), 1)}
     state = {name: tensor(source, offset, shape, strides) for name, (shape, strides, offset) in views.items()}
     state["one row"] = tensor(source, 8, (1, 4), (2**62, 1))  # no stride is taken along one row
-    expected = [numbers.reshape(3, 4), numbers.reshape(3, 4).T, numbers[1:10:2], numbers[None, 8:]]
+    state["no row"] = tensor(source, 99, (0, 4), (2**62, 2**62))
+    expected = [numbers.reshape(3, 4), numbers.reshape(3, 4).T, numbers[1:10:2], numbers[None, 8:], np.ones((0, 4))]
     equal(read_state_dict(write(state, {"7": numbers})), dict(zip(state, expected, strict=True)))
 
 
@@ -468,6 +471,7 @@ def test_an_archive_without_its_byte_order_is_little_endian(tmp_path):
     [
         ([*entries_of(), ("net/data/0", bytes(24))], "entries are compressed, doubled or larger"),
         (entries_of(byteorder=b"big"), r"its numbers are big-endian\. Save it again on a little-endian"),
+        (entries_of(byteorder=b""), "its numbers are big-endian"),
         (entries_of(data_0=bytes(20)), "its storage '0' has 20 bytes, not 24"),
         (entries_of(data_0=bytes(28)), "its storage '0' has 28 bytes, not 24"),
         (entries_of()[1:], "without a data.pkl, so not one of torch.save"),
@@ -475,7 +479,7 @@ def test_an_archive_without_its_byte_order_is_little_endian(tmp_path):
         ([entry for entry in entries_of() if entry[0] != "net/data/1"], "no item named 'net/data/1'"),
         ([("net", b"")], "without a data.pkl, so not one of torch.save"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_another_archive_is_refused(tmp_path, entries, why):
     refused(archive(tmp_path / "net.pt", entries), why)
@@ -514,6 +518,23 @@ def test_an_entry_that_lies_is_refused_or_read(tmp_path, field, value):
             equal(read_state_dict(tmp_path / "net.pt"), linear())
         except ValueError as error:
             child.refused(error)
+
+
+@pytest.mark.parametrize(
+    ("size", "why"),
+    [
+        (2**31, "entries are compressed, doubled or larger than the file"),
+        (300, "damaged zip archive"),
+        (400, "damaged zip archive"),
+    ],
+)
+def test_an_entry_is_no_longer_than_the_file(tmp_path, size, why):
+    """The last entry, data of 8 bytes, says that it has more."""
+    whole = bytearray(zipped(*described(linear())))
+    place = whole.rindex(b"PK\1\2")
+    struct.pack_into("<II", whole, place + 20, size, size)
+    (tmp_path / "net.pt").write_bytes(whole)
+    refused(tmp_path / "net.pt", why)
 
 
 def test_a_changed_byte_of_an_archive_s_data_is_noticed(tmp_path):

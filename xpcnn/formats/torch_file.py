@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -110,8 +109,8 @@ def _from_zip(content: bytes) -> tuple[Any, dict[str, bytes]]:
             pickles = Pickles(archive.read(f"{root}/data.pkl"))
             value = pickles.load()
             storages = {key: archive.read(f"{root}/data/{key}") for key in pickles.storages}
-    except (zipfile.BadZipFile, EOFError, KeyError, RuntimeError, struct.error) as error:
-        raise ValueError(f"it is a damaged zip archive ({files.shortened(error)})") from error
+    except (zipfile.BadZipFile, EOFError, KeyError, RuntimeError) as error:
+        raise ValueError(f"it is a damaged zip archive ({files.shortened(error) or 'cut off'})") from error
     for key, data in storages.items():
         if len(data) != pickles.storages[key].size:
             raise ValueError(f"its storage {key[:100]!r} has {len(data)} bytes, not {pickles.storages[key].size}")

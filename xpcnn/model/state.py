@@ -47,7 +47,9 @@ def check_finite(arrays: Mapping[str, HostArray]) -> None:
         if array.dtype != np.float32:
             raise ValueError(f"The array {name[:100]!r} is {array.dtype}, but a model's arrays must be float32.")
         if not np.isfinite(array).all():
-            raise ValueError(f"The array {name[:100]!r} contains NaN or infinite values. Use the model of an earlier epoch.")
+            raise ValueError(
+                f"The array {name[:100]!r} contains NaN or infinite values. Use the model of an earlier epoch."
+            )
 
 
 def check_names(names: Any, output_shape: Shape) -> None:
