@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import struct
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -121,35 +120,36 @@ def _views(value: Any) -> dict[str, View]:
 
 def _from_zip(content: bytes) -> tuple[Any, dict[str, bytes]]:
     """Return the pickled value of a zip archive and the bytes of its storages by key."""
-    if content.count(b"PK\1\2") > MOST_ENTRIES:  # the first bytes of each entry in the archive's directory
-        raise ValueError(f"it is a zip archive of more than {MOST_ENTRIES:,} entries")
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            root = _root(archive, len(content))
-            pickles = Pickles(archive.read(f"{root}/data.pkl"))
-            value = pickles.load()
-            storages = {key: archive.read(f"{root}/data/{key}") for key in pickles.storages}
-    except (zipfile.BadZipFile, EOFError, KeyError, RuntimeError, struct.error) as error:
-        raise ValueError(f"it is a damaged zip archive ({files.shortened(error)})") from error
+    entries = _entries(content)
+    root = next(iter(entries), "").partition("/")[0]
+    if f"{root}/data.pkl" not in entries:
+        raise ValueError(f"it is a zip archive without a data.pkl, so not one of torch.save. {ADVICE}")
+    if entries.get(f"{root}/byteorder", b"little") != b"little":
+        raise ValueError("its numbers are big-endian. Save it again on a little-endian machine.")
+    pickles = Pickles(entries[f"{root}/data.pkl"])
+    value = pickles.load()
+    storages = {key: entries.get(f"{root}/data/{key}", b"") for key in pickles.storages}
     for key, data in storages.items():
         if len(data) != pickles.storages[key].size:
             raise ValueError(f"its storage {key[:100]!r} has {len(data)} bytes, not {pickles.storages[key].size}")
     return value, storages
 
 
-def _root(archive: zipfile.ZipFile, most: int) -> str:
-    """Return the folder that contains all entries; raise ValueError if ``torch.save`` writes no such archive."""
-    entries = archive.infolist()
-    names = {entry.filename for entry in entries}
-    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-    if not stored or len(names) < len(entries) or sum(entry.file_size for entry in entries) > most:
+def _entries(content: bytes) -> dict[str, bytes]:
+    """Return the entries of a zip archive by name; raise ValueError unless they are stored as ``torch.save`` does."""
+    if content.count(b"PK\1\2") > MOST_ENTRIES:  # the first bytes of each entry in the archive's directory
+        raise ValueError(f"it is a zip archive of more than {MOST_ENTRIES:,} entries")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            infos = archive.infolist()
+            stored = all(info.compress_type == zipfile.ZIP_STORED for info in infos)
+            sound = stored and sum(info.file_size for info in infos) <= len(content)
+            entries = {info.filename: archive.read(info) for info in infos} if sound else {}
+    except (zipfile.BadZipFile, EOFError, OverflowError, RuntimeError, ValueError) as error:
+        raise ValueError(f"it is a damaged zip archive ({files.shortened(error) or 'cut off'})") from error
+    if len(entries) < len(infos):
         raise ValueError("it is a zip archive whose entries are compressed, doubled or larger than the file")
-    root = entries[0].filename.partition("/")[0] if entries else ""
-    if f"{root}/data.pkl" not in names:
-        raise ValueError(f"it is a zip archive without a data.pkl, so not one of torch.save. {ADVICE}")
-    if f"{root}/byteorder" in names and archive.read(f"{root}/byteorder") != b"little":
-        raise ValueError("its numbers are big-endian. Save it again on a little-endian machine.")
-    return root
+    return entries
 
 
 def _from_stream(content: bytes) -> tuple[Any, dict[str, bytes]]:
