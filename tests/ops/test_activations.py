@@ -50,6 +50,17 @@ def test_relu_passes_on_what_is_not_a_number(xp, host, shape, in_place):
     assert (y is given) == in_place
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_relu6_is_clipped_on_both_sides_and_its_gradient_is_0_there(xp, host, in_place):
+    numbers = np.array([np.nan, -1, 0, 1, 5, 6, 7, np.inf], np.float32)
+    given = Workspace(xp).like(xp.asarray(np.zeros((8, 3), np.float32)))
+    given[...] = xp.asarray(numbers[:, None])
+    y, backward = activations.relu6(xp, given, Workspace(xp), *[given][:in_place])
+    np.testing.assert_array_equal(host(y)[:, 0], [np.nan, 0, 0, 1, 5, 6, 6, 6])
+    np.testing.assert_array_equal(host(backward(xp.ones_like(y)))[1:, 0], [0, 0, 1, 1, 0, 0, 0])
+    assert (y is given) == in_place
+
+
 @pytest.mark.parametrize("column", ["numba"])
 def test_compiled_relu_writes_to_memory_of_any_order(column):
     pytest.importorskip("numba")

@@ -5,7 +5,7 @@ import pytest
 
 import xpcnn
 from xpcnn import layers, losses
-from xpcnn.layers import BatchNorm, Context, Conv2D, Flatten, MaxPool2D, ReLU
+from xpcnn.layers import BatchNorm, Context, Conv2D, Flatten, MaxPool2D, ReLU, ReLU6
 from xpcnn.ops.workspace import Workspace
 from xpcnn.program.execute import Executor, activations, infer
 from xpcnn.program.fuse import fuse
@@ -14,6 +14,7 @@ from xpcnn.training.engine.host import ShardedTraining
 
 STACKS = {
     "conv relu": lambda: [Conv2D(3, 3), ReLU()],
+    "conv relu6": lambda: [Conv2D(3, 3), ReLU6(), layers.Residual([Conv2D(3, 1), BatchNorm(), ReLU6()]), ReLU6()],
     "conv relu pool": lambda: [Conv2D(3, 3, activation="relu"), MaxPool2D(2)],
     "conv pool relu": lambda: [Conv2D(3, 3), MaxPool2D(2), ReLU()],
     "conv pool": lambda: [Conv2D(3, 3, use_bias=False), MaxPool2D((2, 3))],
@@ -71,6 +72,7 @@ def test_pooling_is_moved_before_relu_and_both_are_fused_with_the_convolution():
 
 def test_relu_is_done_in_place_where_no_other_layer_needs_what_it_overwrites():
     assert kinds([BatchNorm(), ReLU(), ReLU()]) == ["BatchNorm", "ReLU in_place", "ReLU"]
+    assert kinds([Conv2D(2, 3), ReLU6()]) == ["Conv2D", "ReLU6 in_place"]
     assert kinds([layers.Tanh(), ReLU()]) == ["Tanh", "ReLU"]
     assert kinds([layers.AveragePool2D(2), ReLU()]) == ["AveragePool2D", "ReLU"]
 

@@ -31,9 +31,10 @@ def relu(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None
     return y, backward
 
 
-def relu6(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
-    """y = min(max(x, 0), 6) (Krizhevsky, "Convolutional deep belief networks on CIFAR-10", 2010)."""
-    y = workspace.like(x)
+@fused("cpu")
+def relu6(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None) -> tuple[Array, Backward]:
+    """y = min(max(x, 0), 6); y: as of :func:`relu` (Krizhevsky, "Convolutional deep belief networks", 2010)."""
+    y = workspace.like(x) if y is None else y
     xp.clip(x, 0.0, 6.0, out=y)
 
     def backward(dy: Array) -> Array:

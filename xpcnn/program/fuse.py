@@ -57,7 +57,7 @@ def fuse(nodes: Sequence[Node]) -> list[Node]:
     """Return the nodes with every convolution fused with the max pooling and the ReLU that follow it, in any order.
 
     A fully connected layer is fused with its ReLU. After any other max pooling, a normalisation or a sum, ReLU runs
-    in place.
+    in place, and so does ReLU6 after a convolution, a normalisation or a sum.
     """
     counts, rest = readers(nodes), _pooled_first(nodes)
     fused: list[Node] = []
@@ -71,7 +71,8 @@ def fuse(nodes: Sequence[Node]) -> list[Node]:
             if applies(layer, "relu") and type(onto) in (Conv2D, Dense) and "relu" not in options:
                 fused[-1] = before.also(relu=True)._replace(output=node.output)
                 continue
-            if applies(layer, "relu") and type(onto) in (BatchNorm, MaxPool2D, Add):
+            after = (BatchNorm, MaxPool2D, Add) if applies(layer, "relu") else (BatchNorm, Conv2D, Add)
+            if (applies(layer, "relu") or applies(layer, "relu6")) and type(onto) in after:
                 node = node.also(in_place=True)
         fused.append(node)
     return fused

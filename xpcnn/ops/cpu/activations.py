@@ -24,6 +24,19 @@ def relu(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None
     return y, lambda dy: relu_gradient(dy, y, workspace)
 
 
+def relu6(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None) -> tuple[Array, Backward]:
+    """As :func:`xpcnn.ops.activations.relu6`."""
+    y = workspace.like(x) if y is None else y
+    xp.clip(x, 0.0, 6.0, out=y)
+
+    def backward(dy: Array) -> Array:
+        dx = workspace.like(dy)
+        _relu6_gradient(flat(to_batch_last(dy, workspace)), flat(to_batch_last(y, workspace)), flat(dx))
+        return dx
+
+    return y, backward
+
+
 def relu_gradient(dy: Array, y: Array, workspace: Workspace) -> Array:
     """Return dy where y is above 0, else 0."""
     dx = workspace.like(dy)
@@ -50,6 +63,12 @@ def _relu_gradient(dy: Any, y: Any, dx: Any) -> None:
     zero = y.dtype.type(0)
     for i in range(len(dy)):
         dx[i] = dy[i] * dy.dtype.type(y[i] > zero)  # what is not a number stays so
+
+
+@kernel
+def _relu6_gradient(dy: Any, y: Any, dx: Any) -> None:
+    for i in range(len(dy)):
+        dx[i] = dy[i] * dy.dtype.type((y[i] > 0) & (y[i] < 6))
 
 
 @summing_kernel
