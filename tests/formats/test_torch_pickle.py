@@ -525,7 +525,7 @@ def test_an_entry_that_lies_is_refused_or_read(tmp_path, field, value):
     [
         (2**31, "entries are compressed, doubled or larger than the file"),
         (300, "damaged zip archive"),
-        (400, "damaged zip archive"),
+        (400, r"damaged zip archive \((cut off|Overlapped)"),
     ],
 )
 def test_an_entry_is_no_longer_than_the_file(tmp_path, size, why):

@@ -77,7 +77,10 @@ class View:
             last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
             if last < storage.count or 0 in shape:
                 return cls(storage, offset, shape, strides)
-        raise ValueError(f"a tensor is not inside its storage {storage.key[:100]!r} of {storage.count} numbers")
+        raise ValueError(
+            f"a tensor is not inside its storage {storage.key[:100]!r} of {storage.count} numbers, or has more than "
+            f"{_MOST_DIMENSIONS} dimensions"
+        )
 
     @property
     def count(self) -> int:
