@@ -21,7 +21,7 @@ WEIGHT_DECAY = 0.05
 LABEL_SMOOTHING = 0.05
 #: What of a pretrained model is trained, and the fraction of the learning rate for the layers below the last.
 PARTS = ("head", "last", "all")
-BODY = 0.1
+BODY = 0.3
 
 
 def compile(

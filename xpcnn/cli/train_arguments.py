@@ -33,8 +33,8 @@ DEFAULTS = {
 #: deeper layers take fewer and smaller steps. Measured on 320 blood cells: docs/results.md.
 FINE_TUNING = {
     "head": {"augment": "none", "batch_size": 32},
-    "last": {"augment": "light", "batch_size": 32, "epochs": 12, "lr": 3e-3},
-    "all": {"augment": "light", "batch_size": 32, "epochs": 12, "lr": 3e-3},
+    "last": {"augment": "light", "batch_size": 32, "epochs": 15, "lr": 3e-3},
+    "all": {"augment": "light", "batch_size": 32, "epochs": 15, "lr": 3e-3},
 }
 #: Arguments of the command or its output, not of the run.
 NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open", "distributed", "fast_sums", "elastic")
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     unchanged.add_argument(
         "--fine-tune", choices=[*FINE_TUNING], metavar="PART",
         help="with --from: train head, the last layer (default, except for a model file); last, the last third of the "
-        "layers; or all; batch normalisation stays as it is, and deeper layers take at most a tenth of the rate",
+        "layers; or all; batch normalisation stays as it is, and deeper layers take at most 0.3 of the rate",
     )  # fmt: skip
     pictures.add_arguments(network)
     network.add_argument(

@@ -88,7 +88,7 @@ class BatchNorm(Layer):
         def backward(dy: Array, gradients: Arrays) -> Array:
             if self.trainable:  # else nothing reads them
                 _write_gradients(gradients, normalization.gradient_sums(xp, dy, x, mean, workspace), std)
-            return dy * normalization.per_channel(params["weight"] / std, dy)
+            return xp.multiply(dy, normalization.per_channel(params["weight"] / std, dy), out=workspace.like(dy))
 
         return y, backward
 
