@@ -16,7 +16,7 @@ from xpcnn.backend import to_host
 from xpcnn.layers import Context, Layer
 from xpcnn.ops.workspace import Workspace
 from xpcnn.program.execute import Executor, Goal, Shard, activations, infer, train_whole
-from xpcnn.program.network import Network
+from xpcnn.program.network import DEPTHWISE, Network
 from xpcnn.training.engine.host import ShardedTraining
 
 IMAGE = (3, 8, 8)
@@ -797,3 +797,12 @@ def test_a_loss_of_ones_own_may_give_the_outputs_for_everything(monkeypatch):
         history = model.fit(rng.normal(size=(4, 1, 2, 4)), rng.normal(size=(4, 8)), batch_size=4, verbose=0)
         seen.append(history.history["mse"])
     assert seen[0] == seen[1]
+
+
+def test_a_depthwise_convolution_counts_as_the_time_it_takes_numpy(monkeypatch):
+    """``auto`` compiles kernels where NumPy would take long."""
+    asked = []
+    monkeypatch.setattr("xpcnn.program.network.for_run", lambda xp, effort: asked.append(effort) or xp)
+    for groups in (1, 8):
+        Network([layers.Conv2D(8, 3, groups=groups)], (8, 10, 10), np).for_run(5)
+    assert asked == [8 * 8 * 9 * 64 * 5, 8 * 9 * 64 * 5 * DEPTHWISE]
