@@ -158,6 +158,21 @@ def test_a_model_of_ones_own_keeps_all_or_gets_another_last_layer_or_size(tmp_pa
     assert load_pretrained(tmp_path / "own.safetensors", 5).predict(x).shape == (2, 5)
 
 
+def test_one_output_for_two_classes_stays_one(tmp_path):
+    stack = [layers.Flatten(), layers.Dense(1, activation="sigmoid")]
+    model = xpcnn.Sequential(stack, (1, 4, 4), "numpy")
+    model.class_names = ("no", "yes")
+    model.save(tmp_path / "own.safetensors")
+    x = np.ones((1, 1, 4, 4), np.float32)
+    same = load_pretrained(tmp_path / "own.safetensors", ["no", "yes"], seed=1)
+    np.testing.assert_array_equal(same.predict(x), model.predict(x))
+    other = load_pretrained(tmp_path / "own.safetensors", ["dark", "light"], seed=1)
+    assert other.predict(x).shape == (1, 1)
+    assert other.predict(x) != model.predict(x)
+    with pytest.raises(ValueError, match=r"by one output, so it cannot learn 3 classes\."):
+        load_pretrained(tmp_path / "own.safetensors", ["a", "b", "c"])
+
+
 def test_a_model_of_ones_own_that_takes_one_size_only_says_so(tmp_path):
     model = xpcnn.Sequential([layers.Flatten(), layers.Dense(2, activation="softmax")], (3, 8, 8), "numpy")
     model.save(tmp_path / "own.safetensors")

@@ -93,6 +93,14 @@ def test_fine_tuning_trains_a_part_and_never_batch_normalisation(part, learning)
     assert {node.layer.name for node in network.nodes if node.layer.declarations} - model.network.frozen() == learning
 
 
+def test_fine_tuning_more_thaws_what_was_frozen():
+    model = pretrained()
+    recipe.freeze(model, 3)
+    recipe.fine_tune(model, "head")
+    recipe.fine_tune(model, "all")
+    assert model.network.frozen() == {"batch_norm_1", "batch_norm_2"}
+
+
 def test_the_learning_rate_falls_from_the_head_to_the_first_layer():
     model = pretrained()
     recipe.fine_tune(model, "all")

@@ -214,7 +214,8 @@ def _adapted(
 ) -> Sequential:
     """Return a model of one's own, with another last layer and for another image size where these are wanted."""
     network = model.network
-    same = count in (None, network.output_shape[0]) and names in (None, model.class_names)
+    outputs = network.output_shape[0]
+    same = count in (None, outputs) if names is None else names == model.class_names
     shape = network.input_shape
     if image_size is not None:
         shape = (shape[0], check_int("image_size", image_size, 1), image_size)
@@ -228,7 +229,9 @@ def _adapted(
             raise ValueError(
                 f"The last layer with weights, {head.name!r}, is inside a block, so it cannot be replaced."
             )
-        place["units" if type(head) is Dense else "filters"] = count
+        if outputs == 1 and count != 2:
+            raise ValueError(f"The model tells two classes apart by one output, so it cannot learn {count} classes.")
+        place["units" if type(head) is Dense else "filters"] = count if outputs > 1 else 1
     adapted = Sequential(from_plain(plain, kinds()), shape, network.xp, seed)
     old, new = model.get_weights(), adapted.get_weights()
     adapted.set_weights(new | {name: old[name] for name in old if same or not name.startswith(f"{head.name}.")})

@@ -71,6 +71,8 @@ def fine_tune(model: Sequential, part: str) -> None:
     """
     if part not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)}. Received: {part!r}.")
+    for layer in walk(model.layers):
+        layer.trainable, layer.learning_rate_factor = True, 1.0  # whatever an earlier fit has left
     weighted = [layer for layer in walk(model.layers) if layer.declarations]
     normalizing = [layer for layer in weighted if isinstance(layer, BatchNorm)]
     learning = [layer for layer in weighted if not isinstance(layer, BatchNorm)]
