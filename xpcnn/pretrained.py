@@ -77,8 +77,8 @@ def load_pretrained(
     """Return a model with pretrained weights, and a new last layer for other classes.
 
     source: a name in :data:`WEIGHTS`; a file with the ``state_dict`` of one of the networks in
-    :data:`xpcnn.presets.PRETRAINED`, as torchvision, timm or the port of EfficientNet-Lite name its arrays, in
-    safetensors or in a format of ``torch.save``; or a model file of one's own. classes: their names or number; the last
+    :data:`xpcnn.presets.PRETRAINED`, as torchvision or the port of EfficientNet-Lite name its arrays, in safetensors or
+    in a format of ``torch.save``; or a model file of one's own. classes: their names or number; the last
     layer is kept if there are as many (of a model of one's own: the same), and drawn from ``seed`` otherwise. None:
     those of the weights. image_size: the side in pixels; by default that of the weights.
 
