@@ -13,6 +13,8 @@ from xpcnn.data import Decoding, Preprocessing
 from xpcnn.pretrained import WEIGHTS, load_pretrained
 from xpcnn.program.network import Network
 
+pytestmark = pytest.mark.filterwarnings("ignore:The images do not look normalised")
+
 SIDE = 40
 NAME = "squeezenet"  # the smallest of those that pretrained weights are known for
 
