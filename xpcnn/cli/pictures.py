@@ -22,7 +22,7 @@ def add_arguments(group: argparse._ActionsContainer) -> None:
     """Add the arguments for decoding images."""
     group.add_argument(
         "--image-size", type=options.positive, metavar="N",
-        help="side in pixels (default: that of the images, at most 64)",
+        help="side in pixels (default: that of the images, at most 64; with --from, that of the weights)",
     )  # fmt: skip
     group.add_argument(
         "--resize", choices=("stretch", "crop", "pad"), metavar="WAY",
