@@ -63,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     unchanged.add_argument(
         "--fine-tune", choices=[*FINE_TUNING], metavar="PART",
         help="with --from: train head, the last layer (default, except for a model file); last, the last third of the "
-        "layers; or all; batch normalisation stays as it is, and deeper layers take at most 0.3 of the rate. Sets other "
-        "defaults: batches of 32; no augmentation for head; light augmentation, 15 epochs and a rate of 0.003 for others",
+        "layers; or all; batch normalisation stays as it is, and deeper layers take at most 0.3 of the rate. Other "
+        "defaults: batches of 32; for head no augmentation, for others light augmentation, 15 epochs, a rate of 0.003",
     )  # fmt: skip
     pictures.add_arguments(network)
     network.add_argument(
