@@ -81,7 +81,7 @@ class AveragePool2D(Pool2D):
 
 
 class AdaptiveAveragePool2D(Layer):
-    """Average over as many windows as the output has cells: (channels, height, width) to (channels, *output_size).
+    """Average over as many windows as the output has cells: (channels, height, width) to (channels, rows, columns).
 
     output_size: a whole number or (rows, columns). The windows are those of
     :func:`~xpcnn.ops.pooling.adaptive_windows`, as in PyTorch, so that any image size gives as many features.
