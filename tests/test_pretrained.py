@@ -148,16 +148,16 @@ def test_a_model_of_ones_own_keeps_all_or_gets_another_last_layer_or_size(tmp_pa
     model = own()
     model.save(tmp_path / "own.safetensors")
     x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
-    same = load_pretrained(tmp_path / "own.safetensors", ["a", "b", "c"])
+    same = load_pretrained(tmp_path / "own.safetensors", ["a", "b", "c"], xp="numpy")
     np.testing.assert_array_equal(same.predict(x), model.predict(x))
-    larger = load_pretrained(tmp_path / "own.safetensors", image_size=16)
+    larger = load_pretrained(tmp_path / "own.safetensors", image_size=16, xp="numpy")
     assert larger.preprocessing.decoding == Decoding(16, 16, 3)
     assert larger.class_names == ("a", "b", "c")
-    other = load_pretrained(tmp_path / "own.safetensors", ["d", "e", "f"], seed=1)
+    other = load_pretrained(tmp_path / "own.safetensors", ["d", "e", "f"], seed=1, xp="numpy")
     assert other.class_names == ("d", "e", "f")
     weights, before = other.get_weights(), model.get_weights()
     assert {name for name in weights if not np.array_equal(weights[name], before[name])} == {"dense_1.weight"}
-    assert load_pretrained(tmp_path / "own.safetensors", 5).predict(x).shape == (2, 5)
+    assert load_pretrained(tmp_path / "own.safetensors", 5, xp="numpy").predict(x).shape == (2, 5)
 
 
 def test_one_output_for_two_classes_stays_one(tmp_path):
@@ -166,17 +166,17 @@ def test_one_output_for_two_classes_stays_one(tmp_path):
     model.class_names = ("no", "yes")
     model.save(tmp_path / "own.safetensors")
     x = np.ones((1, 1, 4, 4), np.float32)
-    same = load_pretrained(tmp_path / "own.safetensors", ["no", "yes"], seed=1)
+    same = load_pretrained(tmp_path / "own.safetensors", ["no", "yes"], seed=1, xp="numpy")
     np.testing.assert_array_equal(same.predict(x), model.predict(x))
-    other = load_pretrained(tmp_path / "own.safetensors", ["dark", "light"], seed=1)
+    other = load_pretrained(tmp_path / "own.safetensors", ["dark", "light"], seed=1, xp="numpy")
     assert other.predict(x).shape == (1, 1)
     assert other.predict(x) != model.predict(x)
     with pytest.raises(ValueError, match=r"by one output, so it cannot learn 3 classes\."):
-        load_pretrained(tmp_path / "own.safetensors", ["a", "b", "c"])
+        load_pretrained(tmp_path / "own.safetensors", ["a", "b", "c"], xp="numpy")
 
 
 def test_a_model_of_ones_own_that_takes_one_size_only_says_so(tmp_path):
     model = xpcnn.Sequential([layers.Flatten(), layers.Dense(2, activation="softmax")], (3, 8, 8), "numpy")
     model.save(tmp_path / "own.safetensors")
     with pytest.raises(ValueError, match=r"arrays do not fit.*'dense_1.weight'"):
-        load_pretrained(tmp_path / "own.safetensors", image_size=9)
+        load_pretrained(tmp_path / "own.safetensors", image_size=9, xp="numpy")
