@@ -55,7 +55,7 @@ def test_other_classes_get_a_new_last_layer_drawn_by_the_seed(file, original):
 
 
 def test_as_many_classes_keep_the_last_layer(file, original):
-    model = load_pretrained(file, "abcdefg", SIDE, "numpy")
+    model = load_pretrained(file, [*"abcdefg"], SIDE, "numpy")
     np.testing.assert_array_equal(model.predict(images()), original.predict(images()))
     assert model.class_names == tuple("abcdefg")
 
@@ -85,6 +85,11 @@ def test_an_image_size_that_the_network_cannot_take_is_refused(file):
         load_pretrained(file, image_size=4)
     with pytest.raises(ValueError, match="image_size"):
         load_pretrained(file, image_size=0)
+
+
+def test_a_single_name_is_not_taken_for_its_letters(file):
+    with pytest.raises(ValueError, match=r"classes must be a list of names or their number\. Received: 'cat'"):
+        load_pretrained(file, "cat")
 
 
 def test_a_name_that_is_none_and_a_file_that_is_not_there_are_refused(tmp_path):
@@ -146,15 +151,16 @@ def own():
 
 def test_a_model_of_ones_own_keeps_all_or_gets_another_last_layer_or_size(tmp_path):
     model = own()
+    model.temperature = 2.0
     model.save(tmp_path / "own.safetensors")
     x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
     same = load_pretrained(tmp_path / "own.safetensors", ["a", "b", "c"], xp="numpy")
     np.testing.assert_array_equal(same.predict(x), model.predict(x))
     larger = load_pretrained(tmp_path / "own.safetensors", image_size=16, xp="numpy")
     assert larger.preprocessing.decoding == Decoding(16, 16, 3)
-    assert larger.class_names == ("a", "b", "c")
+    assert (larger.class_names, larger.temperature) == (("a", "b", "c"), 2)
     other = load_pretrained(tmp_path / "own.safetensors", ["d", "e", "f"], seed=1, xp="numpy")
-    assert other.class_names == ("d", "e", "f")
+    assert (other.class_names, other.temperature) == (("d", "e", "f"), 1)
     weights, before = other.get_weights(), model.get_weights()
     assert {name for name in weights if not np.array_equal(weights[name], before[name])} == {"dense_1.weight"}
     assert load_pretrained(tmp_path / "own.safetensors", 5, xp="numpy").predict(x).shape == (2, 5)

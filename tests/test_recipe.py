@@ -67,6 +67,7 @@ def test_the_command_line_has_the_same_defaults():
     ):  # fmt: skip
         assert train_arguments.DEFAULTS[name] == value
     assert tuple(presets.PRESETS) == train_arguments.PRESETS
+    assert tuple(train_arguments.FINE_TUNING) == recipe.PARTS
 
 
 def pretrained():

@@ -85,11 +85,13 @@ def load_pretrained(
     A state dict's images are normalised as those of ImageNet. Raises FileNotFoundError, and ValueError for weights that
     are not installed, damaged, or of another network, with a list of what does not fit.
     """
+    if isinstance(classes, str):
+        raise ValueError(f"classes must be a list of names or their number. Received: {classes!r}.")
     names = None if classes is None or isinstance(classes, int) else tuple(classes)
     count = check_int("classes", classes, 1) if isinstance(classes, int) else None if names is None else len(names)
     if is_of_another_library(source):
         return read(source, image_size).model(names, count, xp, seed)
-    return _adapted(load(source, xp=xp), names, count, image_size, seed)
+    return adapted(load(source, xp=xp), names, count, image_size, seed)
 
 
 class StateDict(NamedTuple):
@@ -209,7 +211,7 @@ def _declared(preset: str) -> tuple[dict[str, Shape], str]:
     return shapes, head_of(layers).name
 
 
-def _adapted(
+def adapted(
     model: Sequential, names: tuple[str, ...] | None, count: int | None, image_size: int | None, seed: int
 ) -> Sequential:
     """Return a model of one's own, with another last layer and for another image size where these are wanted."""
@@ -232,13 +234,13 @@ def _adapted(
         if outputs == 1 and count != 2:
             raise ValueError(f"The model tells two classes apart by one output, so it cannot learn {count} classes.")
         place["units" if type(head) is Dense else "filters"] = count if outputs > 1 else 1
-    adapted = Sequential(from_plain(plain, kinds()), shape, network.xp, seed)
-    old, new = model.get_weights(), adapted.get_weights()
-    adapted.set_weights(new | {name: old[name] for name in old if same or not name.startswith(f"{head.name}.")})
-    adapted.class_names = names if not same else model.class_names
+    result = Sequential(from_plain(plain, kinds()), shape, network.xp, seed)
+    old, new = model.get_weights(), result.get_weights()
+    result.set_weights(new | {name: old[name] for name in old if same or not name.startswith(f"{head.name}.")})
+    result.class_names = model.class_names if same else names
+    result.temperature = model.temperature if same else 1.0
     if model.preprocessing is not None:
         decoding = replace(model.preprocessing.decoding, height=shape[1], width=shape[2])
-        adapted.preprocessing = replace(model.preprocessing, decoding=decoding)
-    adapted.loss, adapted.metrics = model.loss, model.metrics
-    adapted.digests = model.digests
-    return adapted
+        result.preprocessing = replace(model.preprocessing, decoding=decoding)
+    result.loss, result.metrics, result.digests = model.loss, model.metrics, model.digests
+    return result

@@ -208,19 +208,16 @@ def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Com
         classes = loaded.images.classes
         return weights.model(classes, len(classes), xp, options_.seed), loaded
     model, preprocessing, names = load_for_images(options_.start, xp)
-    size = options_.image_size or preprocessing.decoding.height
-    decoding = (
-        preprocessing.decoding
-        if options_.image_size is None
-        else replace(preprocessing.decoding, height=size, width=size)
-    )
+    decoding = preprocessing.decoding
+    if options_.image_size is not None:
+        decoding = replace(decoding, height=options_.image_size, width=options_.image_size)
     replaces = datasets.has_other_classes(options_, names)
     loaded = loading.load_images(options_, communicator, decoding, None if replaces else names)
     if replaces:
         loaded.notes.append(f"{options_.start} has other classes, so its last layer is replaced by a new one")
     if replaces or decoding != preprocessing.decoding:
         classes = loaded.images.classes
-        model = pretrained.load_pretrained(options_.start, classes, options_.image_size, xp, options_.seed)
+        model = pretrained.adapted(model, classes, len(classes), options_.image_size, options_.seed)
     return model, loaded
 
 

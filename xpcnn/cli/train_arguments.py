@@ -30,7 +30,7 @@ DEFAULTS = {
     "copies": "one-part",
 }
 #: Other values for pretrained weights, by what of them is trained. The features of unchanged images are computed once;
-#: deeper layers take fewer and smaller steps. Measured on 320 blood cells: docs/results.md.
+#: deeper layers take fewer and smaller steps. The rate and the epochs of "all" were measured: docs/results.md.
 FINE_TUNING = {
     "head": {"augment": "none", "batch_size": 32},
     "last": {"augment": "light", "batch_size": 32, "epochs": 15, "lr": 3e-3},

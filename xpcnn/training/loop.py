@@ -74,6 +74,7 @@ def run(
         if fit.epoch < fit.epochs and not ended:
             part = frozen_part(work, threads, together)
             fit.engine = engine = make_engine(work if part is None else part.work())
+            evaluate = None if validate is None else functools.partial(validate, part)
             progress = Progress(fit, shown=verbose > 0)
             while fit.epoch < fit.epochs and not ended:
                 order = _begin_epoch(fit, engine, called, shuffle)
@@ -90,10 +91,7 @@ def run(
                         if ended:
                             break
                 if fit.ends_epoch:
-                    ended = (
-                        _end_epoch(fit, engine, called, validate and functools.partial(validate, part), verbose)
-                        or ended
-                    )
+                    ended = _end_epoch(fit, engine, called, evaluate, verbose) or ended
             for callback in called:
                 callback.on_stop(fit)
         fit.history.steps.extend(fit.position().figures.losses.tolist())  # of an unfinished epoch
