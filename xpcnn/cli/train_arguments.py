@@ -68,9 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     pictures.add_arguments(network)
     network.add_argument(
-        "--augment", choices=("none", "shift", "light", "microscopy"),
+        "--augment", choices=("none", "shift", "light", "microscopy", "flip", "dihedral"),
         help="augment training images: shift (default), light (horizontal flips, small shifts), microscopy (flips, "
-        "rotations by 90 degrees, contrast and brightness), none",
+        "rotations by 90 degrees, contrast and brightness), flip (horizontal flips alone), dihedral (flips and "
+        "rotations alone), none",
     )  # fmt: skip
     options.add_flag(network, "--test-augment", "evaluate with predictions averaged over the flips of --augment")
     learning = parser.add_argument_group("learning")

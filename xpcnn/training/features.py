@@ -1,59 +1,131 @@
-"""What a network's frozen first layers give for the samples of a fit: computed once, not in every epoch."""
+"""What a network's frozen first layers give for the images of a fit: computed once, not in every epoch."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from xpcnn.backend import is_host
-from xpcnn.communicator import ALONE, Communicator
+from xpcnn.data.augmentation import GeometricAugmentation, View, ViewedImages
+from xpcnn.data.rows import Rows
+from xpcnn.program.network import Network
 from xpcnn.training import evaluation
-from xpcnn.training.engine.base import Work
+from xpcnn.training.engine.base import Samples, Work
+from xpcnn.training.fit import Fit
 
 HostArray = np.ndarray[Any, Any]
+#: Features of more bytes, and of more numbers than the images have, are not kept in memory.
+MOST_BYTES = 2**30
+#: The number of views that are computed before it is asked whether the fit was interrupted.
+_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class FeatureSamples(Samples):
+    """Samples with the features of every view in place of images: x (rows, views, …), in the order of ``rows``.
+
+    size: the images' (height, width).
+    """
+
+    size: tuple[int, int] = (0, 0)
+
+    def images(self, rows: HostArray, seed: int, epoch: int, dtype: Any) -> HostArray:
+        """Return the features of some rows, of the view that augmentation draws for an epoch."""
+        places = np.empty(len(self.y), np.int64)
+        places[self.rows] = np.arange(len(self.rows))
+        drawer = self.augment.few_views if isinstance(self.augment, GeometricAugmentation) else None
+        drawn = 0 if drawer is None else drawer.drawn(self.size, seed, epoch, rows)
+        return np.asarray(self.x[places[rows], drawn], dtype=dtype)
 
 
 class FrozenPart:
-    """The frozen first layers of a network, and the rest of it, whose images are what these give.
+    """The frozen first layers of a fit's network, and the rest of it, whose images are what these give.
 
-    xp, batch_size, threads, communicator: of the fit.
+    held: the images evaluated after every epoch, if any. views: those of each image to train on; of the others there is
+    one. threads: of the fit.
     """
 
-    def __init__(self, work: Work, count: int, threads: int | None = None, communicator: Communicator = ALONE) -> None:
-        self._first, self.rest = work.network.split(count)
-        self._work, self._threads, self._communicator = work, threads, communicator
-        self._known: list[tuple[Any, HostArray]] = []
+    def __init__(self, fit: Fit, first: Network, rest: Network, held: Any, views: Sequence[View], threads: int | None):
+        self.first, self.rest, self.views = first, rest, views
+        self._fit, self._threads = fit, threads
+        samples = fit.work.samples
+        self._images = {"train": ViewedImages(Rows(samples.x, samples.rows), views)}
+        if held is not None:
+            self._images["held"] = ViewedImages(held, evaluation.ONE_VIEW)
+        self._features = {
+            name: np.empty((len(viewed), *rest.input_shape), rest.dtype) for name, viewed in self._images.items()
+        }
 
-    def features(self, x: Any) -> HostArray:
-        """Return the features of images, (n, …); those of the same images are computed once."""
-        known = next((features for images, features in self._known if images is x), None)
-        if known is None:
-            work = self._work
-            size = max(work.batch_size, 64)
-            known = evaluation.infer(self._first, x, size, self._threads, communicator=self._communicator, xp=work.xp)
-            self._known.append((x, known))
-        return known
+    def __str__(self) -> str:
+        """What there is to compute, and why once."""
+        images = sum(len(viewed.images) for viewed in self._images.values())
+        views = sum(map(len, self._images.values()))
+        what = f"{images} images" if views == images else f"{views} views of {images} images"
+        name = next(node.layer.name for node in self.rest.nodes if not node.layer.hidden)
+        return f"{what}, once: the layers before {name!r} are frozen"
 
+    def compute(self, verbose: int, ended: Callable[[], bool]) -> bool:
+        """Compute the features, unless the fit has ended meanwhile; return whether there are all of them."""
+        if verbose:
+            print(f"computing features of {self}", flush=True)
+        work, together = self._fit.work, self._fit.communicator
+        size = max(work.batch_size, 64)
+        at_once = max(1, _AT_ONCE // size) * size
+        for name, viewed in self._images.items():
+            features = self._features[name]
+            for start in range(0, len(viewed), at_once):
+                if ended():
+                    return False
+                some = np.arange(start, min(start + at_once, len(viewed)))
+                features[some] = evaluation.infer(
+                    self.first, Rows(viewed, some), size, self._threads, communicator=together, xp=work.xp
+                )
+        return True
+
+    @property
+    def held(self) -> HostArray | None:
+        """The features of the images that are evaluated."""
+        return self._features.get("held")
+
+    @property
     def work(self) -> Work:
-        """Return the work of training the rest on the features."""
-        work = self._work
-        return replace(work, network=self.rest, samples=replace(work.samples, x=self.features(work.samples.x)))
+        """The work of training the rest on the features."""
+        work, features = self._fit.work, self._features["train"]
+        samples, (_, *size) = work.samples, self.first.input_shape
+        x = features.reshape(-1, len(self.views), *features.shape[1:])
+        of_all = FeatureSamples(x, samples.y, samples.weights, samples.rows, samples.augment, (size[0], size[1]))
+        return replace(work, network=self.rest, samples=of_all)
 
 
-def frozen_part(work: Work, threads: int | None, communicator: Communicator) -> FrozenPart | None:
-    """Return the part of a fit's network that need not be computed again, or None if there is none.
+def frozen_part(fit: Fit, held: Any, threads: int | None) -> FrozenPart | None:
+    """Return the part of a fit's network that is computed once, or None if there is none.
 
-    Images that are augmented differ from epoch to epoch, and features that take more memory than the images are not
-    kept. A device, whose kernels gather batches of images, computes everything.
+    Images may be augmented by one of a few views, no more than there are epochs. Features of more than
+    :data:`MOST_BYTES` must not have more numbers than the images. A device, whose kernels gather batches of images,
+    computes everything.
     """
-    network = work.network
+    work = fit.work
+    network, samples = work.network, work.samples
     count = network.frozen_start()
-    if work.samples.augment is not None or count == 0 or not is_host(network.xp):
+    views = _views(samples, network)
+    if count == 0 or not is_host(network.xp) or not 0 < len(views) <= fit.epochs - fit.first_epoch:
         return None
-    part = FrozenPart(work, count, threads, communicator)
-    worthwhile = part.rest.multiplications < network.multiplications
-    smaller = math.prod(part.rest.input_shape) <= math.prod(network.input_shape)
-    return part if worthwhile and smaller else None
+    first, rest = network.split(count)
+    evaluated = 0 if held is None else len(held)
+    numbers = (len(views) * len(samples.rows) + evaluated) * math.prod(rest.input_shape)
+    of_images = (len(samples.rows) + evaluated) * math.prod(network.input_shape)
+    fits = numbers <= max(MOST_BYTES // network.dtype.itemsize, of_images)
+    worthwhile = rest.multiplications < network.multiplications
+    return FrozenPart(fit, first, rest, held, views, threads) if fits and worthwhile else None
+
+
+def _views(samples: Samples, network: Network) -> Sequence[View]:
+    """Return the views that augmentation gives of an image; none if there are too many to tell."""
+    if samples.augment is None:
+        return evaluation.ONE_VIEW
+    drawer = samples.augment.few_views if isinstance(samples.augment, GeometricAugmentation) else None
+    return [] if drawer is None else drawer.views((network.input_shape[1], network.input_shape[2]))
