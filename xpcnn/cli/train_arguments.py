@@ -45,7 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="?", metavar="DATA", help=f"{datasets.HELP}; default: digits")
     datasets.add_labels(parser)
     parser.add_argument("--out", metavar="DIR", help="the run's directory (default: runs/train, runs/train-2, …)")
-    options.add_flag(parser, "--cache", "keep a folder's decoded images on disk, so that the next run starts at once")
+    options.add_flag(
+        parser,
+        "--cache",
+        "keep a folder's decoded images on disk, and what frozen layers make of them, so that the next run starts at "
+        "once",
+    )
     network = parser.add_argument_group("network and images")
     start = network.add_mutually_exclusive_group()
     start.add_argument(

@@ -15,6 +15,7 @@ from xpcnn.data.rows import Rows
 from xpcnn.program.network import Network
 from xpcnn.training import evaluation
 from xpcnn.training.engine.base import Samples, Work
+from xpcnn.training.feature_file import FeatureFile, digest_of, maker
 from xpcnn.training.fit import Fit
 
 HostArray = np.ndarray[Any, Any]
@@ -56,35 +57,55 @@ class FrozenPart:
         self._images = {"train": ViewedImages(Rows(samples.x, samples.rows), views)}
         if held is not None:
             self._images["held"] = ViewedImages(held, evaluation.ONE_VIEW)
-        self._features = {
-            name: np.empty((len(viewed), *rest.input_shape), rest.dtype) for name, viewed in self._images.items()
-        }
-
-    def __str__(self) -> str:
-        """What there is to compute, and why once."""
-        images = sum(len(viewed.images) for viewed in self._images.values())
-        views = sum(map(len, self._images.values()))
-        what = f"{images} images" if views == images else f"{views} views of {images} images"
-        name = next(node.layer.name for node in self.rest.nodes if not node.layer.hidden)
-        return f"{what}, once: the layers before {name!r} are frozen"
+        self._features: dict[str, HostArray] = {}
 
     def compute(self, verbose: int, ended: Callable[[], bool]) -> bool:
-        """Compute the features, unless the fit has ended meanwhile; return whether there are all of them."""
-        if verbose:
-            print(f"computing features of {self}", flush=True)
+        """Find the features, unless the fit has ended meanwhile; return whether there are all of them.
+
+        They are computed, or read if an earlier fit has kept them.
+        """
         work, together = self._fit.work, self._fit.communicator
         size = max(work.batch_size, 64)
+        file = self._file(size)
+        shapes = {name: (len(viewed), *self.rest.input_shape) for name, viewed in self._images.items()}
+        read = together.broadcast(None if file is None else file.read(shapes, self.rest.dtype))
+        if verbose:
+            print(self._line(None if read is None else file), flush=True)
+        if read is not None:
+            self._features = read
+            return True
+        self._features = {name: np.empty(shape, self.rest.dtype) for name, shape in shapes.items()}
         at_once = max(1, _AT_ONCE // size) * size
         for name, viewed in self._images.items():
-            features = self._features[name]
             for start in range(0, len(viewed), at_once):
                 if ended():
                     return False
                 some = np.arange(start, min(start + at_once, len(viewed)))
-                features[some] = evaluation.infer(
+                self._features[name][some] = evaluation.infer(
                     self.first, Rows(viewed, some), size, self._threads, communicator=together, xp=work.xp
                 )
+        if file is not None:
+            file.write(self._features)
         return True
+
+    def _file(self, batch_size: int) -> FeatureFile | None:
+        """Return where this process keeps the features, if it does."""
+        folder, together = self._fit.features_folder, self._fit.communicator
+        if not any(together.allgather(folder is not None)):
+            return None
+        key = digest_of(self.first, self._images, together.parallel_map)
+        return None if folder is None else FeatureFile(folder, key, maker(self._fit.work.xp, batch_size))
+
+    def _line(self, read: FeatureFile | None) -> str:
+        """Say what is computed, or read, and why once."""
+        images = sum(len(viewed.images) for viewed in self._images.values())
+        views = sum(map(len, self._images.values()))
+        what = f"{images} images" if views == images else f"{views} views of {images} images"
+        after = [node.layer.name for node in self.rest.nodes if not node.layer.hidden]
+        why = f"the layers before {after[0]!r} are frozen" if after else "all layers are frozen"
+        if read is not None:
+            return f"features of {what} read from {str(read.path)!r}: {why}"
+        return f"computing features of {what}, once: {why}"
 
     @property
     def held(self) -> HostArray | None:
