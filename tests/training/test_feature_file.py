@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from tests.models import bits, samples, without_seconds
-from tests.training.test_features import Interrupt, fit, frozen
+from tests.models import bits, frozen, samples, without_seconds
+from tests.training.test_features import Interrupt, fit
 from tests.training.test_features import seen as seen
 from xpcnn import files
 from xpcnn.callbacks import Checkpoint, KeepFeatures
@@ -209,8 +209,8 @@ def test_a_full_disk_is_one_line(folder, keep, monkeypatch):
 
 FIT = """
 import sys
-from tests.training.test_features import fit, frozen
-from tests.models import bits
+from tests.models import bits, frozen
+from tests.training.test_features import fit
 from xpcnn.callbacks import KeepFeatures
 model = frozen()
 sys.stdin.readline()

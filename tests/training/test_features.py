@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.models import CLASSES, SHAPE, bits, samples, without_seconds
+from tests.models import SHAPE, bits, frozen, samples, without_seconds
 from xpcnn import Sequential, layers
 from xpcnn.callbacks import Callback, Checkpoint
 from xpcnn.data import augment
@@ -34,22 +34,6 @@ def seen(monkeypatch):
     monkeypatch.setattr(layers.Conv2D, "forward", count)
     monkeypatch.setenv("XPCNN_REPLAY", "0")  # so that every forward pass is counted
     return found
-
-
-def frozen(*before, dropout=0.0, pooled=True, xp="numpy"):
-    """A model whose layers are frozen up to its last, which may come after dropout."""
-    first = [
-        *before,
-        layers.Conv2D(4, 3, padding="same", name="counted"),
-        layers.BatchNorm(),
-        layers.Residual([layers.Conv2D(4, 3, padding="same"), layers.BatchNorm(), layers.ReLU()]),
-        layers.GlobalAveragePool2D() if pooled else layers.Flatten(),
-    ]
-    for layer in first:
-        layer.trainable = False
-    model = Sequential([*first, layers.Dropout(dropout), layers.Dense(CLASSES, activation="softmax")], SHAPE, xp)
-    model.compile("adam", "cross_entropy")
-    return model
 
 
 def fit(model, n=40, **options):
