@@ -27,7 +27,7 @@ _AT_ONCE = 256
 
 @dataclass(frozen=True)
 class FeatureSamples(Samples):
-    """Samples with the features of every view in place of images: x (rows, views, …), in the order of ``rows``.
+    """Samples with the features of every view in place of images: x (rows, views, …), for ``rows``, which are sorted.
 
     size: the images' (height, width).
     """
@@ -36,11 +36,9 @@ class FeatureSamples(Samples):
 
     def images(self, rows: HostArray, seed: int, epoch: int, dtype: Any) -> HostArray:
         """Return the features of some rows, of the view that augmentation draws for an epoch."""
-        places = np.empty(len(self.y), np.int64)
-        places[self.rows] = np.arange(len(self.rows))
         drawer = self.augment.few_views if isinstance(self.augment, GeometricAugmentation) else None
         drawn = 0 if drawer is None else drawer.drawn(self.size, seed, epoch, rows)
-        return np.asarray(self.x[places[rows], drawn], dtype=dtype)
+        return np.asarray(self.x[np.searchsorted(self.rows, rows), drawn], dtype=dtype)
 
 
 class FrozenPart:
