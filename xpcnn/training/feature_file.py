@@ -30,7 +30,7 @@ _ROWS = 64
 class FeatureFile:
     """The file for one network and its images; trouble with it is a warning, once.
 
-    key: what :func:`digest_of` returns. maker: what :func:`maker` returns; the features of another one, such as an
+    key: what :func:`digest_of` returns. maker: what :func:`maker_of` returns; the features of another one, such as an
     older version, are not read but replaced.
     """
 
@@ -101,7 +101,7 @@ def _digest_of_block(images: Any, dtype: np.dtype[Any], block: int) -> bytes:
     return hashlib.blake2b(numbers.tobytes()).digest()
 
 
-def maker(xp: ArrayModule, batch_size: int) -> dict[str, Any]:
+def maker_of(xp: ArrayModule, batch_size: int) -> dict[str, Any]:
     """Return what decides the bits of features, besides the network and the images, as JSON-serialisable values."""
     from threadpoolctl import threadpool_info
 

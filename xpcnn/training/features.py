@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,18 +11,18 @@ from typing import Any
 import numpy as np
 
 from xpcnn.backend import is_host
-from xpcnn.data.augmentation import GeometricAugmentation, View, ViewedImages
+from xpcnn.data.augmentation import GeometricAugmentation, OneOfViews, View, ViewedImages
 from xpcnn.data.rows import Rows
 from xpcnn.program.network import Network
 from xpcnn.training import evaluation
 from xpcnn.training.engine.base import Samples, Work
-from xpcnn.training.feature_file import FeatureFile, digest_of, maker
+from xpcnn.training.feature_file import FeatureFile, digest_of, maker_of
 from xpcnn.training.fit import Fit
 
 HostArray = np.ndarray[Any, Any]
 #: Features of more bytes, and of more numbers than the images have, are not kept in memory.
 MOST_BYTES = 2**30
-#: The number of views that are computed before it is asked whether the fit was interrupted.
+#: The number of views that a process computes before it looks whether the fit was interrupted.
 _AT_ONCE = 256
 
 
@@ -29,16 +30,15 @@ _AT_ONCE = 256
 class FeatureSamples(Samples):
     """Samples with the features of every view in place of images: x (rows, views, …), for ``rows``, which are sorted.
 
-    size: the images' (height, width).
+    drawn: called with a seed, an epoch and rows; returns the view of each that is shown. None: there is one.
     """
 
-    size: tuple[int, int] = (0, 0)
+    drawn: Callable[[int, int, HostArray], HostArray] | None = None
 
     def images(self, rows: HostArray, seed: int, epoch: int, dtype: Any) -> HostArray:
-        """Return the features of some rows, of the view that augmentation draws for an epoch."""
-        drawer = self.augment.few_views if isinstance(self.augment, GeometricAugmentation) else None
-        drawn = 0 if drawer is None else drawer.drawn(self.size, seed, epoch, rows)
-        return np.asarray(self.x[np.searchsorted(self.rows, rows), drawn], dtype=dtype)
+        """Return the features of some rows, of the views that are shown in an epoch."""
+        views = 0 if self.drawn is None else self.drawn(seed, epoch, rows)
+        return np.asarray(self.x[np.searchsorted(self.rows, rows), views], dtype=dtype)
 
 
 class FrozenPart:
@@ -73,7 +73,7 @@ class FrozenPart:
             self._features = read
             return True
         self._features = {name: np.empty(shape, self.rest.dtype) for name, shape in shapes.items()}
-        at_once = max(1, _AT_ONCE // size) * size
+        at_once = max(1, _AT_ONCE // size) * size * together.size
         for name, viewed in self._images.items():
             for start in range(0, len(viewed), at_once):
                 if ended():
@@ -92,7 +92,7 @@ class FrozenPart:
         if not any(together.allgather(folder is not None)):
             return None
         key = digest_of(self.first, self._images, together.parallel_map)
-        return None if folder is None else FeatureFile(folder, key, maker(self._fit.work.xp, batch_size))
+        return None if folder is None else FeatureFile(folder, key, maker_of(self._fit.work.xp, batch_size))
 
     def _line(self, read: FeatureFile | None) -> str:
         """Say what is computed, or read, and why once."""
@@ -114,10 +114,12 @@ class FrozenPart:
     def work(self) -> Work:
         """The work of training the rest on the features."""
         work, features = self._fit.work, self._features["train"]
-        samples, (_, *size) = work.samples, self.first.input_shape
+        samples, drawer = work.samples, _drawer(work.samples)
+        _, height, width = self.first.input_shape
         x = features.reshape(-1, len(self.views), *features.shape[1:])
-        of_all = FeatureSamples(x, samples.y, samples.weights, samples.rows, samples.augment, (size[0], size[1]))
-        return replace(work, network=self.rest, samples=of_all)
+        drawn = None if drawer is None else functools.partial(drawer.drawn, (height, width))
+        shown = FeatureSamples(x, samples.y, samples.weights, samples.rows, drawn=drawn)
+        return replace(work, network=self.rest, samples=shown)
 
 
 def frozen_part(fit: Fit, held: Any, threads: int | None) -> FrozenPart | None:
@@ -143,8 +145,12 @@ def frozen_part(fit: Fit, held: Any, threads: int | None) -> FrozenPart | None:
 
 
 def _views(samples: Samples, network: Network) -> Sequence[View]:
-    """Return the views that augmentation gives of an image; none if there are too many to tell."""
+    """Return the views that augmentation gives of an image; none if they are not a few."""
     if samples.augment is None:
         return evaluation.ONE_VIEW
-    drawer = samples.augment.few_views if isinstance(samples.augment, GeometricAugmentation) else None
-    return [] if drawer is None else drawer.views((network.input_shape[1], network.input_shape[2]))
+    drawer, (_, height, width) = _drawer(samples), network.input_shape
+    return [] if drawer is None else drawer.views((height, width))
+
+
+def _drawer(samples: Samples) -> OneOfViews | None:
+    return samples.augment.few_views if isinstance(samples.augment, GeometricAugmentation) else None
