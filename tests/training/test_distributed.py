@@ -32,7 +32,16 @@ def test_the_pieces_of_a_rank_are_a_branch_of_the_tree_that_one_process_adds(siz
 
 def test_what_writes_is_left_to_the_first_rank():
     writers = {name for name in dir(callbacks) if getattr(getattr(callbacks, name), "writes", False)}
-    assert writers == {"Checkpoint", "CSVLog", "JSONLines", "MLflow", "SaveBest", "SaveLast", "TensorBoard"}
+    assert writers == {
+        "Checkpoint",
+        "CSVLog",
+        "JSONLines",
+        "KeepFeatures",
+        "MLflow",
+        "SaveBest",
+        "SaveLast",
+        "TensorBoard",
+    }
 
 
 def test_alone_there_is_nobody_to_talk_to():
