@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,17 @@ import numpy as np
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops import convolution as generic
 from xpcnn.ops.convolution import Backward
-from xpcnn.ops.cpu import pointwise, winograd
+from xpcnn.ops.cpu import depthwise, pointwise, winograd
 from xpcnn.ops.cpu.activations import bias_relu_gradient
 from xpcnn.ops.cpu.compiler import flat
-from xpcnn.ops.cpu.correlation import Rows, correlate, weight_gradient
+from xpcnn.ops.cpu.correlation import Rows, correlate, turned, weight_gradient
 from xpcnn.ops.cpu.pooling import fits, pooled, write_unpooled
 from xpcnn.ops.window import Padding, Pair, Window, pad, unpad
 from xpcnn.ops.workspace import Workspace, channel_rows, to_batch_last
 
 _NO_BORDER: Padding = ((0, 0), (0, 0))
+#: Modules with ways that are faster than direct sums for some convolutions, in order of preference.
+WAYS = (pointwise, depthwise, winograd)
 
 
 def convolution(
@@ -49,7 +50,7 @@ def convolution(
     n, _, height, width = images.shape
     rows, columns = seen.output_size(height, width)
     y = workspace.batch_last((n, len(weight), rows, columns), x.dtype)
-    ways = (way for way in (pointwise, winograd) if way.suits(images, weight, seen, groups, (rows, columns)))
+    ways = (way for way in WAYS if way.suits(images, weight, seen, groups, (rows, columns)))
     fast: Any = next(ways, None)
     if fast:
         fast.correlate(images, weight, bias, y, seen, workspace, relu=relu and pool is None)
@@ -88,18 +89,12 @@ def convolution(
             return None
         if fast:
             dx = workspace.like(images)
-            assert reach is not None  # or it would not be faster
-            fast.correlate(spread, turned(weight), None, dx, replace(seen, padding=reach), workspace, relu=False)
+            fast.input_gradient(spread, weight, dx, seen, workspace)
         else:
             dx = _input_gradient(spread, weight, seen, (height, width), groups, workspace)
         return unpad(dx, window.padding, "edge") if edge else dx
 
     return y, backward
-
-
-def turned(weight: Array) -> Array:
-    """View the filters of the input's gradient: channels and filters swapped, kernels rotated by 180 degrees."""
-    return weight[..., ::-1, ::-1].swapaxes(-4, -3)
 
 
 def _clear(images: Array, border: Padding) -> None:

@@ -79,6 +79,11 @@ def correlate(
     compute(*tile)(x.images, packed, start, y, x.offsets, relu, geometry)
 
 
+def turned(weight: Array) -> Array:
+    """View the filters of the input's gradient: channels and filters swapped, kernels rotated by 180 degrees."""
+    return weight[..., ::-1, ::-1].swapaxes(-4, -3)
+
+
 def tiled(weight: Array, height: int, workspace: Workspace) -> Array:
     """Return arrays (number, filters, …) in blocks of ``height`` filters, (number, blocks, …, height), flat.
 

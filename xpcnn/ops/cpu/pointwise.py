@@ -7,6 +7,7 @@ import numpy as np
 from xpcnn.backend import Array
 from xpcnn.ops.cpu.activations import add_bias
 from xpcnn.ops.cpu.compiler import flat
+from xpcnn.ops.cpu.correlation import turned
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace, channel_rows
 
@@ -31,3 +32,8 @@ def correlate(
 def weight_gradient(x: Array, dy: Array, dweight: Array, window: Window, workspace: Workspace) -> None:
     """As :func:`xpcnn.ops.cpu.winograd.weight_gradient`."""
     np.matmul(channel_rows(dy), channel_rows(x).T, out=dweight.reshape(len(dweight), -1))
+
+
+def input_gradient(dy: Array, weight: Array, dx: Array, window: Window, workspace: Workspace) -> None:
+    """As :func:`xpcnn.ops.cpu.winograd.input_gradient`."""
+    correlate(dy, turned(weight), None, dx, window, workspace, relu=False)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from xpcnn.backend import Array
 from xpcnn.ops.cpu.compiler import VECTOR_BYTES, compiled, flat, kernel, lanes
-from xpcnn.ops.cpu.correlation import GRADIENT_TILES, correlation_tile, padded, tile_for, tiled, untiled
+from xpcnn.ops.cpu.correlation import GRADIENT_TILES, correlation_tile, padded, tile_for, tiled, turned, untiled
 from xpcnn.ops.cpu.tile import (
     add_number,
     add_outer,
@@ -110,6 +111,13 @@ def weight_gradient(x: Array, dy: Array, dweight: Array, window: Window, workspa
     _gradient(*tile, taps)(flat(x), flat(dy), sums.reshape(-1), offsets, planes, values, slopes, geometry)
     gradient = np.matmul(of_filters.T, untiled(sums, tile, filters, channels * kw).reshape(points, -1))
     dweight[...] = gradient.reshape(taps, filters, channels, kw).transpose(1, 2, 0, 3)
+
+
+def input_gradient(dy: Array, weight: Array, dx: Array, window: Window, workspace: Workspace) -> None:
+    """Write the gradient of images."""
+    reach = window.reach
+    assert reach is not None  # or it would not suit
+    correlate(dy, turned(weight), None, dx, replace(window, padding=reach), workspace, relu=False)
 
 
 @functools.lru_cache(256)
