@@ -1,4 +1,4 @@
-"""A convolution with what may follow it: direct sums or a faster way, then pooling, with bias and ReLU on the way."""
+"""A convolution with what may follow it: direct sums or a faster way, then pooling, bias and activation on the way."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops import convolution as generic
 from xpcnn.ops.convolution import Backward
 from xpcnn.ops.cpu import depthwise, pointwise, winograd
-from xpcnn.ops.cpu.activations import bias_relu_gradient
+from xpcnn.ops.cpu.activations import bias_activation_gradient
+from xpcnn.ops.cpu.bounds import bounds, unbounded
 from xpcnn.ops.cpu.compiler import flat
 from xpcnn.ops.cpu.correlation import Rows, correlate, turned, weight_gradient
 from xpcnn.ops.cpu.pooling import fits, pooled, write_unpooled
@@ -34,16 +35,17 @@ def convolution(
     groups: int = 1,
     padding_mode: str = "zeros",
     pool: Window | None = None,
-    relu: bool = False,
+    activation: str = "linear",
     training: bool = True,
 ) -> tuple[Array, Backward]:
     """As :func:`xpcnn.ops.convolution.convolution`."""
-    if pool is not None and not fits(pool):
+    if pool is not None and (not fits(pool) or activation == "relu6"):
         plain: Any = generic.convolution
         return plain.__wrapped__(
             xp, x, weight, bias, window, workspace,
-            groups=groups, padding_mode=padding_mode, pool=pool, relu=relu, training=training,
+            groups=groups, padding_mode=padding_mode, pool=pool, activation=activation, training=training,
         )  # fmt: skip
+    limits, relu = bounds("linear" if pool else activation, x.dtype), activation == "relu"
     edge = padding_mode == "edge"
     images = to_batch_last(pad(xp, x, window.padding, "edge", workspace) if edge else x, workspace)
     seen = window.unpadded if edge else window
@@ -53,11 +55,11 @@ def convolution(
     ways = (way for way in WAYS if way.suits(images, weight, seen, groups, (rows, columns)))
     fast: Any = next(ways, None)
     if fast:
-        fast.correlate(images, weight, bias, y, seen, workspace, relu=relu and pool is None)
+        fast.correlate(images, weight, bias, y, seen, limits, workspace)
     else:
         source = _rows(arrange(images, seen, workspace), seen, groups)
         filters = weight.reshape(groups, len(weight) // groups, -1)
-        correlate(source, filters, bias, flat(y), rows, columns * n, workspace, relu=relu and pool is None)
+        correlate(source, filters, bias, flat(y), rows, columns * n, limits, workspace)
     if pool is not None:
         y, winners = pooled(y, pool, workspace, largest=True, relu=relu, training=training)
 
@@ -66,7 +68,7 @@ def convolution(
         sums = np.empty(len(weight), dy.dtype) if dbias is None else dbias
         reach = seen.reach if seen.strides == (1, 1) else None
         border = _NO_BORDER if fast or reach is None or not input_gradient else reach
-        if pool is None and not relu and border == _NO_BORDER:
+        if pool is None and activation == "linear" and border == _NO_BORDER:
             spread = dy
             channel_rows(dy).sum(axis=1, out=sums)
         else:
@@ -77,7 +79,9 @@ def convolution(
         if pool is not None:
             write_unpooled(dy, y, winners, pool, spread, place, (rows, columns), sums, relu=relu)
         elif spread is not dy:
-            bias_relu_gradient(flat(dy), flat(y), relu, flat(spread), sums, len(weight), rows, columns * n, *place)
+            bias_activation_gradient(
+                flat(dy), flat(y), limits, flat(spread), sums, len(weight), rows, columns * n, *place
+            )
         if fast:
             fast.weight_gradient(images, spread, dweight, seen, workspace)
         else:
@@ -166,7 +170,7 @@ def _input_gradient(
     dx = workspace.batch_last((n, channels * groups, *size), spread.dtype)
     own = turned(weight.reshape(groups, filters // groups, *weight.shape[1:])).reshape(groups, channels, -1)
     source = _rows(spread[:, :, :, np.newaxis], Window((kh, kw), dilation=(dh, dw)), groups)
-    correlate(source, own, None, flat(dx), size[0], size[1] * n, workspace, relu=False)
+    correlate(source, own, None, flat(dx), size[0], size[1] * n, unbounded(dx.dtype), workspace)
     return dx
 
 

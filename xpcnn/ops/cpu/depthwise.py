@@ -14,6 +14,7 @@ import numpy as np
 
 from xpcnn.backend import Array
 from xpcnn.ops.cpu import vector
+from xpcnn.ops.cpu.bounds import Bounds, unbounded
 from xpcnn.ops.cpu.compiler import VECTOR_BYTES, compiled, flat, kernel, lanes
 from xpcnn.ops.cpu.tile import add_outer, add_products, add_sums, filled, write_rows, zeros
 from xpcnn.ops.cpu.windows import cells_inside, sizes, windows_reaching
@@ -31,13 +32,13 @@ def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) ->
 
 
 def correlate(
-    x: Array, weight: Array, bias: Array | None, y: Array, window: Window, workspace: Workspace, *, relu: bool
+    x: Array, weight: Array, bias: Array | None, y: Array, window: Window, bounds: Bounds, workspace: Workspace
 ) -> None:
     """As :func:`xpcnn.ops.cpu.winograd.correlate`."""
     start = workspace.scratch((len(weight),), y.dtype, "bias")
     start[...] = 0 if bias is None else bias
     unrolled = window.kernel if window.kernel in ((3, 3), (5, 5)) else (0, 0)
-    _correlation(*unrolled)(flat(x), _filters(weight, workspace), start, flat(y), relu, _geometry(x, y, window))
+    _correlation(*unrolled)(flat(x), _filters(weight, workspace), start, flat(y), bounds, _geometry(x, y, window))
 
 
 def weight_gradient(x: Array, dy: Array, dweight: Array, window: Window, workspace: Workspace) -> None:
@@ -56,7 +57,7 @@ def input_gradient(dy: Array, weight: Array, dx: Array, window: Window, workspac
     reach = window.reach
     if window.strides == (1, 1) and reach is not None:
         seen = replace(window, padding=reach)
-        correlate(dy, weight[..., ::-1, ::-1], None, dx, seen, workspace, relu=False)
+        correlate(dy, weight[..., ::-1, ::-1], None, dx, seen, unbounded(dx.dtype), workspace)
     else:
         _input_gradient(flat(dy), _filters(weight, workspace), flat(dx), _geometry(dx, dy, window))
 
@@ -75,7 +76,7 @@ def _geometry(x: Array, y: Array, window: Window) -> tuple[int, ...]:
 def _correlation(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
     """Return the kernel for windows of a size, or of any size for (0, 0)."""
 
-    def correlation(x: Any, weight: Any, bias: Any, y: Any, relu: bool, geometry: Any) -> None:
+    def correlation(x: Any, weight: Any, bias: Any, y: Any, bounds: Any, geometry: Any) -> None:
         channels, height, width, rows, columns, n, kh, kw, sh, sw, dh, dw, top, left = geometry
         kh, kw = kernel_rows or kh, kernel_columns or kw
         steps, lanes = (dh * width * n, dw * n), VECTOR_BYTES // x.itemsize
@@ -98,7 +99,7 @@ def _correlation(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
                                 for j in range(kw):
                                     place = at + shift + i * steps[0] + j * steps[1]
                                     sums = add_outer(sums, weight, cells + i * kw + j, x, place, None)
-                            write_rows(sums, y, at, 0, 1, relu, None)
+                            write_rows(sums, y, at, 0, 1, bounds, None)
                             at += VECTORS * lanes
                         while at <= end - lanes:
                             sums = filled(1, 1, bias, channel)
@@ -106,7 +107,7 @@ def _correlation(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
                                 for j in range(kw):
                                     place = at + shift + i * steps[0] + j * steps[1]
                                     sums = add_outer(sums, weight, cells + i * kw + j, x, place, None)
-                            write_rows(sums, y, at, 0, 1, relu, None)
+                            write_rows(sums, y, at, 0, 1, bounds, None)
                             at += lanes
                     inside_columns = (0, kw) if whole else cells_inside(column * sw - left, dw, kw, width)
                     while at < end:  # windows that are cut, and what does not fill a vector
@@ -116,7 +117,7 @@ def _correlation(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
                             for j in range(inside_columns[0], inside_columns[1]):
                                 place = at + shift + i * steps[0] + j * steps[1]
                                 sums = add_outer(sums, weight, cells + i * kw + j, x, place, count)
-                        write_rows(sums, y, at, 0, 1, relu, count)
+                        write_rows(sums, y, at, 0, 1, bounds, count)
                         at += count
                     column += together
 
