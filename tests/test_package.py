@@ -350,8 +350,8 @@ def test_every_layer_takes_a_name_and_an_array_module(name):
     ("module", "names"),
     [
         (layers, "Conv2D MaxPool2D MinPool2D AveragePool2D GlobalAveragePool2D GlobalMaxPool2D Upsample2D BatchNorm "
-                 "Dropout Activation Softmax ReLU ReLU6 LeakyReLU ELU SiLU HardSwish Tanh Sigmoid HardSigmoid Flatten "
-                 "Reshape Dense Residual Branches SqueezeExcitation AdaptiveAveragePool2D Layer"),
+                 "Dropout Activation Softmax ReLU ReLU6 LeakyReLU ELU GELU SiLU HardSwish Tanh Sigmoid HardSigmoid "
+                 "Flatten Reshape Dense Residual Branches SqueezeExcitation AdaptiveAveragePool2D Layer"),
         (losses, "CrossEntropy BinaryCrossEntropy MeanSquaredError Loss get"),
         (optimizers, "SGD RMSprop Adagrad Adam AdamW Optimizer get"),
         (schedules, "Constant StepDecay Exponential Cosine WarmUp OneCycle Schedule get"),
