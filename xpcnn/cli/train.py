@@ -204,10 +204,10 @@ def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Com
 
     if pretrained.is_of_another_library(options_.start):
         weights = pretrained.read(options_.start, options_.image_size)
-        loaded = loading.load_images(options_, communicator, weights.decoding, None)
+        loaded = loading.load_images(options_, communicator, weights.preprocessing.decoding, None)
         classes = loaded.images.classes
         return weights.model(classes, len(classes), xp, options_.seed), loaded
-    model, preprocessing, names = load_for_images(options_.start, xp)
+    model, preprocessing, names = load_for_images(str(pretrained.find(options_.start)), xp)
     decoding = preprocessing.decoding
     if options_.image_size is not None:
         decoding = replace(decoding, height=options_.image_size, width=options_.image_size)
