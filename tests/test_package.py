@@ -157,6 +157,7 @@ LAYERS = {
     "xpcnn.registry": 1,
     "xpcnn.version": 1,
     "xpcnn.ops": 2,
+    "xpcnn.hub": 1,
     "xpcnn.plots": 2,  # beside the layers too: plots of arrays
     "xpcnn.data": 2,  # beside the layers: it knows nothing of networks
     "xpcnn.layers": 3,

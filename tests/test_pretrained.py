@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import save_file
 
 import xpcnn
-from tests import timm_files
+from tests import hub_cache, timm_files
 from tests.timm_files import config
-from xpcnn import layers, presets, pretrained
+from xpcnn import hub, layers, presets, pretrained
 from xpcnn.data import Decoding, Preprocessing
 from xpcnn.pretrained import WEIGHTS, load_pretrained
 from xpcnn.program.network import Network
@@ -163,6 +163,47 @@ def test_a_configuration_that_does_not_fit_the_weights_is_refused(timms):
 def test_a_folder_without_weights_is_refused(tmp_path):
     with pytest.raises((ValueError, OSError), match=re.escape(str(tmp_path))):
         load_pretrained(tmp_path)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of the Hugging Face hub, without a network."""
+    hub_cache.offline(monkeypatch, tmp_path / "hub")
+    yield tmp_path / "hub"
+    hub.fetch.cache_clear()
+
+
+def test_weights_of_the_hub_are_those_of_their_files(cache, timms):
+    arrays, description = timm_files.arrays("mobilenetv2_100"), config("mobilenetv2_100")
+    snapshot = hub_cache.add_network(cache, arrays, description)
+    found, expected = (
+        load_pretrained(source, 3, xp="numpy") for source in ("hf:owner/net", timms("mobilenetv2_100", description))
+    )
+    assert found.preprocessing == expected.preprocessing
+    for name, array in expected.get_weights().items():
+        np.testing.assert_array_equal(found.get_weights()[name], array)
+    digest = hashlib.sha256((snapshot / "model.safetensors").read_bytes()).hexdigest()
+    assert pretrained.origin("hf:owner/net") == {"revision": hub_cache.COMMIT, "sha256": digest}
+
+
+def test_a_model_of_ones_own_may_be_on_the_hub(cache, tmp_path):
+    own().save(tmp_path / "own.safetensors")
+    hub_cache.add(cache, config_json=b"{}", model_safetensors=(tmp_path / "own.safetensors").read_bytes())
+    assert load_pretrained("hf:owner/net", xp="numpy").class_names == ("a", "b", "c")
+
+
+def test_damaged_files_of_the_hub_are_refused(cache):
+    arrays, description = timm_files.arrays("mobilenetv2_100"), config("mobilenetv2_100")
+    blob = hub_cache.add_network(cache, arrays, description) / "model.safetensors"
+    whole = blob.read_bytes()
+    blob.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"model\.safetensors.* damaged") as caught:
+        load_pretrained("hf:owner/net")
+    assert "\n" not in str(caught.value)
+    blob.write_bytes(whole)
+    (blob.parent / "config.json").write_text(json.dumps(description)[:-1])
+    with pytest.raises(ValueError, match=r"config\.json' does not describe these weights"):
+        load_pretrained("hf:owner/net")
 
 
 @pytest.fixture

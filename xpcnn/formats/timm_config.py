@@ -7,12 +7,10 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xpcnn import files
+from xpcnn import files, hub
 from xpcnn.formats.timm_names import ARCHITECTURES
 from xpcnn.hints import did_you_mean
 
-#: The name of the file.
-NAME = "config.json"
 #: A larger file is refused without reading it; that of a network for 21,000 classes has 2 MiB.
 MOST_BYTES = 2**24
 #: The arguments of a model that change nothing that its outputs depend on, and the pooling that xpcnn has.
@@ -39,7 +37,7 @@ def read_beside(weights: Path) -> Config | None:
 
     Raises ValueError for one that is damaged, contradicts itself, or describes a network that xpcnn does not have.
     """
-    path = weights.with_name(NAME)
+    path = weights.with_name(hub.DESCRIPTION)
     if not path.is_file():
         return None
     try:
