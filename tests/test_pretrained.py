@@ -84,6 +84,15 @@ def test_weights_of_another_network_are_refused_with_what_does_not_fit(tmp_path,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"), [("classifier.1.weight", ()), ("classifier.1.weight", (7, 5, 1, 1)), ("classifier.1.more", (7,))]
+)
+def test_a_last_layer_of_another_form_is_refused(tmp_path, original, name, shape):
+    save_file(original.get_weights() | {name: np.zeros(shape, np.float32)}, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=f"Closest is squeezenet, where 1 do not fit: {name}: "):
+        load_pretrained(tmp_path / "net.safetensors", 3)
+
+
 def test_an_image_size_that_the_network_cannot_take_is_refused(file):
     with pytest.raises(ValueError, match=r"does not fit the .* input"):
         load_pretrained(file, image_size=4)

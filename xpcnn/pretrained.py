@@ -228,7 +228,7 @@ def _recognised(
         differing[preset] = [
             f"{name}: the network has {ours.get(name, 'no such array')}, the file {theirs.get(name, 'none')}"
             for name in {**ours, **theirs}
-            if ours.get(name) != theirs.get(name) and not (name in theirs and name.startswith(f"{head}."))
+            if not _fits(theirs.get(name), ours.get(name), name.startswith(f"{head}."))
         ]
         if not differing[preset]:
             return preset, head, arrays
@@ -238,6 +238,13 @@ def _recognised(
         f"{str(source)!r} contains {len(given)} arrays, which are not those of {', '.join(presets)}. Closest is "
         f"{nearest}, where {len(lines)} do not fit: {'; '.join(lines[:3])}{'; …' * (len(lines) > 3)}."
     )
+
+
+def _fits(theirs: Shape | None, ours: Shape | None, of_head: bool) -> bool:
+    """Whether an array has the right shape; that of a last layer may have any number of classes."""
+    if not of_head or theirs is None or ours is None:
+        return theirs == ours
+    return len(theirs) == len(ours) and theirs[1:] == ours[1:]
 
 
 def _built(
