@@ -43,6 +43,7 @@ def loaded_by(code):
 
 HEAVY = {
     "numpy", "cv2", "cupy", "matplotlib", "tqdm", "safetensors", "threadpoolctl", "torch", "sklearn", "PIL", "onnx",
+    "huggingface_hub",
 }  # fmt: skip
 
 
