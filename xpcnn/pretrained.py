@@ -163,15 +163,14 @@ def origin(source: files.PathLike) -> dict[str, str]:
 def find(source: files.PathLike) -> Path:
     """Return the file of a source of weights; that of a folder is ``model.safetensors`` or ``pytorch_model.bin``.
 
-    A package is found by its metadata, and not imported; ``hf:owner/name`` is fetched, once.
-    Raises FileNotFoundError if there is none, and ValueError for weights of a name that are not installed, or whose
-    file is not the expected one.
+    A package is found by its metadata, and not imported; ``hf:owner/name`` is fetched, once. Raises FileNotFoundError
+    if there is none, and ValueError for weights of a name that are not installed, or whose file is another one.
     """
     if str(source) in WEIGHTS:
         return _of_package(str(source))
-    place = Path(source)
-    if not place.exists() and hub.is_meant(str(source)):
+    if hub.is_meant(str(source)):
         return hub.fetch(str(source))
+    place = Path(source)
     if not place.exists():
         raise FileNotFoundError(
             f"There are no weights and no file {str(source)!r}.{did_you_mean('weights', str(source), [*WEIGHTS])} "

@@ -83,6 +83,13 @@ def test_an_architecture_that_computes_something_else_is_refused(tmp_path, chang
         pretrained.load_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["resnetblur18", "resnetaa50", "efficientnet_blur_b0"])
+def test_another_network_with_the_same_arrays_is_refused_by_its_name(tmp_path, name):
+    drawn(name, tmp_path)
+    with pytest.raises(ValueError, match=f'xpcnn does not have the architecture "{name}"'):
+        pretrained.load_pretrained(tmp_path)
+
+
 def test_an_image_over_which_timm_moves_the_dense_layers_of_vgg_is_refused(tmp_path):
     drawn("vgg11_bn", tmp_path)
     with pytest.raises(ValueError, match=r"images of more than 255 pixels.* Received: 256 pixels"):

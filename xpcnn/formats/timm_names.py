@@ -1,7 +1,7 @@
 """timm's networks among the presets: its names of their arrays, and what its variants of them compute.
 
 ResNet has torchvision's names in timm too. The variants called ``tf_`` come from TensorFlow: they pad as it does, and
-their epsilon is larger. Arrays alone do not tell them from the others.
+their epsilon is larger. Arrays alone do not tell them from the others, nor from networks that blur before they shrink.
 """
 
 from __future__ import annotations
