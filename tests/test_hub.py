@@ -39,6 +39,19 @@ def test_a_revision_is_a_branch_or_a_commit(cache):
     assert hub.fetch("hf:owner/net").parent.name == COMMIT
 
 
+def test_the_weights_are_of_the_commit_of_their_description(cache, monkeypatch):
+    first = add(cache, config_json=b"{}", model_safetensors=b"weights")
+    download = huggingface_hub.hf_hub_download
+
+    def download_as_the_branch_moves(repository, name, **options):
+        found = download(repository, name, **options)
+        add(cache, commit="0d" * 20, config_json=b"{}", model_safetensors=b"new weights")
+        return found
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download_as_the_branch_moves)
+    assert hub.fetch("hf:owner/net") == first / "model.safetensors"
+
+
 def test_the_older_format_is_taken_where_there_is_no_other(cache):
     snapshot = add(cache, config_json=b"{}", pytorch_model_bin=b"weights")
     assert hub.fetch("hf:owner/net") == snapshot / "pytorch_model.bin"
