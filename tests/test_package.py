@@ -43,6 +43,7 @@ def loaded_by(code):
 
 HEAVY = {
     "numpy", "cv2", "cupy", "matplotlib", "tqdm", "safetensors", "threadpoolctl", "torch", "sklearn", "PIL", "onnx",
+    "huggingface_hub",
 }  # fmt: skip
 
 
@@ -157,6 +158,7 @@ LAYERS = {
     "xpcnn.registry": 1,
     "xpcnn.version": 1,
     "xpcnn.ops": 2,
+    "xpcnn.hub": 1,
     "xpcnn.plots": 2,  # beside the layers too: plots of arrays
     "xpcnn.data": 2,  # beside the layers: it knows nothing of networks
     "xpcnn.layers": 3,

@@ -110,6 +110,7 @@ def _run(
         options_ = argparse.Namespace(**{**vars(options_), **arguments})
         _refuse_what_means_nothing(options_)
         xp = options.chosen_backend(options_)
+        weights = _weights(options_.start, saved) if communicator.rank == 0 else None
         if resumed and options_.start and (directory.path / "last.safetensors").exists():
             options_.start = str(directory.path / "last.safetensors")  # the model it started from may be gone
         distributed.use_own_device(xp, communicator)
@@ -119,13 +120,15 @@ def _run(
         if decoding is None and not options_.start:
             arguments |= pictures.arguments_of(loaded.decoding)
         record: dict[str, Any] = {
-            "arguments": arguments | about(model, options_.epochs * len(split.train)),
+            "arguments": arguments | about(model, options_.epochs * len(split.train), weights),
             "images": resume.list_images(images, split, options_.data, communicator),
         }
         if saved is not None:
             resume.refuse_other_images(directory.path, saved, record["images"])
             print(f"resuming {directory.path} after step {saved.step}")
         directory.write_arguments(record["arguments"])  # first: a run with them can be resumed
+        if options_.start and not resumed and communicator.rank == 0:
+            model.save(directory.path / "last.safetensors")  # to resume from before the first epoch has ended
         directory.write_lists(images, split)  # again on resuming: paths are relative to the working directory
         skipped = f", {len(images.skipped)} skipped ({directory.path / 'skipped.csv'})" if images.skipped else ""
         print(
@@ -140,6 +143,16 @@ def _run(
         if images.cache is not None:
             print(datasets.describe_cache(images.cache), flush=True)
         return _train(options_, directory, model, images, split, record, resumed, communicator)
+
+
+def _weights(start: str | None, saved: SavedFit | None) -> dict[str, str] | None:
+    """Return what identifies the weights to start from, if any; those of a resumed run as they were recorded."""
+    from xpcnn import pretrained
+
+    if saved is not None:
+        recorded: dict[str, str] | None = saved.record["arguments"].get("weights")
+        return recorded
+    return pretrained.origin(start) if start else None
 
 
 def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
@@ -204,10 +217,10 @@ def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Com
 
     if pretrained.is_of_another_library(options_.start):
         weights = pretrained.read(options_.start, options_.image_size)
-        loaded = loading.load_images(options_, communicator, weights.decoding, None)
+        loaded = loading.load_images(options_, communicator, weights.preprocessing.decoding, None)
         classes = loaded.images.classes
         return weights.model(classes, len(classes), xp, options_.seed), loaded
-    model, preprocessing, names = load_for_images(options_.start, xp)
+    model, preprocessing, names = load_for_images(str(pretrained.find(options_.start)), xp)
     decoding = preprocessing.decoding
     if options_.image_size is not None:
         decoding = replace(decoding, height=options_.image_size, width=options_.image_size)

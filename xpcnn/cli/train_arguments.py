@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     start.add_argument(
         "--from", dest="start", metavar="NAME|FILE",
-        help="start from pretrained weights: a name that `xpcnn weights` lists, a PyTorch state dict, or a model file; "
-        "other classes get a new last layer",
+        help="start from pretrained weights: a name that `xpcnn weights` lists, hf:owner/name on the Hugging Face hub, "
+        "a PyTorch state dict, or a model file; other classes get a new last layer",
     )  # fmt: skip
     unchanged = network.add_mutually_exclusive_group()
     unchanged.add_argument(
