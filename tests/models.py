@@ -57,6 +57,23 @@ def mixed(xp=np, seed=0, **compiled):
     return model
 
 
+def frozen(*before, xp=np, dropout=0.0, pooled=True, **compiled):
+    """A compiled model whose layers are frozen up to its last, which may come after dropout."""
+    first = [
+        *before,
+        layers.Conv2D(4, 3, padding="same", name="counted"),
+        layers.BatchNorm(),
+        layers.Residual([layers.Conv2D(4, 3, padding="same"), layers.BatchNorm(), layers.ReLU()]),
+        layers.GlobalAveragePool2D() if pooled else layers.Flatten(),
+    ]
+    for layer in first:
+        layer.trainable = False
+    last = [layers.Dropout(dropout), layers.Dense(CLASSES, activation="softmax")]
+    model = xpcnn.Sequential([*first, *last], input_shape=SHAPE, xp=xp)
+    model.compile(**compiled)
+    return model
+
+
 def straight(outputs=1, activation=None, **compiled):
     """A compiled model of one dense layer over the flat image."""
     model = xpcnn.Sequential([layers.Flatten(), layers.Dense(outputs, activation=activation)], input_shape=SHAPE, xp=np)

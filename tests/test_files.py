@@ -111,6 +111,34 @@ def test_a_file_that_was_begun_is_known_by_its_name(tmp_path):
     assert not any(map(files.is_part, [tmp_path / "a", tmp_path / ".part", tmp_path / "x.0123456789abcdef.part"]))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_a_private_folder_and_those_made_above_it_are_for_this_user_alone(tmp_path):
+    (tmp_path / "a").mkdir(mode=0o755)
+    files.make_private(tmp_path / "a" / "b" / "c")
+    modes = [stat.S_IMODE((tmp_path / path).stat().st_mode) for path in ("a", "a/b", "a/b/c")]
+    assert modes == [0o755, 0o700, 0o700]
+    files.make_private(tmp_path / "a" / "b" / "c")
+
+
+def test_what_a_killed_process_left_in_a_private_folder_is_removed_a_day_later(tmp_path):
+    old, young, other = (tmp_path / name for name in (f".{'a' * 16}.part", f".{'b' * 16}.part", "other"))
+    for path in (old, young, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (1e9, 1e9))
+    files.make_private(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([young, other])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+@pytest.mark.parametrize("mode", [0o720, 0o702])
+def test_a_folder_that_others_can_write_to_is_refused(tmp_path, mode):
+    files.refuse_shared(tmp_path)
+    tmp_path.chmod(mode)
+    with pytest.raises(PermissionError, match="others own it or can write to it; run `chmod go-w "):
+        files.refuse_shared(tmp_path)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_the_umask_decides_who_may_read(tmp_path, umask, mask, mode):

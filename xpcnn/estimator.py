@@ -49,10 +49,10 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     model: "auto" (the preset "small" for images, two dense layers for rows), the name of a preset, or a function of
     (input_shape, classes) that returns layers, the last one with softmax. epochs. batch_size: "auto" uses 64 images or
     32 rows. learning_rate (the peak of one cycle; in partial_fit the rate itself), weight_decay, label_smoothing: as in
-    :func:`xpcnn.recipe.compile`. augment: "none", "shift", "light", "microscopy" or a function, as in
-    :meth:`xpcnn.Sequential.fit`. class_weight: None, "balanced" or {label: weight}. validation_fraction: the fraction
-    of each class to hold out, evaluate after every epoch and use to calibrate the probabilities. patience: stop after
-    this many epochs without a better validation loss and restore the best epoch's weights; None: train all epochs.
+    :func:`xpcnn.recipe.compile`. augment: a name that :func:`xpcnn.data.augment` knows, or a function like the one it
+    returns. class_weight: None, "balanced" or {label: weight}. validation_fraction: the fraction of each class to hold
+    out, evaluate after every epoch and use to calibrate the probabilities. patience: stop after this many epochs
+    without a better validation loss and restore the best epoch's weights; None: train all epochs.
     warm_start: continue from the current weights in fit. random_state: seeds weights, shuffling, dropout, augmentation
     and the validation split. threads: None for as many as are useful. verbose=n prints every n-th epoch. backend:
     "numpy", "numba", "cupy", "auto" or None (the value of ``XPCNN_BACKEND``).

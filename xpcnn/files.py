@@ -11,9 +11,10 @@ import re
 import secrets
 import stat
 import sys
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -28,6 +29,8 @@ DESCRIPTION = "xpcnn"
 _CHECKSUM, _NONE = "crc32", b"0" * 8
 #: The name of a file while it is being written; one that remains was left by a killed process.
 _PART = re.compile(r"\.[0-9a-f]{16}\.part")
+#: Seconds after which such a file in a cache is removed.
+_ABANDONED = 24 * 3600
 #: Larger files are refused without reading them.
 MOST_BYTES = 4 * 2**30
 #: So are larger headers, which contain the description: parsing one takes up to a hundred times its size in memory.
@@ -208,6 +211,26 @@ def user_cache() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "xpcnn"
     return Path.home() / ".cache" / "xpcnn"
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder, and those above it, for this user alone; remove what killed processes left there unfinished."""
+    for path in (*reversed(folder.parents), folder):
+        path.mkdir(mode=0o700, exist_ok=True)
+    for path in filter(is_part, folder.iterdir()):
+        with suppress(FileNotFoundError):  # another process has just completed it
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
+
+
+def refuse_shared(folder: Path) -> None:
+    """Raise PermissionError for a folder in which others may have put something, or that can't be written to."""
+    status = folder.stat()
+    if os.name == "posix" and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+        why = f"others own it or can write to it; run `chmod go-w {folder}`, or remove it"
+        raise PermissionError(errno.EACCES, why, str(folder))
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, "it is read-only", str(folder))
 
 
 def is_part(path: Path) -> bool:

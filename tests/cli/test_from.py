@@ -118,6 +118,31 @@ def test_a_repository_that_is_not_there_or_misspelled_is_refused_in_one_line(ref
     refuses("train", photos, "--from", "hf:resnet18.a1_in1k", words=["Did you mean hf:timm/resnet18.a1_in1k?"])
 
 
+#: Twice what each of 8 views needs to be computed once, of 18 images to train on and 6 to validate with.
+TURNED = ["--augment", "dihedral", "--epochs", "16", "--batch-size", "8", "--validation-fraction", "0.2"]
+
+
+@pytest.mark.parametrize(
+    ("which", "first"), [(["--fine-tune", "head"], "dropout_1"), (["--freeze", "6"], "batch_norm_4")]
+)
+def test_every_flip_and_turn_of_an_image_passes_the_frozen_layers_once(run, here, photos, model, which, first):
+    done = run("train", photos, "--from", model, *which, *TURNED, "--out", "run")
+    assert done.code == 0, done.err
+    (line,) = [line for line in done.out.splitlines() if "features" in line]
+    assert line == f"computing features of 150 views of 24 images, once: the layers before {first!r} are frozen"
+    assert json.loads((here / "run" / "args.json").read_text())["augment"] == "dihedral"
+    assert run("evaluate", "run/best.safetensors", photos, "--augment", "dihedral").code == 0
+
+
+def test_interrupted_and_resumed_among_views_it_ends_with_the_same_bits(run, here, photos, model):
+    options = [photos, "--from", model, "--fine-tune", "head", *TURNED]
+    assert run("train", *options, "--out", "whole").code == 0
+    with interrupted(7):
+        assert run("train", *options, "--out", "run").code == 130
+    assert run("train", "--resume", "run").code == 0
+    same_run(here / "run", here / "whole")
+
+
 def test_a_model_of_ones_own_goes_on_with_other_classes(run, here, model):
     fill(here / "others", classes=("left", "right"), each=6)
     (here / "others" / "right").rename(here / "others" / "above")

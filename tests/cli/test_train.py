@@ -269,7 +269,7 @@ class TestOptions:
         assert run("train", photos, "--epochs", "1", "--from", "smoothed.safetensors", "--out", "run").code == 0
         assert repr(xpcnn.load("run/last.safetensors").loss) == repr(smoothed.loss)
 
-    @pytest.mark.parametrize("kind", ["light", "microscopy"])
+    @pytest.mark.parametrize("kind", ["light", "microscopy", "flip", "dihedral"])
     def test_augmentation_varies_the_training_images(self, run, here, photos, kind):
         for augment in ("none", kind):
             assert run("train", photos, *QUICK, "--augment", augment, "--out", augment).code == 0

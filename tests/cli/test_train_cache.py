@@ -101,3 +101,37 @@ def test_a_damaged_cache_is_no_error(run, photos, place):
     file.write_bytes(file.read_bytes()[:5000])
     assert told(run("train", photos, *QUICK, "--cache"))[::3] == ("0", "31")
     assert names(place) == {file.name}
+
+
+FROZEN = ["--fine-tune", "head", "--augment", "flip", "--epochs", "4", "--seed", "3", "--cache"]
+
+
+def of_features(done):
+    """What a run says of features."""
+    assert (done.code, done.err) == (0, "")
+    (line,) = re.findall(r"^(?:computing )?features of .*$", done.out, re.MULTILINE)
+    return line
+
+
+def test_what_frozen_layers_make_of_the_images_is_kept_too(run, here, photos, place, model):
+    first = of_features(run("train", photos, "--from", model, *FROZEN, "--out", "first"))
+    assert first == "computing features of 45 views of 24 images, once: the layers before 'dropout_1' are frozen"
+    (file,) = (place / "features").iterdir()
+    second = of_features(run("train", photos, "--from", model, *FROZEN, "--out", "second"))
+    assert second.startswith(
+        f"features of 45 views of 24 images read from {str(file)!r}: the layers before 'dropout_1'"
+    )
+    for name in ("best.safetensors", "last.safetensors", "metrics.json"):
+        assert (here / "first" / name).read_bytes() == (here / "second" / name).read_bytes()
+
+
+def test_damaged_features_are_one_line(run, photos, place, model):
+    of_features(run("train", photos, "--from", model, *FROZEN))
+    (file,) = (place / "features").iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    done = run("train", photos, "--from", model, *FROZEN)
+    assert done.code == 0
+    assert done.err == (
+        f"xpcnn train: The features in {str(file)!r} can't be used, so they are computed: it is damaged.\n"
+    )
+    assert "read from" in of_features(run("train", photos, "--from", model, *FROZEN))

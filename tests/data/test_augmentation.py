@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpcnn.data import augment
-from xpcnn.data.augmentation import NAMES, AugmentedView, GeometricAugmentation, views
+from xpcnn.data.augmentation import NAMES, GeometricAugmentation, ViewedImages, views
 
 DRAWN = [name for name in NAMES if name != "none"]
 
@@ -23,7 +23,9 @@ def test_none_is_no_augmentation():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"no augmentation 'heavy'. Use one of: none, shift, light, microscopy\."):
+    with pytest.raises(
+        ValueError, match=r"no augmentation 'heavy'. Use one of: none, shift, light, microscopy, flip, dihedral\."
+    ):
         augment("heavy")
 
 
@@ -102,29 +104,56 @@ class TestLight:
         assert 30 < sum(flipped) < 70
 
 
-class TestMicroscopy:
-    def test_square_images_get_each_of_the_eight_symmetries_equally_often(self):
-        x = images(800, height=5, width=5)
-        y = GeometricAugmentation(augment("microscopy").transforms)(x, 0, 0, np.arange(800))
-        seen = np.zeros(8, int)
-        for before, after in zip(x, y, strict=True):
-            found = [view for view, turned in enumerate(turns(before)) if np.array_equal(turned, after)]
-            assert len(found) == 1
-            seen[found] += 1
+def shares(name, x, candidates):
+    """How often the images become each of their candidates, moved without changes of contrast and brightness."""
+    y = GeometricAugmentation(augment(name).transforms)(x, 0, 0, np.arange(len(x)))
+    seen = np.zeros(len(candidates(x[0])), int)
+    for before, after in zip(x, y, strict=True):
+        found = [view for view, moved in enumerate(candidates(before)) if np.array_equal(moved, after)]
+        assert len(found) == 1
+        seen[found] += 1
+    return seen
+
+
+@pytest.mark.parametrize("name", ["microscopy", "dihedral"])
+class TestSymmetries:
+    def test_square_images_get_each_of_the_eight_symmetries_equally_often(self, name):
+        seen = shares(name, images(800, height=5, width=5), turns)
         assert seen.min() > 60  # 100 of each are expected
         assert seen.max() < 140
 
-    def test_other_images_are_flipped_both_ways_only(self):
-        x = images(400, height=5, width=7)
-        y = GeometricAugmentation(augment("microscopy").transforms)(x, 0, 0, np.arange(400))
-        seen = np.zeros(4, int)
-        for before, after in zip(x, y, strict=True):
-            flips = [before, before[:, ::-1], before[:, :, ::-1], before[:, ::-1, ::-1]]
-            found = [view for view, flipped in enumerate(flips) if np.array_equal(flipped, after)]
-            assert len(found) == 1
-            seen[found] += 1
+    def test_other_images_are_flipped_both_ways_only(self, name):
+        seen = shares(
+            name,
+            images(400, height=5, width=7),
+            lambda image: [image, image[:, ::-1], image[:, :, ::-1], image[:, ::-1, ::-1]],
+        )
         assert seen.min() > 60  # 100 of each are expected
+        assert seen.max() < 140
 
+
+class TestFlip:
+    def test_half_of_the_images_are_flipped_horizontally_and_none_is_shifted(self):
+        seen = shares("flip", images(200, height=64, width=48), lambda image: [image, image[:, :, ::-1]])
+        assert 70 < seen[0] < 130
+
+
+class TestFewViews:
+    @pytest.mark.parametrize(("name", "count"), [("flip", 2), ("dihedral", 8)])
+    def test_the_view_of_each_image_is_one_of_them_and_can_be_told(self, name, count):
+        x, indices = images(100, height=5, width=5), np.arange(100)
+        few = augment(name).few_views
+        all_of_them = ViewedImages(x, few.views((5, 5)))[:].reshape(100, count, *x.shape[1:])
+        drawn = few.drawn((5, 5), 3, 4, indices)
+        assert set(drawn.tolist()) == set(range(count))
+        np.testing.assert_array_equal(augment(name)(x, 3, 4, indices), all_of_them[indices, drawn])
+
+    @pytest.mark.parametrize("name", ["shift", "light", "microscopy"])
+    def test_what_also_shifts_or_changes_contrast_has_more_than_can_be_computed(self, name):
+        assert augment(name).few_views is None
+
+
+class TestMicroscopy:
     def test_contrast_and_brightness_change_a_little(self):
         x = images(300, channels=1)
         y = augment("microscopy")(x, 0, 0, np.arange(300))
@@ -137,20 +166,35 @@ class TestMicroscopy:
 
 
 class TestViews:
-    @pytest.mark.parametrize(("name", "count"), [("none", 1), ("shift", 1), ("light", 2), ("microscopy", 8)])
+    @pytest.mark.parametrize(
+        ("name", "count"), [("none", 1), ("shift", 1), ("light", 2), ("flip", 2), ("microscopy", 8), ("dihedral", 8)]
+    )
     def test_each_is_another_and_the_first_is_the_image_as_it_is(self, name, count):
         x = images(3, height=5, width=5)
-        seen = [AugmentedView(x, view)[:] for view in views(name, (5, 5))]
+        seen = [ViewedImages(x, [view])[:] for view in views(name, (5, 5))]
         np.testing.assert_array_equal(seen[0], x)
         assert len({one.tobytes() for one in seen}) == count
         for one in seen:
             assert {one[0].tobytes()} <= {np.ascontiguousarray(turned).tobytes() for turned in turns(x[0])}
 
-    def test_images_that_are_not_square_are_not_rotated(self):
-        assert len(views("microscopy", (5, 7))) == 4
+    @pytest.mark.parametrize("name", ["microscopy", "dihedral"])
+    def test_images_that_are_not_square_are_not_rotated(self, name):
+        assert len(views(name, (5, 7))) == 4
 
     def test_images_are_transformed_on_access(self):
         x = images(5, height=5, width=5)
-        viewed = AugmentedView(x, (1, 0, 1))
-        assert (len(viewed), viewed.shape, viewed.dtype) == (5, x.shape, x.dtype)
-        np.testing.assert_array_equal(viewed[np.array([3, 1])], x[[3, 1], :, :, ::-1].swapaxes(2, 3))
+        viewed = ViewedImages(x, [(0, 0, 0), (1, 0, 1)])
+        assert (len(viewed), viewed.shape, viewed.dtype) == (10, (10, *x.shape[1:]), x.dtype)
+        turned = x[:, :, :, ::-1].swapaxes(2, 3)
+        np.testing.assert_array_equal(viewed[np.array([7, 2, 3])], [turned[3], x[1], turned[1]])
+        np.testing.assert_array_equal(viewed[:4], [x[0], turned[0], x[1], turned[1]])
+
+    def test_an_image_is_read_once_for_all_its_views_in_a_batch(self):
+        class Counted(np.ndarray):
+            def __getitem__(self, rows):
+                read.append(np.asarray(rows).tolist())
+                return np.asarray(self)[rows]
+
+        read = []
+        ViewedImages(images(5).view(Counted), views("flip", (32, 32)))[2:5]
+        assert read == [[1, 2]]

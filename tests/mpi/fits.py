@@ -1,5 +1,6 @@
 """What each rank runs: ``mpiexec -n 4 python -m tests.mpi.fits fit '{"batch_size": 33}'``; the last line is JSON."""
 
+import functools
 import hashlib
 import json
 import os
@@ -11,11 +12,11 @@ import time
 import numpy as np
 
 import xpcnn
-from tests.models import mixed, plain, samples
+from tests.models import frozen, mixed, plain, samples
 from xpcnn import losses
-from xpcnn.training.callbacks import Callback, Checkpoint, EarlyStopping
+from xpcnn.training.callbacks import Callback, Checkpoint, EarlyStopping, KeepFeatures
 
-MODELS = {"plain": plain, "mixed": mixed}
+MODELS = {"plain": plain, "mixed": mixed, "frozen": functools.partial(frozen, dropout=0.3)}
 
 
 def together(**options):
@@ -39,6 +40,7 @@ def fit(
     save=None,
     smoothing=0.0,
     stop_after=None,
+    keep=None,
     **options,
 ):
     """Train one of the small models, and tell what it came to."""
@@ -55,6 +57,8 @@ def fit(
             EarlyStopping(50),
             *([] if stop_after is None else [Stop(stop_after)]),
         ]
+    if keep:
+        arguments["callbacks"] = [*arguments.get("callbacks", ()), KeepFeatures(keep)]
     if not alone:
         arguments["communicator"] = together(exact=exact)
     told = outcome(made, made.fit(x, y, **arguments))

@@ -16,6 +16,7 @@ CASES = {
     "weights, and no validation": {"weigh": True, "validation": False},
     "smoothed labels": {"smoothing": 0.2},
     "a part kept for validation": {"validation": False, "validation_split": 0.25},
+    "features of views": {"model": "frozen", "augment": "dihedral", "epochs": 8},
 }
 
 
@@ -55,3 +56,16 @@ def test_a_fit_goes_on_on_another_number_of_ranks(ranks, tmp_path, tally, before
 
         part(before, epochs=4, save=path, stop_after=7)
         assert part(after, epochs=4, save=path, resume=path) == whole
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (0, 2), (2, 0)])
+def test_features_that_some_ranks_have_kept_are_read_by_others(ranks, tmp_path, tally, before, after):
+    with tally.case("kept features"):
+        options = {"model": "frozen", "augment": "dihedral", "epochs": 8}
+        whole, keep = fits.fit(alone=True, **options), str(tmp_path / "kept")
+        written = set()
+        for n in (before, after):
+            found = told(ranks(n, "fit", keep=keep, **options)) if n else [fits.fit(alone=True, keep=keep, **options)]
+            assert found == [whole] * max(n, 1)
+            written |= {(path, path.stat().st_mtime_ns) for path in (tmp_path / "kept").iterdir()}
+        assert len(written) == 1

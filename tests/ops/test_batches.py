@@ -9,7 +9,7 @@ from xpcnn.ops.batches import gather
 from xpcnn.ops.workspace import Workspace, channel_rows
 
 
-@pytest.mark.parametrize("name", ["none", "shift", "light", "microscopy"])
+@pytest.mark.parametrize("name", ["none", "shift", "light", "microscopy", "dihedral"])
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 33, 17), (3, 1, 40)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_images_are_those_that_were_laid_and_normalised_on_the_host(xp, host, name, shape, dtype):

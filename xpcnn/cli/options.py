@@ -100,9 +100,10 @@ def add_augment(parser: argparse._ActionsContainer) -> None:
     """Add --augment to a command that predicts, without shifts: they would not be worth the time."""
     parser.add_argument(
         "--augment",
-        choices=("none", "light", "microscopy"),
+        choices=("none", "light", "microscopy", "flip", "dihedral"),
         default="none",
-        help="average predictions over 2 (light) or 8 (microscopy) flips and rotations, in as many times as long",
+        help="average predictions over 2 (light, flip) or 8 (microscopy, dihedral) flips and rotations, in as many "
+        "times as long",
     )
 
 

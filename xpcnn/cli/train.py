@@ -262,6 +262,7 @@ def _train(
     called: list[callbacks.Callback] = [
         callbacks.StopOnNaN(),
         *([callbacks.AveragedWeights()] if options_.average else []),
+        *([callbacks.KeepFeatures()] if options_.cache else []),
         callbacks.CSVLog(directory.path / "history.csv"),
         callbacks.SaveLast(directory.path / "last.safetensors"),
         signals,

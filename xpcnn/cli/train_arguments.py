@@ -45,7 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="?", metavar="DATA", help=f"{datasets.HELP}; default: digits")
     datasets.add_labels(parser)
     parser.add_argument("--out", metavar="DIR", help="the run's directory (default: runs/train, runs/train-2, …)")
-    options.add_flag(parser, "--cache", "keep a folder's decoded images on disk, so that the next run starts at once")
+    options.add_flag(
+        parser,
+        "--cache",
+        "keep a folder's decoded images on disk, and what frozen layers make of them, so that the next run starts at "
+        "once",
+    )
     network = parser.add_argument_group("network and images")
     start = network.add_mutually_exclusive_group()
     start.add_argument(
@@ -68,9 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     pictures.add_arguments(network)
     network.add_argument(
-        "--augment", choices=("none", "shift", "light", "microscopy"),
+        "--augment", choices=("none", "shift", "light", "microscopy", "flip", "dihedral"),
         help="augment training images: shift (default), light (horizontal flips, small shifts), microscopy (flips, "
-        "rotations by 90 degrees, contrast and brightness), none",
+        "rotations by 90 degrees, contrast and brightness), flip (horizontal flips alone), dihedral (flips and "
+        "rotations alone), none",
     )  # fmt: skip
     options.add_flag(network, "--test-augment", "evaluate with predictions averaged over the flips of --augment")
     learning = parser.add_argument_group("learning")

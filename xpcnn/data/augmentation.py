@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xpcnn import random
 from xpcnn.data.contrast_brightness import adjust_contrast_brightness
 
-NAMES = ("none", "shift", "light", "microscopy")
+NAMES = ("none", "shift", "light", "microscopy", "flip", "dihedral")
 
 #: Called with images (n, channels, h, w), the seed, the epoch and the images' indices in the set (n,).
 Augmentation: TypeAlias = Callable[[NDArray[Any], int, int, NDArray[np.integer[Any]]], NDArray[Any]]
@@ -21,6 +21,26 @@ View: TypeAlias = tuple[int, int, int]
 #: The largest change of contrast and brightness, as a fraction of an image's own.
 MAX_CHANGE = 0.1
 Indices: TypeAlias = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class OneOfViews:
+    """The transforms of an augmentation that gives one of a few views of each image, all of them equally often.
+
+    views: called with the images' (height, width); returns their views.
+    """
+
+    views: Callable[[tuple[int, int]], list[View]]
+
+    def drawn(self, size: tuple[int, int], seed: int, epoch: int, indices: Indices) -> NDArray[np.int64]:
+        """Return which of the views each image gets in an epoch, (n,)."""
+        return _below(len(self.views(size)), _words(seed, epoch, indices))
+
+    def __call__(self, size: tuple[int, int], seed: int, epoch: int, indices: Indices) -> NDArray[np.int32]:
+        """Return the transforms of :class:`GeometricAugmentation`."""
+        transforms = np.zeros((len(indices), 5), np.int32)
+        transforms[:, :3] = np.array(self.views(size), np.int32)[self.drawn(size, seed, epoch, indices)]
+        return transforms
 
 
 @dataclass(frozen=True)
@@ -36,6 +56,12 @@ class GeometricAugmentation:
 
     transforms: Callable[[tuple[int, int], int, int, Indices], NDArray[np.int32]]
     contrast_brightness: Callable[[int, int, Indices], NDArray[np.float32]] | None = None
+
+    @property
+    def few_views(self) -> OneOfViews | None:
+        """What draws the views, if images get nothing but one of a few views, which can all be computed beforehand."""
+        unchanged = self.contrast_brightness is None
+        return self.transforms if unchanged and isinstance(self.transforms, OneOfViews) else None
 
     def __call__(self, images: NDArray[Any], seed: int, epoch: int, indices: Indices) -> NDArray[Any]:
         """Return the augmented images; those with the same transform are processed together."""
@@ -63,7 +89,8 @@ def augment(name: str) -> GeometricAugmentation | None:
 
     "shift": shifts by up to 1/12 of the side, at least one pixel, with the edge repeated. "light": horizontal flips,
     and shifts by up to 1/16. "microscopy": horizontal and vertical flips, rotations by 90° if images are square, and up
-    to a tenth more or less contrast and brightness. The result has the shape and dtype of the images. It depends only
+    to a tenth more or less contrast and brightness. "flip": horizontal flips alone. "dihedral": the flips and rotations
+    of "microscopy" alone. The result has the shape and dtype of the images. It depends only
     on the seed, the epoch and the image's index, not on the other images of the batch.
 
     Raises ValueError for another name.
@@ -78,7 +105,9 @@ def augment(name: str) -> GeometricAugmentation | None:
         "none": None,
         "shift": GeometricAugmentation(_shift),
         "light": GeometricAugmentation(_light),
-        "microscopy": GeometricAugmentation(_microscopy, _contrast_brightness),
+        "microscopy": GeometricAugmentation(OneOfViews(_symmetries), _contrast_brightness),
+        "flip": GeometricAugmentation(OneOfViews(_flips)),
+        "dihedral": GeometricAugmentation(OneOfViews(_symmetries)),
     }[name]
 
 
@@ -90,27 +119,29 @@ def views(name: str, size: tuple[int, int]) -> list[View]:
     >>> views("light", (8, 8))
     [(0, 0, 0), (0, 0, 1)]
     """
-    if augment(name) is None or name == "shift":
-        return [(0, 0, 0)]
-    if name == "light":
-        return [(0, 0, 0), (0, 0, 1)]
-    return [(t, r, c) for t in ((0, 1) if size[0] == size[1] else (0,)) for r in (0, 1) for c in (0, 1)]
+    augment(name)  # which knows the names
+    found = {"light": _flips, "flip": _flips, "microscopy": _symmetries, "dihedral": _symmetries}.get(name)
+    return [(0, 0, 0)] if found is None else sorted(found(size))
 
 
 @dataclass(frozen=True, eq=False)
-class AugmentedView:
-    """Images that are transposed and flipped on access, all in the same one of the :func:`views`.
+class ViewedImages:
+    """All of some views of images, on access: first those of the first image, then those of the second, and so on.
 
-    images: (n, channels, height, width), any array that can be indexed by rows.
+    images: (n, channels, height, width), any array that can be indexed by rows. views: images that are not square must
+    not be transposed.
+
+    >>> ViewedImages(np.array([[[[1, 2]]], [[[3, 4]]]]), [(0, 0, 0), (0, 0, 1)])[1:3].tolist()
+    [[[[2, 1]]], [[[3, 4]]]]
     """
 
     images: Any
-    view: View
+    views: Sequence[View]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(n, channels, height, width)."""
-        return tuple(self.images.shape)
+        """(n times the number of views, channels, height, width)."""
+        return (len(self), *self.images.shape[1:])
 
     @property
     def dtype(self) -> Any:
@@ -118,12 +149,17 @@ class AugmentedView:
         return self.images.dtype
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.images) * len(self.views)
 
-    def __getitem__(self, rows: Any) -> NDArray[Any]:
-        transposed, up, left = self.view
-        flipped = np.asarray(self.images[rows])[..., :: -1 if up else 1, :: -1 if left else 1]
-        return np.ascontiguousarray(flipped.swapaxes(2, 3) if transposed else flipped)
+    def __getitem__(self, rows: slice | Indices) -> NDArray[Any]:
+        numbers, which = np.divmod(np.arange(len(self))[rows], len(self.views))
+        needed, places = np.unique(numbers, return_inverse=True)
+        images = np.asarray(self.images[needed])
+        viewed = np.empty((len(numbers), *images.shape[1:]), images.dtype)
+        for view, (transposed, up, left) in enumerate(self.views):
+            seen = images[places[which == view]][..., :: -1 if up else 1, :: -1 if left else 1]
+            viewed[which == view] = seen.swapaxes(2, 3) if transposed else seen
+        return viewed
 
 
 def _words(seed: int, epoch: int, indices: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
@@ -162,12 +198,13 @@ def _shifts(words: NDArray[np.uint64], most_down: int, most_right: int) -> NDArr
     return transforms
 
 
-def _microscopy(size: tuple[int, int], seed: int, epoch: int, indices: Indices) -> NDArray[np.int32]:
+def _flips(size: tuple[int, int]) -> list[View]:
+    return [(0, 0, 0), (0, 0, 1)]
+
+
+def _symmetries(size: tuple[int, int]) -> list[View]:
     # A transposition and two flips make each of the eight symmetries of a square once.
-    code = _below(8 if size[0] == size[1] else 4, _words(seed, epoch, indices))
-    transforms = np.zeros((len(code), 5), np.int32)
-    transforms[:, 0], transforms[:, 1], transforms[:, 2] = code >> 2, code & 1, code >> 1 & 1
-    return transforms
+    return [(t, r, c) for t in ((0, 1) if size[0] == size[1] else (0,)) for c in (0, 1) for r in (0, 1)]
 
 
 def _contrast_brightness(seed: int, epoch: int, indices: Indices) -> NDArray[np.float32]:

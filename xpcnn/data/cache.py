@@ -30,8 +30,6 @@ from xpcnn.data.versions import versions
 _FORMAT = 2
 #: The coarsest file system clock (FAT), in nanoseconds: a younger file can change without its timestamps changing.
 _CLOCK_STEP = 2 * 10**9
-#: Seconds after which an unfinished file is abandoned: its process was killed.
-_ABANDONED = 24 * 3600
 #: cv2.Error.StsNoMem, the code of an error that may not recur.
 _OPENCV_OUT_OF_MEMORY = -4
 
@@ -93,7 +91,9 @@ def load_cached(
                 _refuse_bad(sources, entries)
         else:
             fresh = [source.path for source, entry in zip(sources, found, strict=True) if entry is None]
-            _make_room(cache)
+            files.make_private(cache.parent)  # since images may be
+            if cache.exists() and not cache.is_file():
+                raise FileExistsError(errno.EEXIST, "it is not a file")
             with (
                 files.atomic_write(cache) as file,
                 closing(read_images(fresh, decoding, threads=threads, progress=progress, raw=raw)) as results,
@@ -196,16 +196,6 @@ def _reopen(cache: Path, origin: object, layout: Layout, entries: Sequence[Entry
         ]:
             raise OSError(errno.EBUSY, "another process has changed it: run again")
         return stored.images()
-
-
-def _make_room(cache: Path) -> None:
-    """Create the folder of a cache, private to this user since images may be, and remove unfinished files."""
-    cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path in cache.parent.iterdir():
-        if files.is_part(path) and time.time() - path.stat().st_mtime > _ABANDONED:
-            path.unlink(missing_ok=True)
-    if cache.exists() and not cache.is_file():
-        raise FileExistsError(errno.EEXIST, "it is not a file")
 
 
 @contextmanager

@@ -38,7 +38,6 @@ from xpcnn.training import checkpoints, evaluation, loop
 from xpcnn.training.callbacks import Callback
 from xpcnn.training.engine.base import Work
 from xpcnn.training.engine.host import ShardedTraining
-from xpcnn.training.features import FrozenPart
 from xpcnn.training.fit import Fit
 from xpcnn.training.history import History
 from xpcnn.training.task import Task
@@ -193,12 +192,13 @@ class Sequential:
         (x, y) such as a PyTorch DataLoader. Anything but an array or Folder is read to its end and kept in memory.
         validation_split: the fraction of each class, drawn by the seed, that is held out of training and evaluated
         after every epoch; validation_data: (x, y) to evaluate instead. seed: determines shuffling, dropout and
-        augmentation. verbose: n prints every n-th epoch, 0 nothing. shards: the number of parts into which a batch is
-        split (default: about 16 images each); a device splits batches only if shards is given. threads: how many shards
-        run at once, at most 32 (default: all processors, or one for small networks); results are bit-identical for any
-        number of threads. resume: a file written by :class:`~xpcnn.callbacks.Checkpoint`, or a run's directory; the fit
-        continues from it, with results bit-identical to those of an uninterrupted fit. communicator: the processes that
-        train together, see :func:`xpcnn.distributed.world`; each calls ``fit`` with the same arguments.
+        augmentation. augment: a name that :func:`xpcnn.data.augment` knows, or a function like the one it returns.
+        verbose: n prints every n-th epoch, 0 nothing. shards: the number of parts into which a batch is split (default:
+        about 16 images each); a device splits batches only if shards is given. threads: how many shards run at once, at
+        most 32 (default: all processors, or one for small networks); results are bit-identical for any number of
+        threads. resume: a file written by :class:`~xpcnn.callbacks.Checkpoint`, or a run's directory; the fit continues
+        from it, with results bit-identical to those of an uninterrupted fit. communicator: the processes that train
+        together, see :func:`xpcnn.distributed.world`; each calls ``fit`` with the same arguments.
 
         A second fit continues from the first, and discards an earlier calibration. Raises RuntimeError before compile,
         ValueError for arrays that do not match the model or a checkpoint of another fit, saying what differs, and
@@ -220,11 +220,9 @@ class Sequential:
         if saved is not None:
             xp = for_run(self._xp, math.inf if saved.compiled else -math.inf)
 
-        def validate(part: FrozenPart | None) -> dict[str, Any]:
+        def validate(network: Network, x: Any) -> dict[str, Any]:
             assert data.held is not None
-            (x, y, weights), own = data.held, objective
-            if part is not None:
-                x, own = part.features(x), replace(objective, network=part.rest)
+            own, (_, y, weights) = replace(objective, network=network), data.held
             return own.evaluate(x, y, weights, max(batch_size, 256), threads, communicator=communicator, xp=xp)
 
         own = getattr(augment, "__qualname__", type(augment).__name__)
@@ -243,7 +241,8 @@ class Sequential:
             Fit(self, work, task, epochs=epochs, first_epoch=self.epochs, communicator=communicator),
             callbacks,
             shuffle=shuffle,
-            validate=None if data.held is None else validate,
+            held=None if data.held is None else data.held.x,
+            validate=validate,
             shards=shards,
             threads=threads,
             verbose=0 if communicator.rank else verbose,
@@ -282,9 +281,9 @@ class Sequential:
         """Return the outputs (n, classes) for images (n, channels, height, width) or for one image, as a NumPy array.
 
         augment: test-time augmentation, which averages the outputs over the image and its transformed views: 2 for
-        "light", 8 for "microscopy" (4 if images are not square), and takes that many times as long. If the model has
-        ``preprocessing``, arrays must already be normalised, and integer arrays are rejected; for image files and raw
-        pixels, use :meth:`predict_images`.
+        "light" and "flip", 8 for "microscopy" and "dihedral" (4 if images are not square), and takes that many times as
+        long. If the model has ``preprocessing``, arrays must already be normalised, and integer arrays are rejected;
+        for image files and raw pixels, use :meth:`predict_images`.
         """
         x = inputs.images(x, self.network.input_shape, data_format)
         self._refuse_raw(x)

@@ -12,7 +12,7 @@ import numpy as np
 from xpcnn.backend import ArrayModule, has_graphs
 from xpcnn.calibration import soften
 from xpcnn.communicator import ALONE, Communicator
-from xpcnn.data.augmentation import AugmentedView, View
+from xpcnn.data.augmentation import View, ViewedImages
 from xpcnn.losses import Loss
 from xpcnn.metrics import Metric, with_targets
 from xpcnn.program.execute import Executor
@@ -80,7 +80,7 @@ def predict(
     from_logits = network.program(loss).from_logits
 
     def answer(view: View) -> HostArray:
-        viewed = x if not any(view) else AugmentedView(x, view)
+        viewed = x if not any(view) else ViewedImages(x, [view])
         return soften(infer(network, viewed, batch_size, threads, loss, xp=xp), temperature, from_logits)
 
     outputs = map(answer, views)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -93,6 +94,8 @@ class Fit:
         self.stop_reason: str | None = None
         #: Whether the fit was interrupted rather than ended, so that it can be resumed.
         self.interrupted = False
+        #: Where features of frozen layers are kept on disk, if anywhere.
+        self.features_folder: Path | None = None
         #: The samples of the current step, as positions in ``work.samples.rows``.
         self.positions: HostArray | None = None
         #: Steps done in the current epoch; figures and seconds of those before the fit was resumed.

@@ -14,21 +14,22 @@ import numpy as np
 from xpcnn.backend import has_graphs
 from xpcnn.data.batches import batches, shuffled
 from xpcnn.program.execute import Executor
+from xpcnn.program.network import Network
 from xpcnn.training import checkpoints
 from xpcnn.training.callbacks import Callback
 from xpcnn.training.engine.base import EMPTY, StepEngine, StepResult, Work
 from xpcnn.training.engine.device import DeviceEngine
 from xpcnn.training.engine.graphs import own_stream
 from xpcnn.training.engine.host import HostEngine
-from xpcnn.training.features import FrozenPart, frozen_part
+from xpcnn.training.features import frozen_part
 from xpcnn.training.fit import Fit
 from xpcnn.training.history import History
 from xpcnn.training.progress import Progress
 from xpcnn.training.task import code_digest
 
 HostArray = np.ndarray[Any, Any]
-#: Evaluates the validation data after an epoch, perhaps from the features of a frozen part.
-Validate = Callable[[FrozenPart | None], dict[str, Any]]
+#: Evaluates the held-out images after an epoch, given the network and what it takes: images, or their features.
+Validate = Callable[[Network, Any], dict[str, Any]]
 
 
 def run(
@@ -36,13 +37,17 @@ def run(
     callbacks: Sequence[Callback],
     *,
     shuffle: bool,
-    validate: Validate | None,
+    held: Any,
+    validate: Validate,
     shards: int | None,
     threads: int | None,
     verbose: int,
     resume: checkpoints.SavedFit | None = None,
 ) -> History:
-    """Train for the epochs of a fit, or for those left in the one to resume; ``validate`` runs after each."""
+    """Train for the epochs of a fit, or for those left in the one to resume.
+
+    held: images to ``validate`` on after each epoch, or None.
+    """
     work, together = fit.work, fit.communicator
     callbacks = sorted(callbacks, key=lambda callback: callback.saves_fit)
     called = [callback for callback in callbacks if together.rank == 0 or not callback.writes]
@@ -72,9 +77,13 @@ def run(
             resume.restore_callbacks(fit)
         ended = _agree(fit)
         if fit.epoch < fit.epochs and not ended:
-            part = frozen_part(work, threads, together)
-            fit.engine = engine = make_engine(work if part is None else part.work())
-            evaluate = None if validate is None else functools.partial(validate, part)
+            part = frozen_part(fit, held, threads)
+            if part is not None:
+                ended = not part.compute(verbose, lambda: _agree(fit))
+                work, held = part.work, part.held
+            if not ended:
+                fit.engine = engine = make_engine(work)
+            evaluate = None if held is None else functools.partial(validate, work.network, held)
             progress = Progress(fit, shown=verbose > 0)
             while fit.epoch < fit.epochs and not ended:
                 order = _begin_epoch(fit, engine, called, shuffle)

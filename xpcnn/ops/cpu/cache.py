@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import itertools
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from numba.core import caching
 from tqdm import tqdm
 
-from xpcnn.files import user_cache
+from xpcnn import files
 
 #: The sources of all kernels: a change to any of them makes every kernel that is kept stale.
 _SOURCES = Path(__file__).parent
@@ -27,16 +26,11 @@ _SOURCES = Path(__file__).parent
 @functools.cache
 def folder() -> Path | None:
     """Return the folder for kernels, created if need be; None, with a warning, where it can't be used."""
-    path = user_cache() / "kernels"
+    path = files.user_cache() / "kernels"
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.stat()
-        if os.name == "posix" and (status.st_uid != os.getuid() or status.st_mode & 0o022):
-            trouble: object = f"others own it or can write to it; run `chmod go-w {path}`, or remove it"
-        elif not os.access(path, os.W_OK):
-            trouble = "it is read-only"
-        else:
-            return path
+        files.make_private(path)
+        files.refuse_shared(path)
+        return path
     except OSError as error:
         trouble = error.strerror or error
     warnings.warn(f"Kernels are compiled in every process, since {str(path)!r} can't be used: {trouble}.", stacklevel=2)

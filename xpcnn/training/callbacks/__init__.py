@@ -8,6 +8,7 @@ from xpcnn.training.callbacks.base import Callback
 from xpcnn.training.callbacks.best import EarlyStopping, SaveBest
 from xpcnn.training.callbacks.evaluate_every import EvaluateEvery
 from xpcnn.training.callbacks.json_lines import JSONLines
+from xpcnn.training.callbacks.keep_features import KeepFeatures
 from xpcnn.training.callbacks.learning_rate import LearningRate
 from xpcnn.training.callbacks.mlflow import MLflow
 from xpcnn.training.callbacks.saving import Checkpoint, CSVLog, SaveLast
@@ -23,6 +24,7 @@ __all__ = [
     "EarlyStopping",
     "EvaluateEvery",
     "JSONLines",
+    "KeepFeatures",
     "LearningRate",
     "MLflow",
     "Model",
