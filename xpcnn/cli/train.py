@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli import datasets, loading, options, pictures, ranks, report, resume
-from xpcnn.cli.text import printable, warnings_in_one_line
+from xpcnn.cli.text import accuracy, printable, warnings_in_one_line
 from xpcnn.cli.train_arguments import DEFAULTS, FINE_TUNING, NOT_OF_THE_RUN
 from xpcnn.cli.train_arguments import add_arguments as add_arguments  # which every command has
 
@@ -304,6 +304,7 @@ def _measure(
     from xpcnn import load, metrics
     from xpcnn.cli.models import finite
     from xpcnn.data import Normalized
+    from xpcnn.report import advice
 
     results: dict[str, Any] = {
         "epochs": history.epochs,
@@ -324,15 +325,19 @@ def _measure(
             best.save(best_file)
         best.metrics = [*model.metrics, metrics.CalibrationError()]
         for name, samples in kept_aside.items():
-            results[name] = best.evaluate(*samples, threads=options_.threads, augment=averaged_over)
-            checked(results[name]["loss"])
+            found = best.evaluate(*samples, threads=options_.threads, augment=averaged_over)
+            checked(found["loss"])
+            count = len(samples[1])
+            results[name] = found | {"accuracy_95": metrics.wilson_interval(round(found["accuracy"] * count), count)}
     page.finish(results, best)
     directory.write_metrics(results)
     if "test" in results:
         test = results["test"]
-        print(f"test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f} ({len(split.test)} images)")
+        print(f"test accuracy {accuracy(test)}, loss {test['loss']:.4f} ({len(split.test)} images)")
     else:
         print("the test part has no images, so the model was not evaluated")
+    for line in advice.of_run(page.run, page.epochs, best.epochs):
+        print(line)
     print(f"model: {best_file}")
     if options_.open:
         report.open_in_browser(page.path)
