@@ -42,7 +42,7 @@ def overfitting(epochs: Epochs, best: int, arguments: Mapping[str, Any]) -> str 
     if not training - validation > OVERFITTING:
         return None
     remedies = ["more images"]
-    if arguments.get("augment") in ("none", "shift", "light"):
+    if arguments.get("augment") != "microscopy":
         remedies.append("--augment microscopy (if flipped and rotated images keep their class)")
     if not arguments.get("start"):
         remedies.append("--from efficientnet-lite0 --fine-tune all")
