@@ -11,7 +11,7 @@ COUNTS = {
     "global_pooling": 3,
     "upsampling": 5,
     "batch_normalization": 6,
-    "activations": 20,
+    "activations": 22,
     "losses": 12,
     "optimizers": 11,
     "blood": 1,
@@ -54,7 +54,7 @@ def test_the_cases_that_catch_known_faults_are_there():
     )
     assert names("activations")[::2] == [
         *("relu", "leaky_relu", "sigmoid", "tanh", "softmax"),
-        *("relu6", "elu", "silu", "hard_swish", "hard_sigmoid"),
+        *("relu6", "elu", "silu", "hard_swish", "hard_sigmoid", "gelu"),
     ]
     assert {"sgd-nesterov", "rmsprop", "adagrad", "adam", "adam-betas", "adamw", "adam-clipped"} <= set(
         names("optimizers")

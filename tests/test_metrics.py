@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -127,6 +129,39 @@ def test_the_confusion_of_two_lists_counts_pairs():
 def test_impossible_lists_are_refused(labels, predicted):
     with pytest.raises(ValueError, match="Received"):
         metrics.confusion_matrix(labels, predicted, classes=3)
+
+
+@pytest.mark.parametrize(
+    ("correct", "count", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_the_interval_of_a_fraction_is_the_one_that_was_published(correct, count, low, high):
+    """Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I, method 3."""
+    assert metrics.wilson_interval(correct, count) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize(("confidence", "deviations"), [(0.6826895, 1), (0.9544997, 2), (0.9973002, 3)])
+def test_a_bound_is_the_fraction_from_which_the_observed_one_deviates_just_so_much(confidence, deviations):
+    for bound in metrics.wilson_interval(7, 30, confidence):
+        assert abs(7 / 30 - bound) == pytest.approx(deviations * math.sqrt(bound * (1 - bound) / 30), rel=1e-5)
+
+
+def test_the_interval_of_a_fraction_is_exact_at_its_ends():
+    for count in range(1, 200):
+        assert metrics.wilson_interval(0, count)[0] == 0.0
+        assert metrics.wilson_interval(count, count)[1] == 1.0
+    assert metrics.wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_the_interval_of_a_fraction_holds_it_and_shrinks_with_more_samples():
+    few, many = metrics.wilson_interval(8, 10), metrics.wilson_interval(np.int64(800), np.int64(1000))
+    assert few[0] < many[0] < 0.8 < many[1] < few[1]
+
+
+@pytest.mark.parametrize("received", [(3, 2), (-1, 2), (1, -2), (1, 2, 0.0), (1, 2, 1.0), (1, 2, math.nan), (0.5, 2)])
+def test_an_interval_of_no_fraction_is_refused(received):
+    with pytest.raises(ValueError, match="Received"):
+        metrics.wilson_interval(*received)
 
 
 def test_figures_of_each_class_are_zero_where_they_have_no_divisor():

@@ -43,6 +43,7 @@ def loaded_by(code):
 
 HEAVY = {
     "numpy", "cv2", "cupy", "matplotlib", "tqdm", "safetensors", "threadpoolctl", "torch", "sklearn", "PIL", "onnx",
+    "huggingface_hub",
 }  # fmt: skip
 
 
@@ -157,6 +158,7 @@ LAYERS = {
     "xpcnn.registry": 1,
     "xpcnn.version": 1,
     "xpcnn.ops": 2,
+    "xpcnn.hub": 1,
     "xpcnn.plots": 2,  # beside the layers too: plots of arrays
     "xpcnn.data": 2,  # beside the layers: it knows nothing of networks
     "xpcnn.layers": 3,
@@ -350,12 +352,13 @@ def test_every_layer_takes_a_name_and_an_array_module(name):
     ("module", "names"),
     [
         (layers, "Conv2D MaxPool2D MinPool2D AveragePool2D GlobalAveragePool2D GlobalMaxPool2D Upsample2D BatchNorm "
-                 "Dropout Activation Softmax ReLU ReLU6 LeakyReLU ELU SiLU HardSwish Tanh Sigmoid HardSigmoid Flatten "
-                 "Reshape Dense Residual Branches SqueezeExcitation AdaptiveAveragePool2D Layer"),
+                 "Dropout Activation Softmax ReLU ReLU6 LeakyReLU ELU GELU SiLU HardSwish Tanh Sigmoid HardSigmoid "
+                 "Flatten Reshape Dense Residual Branches SqueezeExcitation AdaptiveAveragePool2D Layer"),
         (losses, "CrossEntropy BinaryCrossEntropy MeanSquaredError Loss get"),
         (optimizers, "SGD RMSprop Adagrad Adam AdamW Optimizer get"),
         (schedules, "Constant StepDecay Exponential Cosine WarmUp OneCycle Schedule get"),
-        (metrics, "Accuracy TopK Precision Recall F1 ConfusionMatrix Metric get confusion_matrix per_class"),
+        (metrics, "Accuracy TopK Precision Recall F1 ConfusionMatrix Metric get confusion_matrix per_class "
+                  "wilson_interval"),
         (initializers, "HeNormal HeUniform GlorotNormal GlorotUniform LecunNormal LecunUniform Zeros Ones Constant "
                        "get"),
         (callbacks, "Callback EarlyStopping SaveBest SaveLast CSVLog LearningRate EvaluateEvery StopOnNaN"),

@@ -1,6 +1,8 @@
 """Pretrained weights: found by name, read from state dicts, and put below a new last layer."""
 
 import hashlib
+import json
+import re
 import sys
 
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 from safetensors.numpy import save_file
 
 import xpcnn
-from xpcnn import layers, presets, pretrained
+from tests import hub_cache, timm_files
+from tests.timm_files import config
+from xpcnn import hub, layers, presets, pretrained
 from xpcnn.data import Decoding, Preprocessing
 from xpcnn.pretrained import WEIGHTS, load_pretrained
 from xpcnn.program.network import Network
@@ -80,6 +84,15 @@ def test_weights_of_another_network_are_refused_with_what_does_not_fit(tmp_path,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"), [("classifier.1.weight", ()), ("classifier.1.weight", (7, 5, 1, 1)), ("classifier.1.more", (7,))]
+)
+def test_a_last_layer_of_another_form_is_refused(tmp_path, original, name, shape):
+    save_file(original.get_weights() | {name: np.zeros(shape, np.float32)}, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=f"Closest is squeezenet, where 1 do not fit: {name}: "):
+        load_pretrained(tmp_path / "net.safetensors", 3)
+
+
 def test_an_image_size_that_the_network_cannot_take_is_refused(file):
     with pytest.raises(ValueError, match=r"does not fit the .* input"):
         load_pretrained(file, image_size=4)
@@ -97,6 +110,109 @@ def test_a_name_that_is_none_and_a_file_that_is_not_there_are_refused(tmp_path):
         load_pretrained("efficientnet-lite7")
     with pytest.raises(FileNotFoundError, match="no weights and no file"):
         load_pretrained(tmp_path / "none.pth")
+
+
+@pytest.fixture
+def timms(tmp_path):
+    """Write the weights of one of timm's networks, with a configuration or without, and return their folder."""
+
+    def write(architecture, description=None, **changed):
+        save_file(timm_files.arrays(architecture) | changed, tmp_path / "model.safetensors")
+        if description is not None:
+            (tmp_path / "config.json").write_text(json.dumps(description))
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("variant", ["mobilenetv3_small_100", "tf_mobilenetv3_small_100"])
+def test_the_weights_of_timm_are_a_network_as_their_configuration_says(timms, variant):
+    labels = ["a", "b", "c"]
+    folder = timms("mobilenetv3_small_100", config(variant, label_names=labels))
+    model = load_pretrained(folder, xp="numpy")
+    assert model.preprocessing == Preprocessing(Decoding(64, 48, 3), (127.5, 63.75, 51.0), (51.0, 102.0, 127.5))
+    assert model.class_names == tuple(labels)
+    stem, norm = model.layers[:2]
+    assert (stem.padding, norm.epsilon) == (("same", 1e-3) if variant.startswith("tf_") else ((1, 1), 1e-5))
+    weight = timm_files.arrays("mobilenetv3_small_100")["conv_head.weight"]
+    np.testing.assert_array_equal(model.get_weights()["classifier.0.weight"], weight[:, :, 0, 0])
+
+
+def test_a_last_layer_with_other_labels_is_replaced(timms):
+    folder = timms("mobilenetv3_small_100", config("mobilenetv3_small_100", label_names=["a", "b", "c"]))
+    before = timm_files.arrays("mobilenetv3_small_100")["classifier.weight"]
+    for names, kept in ((["a", "b", "c"], True), (["a", "c", "b"], False)):
+        model = load_pretrained(folder, names, 32, "numpy")
+        assert np.array_equal(model.get_weights()["classifier.3.weight"], before) == kept
+        assert model.class_names == tuple(names)
+
+
+def test_weights_whose_network_is_not_certain_need_a_configuration(timms):
+    told = "mobilenetv3_small_100 and tf_mobilenetv3_small_100 of timm have both, .* Put the config.json"
+    with pytest.raises(ValueError, match=told):
+        load_pretrained(timms("mobilenetv3_small_100"))
+
+
+def test_weights_of_a_network_without_variants_need_none(timms):
+    model = load_pretrained(timms("mobilenetv2_100") / "model.safetensors", image_size=32, xp="numpy")
+    assert model.preprocessing == Preprocessing(Decoding(32, 32, 3), pretrained.MEAN, pretrained.STD)
+    assert model.layers[0].padding == (1, 1)
+
+
+def test_a_configuration_that_does_not_fit_the_weights_is_refused(timms):
+    with pytest.raises(ValueError, match="which are not those of resnet-18"):
+        load_pretrained(timms("mobilenetv2_100", config("resnet18")))
+    with pytest.raises(ValueError, match=r"has 3 classes, and config\.json says 4\."):
+        load_pretrained(timms("mobilenetv2_100", config("mobilenetv2_100", classes=4)))
+    wrong = {"blocks.0.0.bn1.weight": np.zeros(3, np.float32)}
+    with pytest.raises(ValueError, match="Closest is mobilenet-v2, where 1 do not fit"):
+        load_pretrained(timms("mobilenetv2_100", config("mobilenetv2_100"), **wrong))
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    with pytest.raises((ValueError, OSError), match=re.escape(str(tmp_path))):
+        load_pretrained(tmp_path)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of the Hugging Face hub, without a network."""
+    hub_cache.offline(monkeypatch, tmp_path / "hub")
+    yield tmp_path / "hub"
+    hub.fetch.cache_clear()
+
+
+def test_weights_of_the_hub_are_those_of_their_files(cache, timms):
+    arrays, description = timm_files.arrays("mobilenetv2_100"), config("mobilenetv2_100")
+    snapshot = hub_cache.add_network(cache, arrays, description)
+    found, expected = (
+        load_pretrained(source, 3, xp="numpy") for source in ("hf:owner/net", timms("mobilenetv2_100", description))
+    )
+    assert found.preprocessing == expected.preprocessing
+    for name, array in expected.get_weights().items():
+        np.testing.assert_array_equal(found.get_weights()[name], array)
+    digest = hashlib.sha256((snapshot / "model.safetensors").read_bytes()).hexdigest()
+    assert pretrained.origin("hf:owner/net") == {"revision": hub_cache.COMMIT, "sha256": digest}
+
+
+def test_a_model_of_ones_own_may_be_on_the_hub(cache, tmp_path):
+    own().save(tmp_path / "own.safetensors")
+    hub_cache.add(cache, config_json=b"{}", model_safetensors=(tmp_path / "own.safetensors").read_bytes())
+    assert load_pretrained("hf:owner/net", xp="numpy").class_names == ("a", "b", "c")
+
+
+def test_damaged_files_of_the_hub_are_refused(cache):
+    arrays, description = timm_files.arrays("mobilenetv2_100"), config("mobilenetv2_100")
+    blob = hub_cache.add_network(cache, arrays, description) / "model.safetensors"
+    whole = blob.read_bytes()
+    blob.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"model\.safetensors.* damaged") as caught:
+        load_pretrained("hf:owner/net")
+    assert "\n" not in str(caught.value)
+    blob.write_bytes(whole)
+    (blob.parent / "config.json").write_text(json.dumps(description)[:-1])
+    with pytest.raises(ValueError, match=r"config\.json' does not describe these weights"):
+        load_pretrained("hf:owner/net")
 
 
 @pytest.fixture

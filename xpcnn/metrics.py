@@ -5,8 +5,10 @@ A metric receives probabilities (n, width) and labels (n,); a single output has 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -234,6 +236,30 @@ def per_class(confusion: HostArray) -> PerClass:
         f1=2 * hits / np.maximum(support + predicted, 1),
         support=support,
     )
+
+
+def wilson_interval(correct: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the confidence interval of a fraction of which ``correct`` of ``count`` samples were observed.
+
+    The score interval of Wilson, "Probable inference, the law of succession, and statistical inference", 1927, which
+    also holds for few samples and for fractions near 0 or 1. Without samples it is (0, 1). Raises ValueError unless
+    ``correct`` is from 0 to ``count`` and ``confidence`` between 0 and 1.
+
+    >>> [round(bound, 4) for bound in wilson_interval(9, 10)]
+    [0.5958, 0.9821]
+    """
+    correct = check_int("correct", correct)
+    if not correct <= check_int("count", count):
+        raise ValueError(f"correct must be from 0 to count. Received: {correct} of {count}.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1. Received: {confidence}.")
+    if count == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, correction = correct / count, z * z / count
+    middle = (share + correction / 2) / (1 + correction)
+    half = z * math.sqrt(share * (1 - share) / count + correction / (4 * count)) / (1 + correction)
+    return (middle - half if correct else 0.0), (middle + half if correct < count else 1.0)
 
 
 def with_targets(metrics: Sequence[Metric], targets: Targets, y: Any, width: int) -> list[tuple[Metric, HostArray]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -11,18 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpcnn import files
+from xpcnn import files, hub
 from xpcnn.backend import ArrayModule
 from xpcnn.data import Decoding, Preprocessing
 from xpcnn.extras import install_line
-from xpcnn.formats import torch
+from xpcnn.formats import timm_config, timm_names, torch
+from xpcnn.formats.timm_config import Config
 from xpcnn.formats.torch_file import is_state_dict
 from xpcnn.hints import did_you_mean
 from xpcnn.layers import Conv2D, Dense, Layer
 from xpcnn.layers.configs import from_plain, kinds, to_plain
 from xpcnn.model import Sequential, load
 from xpcnn.parameters import Shape
-from xpcnn.presets import PRETRAINED, get
+from xpcnn.presets import PRETRAINED, Preset, get
 from xpcnn.program.build import Builder, name_layers
 from xpcnn.program.program import walk
 from xpcnn.registry import check_int
@@ -76,14 +77,16 @@ def load_pretrained(
 ) -> Sequential:
     """Return a model with pretrained weights, and a new last layer for other classes.
 
-    source: a name in :data:`WEIGHTS`; a file with the ``state_dict`` of one of the networks in
-    :data:`xpcnn.presets.PRETRAINED`, as torchvision or the port of EfficientNet-Lite name its arrays, in safetensors or
-    in a format of ``torch.save``; or a model file of one's own. classes: their names or number; the last
-    layer is kept if there are as many (of a model of one's own: the same), and drawn from ``seed`` otherwise. None:
-    those of the weights. image_size: the side in pixels; by default that of the weights.
+    source: a name in :data:`WEIGHTS`; ``hf:owner/name`` or ``hf:owner/name@revision`` on the Hugging Face hub; a file
+    with the ``state_dict`` of one of the networks in :data:`xpcnn.presets.PRETRAINED`, as torchvision, timm or the port
+    of EfficientNet-Lite name its arrays, in safetensors or in a format of ``torch.save``, or its folder; or a model
+    file of one's own. classes: their names or number; the last layer is kept if there are as many (if the names are
+    known: the same), and drawn from ``seed`` otherwise. None: those of the weights. image_size: the side in pixels; by
+    default that of the weights.
 
-    A state dict's images are normalised as those of ImageNet. Raises FileNotFoundError, and ValueError for weights that
-    are not installed, damaged, or of another network, with a list of what does not fit.
+    The images of a state dict are normalised as timm's ``config.json`` beside it says, or else as those of ImageNet;
+    they are stretched to the size. Raises FileNotFoundError, and ValueError for weights that are not installed,
+    damaged, or of another network, with a list of what does not fit.
     """
     if isinstance(classes, str):
         raise ValueError(f"classes must be a list of names or their number. Received: {classes!r}.")
@@ -91,62 +94,93 @@ def load_pretrained(
     count = check_int("classes", classes, 1) if isinstance(classes, int) else None if names is None else len(names)
     if is_of_another_library(source):
         return read(source, image_size).model(names, count, xp, seed)
-    return adapted(load(source, xp=xp), names, count, image_size, seed)
+    return adapted(load(find(source), xp=xp), names, count, image_size, seed)
 
 
 class StateDict(NamedTuple):
     """Weights for a preset network, by the names of its arrays; ``head`` is its last layer.
 
-    decoding: how images become the network's input.
+    build: what makes the network's layers. preprocessing: how images become its input. labels: its classes, if known.
     """
 
     preset: str
+    build: Preset
     head: str
     arrays: Mapping[str, HostArray]
-    decoding: Decoding
+    preprocessing: Preprocessing
+    labels: tuple[str, ...] | None = None
 
     def model(
         self, names: tuple[str, ...] | None, count: int | None, xp: ArrayModule | str | None, seed: int = 0
     ) -> Sequential:
-        """Return the network with these weights, and a new last layer unless it has ``count`` outputs already."""
+        """Return the network with these weights, and a new last layer unless its classes are those wanted."""
         there = len(self.arrays[f"{self.head}.weight"])
-        shape = (self.decoding.channels, self.decoding.height, self.decoding.width)
-        model = Sequential(get(self.preset)(shape, count or there), shape, xp, seed)
-        keep = count in (None, there)
+        shape = self.preprocessing.decoding.shape
+        model = Sequential(self.build(shape, count or there), shape, xp, seed)
+        keep = count in (None, there) and (names is None or self.labels in (None, names))
         kept = {name: array for name, array in self.arrays.items() if keep or not name.startswith(f"{self.head}.")}
         model.set_weights(model.get_weights() | kept)
-        model.class_names = names
-        model.preprocessing = Preprocessing(self.decoding, MEAN, STD)
+        model.class_names = self.labels if names is None and keep else names
+        model.preprocessing = self.preprocessing
         return model
 
 
 def read(source: files.PathLike, image_size: int | None = None) -> StateDict:
     """Return the weights of a name or of a file with a state dict; raises the errors of :func:`load_pretrained`."""
     known = WEIGHTS.get(str(source))
-    usual = USUAL_SIZE if known is None else known.image_size
-    size = usual if image_size is None else check_int("image_size", image_size, 1)
-    arrays = torch.read_state_dict(source if known is None else find(str(source)))
-    preset, head = _preset_of(arrays, PRETRAINED if known is None else [known.preset], source)
-    return StateDict(preset, head, arrays, Decoding(size, size, 3))
+    path = find(source)
+    config = None if known else timm_config.read_beside(path)
+    size = USUAL_SIZE if known is None else known.image_size
+    height, width = (size, size) if config is None else config.size
+    if image_size is not None:
+        height = width = check_int("image_size", image_size, 1)
+    given = torch.read_state_dict(path)
+    possible = PRETRAINED if known is None else (known.preset,)
+    if config is not None:
+        possible = (timm_names.ARCHITECTURES[config.architecture].preset,)
+    preset, head, arrays = _recognised(given, possible, source)
+    build = _built(preset, config, given, source, max(height, width))
+    mean, std, labels = (MEAN, STD, None) if config is None else (config.mean, config.std, config.labels)
+    classes = {None if config is None else config.classes, None if labels is None else len(labels)} - {None}
+    there = len(arrays[f"{head}.weight"])
+    if classes - {there}:
+        raise ValueError(f"{str(source)!r} has {there} classes, and {hub.DESCRIPTION} says {classes.pop()}.")
+    return StateDict(preset, build, head, arrays, Preprocessing(Decoding(height, width, 3), mean, std), labels)
 
 
 def is_of_another_library(source: files.PathLike) -> bool:
     """Whether a source of weights is a name or a state dict, not a model file of this library."""
+    return str(source) in WEIGHTS or is_state_dict(find(source))
+
+
+def origin(source: files.PathLike) -> dict[str, str]:
+    """Return what identifies the weights of a source: for those on the hub their ``revision``, and their ``sha256``."""
+    place = find(source)
+    revision = {"revision": place.parent.name} if hub.is_meant(str(source)) else {}
+    return {**revision, "sha256": hashlib.sha256(place.read_bytes()).hexdigest()}
+
+
+def find(source: files.PathLike) -> Path:
+    """Return the file of a source of weights; that of a folder is ``model.safetensors`` or ``pytorch_model.bin``.
+
+    A package is found by its metadata, and not imported; ``hf:owner/name`` is fetched, once. Raises FileNotFoundError
+    if there is none, and ValueError for weights of a name that are not installed, or whose file is another one.
+    """
     if str(source) in WEIGHTS:
-        return True
-    if not Path(source).exists():
+        return _of_package(str(source))
+    if hub.is_meant(str(source)):
+        return hub.fetch(str(source))
+    place = Path(source)
+    if not place.exists():
         raise FileNotFoundError(
             f"There are no weights and no file {str(source)!r}.{did_you_mean('weights', str(source), [*WEIGHTS])} "
-            f"Use {', '.join(WEIGHTS)}, a file with a state dict, or a model file, such as runs/train/best.safetensors."
+            f"Use {', '.join(WEIGHTS)}, hf:owner/name, a file with a state dict, or a model file, such as "
+            "runs/train/best.safetensors."
         )
-    return is_state_dict(source)
+    return next((place / name for name in hub.WEIGHTS if (place / name).is_file()), place)
 
 
-def find(name: str) -> Path:
-    """Return the file of weights that are installed, found by the metadata of their package, which is not imported.
-
-    Raises ValueError if they are not installed, or their file is not the expected one.
-    """
+def _of_package(name: str) -> Path:
     known = WEIGHTS[name]
     place = installed(name)
     if place is None:
@@ -179,25 +213,58 @@ def head_of(layers: Sequence[Layer]) -> Layer:
     return heads[-1]
 
 
-def _preset_of(arrays: Mapping[str, HostArray], presets: Collection[str], source: files.PathLike) -> tuple[str, str]:
-    """Return the preset that a state dict belongs to and the name of its last layer; raise ValueError if none."""
-    theirs = {name: array.shape for name, array in arrays.items()}
+def _recognised(
+    given: Mapping[str, HostArray], presets: Sequence[str], source: files.PathLike
+) -> tuple[str, str, Mapping[str, HostArray]]:
+    """Return the preset of a state dict, its last layer and the arrays by its names; raise ValueError if none fits."""
+    timms = timm_names.are_timms(given)
+    presets = [preset for preset in presets if not timms or preset in timm_names.OUTSIDE_BLOCKS] or presets
     differing: dict[str, list[str]] = {}
     for preset in presets:
+        arrays = timm_names.renamed(given, preset) if timms and preset in timm_names.OUTSIDE_BLOCKS else given
+        theirs = {name: array.shape for name, array in arrays.items()}
         ours, head = _declared(preset)
         differing[preset] = [
             f"{name}: the network has {ours.get(name, 'no such array')}, the file {theirs.get(name, 'none')}"
             for name in {**ours, **theirs}
-            if ours.get(name) != theirs.get(name) and not (name in theirs and name.startswith(f"{head}."))
+            if not _fits(theirs.get(name), ours.get(name), name.startswith(f"{head}."))
         ]
         if not differing[preset]:
-            return preset, head
+            return preset, head, arrays
     nearest = min(differing, key=lambda preset: len(differing[preset]))
     lines = differing[nearest]
     raise ValueError(
-        f"{str(source)!r} contains {len(theirs)} arrays, which are not those of {', '.join(presets)}. Closest is "
+        f"{str(source)!r} contains {len(given)} arrays, which are not those of {', '.join(presets)}. Closest is "
         f"{nearest}, where {len(lines)} do not fit: {'; '.join(lines[:3])}{'; …' * (len(lines) > 3)}."
     )
+
+
+def _fits(theirs: Shape | None, ours: Shape | None, of_head: bool) -> bool:
+    """Whether an array has the right shape; that of a last layer may have any number of classes."""
+    if not of_head or theirs is None or ours is None:
+        return theirs == ours
+    return len(theirs) == len(ours) and theirs[1:] == ours[1:]
+
+
+def _built(
+    preset: str, config: Config | None, given: Mapping[str, HostArray], source: files.PathLike, side: int
+) -> Preset:
+    """Return what makes the layers of a recognised network; raise ValueError where that is not certain."""
+    timms = timm_names.are_timms(given)
+    if config is None and not timms:
+        return get(preset)
+    variants = timm_names.variants_of(preset) if config is None else [config.architecture]
+    if len(variants) > 1:
+        raise ValueError(
+            f"{str(source)!r} has arrays that {' and '.join(variants)} of timm have both, which pad differently. Put "
+            f"the {hub.DESCRIPTION} of the weights into their folder, whose architecture tells which."
+        )
+    if timms and preset == "vgg-11" and side > timm_names.LARGEST_VGG:
+        raise ValueError(
+            f"timm's VGG moves its dense layers over images of more than {timm_names.LARGEST_VGG} pixels, and that of "
+            f"xpcnn does not. Received: {side} pixels. Use a smaller image size."
+        )
+    return timm_names.ARCHITECTURES[variants[0]].build
 
 
 def _declared(preset: str) -> tuple[dict[str, Shape], str]:

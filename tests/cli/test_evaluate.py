@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import xpcnn
 from tests.cli.conftest import CLASSES, fill, rows, save, truncated_jpeg
 from xpcnn import data, layers
 from xpcnn.losses import CrossEntropy
+from xpcnn.metrics import wilson_interval
 from xpcnn.program import memory_bound
 
 
@@ -30,7 +32,8 @@ class TestFigures:
         probabilities = loaded.predict(loaded.preprocessing.normalize(images.x))
         hits = probabilities.argmax(axis=1) == images.y
         assert set(results) == {
-            "accuracy", "loss", "calibration_error", "classes", "count", "skipped", "passed_over", "seen", "unseen",
+            "accuracy", "accuracy_95", "loss", "calibration_error", "classes", "count", "skipped", "passed_over",
+            "seen", "unseen",
         }  # fmt: skip
         assert results["accuracy"] == pytest.approx(hits.mean())
         assert results["loss"] == pytest.approx(-np.log(probabilities[np.arange(30), images.y]).mean(), rel=1e-4)
@@ -39,6 +42,10 @@ class TestFigures:
         assert [row["count"] for row in results["classes"]] == [10, 10, 10]
         assert [row["recall"] for row in results["classes"]] == [
             pytest.approx(hits[images.y == label].mean()) for label in range(3)
+        ]
+        assert tuple(results["accuracy_95"]) == wilson_interval(hits.sum(), 30)
+        assert [tuple(row["recall_95"]) for row in results["classes"]] == [
+            wilson_interval(hits[images.y == label].sum(), 10) for label in range(3)
         ]
 
     def test_classes_are_matched_by_name(self, run, here, model, photos):
@@ -174,13 +181,17 @@ class TestText:
         *table, last, unseen, passed_over = run("evaluate", model, photos).out.splitlines()
         assert unseen.startswith("not seen: accuracy ")
         assert unseen.endswith("(6 images)")
-        assert table[0].split() == ["class", "images", "precision", "recall", "f1"]
+        assert re.split("  +", table[0]) == ["class", "images", "precision", "recall", "recall, 95 %", "f1"]
         for line, row in zip(table[1:], results["classes"], strict=True):
-            figures = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
-            assert line.split() == [row["class"], str(row["count"]), *figures]
+            precision, recall, f1 = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
+            low, high = row["recall_95"]
+            figures = [row["class"], str(row["count"]), precision, recall, f"{low:.4f} to {high:.4f}", f1]
+            assert re.split("  +", line) == figures
         accuracy, loss, error = (results[name] for name in ("accuracy", "loss", "calibration_error"))
+        low, high = results["accuracy_95"]
         assert last == (
-            f"accuracy {accuracy:.4f}, loss {loss:.4f}, calibration error {error:.4f} (30 images, 1 skipped)"
+            f"accuracy {accuracy:.4f} (95 %: {low:.4f} to {high:.4f}), loss {loss:.4f}, "
+            f"calibration error {error:.4f} (30 images, 1 skipped)"
         )
         assert passed_over == "not images: 2 .txt"
         assert results["passed_over"] == {".txt": 2}
@@ -188,7 +199,7 @@ class TestText:
     def test_a_class_that_is_absent_has_dashes(self, run, here, model):
         fill(here / "set", classes=("left", "right"), each=2, first_seed=50)
         _, absent, *_ = run("evaluate", model, "set").out.splitlines()
-        assert absent.split() == ["centre", "0", "—", "—", "—"]
+        assert absent.split() == ["centre", "0", "—", "—", "—", "—"]
 
     @pytest.mark.parametrize("long", ["b", "b" * 30], ids=["short", "long"])
     def test_the_columns_stand_under_their_heads(self, run, here, long):

@@ -1,15 +1,18 @@
 """Training from pretrained weights: what is kept, what is trained, and the run's end, interrupted or not."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import xpcnn
-from tests.cli.conftest import fill
+from tests import hub_cache
+from tests.cli.conftest import fill, in_every_step
 from tests.cli.test_resume import interrupted, same_run
-from xpcnn import presets
+from tests.timm_files import config
+from xpcnn import hub, presets
 
 NETWORK, SIDE = "mobilenet-v3-small", 32
 HEAD = {"classifier.3.weight", "classifier.3.bias"}
@@ -75,6 +78,46 @@ def test_interrupted_and_resumed_it_ends_with_the_same_bits(run, here, photos, w
     same_run(here / "run", here / "whole")
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch, weights):
+    """A cache of the Hugging Face hub with a repository that has those weights, without a network."""
+    arrays, description = load_file(weights), config("mobilenetv3_small_100", classes=5, label_names=[*"abcde"])
+    hub_cache.offline(monkeypatch, tmp_path / "hub")
+    hub_cache.add_network(tmp_path / "hub", arrays, description)
+    yield tmp_path / "hub"
+    hub.fetch.cache_clear()
+
+
+def test_a_run_from_the_hub_records_what_was_loaded_and_is_resumed_without_it(run, here, photos, cache):
+    options = [photos, "--from", "hf:owner/net", "--fine-tune", "all", "--checkpoint-every", "1", *FEW]
+    copied = []
+
+    def copy(step):
+        if step == 2:  # as a process that is killed leaves it, in the first epoch
+            copied.append(shutil.copytree(here / "whole", here / "killed"))
+
+    with pytest.MonkeyPatch.context() as patched:
+        in_every_step(patched, copy)
+        assert run("train", *options, "--out", "whole").code == 0
+    assert copied
+    shutil.rmtree(cache)
+    hub.fetch.cache_clear()
+    done = run("train", "--resume", "killed")
+    assert done.code == 0, done.err
+    same_run(here / "killed", here / "whole")
+    for name in ("killed", "whole"):
+        arguments = json.loads((here / name / "args.json").read_text())
+        assert arguments["start"] == "hf:owner/net"
+        assert arguments["weights"]["revision"] == hub_cache.COMMIT
+        assert len(arguments["weights"]["sha256"]) == 64
+    assert xpcnn.load("whole/best.safetensors").preprocessing.mean == (127.5, 63.75, 51.0)
+
+
+def test_a_repository_that_is_not_there_or_misspelled_is_refused_in_one_line(refuses, here, photos, cache):
+    refuses("train", photos, "--from", "hf:owner/other", words=["config.json of 'hf:owner/other' is not in the cache"])
+    refuses("train", photos, "--from", "hf:resnet18.a1_in1k", words=["Did you mean hf:timm/resnet18.a1_in1k?"])
+
+
 #: Twice what each of 8 views needs to be computed once, of 18 images to train on and 6 to validate with.
 TURNED = ["--augment", "dihedral", "--epochs", "16", "--batch-size", "8", "--validation-fraction", "0.2"]
 
@@ -125,3 +168,4 @@ def test_weights_lists_names_licences_and_what_is_installed(run):
     assert "efficientnet-lite0  224" in done.out
     assert "Apache 2.0" in done.out
     assert "resnet-18" in done.out
+    assert "--from hf:owner/name" in done.out

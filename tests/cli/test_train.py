@@ -13,7 +13,9 @@ import xpcnn
 from tests.cli.conftest import CLASSES, FILES, fill, names, rows, save
 from xpcnn import backend
 from xpcnn.cli import main
+from xpcnn.metrics import wilson_interval
 from xpcnn.model import Sequential
+from xpcnn.report import advice
 
 QUICK = ["--epochs", "2", "--image-size", "8"]
 #: A network without running statistics, at a rate that changes nothing: no epoch is better than the first.
@@ -42,8 +44,10 @@ class TestDigits:
         assert model == f"model: {os.path.join('runs', 'train', 'best.safetensors')}"
         run = here / "runs" / "train"
         assert names(run) == FILES
-        accuracy = read_json(run / "metrics.json")["test"]["accuracy"]
-        assert test.startswith(f"test accuracy {accuracy:.4f}, loss ")
+        figures = read_json(run / "metrics.json")["test"]
+        accuracy, (low, high) = figures["accuracy"], figures["accuracy_95"]
+        assert test.startswith(f"test accuracy {accuracy:.4f} (95 %: {low:.4f} to {high:.4f}), loss ")
+        assert (low, high) == wilson_interval(round(accuracy * 359), 359)
         assert accuracy > 0.8
 
     def test_the_next_run_gets_the_next_name(self, run, here):
@@ -127,6 +131,7 @@ class TestFolder:
         model = xpcnn.load(trained / "best.safetensors")
         metrics = read_json(trained / "metrics.json")
         assert metrics["temperature"] == model.temperature != 1
+        assert set(metrics["validation"]) == {"loss", "accuracy", "accuracy_95", "calibration_error"}
         assert 0 <= metrics["test"]["calibration_error"] <= 1
         assert xpcnn.load(trained / "last.safetensors").temperature == 1
 
@@ -185,6 +190,17 @@ class TestFolder:
 
 
 class TestOptions:
+    def test_few_validation_images_and_overfitting_are_told_in_a_line_each(self, run, here, photos, monkeypatch):
+        monkeypatch.setattr(advice, "OVERFITTING", -1.0)
+        done = run("train", photos, *QUICK, "--out", "run")
+        assert (done.code, done.err) == (0, "")
+        few, overfitting, _ = done.out.splitlines()[-3:]
+        assert few.startswith("few validation images: 3, ")
+        assert overfitting.startswith("overfitting: in the best epoch, accuracy is ")
+        report = (here / "run" / "report.html").read_text(encoding="utf-8")
+        assert few in report
+        assert overfitting in report
+
     def test_without_validation_the_last_model_is_the_best(self, run, here, photos):
         done = run("train", photos, *QUICK, "--validation-fraction", "0", "--out", "run")
         assert done.code == 0

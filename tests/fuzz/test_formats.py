@@ -19,7 +19,7 @@ PARTS = 2
 @child.linux
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("module", ["formats", "state_dicts"])
+@pytest.mark.parametrize("module", ["formats", "state_dicts", "configs"])
 def test_a_file_of_another_format_is_read_or_refused_in_one_line(tally, cases, seed, module, part):
     child.run(tally, module, seed, cases(40), part, PARTS)
 

@@ -14,6 +14,7 @@ CLASSES = {
     "relu6": layers.ReLU6,
     "leaky_relu": LeakyReLU,
     "elu": layers.ELU,
+    "gelu": layers.GELU,
     "silu": layers.SiLU,
     "hard_swish": layers.HardSwish,
     "sigmoid": Sigmoid,

@@ -34,7 +34,7 @@ EXAMPLES = [
     layers.Branches([[layers.Conv2D(2, 1, activation="silu")], [layers.MaxPool2D(3, 1, 1), layers.ReLU6()]]),
     layers.SqueezeExcitation([layers.Conv2D(1, 1, activation="relu"), layers.Conv2D(2, 1, activation="hard_sigmoid")]),
     layers.AdaptiveAveragePool2D((1, 2)),
-    *(layers.ReLU6(), layers.ELU(), layers.SiLU(), layers.HardSwish(), layers.HardSigmoid()),
+    *(layers.ReLU6(), layers.ELU(), layers.GELU(), layers.SiLU(), layers.HardSwish(), layers.HardSigmoid()),
     layers.Add(),
     layers.Multiply(),
     layers.Concatenate(),

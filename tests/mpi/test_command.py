@@ -1,5 +1,6 @@
 """``mpiexec -n 2 xpcnn train … --distributed``."""
 
+import json
 import os
 import signal
 import sys
@@ -98,3 +99,13 @@ def test_fast_sums_alone_are_refused(tmp_path, tally):
         assert done.code == 2
         assert "--fast-sums needs --distributed" in done.err
         case.refused()
+
+
+def test_all_ranks_train_for_the_epochs_that_fit_into_the_minutes(xpcnn, tmp_path, tally):
+    with tally.case("2 ranks"):
+        done = xpcnn(2, "train", "digits", "--model", "tiny", "--minutes", "0.05", "--out", "timed")
+        assert done.code == 0, done.err
+        epochs = str(json.loads((tmp_path / "timed" / "args.json").read_text())["epochs"])
+        assert f"--epochs {epochs} in place of --minutes" in done.out
+        assert xpcnn(0, "train", "digits", "--model", "tiny", "--epochs", epochs, "--out", "one").code == 0
+        assert outcome(tmp_path / "timed") == outcome(tmp_path / "one")

@@ -73,7 +73,7 @@ def test_compiled_relu_writes_to_memory_of_any_order(column):
 
 
 def test_names_are_those_of_the_architecture():
-    names = "linear relu relu6 leaky_relu elu silu hard_swish sigmoid hard_sigmoid tanh softmax"
+    names = "linear relu relu6 leaky_relu elu gelu silu hard_swish sigmoid hard_sigmoid tanh softmax"
     assert [*activations.ACTIVATIONS] == names.split()
 
 

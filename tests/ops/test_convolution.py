@@ -30,16 +30,17 @@ def run(xp, host, x, weight, bias, dy, window, groups=1, **following):
     return [None if array is None else host(array) for array in (y, dx, dweight, dbias)]
 
 
-def expected(x, weight, bias, dy, window, groups, pool, relu):
-    """Return the same of the textbook's convolution, then pooling, then bias and ReLU."""
+def expected(x, weight, bias, dy, window, groups, pool, activation):
+    """Return the same of the textbook's convolution, then pooling, then bias and activation."""
     geometry = {"stride": window.strides, "padding": window.padding, "dilation": window.dilation, "groups": groups}
     y = reference.conv2d(x, weight, **geometry)
     pool_backward = None
     if pool is not None:
         y, pool_backward = extreme_pool(np, y, pool, Workspace(np), largest=True)
     y = y + (0 if bias is None else bias[:, None, None])
-    dy = dy * (y > 0) if relu else dy
-    y = np.maximum(y, 0) if relu else y
+    low, high = {"linear": (-np.inf, np.inf), "relu": (0, np.inf), "relu6": (0, 6)}[activation]
+    dy = dy * ((y > low) & (y < high))
+    y = y.clip(low, high)
     dbias = None if bias is None else dy.sum(axis=(0, 2, 3))
     dpooled = dy if pool_backward is None else pool_backward(dy)
     dx, dweight, _ = reference.conv2d_gradients(np.ascontiguousarray(dpooled), x, weight, **geometry)
@@ -65,15 +66,15 @@ def assert_close(results, others, rtol=1e-9, atol=1e-10):
             np.testing.assert_allclose(result, other, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("activation", ["linear", "relu", "relu6"])
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_in_whichever_combination_it_is_what_they_are_one_after_the_other(xp, host, pool, relu, with_bias):
+def test_in_whichever_combination_it_is_what_they_are_one_after_the_other(xp, host, pool, activation, with_bias):
     window = Window((3, 3), (1, 1), ((1, 1), (1, 1)))
     x, weight, bias, dy = drawn(5, 2, (9, 8), 6, window, POOLS[pool])
     bias = bias if with_bias else None
-    results = run(xp, host, x, weight, bias, dy, window, pool=POOLS[pool], relu=relu)
-    assert_close(results, expected(x, weight, bias, dy, window, 1, POOLS[pool], relu))
+    results = run(xp, host, x, weight, bias, dy, window, pool=POOLS[pool], activation=activation)
+    assert_close(results, expected(x, weight, bias, dy, window, 1, POOLS[pool], activation))
 
 
 @pytest.mark.parametrize("n", [1, 16, 17])
@@ -81,9 +82,11 @@ def test_in_whichever_combination_it_is_what_they_are_one_after_the_other(xp, ho
 def test_in_single_precision_any_number_of_images_fills_vectors(xp, host, n, channels, filters, pool):
     window = Window((3, 3), (1, 1), ((1, 1), (1, 1)))
     arrays = drawn(n, channels, (11, 9), filters, window, POOLS[pool], dtype=np.float32)
-    results = run(xp, host, *arrays, window, pool=POOLS[pool], relu=True)
+    results = run(xp, host, *arrays, window, pool=POOLS[pool], activation="relu")
     doubles = [array.astype(np.float64) for array in arrays]
-    exact = run(np, host, *doubles, window, pool=POOLS[pool], relu=True)  # which the tests below compare with loops
+    exact = run(
+        np, host, *doubles, window, pool=POOLS[pool], activation="relu"
+    )  # which the tests below compare with loops
     for result, other in zip(results, exact, strict=True):
         np.testing.assert_allclose(result, other, rtol=1e-4, atol=2e-5 * np.abs(other).max())
 
@@ -106,8 +109,8 @@ def test_any_geometry_gives_the_textbooks_result(
     window = Window(kernel, strides, ((padding[0], 0), (padding[1], padding[0])), dilation)
     pool = POOLS[pool] if min(window.output_size(*size)) > 3 else None
     x, weight, bias, dy = drawn(n, 4, size, filters, window, pool, groups)
-    results = run(xp, host, x, weight, bias, dy, window, groups, pool=pool, relu=True)
-    assert_close(results, expected(x, weight, bias, dy, window, groups, pool, True))
+    results = run(xp, host, x, weight, bias, dy, window, groups, pool=pool, activation="relu")
+    assert_close(results, expected(x, weight, bias, dy, window, groups, pool, "relu"))
 
 
 @pytest.mark.parametrize("kernel", [pytest.param((60, 60), marks=pytest.mark.slow), (1, 130)])
@@ -115,7 +118,8 @@ def test_kernels_too_large_for_shared_memory_are_computed_all_the_same(xp, host,
     window = Window(kernel)
     x, weight, bias, dy = drawn(2, 2, (kernel[0] + 2, kernel[1] + 1), 3, window, None)
     assert_close(
-        run(xp, host, x, weight, bias, dy, window, relu=True), expected(x, weight, bias, dy, window, 1, None, True)
+        run(xp, host, x, weight, bias, dy, window, activation="relu"),
+        expected(x, weight, bias, dy, window, 1, None, "relu"),
     )
 
 
@@ -124,7 +128,7 @@ def test_many_channels_are_taken_in_turns_and_shared_by_threads(xp, host, channe
     window = Window((3, 3))
     x, weight, bias, dy = drawn(3, channels, (5, 5), 5, window, None, dtype=np.float32)
     results = run(xp, host, x, weight, bias, dy, window)
-    assert_close(results, expected(x, weight, bias, dy, window, 1, None, False), rtol=1e-4, atol=1e-3)
+    assert_close(results, expected(x, weight, bias, dy, window, 1, None, "linear"), rtol=1e-4, atol=1e-3)
 
 
 def test_the_edge_is_repeated_where_that_is_asked_for(xp, host):
@@ -132,7 +136,7 @@ def test_the_edge_is_repeated_where_that_is_asked_for(xp, host):
     x, weight, bias, dy = drawn(4, 2, (6, 7), 3, window, None)
     results = run(xp, host, x, weight, bias, dy, window, padding_mode="edge")
     padded = np.pad(x, ((0, 0), (0, 0), *window.padding), mode="edge")
-    y, dpadded, dweight, dbias = expected(padded, weight, bias, dy, window.unpadded, 1, None, False)
+    y, dpadded, dweight, dbias = expected(padded, weight, bias, dy, window.unpadded, 1, None, "linear")
     rows, columns = (np.arange(-2, 7).clip(0, 5), np.arange(-1, 9).clip(0, 6))
     dx = np.zeros_like(x)
     np.add.at(dx, (slice(None), slice(None), rows[:, None], columns[None, :]), dpadded)
@@ -173,5 +177,5 @@ def test_sums_that_threads_share_fit_the_memory_that_they_share(xp, host, filter
     window, pool = Window((3, 3)), Window((2, 2), (2, 2))
     x, weight, bias, dy = drawn(2, 64, (6, 6), filters, window, pool)
     assert_close(
-        run(xp, host, x, weight, bias, dy, window, pool=pool), expected(x, weight, bias, dy, window, 1, pool, False)
+        run(xp, host, x, weight, bias, dy, window, pool=pool), expected(x, weight, bias, dy, window, 1, pool, "linear")
     )

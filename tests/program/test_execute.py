@@ -140,6 +140,7 @@ STACKS = {
         layers.SqueezeExcitation([layers.Conv2D(2, 1), layers.SiLU(), layers.Conv2D(5, 1), layers.HardSigmoid()]),
         layers.Conv2D(4, 3, 2),
         layers.HardSwish(),
+        layers.GELU(),
         layers.AdaptiveAveragePool2D(2),
         layers.Flatten(),
         layers.Dense(CLASSES, activation="softmax"),

@@ -23,6 +23,7 @@ STACKS = {
     "norm relu": lambda: [BatchNorm(), ReLU()],
     "pool relu": lambda: [layers.Tanh(), MaxPool2D(2), ReLU()],
     "norm around and relu": lambda: [BatchNorm(), layers.Residual([ReLU(), BatchNorm()]), ReLU()],
+    "relu6": lambda: [Conv2D(4, 3, activation="relu6"), Conv2D(4, 3, groups=4), ReLU6(), Conv2D(3, 1), ReLU6()],
     "twice": lambda: [Conv2D(3, 3, activation="relu"), Conv2D(2, 3, activation="relu"), MaxPool2D(3, 2)],
     "many filters": lambda: [Conv2D(40, 3, activation="relu"), MaxPool2D(2)],
     "dense relu": lambda: [Flatten(), layers.Dense(6, activation="relu"), layers.Dense(4), ReLU()],
@@ -35,7 +36,16 @@ def kinds(stack):
     """Return what each node of the training program computes: "Conv2D pool relu", …."""
     nodes = Network(stack, (2, 9, 9), np).training_program(losses.get("mse")).nodes
     return [
-        " ".join([type(node.layer).__name__, *(option for option in node.options if option != "input_gradient")])
+        " ".join(
+            [
+                type(node.layer).__name__,
+                *(
+                    str(value) if option == "fused_activation" else option
+                    for option, value in node.options.items()
+                    if option != "input_gradient"
+                ),
+            ]
+        )
         for node in nodes
     ]
 
@@ -70,9 +80,15 @@ def test_pooling_is_moved_before_relu_and_both_are_fused_with_the_convolution():
     assert kinds([BatchNorm(), ReLU(), MaxPool2D(2)]) == ["BatchNorm", "MaxPool2D", "ReLU in_place"]
 
 
+def test_relu6_is_fused_with_a_convolution_that_is_not_pooled():
+    assert kinds([Conv2D(3, 3), ReLU6(), MaxPool2D(2)]) == ["Conv2D relu6", "MaxPool2D"]
+    assert kinds([Conv2D(3, 3), MaxPool2D(2), ReLU6()]) == ["Conv2D pool", "ReLU6"]
+    assert kinds([Conv2D(3, 3), ReLU(), ReLU6()]) == ["Conv2D relu", "ReLU6"]
+
+
 def test_relu_is_done_in_place_where_no_other_layer_needs_what_it_overwrites():
     assert kinds([BatchNorm(), ReLU(), ReLU()]) == ["BatchNorm", "ReLU in_place", "ReLU"]
-    assert kinds([Conv2D(2, 3), ReLU6()]) == ["Conv2D", "ReLU6 in_place"]
+    assert kinds([BatchNorm(), ReLU6()]) == ["BatchNorm", "ReLU6 in_place"]
     assert kinds([layers.Tanh(), ReLU()]) == ["Tanh", "ReLU"]
     assert kinds([layers.AveragePool2D(2), ReLU()]) == ["AveragePool2D", "ReLU"]
 

@@ -17,11 +17,28 @@ def a_run(counts=None, skipped=0, listed=0, **arguments):
 
 
 def test_the_accuracy_at_the_top_is_that_of_metrics_or_of_the_last_epoch_before_there_are_any():
-    counts = {("cat", "train"): 3, ("dog", "test"): 1}
+    counts = {("cat", "train"): 3, ("dog", "train"): 1}
     epochs = Epochs({"loss": [1.0, 0.5], "val_accuracy": [0.5, 0.6]})
     measured, running = (sections.tiles(a_run(counts), epochs, of) for of in ({"test": {"accuracy": 0.9}}, {}))
     assert re.findall(r"\d+\.\d(?=&nbsp;%)", measured) == ["90.0", "75.0"]
     assert re.findall(r"\d+\.\d(?=&nbsp;%)", running) == ["60.0", "75.0"]
+
+
+def test_an_accuracy_has_its_interval_beside_it_unless_it_cannot_be_one():
+    run = a_run({("cat", "test"): 10})
+    assert "test accuracy (95&nbsp;%: 59.6&nbsp;% to 98.2&nbsp;%)" in tiles_of(run, 0.9)
+    assert "95&nbsp;%" not in tiles_of(run, 9.0) + tiles_of(a_run(), 0.9)
+    running = sections.tiles(a_run({("cat", "validation"): 10}), Epochs({"loss": [1.0], "val_accuracy": [0.9]}), {})
+    assert "validation accuracy (95&nbsp;%: 59.6&nbsp;% to 98.2&nbsp;%)" in running
+
+
+def tiles_of(run, accuracy):
+    return sections.tiles(run, Epochs(), {"test": {"accuracy": accuracy}})
+
+
+def test_without_advice_there_is_no_section_of_it():
+    assert sections.advice_section([]) == ""
+    assert "<p>a &lt; b</p>" in sections.advice_section(["a < b"])
 
 
 def test_of_no_images_at_all_no_class_is_the_largest():

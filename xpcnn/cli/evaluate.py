@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli import datasets, options
-from xpcnn.cli.text import printable
+from xpcnn.cli.text import accuracy, bounds, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def _figures(
 
     from xpcnn.cli.models import finite
     from xpcnn.data import Normalized
-    from xpcnn.metrics import CalibrationError, ConfusionMatrix, per_class
+    from xpcnn.metrics import CalibrationError, ConfusionMatrix, per_class, wilson_interval
     from xpcnn.program.memory_bound import images_at_once
 
     assert model.preprocessing is not None
@@ -97,15 +97,18 @@ def _figures(
             x, y, images_at_once(model.network), threads=options_.threads, augment=options_.augment
         )
         checked(measured["loss"])
-    figures = per_class(measured["confusion_matrix"])
+    matrix = measured["confusion_matrix"]
+    figures = per_class(matrix)
     return {
-        "accuracy": float(np.trace(measured["confusion_matrix"]) / len(y)),
+        "accuracy": float(np.trace(matrix) / len(y)),
+        "accuracy_95": wilson_interval(np.trace(matrix), len(y)),
         "loss": measured["loss"],
         "calibration_error": measured["calibration_error"],
         "classes": [
             {"class": name, "count": int(n)}
             | {key: float(value) if n else None for key, value in (("precision", p), ("recall", r), ("f1", f))}
-            for name, p, r, f, n in zip(class_names, *figures, strict=True)
+            | {"recall_95": wilson_interval(right, n) if n else None}
+            for name, p, r, f, n, right in zip(class_names, *figures, matrix.diagonal(), strict=True)
         ],
         "count": len(y),
     }
@@ -125,12 +128,13 @@ def _text(results: dict[str, Any]) -> str:
     """Return a table with one line per class, and the overall metrics below it."""
     names = [printable(row["class"]) for row in results["classes"]]
     width = max(len("class"), *map(len, names))
-    lines = [f"{'class':{width}}  images  precision  recall      f1"]
+    lines = [f"{'class':{width}}  images  precision  recall  {'recall, 95 %':>16}      f1"]
     for name, row in zip(names, results["classes"], strict=True):
         precision, recall, f1 = (
             "—" if row[key] is None else f"{row[key]:.4f}" for key in ("precision", "recall", "f1")
         )
-        lines.append(f"{name:{width}}  {row['count']:6}  {precision:>9}  {recall:>6}  {f1:>6}")
+        range_ = "—" if row["recall_95"] is None else bounds(row["recall_95"])
+        lines.append(f"{name:{width}}  {row['count']:6}  {precision:>9}  {recall:>6}  {range_:>16}  {f1:>6}")
     skipped = f", {results['skipped']} skipped" if results["skipped"] else ""
     lines.append(_line("", results, skipped))
     if results["unseen"]:
@@ -142,6 +146,6 @@ def _text(results: dict[str, Any]) -> str:
 
 def _line(whose: str, figures: dict[str, Any], skipped: str) -> str:
     return (
-        f"{whose}accuracy {figures['accuracy']:.4f}, loss {figures['loss']:.4f}, calibration error "
+        f"{whose}accuracy {accuracy(figures)}, loss {figures['loss']:.4f}, calibration error "
         f"{figures['calibration_error']:.4f} ({figures['count']} images{skipped})"
     )

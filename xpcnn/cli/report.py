@@ -80,7 +80,8 @@ def open_in_browser(path: Path) -> None:
 
 def repeat(arguments: Mapping[str, Any]) -> list[str]:
     """Return the words of the command that repeats a run with these arguments."""
-    asked = {key: value for key, value in arguments.items() if key != "copies"}  # the default of every new run
+    # "copies" has the default of every new run, and "minutes" have become epochs.
+    asked = {key: value for key, value in arguments.items() if key not in ("copies", "minutes")}
     *line, dashes, data = resume.as_options(asked)
     return ["xpcnn", "train", *([*line, dashes, data] if data.startswith("-") else [data, *line])]
 

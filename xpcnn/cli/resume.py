@@ -26,7 +26,7 @@ FREE = frozenset(
     ["data", "labels", "group_by", "backend", "threads", "verbose", "no_plots", "checkpoint_every", "strict", "cache"]
 )
 #: The fields of args.json besides the arguments.
-ABOUT = frozenset(["version", "computed_by", "classes", "working_directory", "environment", "decoding"])
+ABOUT = frozenset(["version", "computed_by", "classes", "working_directory", "environment", "decoding", "weights"])
 #: Images whose checksums are computed by one process at a time.
 _TOGETHER = 1024
 #: The side to which version 0.1.0 resized the images of folders.

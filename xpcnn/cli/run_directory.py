@@ -213,12 +213,16 @@ class OtherRank(RunDirectory):
         """Left to the first process."""
 
 
-def about(model: Sequential, images: int) -> dict[str, Any]:
-    """Return the fields of args.json and the checkpoint besides the arguments; images: to train on, in all epochs."""
+def about(model: Sequential, images: int, weights: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the fields of args.json and the checkpoint besides the arguments.
+
+    images: to train on, in all epochs. weights: what identifies those that the run started from.
+    """
     return {
         "version": __version__,
         "computed_by": str(model.network.for_run(images, training=True).__name__),
         "classes": list(model.class_names or ()),
+        "weights": weights,
         "working_directory": os.getcwd(),
         "decoding": None if model.preprocessing is None else model.preprocessing.decoding.to_json(),
         "environment": {

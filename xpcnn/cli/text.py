@@ -7,8 +7,9 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 
 def printable(text: str) -> str:
@@ -18,6 +19,25 @@ def printable(text: str) -> str:
     cat\n\x1b[31m.png
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def bounds(interval: Sequence[float]) -> str:
+    """Return the bounds of an interval of fractions.
+
+    >>> bounds((0.59585, 1.0))
+    '0.5958 to 1.0000'
+    """
+    low, high = interval
+    return f"{low:.4f} to {high:.4f}"
+
+
+def accuracy(figures: Mapping[str, Any]) -> str:
+    """Return the accuracy among some results, with its 95 % interval.
+
+    >>> accuracy({"accuracy": 0.9, "accuracy_95": (0.5958, 0.9821)})
+    '0.9000 (95 %: 0.5958 to 0.9821)'
+    """
+    return f"{figures['accuracy']:.4f} (95 %: {bounds(figures['accuracy_95'])})"
 
 
 def accept_any_text() -> None:

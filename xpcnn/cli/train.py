@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
+import tempfile
+import time
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli import datasets, loading, options, pictures, ranks, report, resume
-from xpcnn.cli.text import printable, warnings_in_one_line
+from xpcnn.cli.text import accuracy, printable, warnings_in_one_line
 from xpcnn.cli.train_arguments import DEFAULTS, FINE_TUNING, NOT_OF_THE_RUN
 from xpcnn.cli.train_arguments import add_arguments as add_arguments  # which every command has
 
 if TYPE_CHECKING:
     from xpcnn.backend import ArrayModule
+    from xpcnn.cli.budget import Times
     from xpcnn.cli.loading import Loaded
     from xpcnn.cli.run_directory import RunDirectory
     from xpcnn.communicator import Communicator
     from xpcnn.data import Decoding, LabelledImages, Split
     from xpcnn.model import Sequential
     from xpcnn.report import Report
+    from xpcnn.training.callbacks import Callback
     from xpcnn.training.checkpoints import SavedFit
     from xpcnn.training.history import History
 
@@ -39,6 +45,8 @@ def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator
     from xpcnn.cli.run_directory import NewRun, ResumedRun
 
     given = {key: value for key, value in vars(options_).items() if value is not None and key not in NOT_OF_THE_RUN}
+    if "minutes" in given and "epochs" in given:
+        raise argparse.ArgumentError(None, "--minutes chooses the number of epochs, so omit --epochs, or --minutes")
     out = begun[0] if begun else options_.out
     resumed = options_.resume or (out if begun and Path(out, "args.json").exists() else None)
     if resumed is None:
@@ -74,7 +82,9 @@ def _with_part(given: dict[str, Any]) -> dict[str, Any]:
 
 def _completed(given: dict[str, Any]) -> dict[str, Any]:
     """Return arguments with defaults for those that are not given."""
-    left_out = ("model", "label_smoothing", *pictures.OF_A_MODEL) if "start" in given else ()  # that model has its own
+    left_out = ["model", "label_smoothing", *pictures.OF_A_MODEL] if "start" in given else []  # that model has its own
+    if "minutes" in given:
+        left_out.append("epochs")  # timed when the images are known
     defaults = DEFAULTS | FINE_TUNING.get(given.get("fine_tune", ""), {})
     return {key: value for key, value in defaults.items() if key not in left_out} | given
 
@@ -91,6 +101,7 @@ def _run(
     from xpcnn.cli.signals import noting_how_to_go_on
     from xpcnn.training import distributed
 
+    started = time.monotonic()
     if communicator.rank:
         claimed = OtherRank(communicator.broadcast(None))
     with claimed as directory, noting_how_to_go_on(directory):
@@ -110,6 +121,7 @@ def _run(
         options_ = argparse.Namespace(**{**vars(options_), **arguments})
         _refuse_what_means_nothing(options_)
         xp = options.chosen_backend(options_)
+        weights = _weights(options_.start, saved) if communicator.rank == 0 else None
         if resumed and options_.start and (directory.path / "last.safetensors").exists():
             options_.start = str(directory.path / "last.safetensors")  # the model it started from may be gone
         distributed.use_own_device(xp, communicator)
@@ -118,15 +130,10 @@ def _run(
         images, split = loaded.images, loaded.split
         if decoding is None and not options_.start:
             arguments |= pictures.arguments_of(loaded.decoding)
-        record: dict[str, Any] = {
-            "arguments": arguments | about(model, options_.epochs * len(split.train)),
-            "images": resume.list_images(images, split, options_.data, communicator),
-        }
+        listed = resume.list_images(images, split, options_.data, communicator)
         if saved is not None:
-            resume.refuse_other_images(directory.path, saved, record["images"])
+            resume.refuse_other_images(directory.path, saved, listed)
             print(f"resuming {directory.path} after step {saved.step}")
-        directory.write_arguments(record["arguments"])  # first: a run with them can be resumed
-        directory.write_lists(images, split)  # again on resuming: paths are relative to the working directory
         skipped = f", {len(images.skipped)} skipped ({directory.path / 'skipped.csv'})" if images.skipped else ""
         print(
             f"{len(images.y)} images in {len(images.classes)} classes{skipped}: {len(split.train)} to train, "
@@ -139,7 +146,28 @@ def _run(
             _say(printable(note))
         if images.cache is not None:
             print(datasets.describe_cache(images.cache), flush=True)
+        if options_.epochs is None:
+            record = {"arguments": arguments | about(model, 1, weights), "images": listed}
+            options_.epochs = _epochs_in(options_, started, directory, model, loaded, record, communicator)
+            arguments["epochs"] = options_.epochs
+        _compile(options_, model, options_.epochs, len(split.train), options_.lr)
+        described = arguments | about(model, options_.epochs * len(split.train), weights)
+        directory.write_arguments(described)  # first: a run with them can be resumed
+        if options_.start and not resumed and communicator.rank == 0:
+            model.save(directory.path / "last.safetensors")  # to resume from before the first epoch has ended
+        directory.write_lists(images, split)  # again on resuming: paths are relative to the working directory
+        record = {"arguments": described, "images": listed}
         return _train(options_, directory, model, images, split, record, resumed, communicator)
+
+
+def _weights(start: str | None, saved: SavedFit | None) -> dict[str, str] | None:
+    """Return what identifies the weights to start from, if any; those of a resumed run as they were recorded."""
+    from xpcnn import pretrained
+
+    if saved is not None:
+        recorded: dict[str, str] | None = saved.record["arguments"].get("weights")
+        return recorded
+    return pretrained.origin(start) if start else None
 
 
 def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
@@ -156,10 +184,10 @@ def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
 def _prepare(
     options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator, decoding: Decoding | None
 ) -> tuple[Sequential, Loaded]:
-    """Load the images and build the model. decoding: that of a resumed run, else None."""
+    """Load the images and build the model, not compiled. decoding: that of a resumed run, else None."""
     import numpy as np
 
-    from xpcnn import Sequential, data, losses, presets, recipe
+    from xpcnn import Sequential, data, presets, recipe
     from xpcnn.data.digests import with_digests
 
     if options_.start:
@@ -185,14 +213,55 @@ def _prepare(
         recipe.freeze(model, options_.freeze)
     if options_.fine_tune:
         recipe.fine_tune(model, options_.fine_tune)
-    smoothed = None if options_.label_smoothing is None else losses.CrossEntropy(options_.label_smoothing)
-    steps = options_.epochs * -(-len(split.train) // options_.batch_size)
-    recipe.compile(model, steps, options_.lr, options_.weight_decay, loss=smoothed or model.loss)
     if options_.no_digests or images.digests is None:
         model.digests = None
     else:
         model.digests = with_digests(model.digests, images.digests[np.concatenate((split.train, split.validation))])
     return model, loaded
+
+
+def _compile(options_: argparse.Namespace, model: Sequential, epochs: int, images: int, rate: float) -> None:
+    """Compile a model for so many epochs of so many images, with a peak learning rate."""
+    from xpcnn import losses, recipe
+
+    smoothed = None if options_.label_smoothing is None else losses.CrossEntropy(options_.label_smoothing)
+    steps = epochs * -(-images // options_.batch_size)
+    recipe.compile(model, steps, rate, options_.weight_decay, loss=smoothed or model.loss)
+
+
+def _epochs_in(
+    options_: argparse.Namespace,
+    started: float,
+    directory: RunDirectory,
+    model: Sequential,
+    loaded: Loaded,
+    record: dict[str, Any],
+    communicator: Communicator,
+) -> int:
+    """Return how many epochs fit into --minutes since ``started``, and print it. Their times are those of copies."""
+    from xpcnn.cli import budget
+    from xpcnn.cli.run_directory import NewRun, OtherRank
+
+    first = argparse.Namespace(
+        **{**vars(options_), "epochs": budget.TIMED, "patience": None, "open": None, "cache": False}
+    )
+
+    def rehearse(xp: ArrayModule, split: Split, to_the_end: bool) -> Times:
+        trained, clock = copy.deepcopy(model).to(xp), budget.Clock()
+        _compile(first, trained, first.epochs, len(split.train), budget.RATE)
+        with tempfile.TemporaryDirectory(dir=directory.path if communicator.rank == 0 else None) as folder:
+            path = communicator.broadcast(folder)
+            with NewRun(path) if communicator.rank == 0 else OtherRank(path) as own, redirect_stdout(None):
+                history, page = _fit(first, own, trained, loaded.images, split, record, communicator, clock)
+                trained.to(model.network.xp)
+                fitted = time.monotonic()
+                if to_the_end and communicator.rank == 0:
+                    _measure(first, own, trained, loaded.images, split, history, page)
+                return clock.times(time.monotonic() - fitted)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run itself will warn
+        return budget.Budget(options_, started, model.network, loaded.split, rehearse, communicator).epochs()
 
 
 def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator) -> tuple[Sequential, Loaded]:
@@ -204,10 +273,10 @@ def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Com
 
     if pretrained.is_of_another_library(options_.start):
         weights = pretrained.read(options_.start, options_.image_size)
-        loaded = loading.load_images(options_, communicator, weights.decoding, None)
+        loaded = loading.load_images(options_, communicator, weights.preprocessing.decoding, None)
         classes = loaded.images.classes
         return weights.model(classes, len(classes), xp, options_.seed), loaded
-    model, preprocessing, names = load_for_images(options_.start, xp)
+    model, preprocessing, names = load_for_images(str(pretrained.find(options_.start)), xp)
     decoding = preprocessing.decoding
     if options_.image_size is not None:
         decoding = replace(decoding, height=options_.image_size, width=options_.image_size)
@@ -232,8 +301,34 @@ def _train(
     communicator: Communicator,
 ) -> int:
     """Fit the model, then evaluate it, unless a signal ends the fit."""
-    from xpcnn import recipe
     from xpcnn.cli.signals import StopOnSignal, how_to_go_on
+
+    signals = StopOnSignal()
+    history, page = _fit(options_, directory, model, images, split, record, communicator, signals, resumed)
+    if signals.received is not None:
+        page.write_interrupted()
+        print(f"stopped by {signals.name}; {how_to_go_on(directory)}")
+        return signals.exit_code
+    if history.stop_reason is not None:
+        print(f"stopped early: {history.stop_reason}")
+    if communicator.rank == 0:
+        _measure(options_, directory, model, images, split, history, page)
+    return 0
+
+
+def _fit(
+    options_: argparse.Namespace,
+    directory: RunDirectory,
+    model: Sequential,
+    images: LabelledImages,
+    split: Split,
+    record: dict[str, Any],
+    communicator: Communicator,
+    watch: Callback,
+    resumed: bool = False,
+) -> tuple[History, Report]:
+    """Fit the model, and write its files; ``watch`` is one more callback. Return the history and the report."""
+    from xpcnn import recipe
     from xpcnn.data import Normalized
     from xpcnn.training import callbacks
 
@@ -243,7 +338,6 @@ def _train(
     def part(rows: object) -> Normalized:
         return Normalized(images.x, rows, preprocessing)  # type: ignore[arg-type]
 
-    signals = StopOnSignal()
     often = options.steps_or_minutes(options_.checkpoint_every)
     validated = len(split.validation) > 0
     called: list[callbacks.Callback] = [
@@ -252,7 +346,7 @@ def _train(
         *([callbacks.KeepFeatures()] if options_.cache else []),
         callbacks.CSVLog(directory.path / "history.csv"),
         callbacks.SaveLast(directory.path / "last.safetensors"),
-        signals,
+        watch,
         callbacks.Checkpoint(directory.checkpoint, **often, record=record),
     ]
     if validated:
@@ -281,15 +375,7 @@ def _train(
             communicator=communicator,
         )
     directory.finish_models(model, chosen=validated)
-    if signals.received is not None:
-        page.write_interrupted()
-        print(f"stopped by {signals.name}; {how_to_go_on(directory)}")
-        return signals.exit_code
-    if history.stop_reason is not None:
-        print(f"stopped early: {history.stop_reason}")
-    if communicator.rank == 0:
-        _measure(options_, directory, model, images, split, history, page)
-    return 0
+    return history, page
 
 
 def _measure(
@@ -305,6 +391,7 @@ def _measure(
     from xpcnn import load, metrics
     from xpcnn.cli.models import finite
     from xpcnn.data import Normalized
+    from xpcnn.report import advice
 
     results: dict[str, Any] = {
         "epochs": history.epochs,
@@ -325,15 +412,19 @@ def _measure(
             best.save(best_file)
         best.metrics = [*model.metrics, metrics.CalibrationError()]
         for name, samples in kept_aside.items():
-            results[name] = best.evaluate(*samples, threads=options_.threads, augment=averaged_over)
-            checked(results[name]["loss"])
+            found = best.evaluate(*samples, threads=options_.threads, augment=averaged_over)
+            checked(found["loss"])
+            count = len(samples[1])
+            results[name] = found | {"accuracy_95": metrics.wilson_interval(round(found["accuracy"] * count), count)}
     page.finish(results, best)
     directory.write_metrics(results)
     if "test" in results:
         test = results["test"]
-        print(f"test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f} ({len(split.test)} images)")
+        print(f"test accuracy {accuracy(test)}, loss {test['loss']:.4f} ({len(split.test)} images)")
     else:
         print("the test part has no images, so the model was not evaluated")
+    for line in advice.of_run(page.run, page.epochs, best.epochs):
+        print(line)
     print(f"model: {best_file}")
     if options_.open:
         report.open_in_browser(page.path)

@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     start.add_argument(
         "--from", dest="start", metavar="NAME|FILE",
-        help="start from pretrained weights: a name that `xpcnn weights` lists, a PyTorch state dict, or a model file; "
-        "other classes get a new last layer",
+        help="start from pretrained weights: a name that `xpcnn weights` lists, hf:owner/name on the Hugging Face hub, "
+        "a PyTorch state dict, or a model file; other classes get a new last layer",
     )  # fmt: skip
     unchanged = network.add_mutually_exclusive_group()
     unchanged.add_argument(
@@ -81,6 +81,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_flag(network, "--test-augment", "evaluate with predictions averaged over the flips of --augment")
     learning = parser.add_argument_group("learning")
     learning.add_argument("--epochs", type=options.positive, metavar="N", help=f"default: {DEFAULTS['epochs']}")
+    learning.add_argument(
+        "--minutes", type=options.rate, metavar="M",
+        help="in place of --epochs: train for the epochs that, timed at the beginning, fit into M minutes",
+    )  # fmt: skip
     learning.add_argument("--batch-size", type=options.positive, metavar="N", help=f"default: {DEFAULTS['batch_size']}")
     learning.add_argument(
         "--lr", type=options.rate, metavar="X",

@@ -26,4 +26,5 @@ def run(options_: argparse.Namespace) -> int:
     print()
     print(printable("Start from one with: xpcnn train photos --from NAME"))
     print(f"Other weights, from a file with a PyTorch state dict (--from FILE): {', '.join(PRETRAINED)}")
+    print("Those of timm on the Hugging Face hub: --from hf:owner/name, such as hf:timm/resnet18.a1_in1k")
     return 0

@@ -10,6 +10,7 @@ import numpy as np
 from xpcnn.formats.onnx_graph import Graph
 from xpcnn.layers import (
     ELU,
+    GELU,
     Activation,
     AdaptiveAveragePool2D,
     Add,
@@ -138,6 +139,13 @@ def _activation(graph: Graph, layer: Activation, x: str, arrays: Sequence[str]) 
         return x
     if layer.activation == "silu":
         return graph.add("Mul", x, graph.add("Sigmoid", x))
+    if layer.activation == "gelu":  # whose own operator many versions of ONNX lack
+        one, root, half = (
+            graph.constant(f"{graph.layer}/{what}", number)
+            for what, number in (("one", 1.0), ("root", 0.5**0.5), ("half", 0.5))
+        )
+        below = graph.add("Add", graph.add("Erf", graph.add("Mul", x, root)), one)
+        return graph.add("Mul", graph.add("Mul", x, below), half)
     if layer.activation == "relu6":
         return graph.add("Clip", x, *(graph.constant(f"{graph.layer}/{limit}", limit) for limit in (0, 6)))
     operator, attributes = ACTIVATIONS[layer.activation]
@@ -197,7 +205,7 @@ LAYERS: dict[type[Layer], Callable[..., str]] = {
     Flatten: _reshape,
     Reshape: _reshape,
     Activation: _activation,
-    **dict.fromkeys((ReLU, ReLU6, ELU, SiLU, HardSwish, Sigmoid, HardSigmoid, Tanh, Softmax), _activation),
+    **dict.fromkeys((ReLU, ReLU6, ELU, GELU, SiLU, HardSwish, Sigmoid, HardSigmoid, Tanh, Softmax), _activation),
     LeakyReLU: _leaky_relu,
     Add: _add,
     Multiply: _multiply,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from xpcnn.hints import no_attribute
 from xpcnn.layers.activation import (
     ELU,
+    GELU,
     Activation,
     HardSigmoid,
     HardSwish,
@@ -38,6 +39,7 @@ from xpcnn.layers.upsample import Upsample2D
 
 __all__ = [
     "ELU",
+    "GELU",
     "Activation",
     "AdaptiveAveragePool2D",
     "Add",

@@ -52,6 +52,13 @@ class ELU(Activation):
         super().__init__("elu", name=name, xp=xp)
 
 
+class GELU(Activation):
+    """Gaussian error linear unit, x times the normal distribution's Φ(x) (Hendrycks and Gimpel, 2016)."""
+
+    def __init__(self, *, name: str | None = None, xp: ArrayModule | str | None = None) -> None:
+        super().__init__("gelu", name=name, xp=xp)
+
+
 class SiLU(Activation):
     """Sigmoid linear unit, x sigmoid(x), also called swish (Elfwing, Uchibe and Doya, 2018)."""
 

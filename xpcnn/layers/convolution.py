@@ -103,10 +103,10 @@ class Conv2D(Layer):
         context: Context,
         *,
         pool: Window | None = None,
-        relu: bool = False,
+        fused_activation: str = "linear",
         input_gradient: bool = True,
     ) -> tuple[Array, Backward]:
-        """Convolve and add the bias, optionally fused with max pooling over ``pool`` and ReLU."""
+        """Convolve and add the bias, optionally fused with max pooling over ``pool`` and ReLU or ReLU6."""
         y, backward = convolution(
             context.xp,
             x,
@@ -117,7 +117,7 @@ class Conv2D(Layer):
             groups=self.groups,
             padding_mode=self.padding_mode,
             pool=pool,
-            relu=relu,
+            activation=fused_activation,
             training=context.backward,
         )
         return y, lambda dy, gradients: backward(dy, gradients["weight"], gradients.get("bias"), input_gradient)

@@ -57,9 +57,11 @@ def images(x: Any, input_shape: Shape, data_format: str = "channels_first") -> A
     if len(x) == 0:
         raise ValueError(f"There are no images: received an array of shape {tuple(x.shape)}.")
     if isinstance(x, np.ndarray) and x.dtype.kind == "f":
+        largest = np.finfo(np.float32).max
         for start in range(0, len(x), _ROWS):
-            finite = np.abs(x[start : start + _ROWS]) <= np.finfo(np.float32).max
-            if not finite.all():
+            rows = x[start : start + _ROWS]
+            if not -largest <= rows.min() <= rows.max() <= largest:  # false for NaN
+                finite = np.abs(rows) <= largest
                 bad = start + int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))
                 raise ValueError(
                     f"Images must be finite in float32. Received NaN, infinite or larger values, first in image {bad}."

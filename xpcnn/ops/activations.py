@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.hints import did_you_mean
+from xpcnn.ops.erf import erf
 from xpcnn.ops.fused import fused
 from xpcnn.ops.workspace import Workspace
 
@@ -86,6 +88,15 @@ def silu(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backwa
     return y, lambda dy: dy * gate + gate_backward(dy) * x
 
 
+def gelu(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
+    """y = x Φ(x), with the normal distribution's Φ(x) = (1 + erf(x / √2)) / 2 (Hendrycks and Gimpel, 2016)."""
+    below = 0.5 * (1.0 + erf(xp, x * 0.5**0.5))
+    near = xp.clip(x, -40.0, 40.0)  # whose square is a number in single precision
+    density = xp.exp(-0.5 * near * near) / (2 * math.pi) ** 0.5
+    y = xp.multiply(x, below, out=workspace.like(x))
+    return y, lambda dy: dy * (below + x * density)
+
+
 def elu(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
     """y = x above 0, exp(x) - 1 below (Clevert, Unterthiner and Hochreiter, 2016)."""
     below = xp.expm1(xp.minimum(x, 0))
@@ -122,6 +133,7 @@ ACTIVATIONS: dict[str, Function] = {
     "relu6": relu6,
     "leaky_relu": leaky_relu,
     "elu": elu,
+    "gelu": gelu,
     "silu": silu,
     "hard_swish": hard_swish,
     "sigmoid": sigmoid,

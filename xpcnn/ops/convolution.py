@@ -1,11 +1,11 @@
-"""A convolution, optionally fused with max pooling, bias and ReLU."""
+"""A convolution, optionally fused with max pooling, bias and ReLU or ReLU6."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.activations import relu as relu_
+from xpcnn.ops.activations import relu, relu6
 from xpcnn.ops.correlation import correlation
 from xpcnn.ops.fused import fused
 from xpcnn.ops.pooling import extreme_pool
@@ -15,6 +15,10 @@ from xpcnn.ops.workspace import Workspace, channel_rows
 #: backward(dy, dweight, dbias, input_gradient) writes the gradients of the weight and, if there is one, the bias, and
 #: returns the input's gradient, or None if it was not requested.
 Backward = Callable[[Array, Array, Array | None, bool], Array | None]
+
+
+#: The activations that are fused with a convolution.
+FUSED = {"relu": relu, "relu6": relu6}
 
 
 @fused("cuda", "cpu")
@@ -29,13 +33,14 @@ def convolution(
     groups: int = 1,
     padding_mode: str = "zeros",
     pool: Window | None = None,
-    relu: bool = False,
+    activation: str = "linear",
     training: bool = True,
 ) -> tuple[Array, Backward]:
-    """Correlate images with filters, then max-pool over ``pool``, add the bias and apply ReLU, each if given.
+    """Correlate images with filters, then max-pool over ``pool``, add the bias and apply an activation, each if given.
 
     x: (n, channels, height, width); weight: (filters, channels / groups, kh, kw); bias: (filters,); y: (n, filters,
-    rows, columns). The bias and ReLU never change which cell is the largest, so they come last, on the pooled output.
+    rows, columns). activation: "linear", "relu" or "relu6"; like the bias, it never changes which cell is the largest,
+    so both come last, on the pooled output.
     padding_mode: "zeros" or "edge". Without ``training``, pooling keeps nothing for backward.
     """
     y, correlation_backward = correlation(xp, x, weight, window, workspace, groups=groups, padding_mode=padding_mode)
@@ -43,12 +48,12 @@ def convolution(
         y, pool_backward = extreme_pool(xp, y, pool, workspace, largest=True, training=training)
     if bias is not None:
         y += bias[:, None, None]
-    if relu:
-        y, relu_backward = relu_(xp, y, workspace, y)
+    if activation != "linear":
+        y, activation_backward = FUSED[activation](xp, y, workspace, y)
 
     def backward(dy: Array, dweight: Array, dbias: Array | None, input_gradient: bool) -> Array | None:
-        if relu:
-            dy = relu_backward(dy)
+        if activation != "linear":
+            dy = activation_backward(dy)
         if dbias is not None:
             channel_rows(dy).sum(axis=1, out=dbias)
         if pool is not None:

@@ -52,9 +52,11 @@ def mobilenet_v2(input_shape: Shape, classes: int) -> list[Layer]:
     ]
 
 
-def mobilenet_v3_small(input_shape: Shape, classes: int) -> list[Layer]:
+def mobilenet_v3_small(
+    input_shape: Shape, classes: int, padding: str | None = None, epsilon: float = 1e-3
+) -> list[Layer]:
     """MobileNetV3-Small: 1.5 million weights besides the last layer's."""
-    normalised = functools.partial(convolution, momentum=0.01, epsilon=1e-3)
+    normalised = functools.partial(convolution, padding=padding, momentum=0.01, epsilon=epsilon)
     layers = normalised("features.0.0", "features.0.1", 16, 3, 2, "hard_swish")
     channels = 16
     for number, (size, wide, filters, gated, activation, strides) in enumerate(BLOCKS_V3_SMALL, start=1):

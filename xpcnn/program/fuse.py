@@ -56,8 +56,8 @@ def fold(nodes: Sequence[Node]) -> tuple[list[Node], list[Fold]]:
 def fuse(nodes: Sequence[Node]) -> list[Node]:
     """Return the nodes with every convolution fused with the max pooling and the ReLU that follow it, in any order.
 
-    A fully connected layer is fused with its ReLU. After any other max pooling, a normalisation or a sum, ReLU runs
-    in place, and so does ReLU6 after a convolution, a normalisation or a sum.
+    A convolution is also fused with its ReLU6, a fully connected layer with its ReLU. After any other max pooling, a
+    normalisation or a sum, both run in place.
     """
     counts, rest = readers(nodes), _pooled_first(nodes)
     fused: list[Node] = []
@@ -68,11 +68,16 @@ def fuse(nodes: Sequence[Node]) -> list[Node]:
             if type(layer) is MaxPool2D and type(onto) is Conv2D and not options:
                 fused[-1] = before.also(pool=layer.window)._replace(output=node.output)
                 continue
-            if applies(layer, "relu") and type(onto) in (Conv2D, Dense) and "relu" not in options:
+            name = next((name for name in ("relu", "relu6") if applies(layer, name)), None)
+            if type(onto) is Conv2D and (
+                (name == "relu" and "fused_activation" not in options) or (name and not options)
+            ):
+                fused[-1] = before.also(fused_activation=name)._replace(output=node.output)
+                continue
+            if name == "relu" and type(onto) is Dense and not options:
                 fused[-1] = before.also(relu=True)._replace(output=node.output)
                 continue
-            after = (BatchNorm, MaxPool2D, Add) if applies(layer, "relu") else (BatchNorm, Conv2D, Add)
-            if (applies(layer, "relu") or applies(layer, "relu6")) and type(onto) in after:
+            if name and type(onto) in (BatchNorm, MaxPool2D, Add):
                 node = node.also(in_place=True)
         fused.append(node)
     return fused

@@ -14,7 +14,7 @@ import numpy as np
 from xpcnn import files
 from xpcnn.model.summary import summary_table
 from xpcnn.program import memory_bound
-from xpcnn.report import galleries, page, results, sections
+from xpcnn.report import advice, galleries, page, results, sections
 from xpcnn.report.results import Predictions
 from xpcnn.report.run import Epochs, Run, number
 from xpcnn.training.callbacks import Callback
@@ -104,7 +104,8 @@ class Report(Callback):
         layers = "\n".join(map(page.text, summary_table(best.network).splitlines()))
         network = page.folded("All layers", f'<pre class="table" tabindex="0">{layers}</pre>')
         answers, inside = self._of_predictions(found, metrics, best), self._inside(best, found)
-        body = [sections.curves_section(self.epochs, best.epochs), *answers, *inside, *self._beside(network)]
+        advised = sections.advice_section(advice.of_run(self.run, self.epochs, best.epochs))
+        body = [advised, sections.curves_section(self.epochs, best.epochs), *answers, *inside, *self._beside(network)]
         self._write("finished", status, body, metrics)
 
     def _write(self, state: str, status: str, body: list[str], metrics: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,24 +60,11 @@ def percent(share: float) -> str:
     return f"{value:.{digits}f}&nbsp;%"
 
 
-def interval(right: int, count: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of the accuracy (Wilson, 1927), for ``right`` of ``count`` images.
-
-    >>> [round(bound, 2) for bound in interval(9, 10)]
-    [0.6, 0.98]
-    """
-    z = 1.96
-    share, correction = right / count, z * z / count
-    middle = (share + correction / 2) / (1 + correction)
-    half = z * math.sqrt(share * (1 - share) / count + correction / (4 * count)) / (1 + correction)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def confusion_section(found: Predictions, classes: Sequence[str]) -> str:
     """Return the section of the confusion matrix."""
     matrix = metrics.confusion_matrix(found.labels, found.answers, len(classes))
     count, right = len(found.labels), int(np.trace(matrix))
-    low, high = interval(right, count)
+    low, high = metrics.wilson_interval(right, count)
     note = (
         "Each row holds the images of one class, each column the class predicted for them. Right predictions are on "
         "the diagonal, in blue; look for strong red cells, where the model confuses one class with another."
@@ -140,14 +126,16 @@ def classes_section(found: Predictions, run: Run) -> str:
     matrix = metrics.confusion_matrix(found.labels, found.answers, len(run.classes))
     figures = metrics.per_class(matrix)
     rows = []
-    for name, precision, recall, f1, support in zip(run.classes, *figures, strict=True):
-        rows.append((page.name(name), _bar(precision), _bar(recall), f"{f1:.2f}", f"{support:,}"))
+    for name, precision, recall, f1, support, right in zip(run.classes, *figures, matrix.diagonal(), strict=True):
+        low, high = metrics.wilson_interval(right, support)
+        range_ = f"{low:.2f} to {high:.2f}"
+        rows.append((page.name(name), _bar(precision), _bar(recall), range_, f"{f1:.2f}", f"{support:,}"))
     note = (
         "<b>Recall</b>: the fraction of a class's images that were recognised. <b>Precision</b>: the fraction of the "
-        "images predicted as a class that belong to it. F1 is high only if both are. Look for short bars; a class "
-        "with few images can have them by chance."
+        "images predicted as a class that belong to it. F1 is high only if both are. Look for short bars; in a class "
+        "with few images they can be chance, and then the range that recall is in, with a confidence of 95 %, is wide."
     )
-    headings = ("class", "precision", "recall", "F1", "images")
+    headings = ("class", "precision", "recall", "recall, 95&nbsp;%", "F1", "images")
     caption = f"Metrics of each class, on the {found.part} part"
     return page.section(
         "How well each class is recognised", page.table(caption, headings, rows[:MOST_LINES]), note=note

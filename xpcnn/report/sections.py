@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xpcnn import metrics as metrics_
 from xpcnn.data import Decoding
 from xpcnn.report import curves, page, results
 from xpcnn.report.results import percent
@@ -31,15 +32,29 @@ def tiles(run: Run, epochs: Epochs, metrics: Mapping[str, Any]) -> str:
     for part in ("test", "validation"):
         accuracy = measured(metrics, part, "accuracy")
         if accuracy is not None:
-            told.append((f"{part} accuracy", percent(accuracy)))
+            told.append((f"{part} accuracy{_within(accuracy, run.part(part))}", percent(accuracy)))
     if not told and epochs.columns.get("val_accuracy"):
-        told.append(("validation accuracy", percent(epochs.columns["val_accuracy"][-1])))
+        accuracy = epochs.columns["val_accuracy"][-1]
+        told.append((f"validation accuracy{_within(accuracy, run.part('validation'))}", percent(accuracy)))
     total = sum(run.counts.values())
     by_class = [sum(run.counts[name, part] for part in PARTS) for name in run.classes]
     told.append((f"images in {page.counted(len(run.classes), 'class', 'classes')}", f"{total:,}"))
     if total:
         told.append(("by always predicting the largest class", percent(max(by_class) / total)))
     return page.tiles(told)
+
+
+def _within(accuracy: float, count: int) -> str:
+    """Return the 95 % interval of an accuracy that was measured on ``count`` images, if it can be one of them."""
+    if not count or not 0 <= accuracy <= 1:
+        return ""
+    low, high = metrics_.wilson_interval(round(accuracy * count), count)
+    return f" (95&nbsp;%: {percent(low)} to {percent(high)})"
+
+
+def advice_section(advice: Sequence[str]) -> str:
+    """Return the section of what to do about the run, empty if nothing."""
+    return page.section("What to improve", *(f"<p>{page.text(line)}</p>" for line in advice)) if advice else ""
 
 
 def curves_section(epochs: Epochs, best: int | None) -> str:

@@ -14,19 +14,22 @@ from xpcnn.ops.workspace import Workspace
 WINDOW = Window((1, 1))
 
 
-@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("activation", ["linear", "relu", "relu6"])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_a_product_gives_output_and_gradients(relu, with_bias):
+@pytest.mark.parametrize(("channels", "n"), [(8, 3), (8, 40), (pointwise.FEW, 40)])
+def test_a_product_gives_output_and_gradients(channels, n, activation, with_bias):
     xp, rng = resolve("numba"), np.random.default_rng(0)
-    x, weight, dy = (rng.normal(size=shape) for shape in ((3, 8, 5, 7), (9, 8, 1, 1), (3, 9, 5, 7)))
+    shapes = (n, channels, 5, 7), (9, channels, 1, 1), (n, 9, 5, 7)
+    x, weight, dy = (rng.normal(size=shape) for shape in shapes)
     bias = rng.normal(size=9) if with_bias else None
     assert pointwise.suits(x, weight, WINDOW, 1, (5, 7))
-    y, backward = convolution(xp, x, weight, bias, WINDOW, Workspace(xp), relu=relu)
+    y, backward = convolution(xp, x, weight, bias, WINDOW, Workspace(xp), activation=activation)
     dweight, dbias = np.full(weight.shape, np.nan), np.full(9, np.nan)
     dx = backward(dy, dweight, dbias, True)
     expected = reference.conv2d(x, weight) + (0 if bias is None else bias[:, None, None])
-    np.testing.assert_allclose(y, np.maximum(expected, 0) if relu else expected, rtol=1e-10, atol=1e-12)
-    masked = dy * (expected > 0) if relu else dy
+    low, high = {"linear": (-np.inf, np.inf), "relu": (0, np.inf), "relu6": (0, 6)}[activation]
+    np.testing.assert_allclose(y, expected.clip(low, high), rtol=1e-10, atol=1e-12)
+    masked = dy * ((expected > low) & (expected < high))
     for result, right in zip((dx, dweight, dbias), reference.conv2d_gradients(masked, x, weight), strict=True):
         np.testing.assert_allclose(result, right, rtol=1e-10, atol=1e-12)
 

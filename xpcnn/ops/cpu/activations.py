@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.activations import Backward
 from xpcnn.ops.cpu.compiler import flat, kernel, summing_kernel
@@ -72,14 +74,16 @@ def _relu6_gradient(dy: Any, y: Any, dx: Any) -> None:
 
 
 @summing_kernel
-def bias_relu_gradient(
-    dy: Any, y: Any, relu: bool, dx: Any, sums: Any, channels: int, rows: int, length: int, first: int, step: int,
+def bias_activation_gradient(
+    dy: Any, y: Any, bounds: Any, dx: Any, sums: Any, channels: int, rows: int, length: int, first: int, step: int,
     plane: int,
 ) -> None:  # fmt: skip
-    """Write dy, or 0 where y is not above 0 if ``relu``, to rows of dx, and its sum over each channel.
+    """Write dy, or 0 where y is at a bound, to rows of dx, and its sum over each channel.
 
     dx: flat, its rows ``step`` and its channels ``plane`` elements apart, from ``first`` on.
     """
+    low, high = bounds
+    bounded = low > -np.inf
     for channel in range(channels):
         total = dy.dtype.type(0)
         for row in range(rows):
@@ -88,7 +92,7 @@ def bias_relu_gradient(
             source, mask, target = dy[at : at + length], y[at : at + length], dx[place : place + length]
             part = dy.dtype.type(0)
             for i in range(length):
-                value = source[i] if not relu or mask[i] > 0 else dy.dtype.type(0)
+                value = source[i] if not bounded or (mask[i] > low) & (mask[i] < high) else dy.dtype.type(0)
                 target[i] = value
                 part += value
             total += part
@@ -96,11 +100,12 @@ def bias_relu_gradient(
 
 
 @kernel
-def add_bias(y: Any, bias: Any, relu: bool) -> None:
-    """Add a bias to each channel of y, flat, in place; negative results become 0 if ``relu``."""
-    size, zero = len(y) // len(bias), y.dtype.type(0)
+def add_bias(y: Any, bias: Any, bounds: Any) -> None:
+    """Add a bias to each channel of y, flat, in place; results outside of the bounds become these."""
+    size, (low, high) = len(y) // len(bias), bounds
     for channel in range(len(bias)):
         part, shift = y[channel * size : (channel + 1) * size], bias[channel]
         for i in range(size):
             value = part[i] + shift
-            part[i] = zero if relu and value < zero else value
+            value = low if value < low else value
+            part[i] = high if value > high else value

@@ -1,9 +1,8 @@
-"""A convolution with what may follow it: direct sums or a faster way, then pooling, with bias and ReLU on the way."""
+"""A convolution with what may follow it: direct sums or a faster way, then pooling, bias and activation on the way."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,18 @@ import numpy as np
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops import convolution as generic
 from xpcnn.ops.convolution import Backward
-from xpcnn.ops.cpu import pointwise, winograd
-from xpcnn.ops.cpu.activations import bias_relu_gradient
+from xpcnn.ops.cpu import depthwise, pointwise, winograd
+from xpcnn.ops.cpu.activations import bias_activation_gradient
+from xpcnn.ops.cpu.bounds import bounds, unbounded
 from xpcnn.ops.cpu.compiler import flat
-from xpcnn.ops.cpu.correlation import Rows, correlate, weight_gradient
+from xpcnn.ops.cpu.correlation import Rows, correlate, turned, weight_gradient
 from xpcnn.ops.cpu.pooling import fits, pooled, write_unpooled
 from xpcnn.ops.window import Padding, Pair, Window, pad, unpad
 from xpcnn.ops.workspace import Workspace, channel_rows, to_batch_last
 
 _NO_BORDER: Padding = ((0, 0), (0, 0))
+#: Modules with ways that are faster than direct sums for some convolutions, in order of preference.
+WAYS = (pointwise, depthwise, winograd)
 
 
 def convolution(
@@ -33,30 +35,31 @@ def convolution(
     groups: int = 1,
     padding_mode: str = "zeros",
     pool: Window | None = None,
-    relu: bool = False,
+    activation: str = "linear",
     training: bool = True,
 ) -> tuple[Array, Backward]:
     """As :func:`xpcnn.ops.convolution.convolution`."""
-    if pool is not None and not fits(pool):
+    if pool is not None and (not fits(pool) or activation == "relu6"):
         plain: Any = generic.convolution
         return plain.__wrapped__(
             xp, x, weight, bias, window, workspace,
-            groups=groups, padding_mode=padding_mode, pool=pool, relu=relu, training=training,
+            groups=groups, padding_mode=padding_mode, pool=pool, activation=activation, training=training,
         )  # fmt: skip
+    limits, relu = bounds("linear" if pool else activation, x.dtype), activation == "relu"
     edge = padding_mode == "edge"
     images = to_batch_last(pad(xp, x, window.padding, "edge", workspace) if edge else x, workspace)
     seen = window.unpadded if edge else window
     n, _, height, width = images.shape
     rows, columns = seen.output_size(height, width)
     y = workspace.batch_last((n, len(weight), rows, columns), x.dtype)
-    ways = (way for way in (pointwise, winograd) if way.suits(images, weight, seen, groups, (rows, columns)))
+    ways = (way for way in WAYS if way.suits(images, weight, seen, groups, (rows, columns)))
     fast: Any = next(ways, None)
     if fast:
-        fast.correlate(images, weight, bias, y, seen, workspace, relu=relu and pool is None)
+        fast.correlate(images, weight, bias, y, seen, limits, workspace)
     else:
         source = _rows(arrange(images, seen, workspace), seen, groups)
         filters = weight.reshape(groups, len(weight) // groups, -1)
-        correlate(source, filters, bias, flat(y), rows, columns * n, workspace, relu=relu and pool is None)
+        correlate(source, filters, bias, flat(y), rows, columns * n, limits, workspace)
     if pool is not None:
         y, winners = pooled(y, pool, workspace, largest=True, relu=relu, training=training)
 
@@ -65,7 +68,7 @@ def convolution(
         sums = np.empty(len(weight), dy.dtype) if dbias is None else dbias
         reach = seen.reach if seen.strides == (1, 1) else None
         border = _NO_BORDER if fast or reach is None or not input_gradient else reach
-        if pool is None and not relu and border == _NO_BORDER:
+        if pool is None and activation == "linear" and border == _NO_BORDER:
             spread = dy
             channel_rows(dy).sum(axis=1, out=sums)
         else:
@@ -76,7 +79,9 @@ def convolution(
         if pool is not None:
             write_unpooled(dy, y, winners, pool, spread, place, (rows, columns), sums, relu=relu)
         elif spread is not dy:
-            bias_relu_gradient(flat(dy), flat(y), relu, flat(spread), sums, len(weight), rows, columns * n, *place)
+            bias_activation_gradient(
+                flat(dy), flat(y), limits, flat(spread), sums, len(weight), rows, columns * n, *place
+            )
         if fast:
             fast.weight_gradient(images, spread, dweight, seen, workspace)
         else:
@@ -88,18 +93,12 @@ def convolution(
             return None
         if fast:
             dx = workspace.like(images)
-            assert reach is not None  # or it would not be faster
-            fast.correlate(spread, turned(weight), None, dx, replace(seen, padding=reach), workspace, relu=False)
+            fast.input_gradient(spread, weight, dx, seen, workspace)
         else:
             dx = _input_gradient(spread, weight, seen, (height, width), groups, workspace)
         return unpad(dx, window.padding, "edge") if edge else dx
 
     return y, backward
-
-
-def turned(weight: Array) -> Array:
-    """View the filters of the input's gradient: channels and filters swapped, kernels rotated by 180 degrees."""
-    return weight[..., ::-1, ::-1].swapaxes(-4, -3)
 
 
 def _clear(images: Array, border: Padding) -> None:
@@ -171,7 +170,7 @@ def _input_gradient(
     dx = workspace.batch_last((n, channels * groups, *size), spread.dtype)
     own = turned(weight.reshape(groups, filters // groups, *weight.shape[1:])).reshape(groups, channels, -1)
     source = _rows(spread[:, :, :, np.newaxis], Window((kh, kw), dilation=(dh, dw)), groups)
-    correlate(source, own, None, flat(dx), size[0], size[1] * n, workspace, relu=False)
+    correlate(source, own, None, flat(dx), size[0], size[1] * n, unbounded(dx.dtype), workspace)
     return dx
 
 

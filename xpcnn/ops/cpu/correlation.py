@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpcnn.backend import Array
+from xpcnn.ops.cpu.bounds import Bounds
 from xpcnn.ops.cpu.compiler import VECTOR_BYTES, kernel, lanes
 from xpcnn.ops.cpu.tile import add_outer, add_products, add_sums, filled, write_rows, zeros
 from xpcnn.ops.workspace import Workspace
@@ -63,12 +64,12 @@ def correlation_tile(filters: int, length: int, dtype: np.dtype[Any]) -> tuple[i
 
 
 def correlate(
-    x: Rows, weight: Array, bias: Array | None, y: Array, rows: int, length: int, workspace: Workspace, *, relu: bool
+    x: Rows, weight: Array, bias: Array | None, y: Array, rows: int, length: int, bounds: Bounds, workspace: Workspace
 ) -> None:
     """Write the correlation of images with filters, plus the bias.
 
     weight: (groups, filters, cells); y: flat, (groups, filters, rows, length): the columns of a row times the images;
-    relu: whether negative numbers are written as 0.
+    bounds: numbers outside of these are written as these.
     """
     groups, filters, _ = weight.shape
     wide = correlation_tile(filters, length, y.dtype)
@@ -76,7 +77,12 @@ def correlate(
     compute = _narrow_correlation if wide is None else _correlation
     packed, start = tiled(weight, tile[0], workspace), padded(bias, groups, filters, tile[0], y.dtype, workspace)
     geometry = groups, filters, rows, length, x.step, x.group
-    compute(*tile)(x.images, packed, start, y, x.offsets, relu, geometry)
+    compute(*tile)(x.images, packed, start, y, x.offsets, bounds, geometry)
+
+
+def turned(weight: Array) -> Array:
+    """View the filters of the input's gradient: channels and filters swapped, kernels rotated by 180 degrees."""
+    return weight[..., ::-1, ::-1].swapaxes(-4, -3)
 
 
 def tiled(weight: Array, height: int, workspace: Workspace) -> Array:
@@ -136,7 +142,7 @@ def untiled(sums: Array, tile: tuple[int, int], filters: int, cells: int) -> Arr
 def _correlation(height: int, width: int) -> Callable[..., None]:
     """Return the kernel for tiles of ``height`` filters and ``width`` vectors."""
 
-    def correlation(x: Any, weight: Any, bias: Any, y: Any, offsets: Any, relu: bool, geometry: Any) -> None:
+    def correlation(x: Any, weight: Any, bias: Any, y: Any, offsets: Any, bounds: Any, geometry: Any) -> None:
         groups, filters, rows, length, step, apart = geometry
         together = width * (VECTOR_BYTES // x.itemsize)
         cells, plane, padded_filters = len(offsets), rows * length, len(bias) // groups
@@ -151,7 +157,7 @@ def _correlation(height: int, width: int) -> Callable[..., None]:
                             sums = add_outer(sums, weight, at, x, start + offsets[cell], None)
                             at += height
                         place = (group * filters + first) * plane + row * length + column
-                        write_rows(sums, y, place, plane, filters - first, relu, None)
+                        write_rows(sums, y, place, plane, filters - first, bounds, None)
 
     return kernel(correlation)
 
@@ -160,7 +166,7 @@ def _correlation(height: int, width: int) -> Callable[..., None]:
 def _narrow_correlation(height: int, width: int) -> Callable[..., None]:
     """Return the kernel for rows that are shorter than such a tile."""
 
-    def correlation(x: Any, weight: Any, bias: Any, y: Any, offsets: Any, relu: bool, geometry: Any) -> None:
+    def correlation(x: Any, weight: Any, bias: Any, y: Any, offsets: Any, bounds: Any, geometry: Any) -> None:
         groups, filters, rows, length, step, apart = geometry
         together = width * (VECTOR_BYTES // x.itemsize)
         cells, plane, padded_filters = len(offsets), rows * length, len(bias) // groups
@@ -174,7 +180,7 @@ def _narrow_correlation(height: int, width: int) -> Callable[..., None]:
                             sums = add_outer(sums, weight, at, x, start + offsets[cell], length - column)
                             at += height
                         place = (group * filters + first) * plane + row * length + column
-                        write_rows(sums, y, place, plane, filters - first, relu, length - column)
+                        write_rows(sums, y, place, plane, filters - first, bounds, length - column)
 
     return kernel(correlation)
 

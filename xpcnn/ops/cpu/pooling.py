@@ -13,6 +13,7 @@ from xpcnn.ops import pooling as generic
 from xpcnn.ops.cpu import vector
 from xpcnn.ops.cpu.compiler import VECTOR_BYTES, compiled, flat, kernel, lanes
 from xpcnn.ops.cpu.tile import zeros
+from xpcnn.ops.cpu.windows import cells_inside, sizes
 from xpcnn.ops.pooling import Backward
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace, to_batch_last
@@ -47,7 +48,7 @@ def pooled(
     y = workspace.batch_last((n, channels, rows, columns), x.dtype)
     winners = workspace.batch_last(y.shape, np.uint8) if training else None
     kept = _NOTHING if winners is None else flat(winners)
-    geometry = _geometry(window, channels, (height, width), (rows, columns), n)
+    geometry = sizes(window, channels, (height, width), (rows, columns), n)
     if winners is None and n <= lanes(x.dtype) // 4:
         _pool_few(flat(x), flat(y), largest, relu, geometry)
     else:
@@ -89,7 +90,7 @@ def write_unpooled(
     sums = np.empty(channels, dy.dtype) if sums is None else sums
     _unpool(*_unrolled(window))(
         flat(dy), flat(y), flat(winners), flat(dx), sums, relu, once, place,
-        _geometry(window, channels, size, (rows, columns), n),
+        sizes(window, channels, size, (rows, columns), n),
     )  # fmt: skip
 
 
@@ -104,12 +105,6 @@ def _unrolled(window: Window) -> Pair:
     return window.kernel if window.kernel in ((2, 2), (3, 3)) else (0, 0)
 
 
-def _geometry(window: Window, channels: int, size: Pair, output: Pair, n: int) -> tuple[int, ...]:
-    (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.strides, window.dilation
-    (top, _), (left, _) = window.padding
-    return channels, *size, *output, n, kh, kw, sh, sw, dh, dw, top, left
-
-
 @functools.cache
 def _pool(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
     """Return the kernel for windows of a size, or of any size for (0, 0)."""
@@ -121,7 +116,7 @@ def _pool(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
         for channel in range(channels):
             for row in range(rows):
                 top_row = row * sh - top
-                inside_rows = _inside(top_row, dh, kh, height)
+                inside_rows = cells_inside(top_row, dh, kh, height)
                 whole_rows = inside_rows == (0, kh)
                 for column in range(columns):
                     left_column, image = column * sw - left, 0
@@ -134,7 +129,7 @@ def _pool(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
                             if keep:
                                 vector.store_numbers(winner, winners, at + image, None)
                             image += lanes
-                    inside = (0, kw) if whole else _inside(left_column, dw, kw, width)
+                    inside = (0, kw) if whole else cells_inside(left_column, dw, kw, width)
                     while image < n:  # windows that are cut, and images that do not fill a vector
                         count = min(n - image, lanes)
                         best, winner = _best_of(x, corner + image, steps, inside_rows, inside, kw, largest, count)
@@ -178,7 +173,7 @@ def _pool_few(x: Any, y: Any, largest: bool, relu: bool, geometry: Any) -> None:
             best = y[at : at + size]
             best[:] = -np.inf
             top_row = row * sh - top
-            first_i, stop_i = _inside(top_row, dh, kh, height)
+            first_i, stop_i = cells_inside(top_row, dh, kh, height)
             for i in range(first_i, stop_i):
                 start = (channel * height + top_row + i * dh) * width
                 for j in range(kw):
@@ -215,7 +210,7 @@ def _unpool(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
                     dx[start + row * step : start + row * step + width * n] = 0
             for row in range(rows):
                 top_row = row * sh - top
-                inside_rows = _inside(top_row, dh, kh, height)
+                inside_rows = cells_inside(top_row, dh, kh, height)
                 whole_rows = inside_rows == (0, kh)
                 for column in range(columns):
                     left_column, image = column * sw - left, 0
@@ -230,7 +225,7 @@ def _unpool(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
                             _hand_out(gradient, winner, dx, corner + image, steps, (0, kh), (0, kw), kw, once, None)
                             at += lanes
                             image += lanes
-                    inside = (0, kw) if whole else _inside(left_column, dw, kw, width)
+                    inside = (0, kw) if whole else cells_inside(left_column, dw, kw, width)
                     while image < n:
                         count = min(n - image, lanes)
                         gradient, winner = vector.load(dy, at, count), vector.load_numbers(winners, at, dy, count)
@@ -257,9 +252,3 @@ def _hand_out(
             part = vector.where_equal(gradient, winner, i * kw + j)
             part = part if once else vector.add(vector.load(dx, cell, count), part)
             vector.store(part, dx, cell, count)
-
-
-@compiled
-def _inside(first: int, step: int, cells: int, size: int) -> tuple[int, int]:
-    """Return the first cell inside the image of a window that begins at ``first``, and the one after the last."""
-    return -(first // step) if first < 0 else 0, min(cells, (size - 1 - first) // step + 1)

@@ -115,12 +115,11 @@ class Writer:
         mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
         return self.builder.shuffle_vector(a, b, mask)
 
-    def positive(self, vector: Any, wanted: Any) -> Any:
-        """Return a vector, with negative numbers as 0 if ``wanted``; NaN stays."""
-        builder, zero = self.builder, ir.Constant(self.tile.vector, None)
-        below = builder.fcmp_ordered("<", vector, zero)
-        below = builder.and_(below, self.spread_as(wanted, ir.VectorType(ir.IntType(1), self.tile.lanes)))
-        return builder.select(below, zero, vector)
+    def between(self, vector: Any, low: Any, high: Any) -> Any:
+        """Return a vector, with numbers below ``low`` or above ``high`` as these; NaN stays."""
+        builder, low, high = self.builder, self.spread(low), self.spread(high)
+        vector = builder.select(builder.fcmp_ordered("<", vector, low), low, vector)
+        return builder.select(builder.fcmp_ordered(">", vector, high), high, vector)
 
 
 def given(kind: types.Type, argument: Any) -> Any:

@@ -65,24 +65,25 @@ def add_outer(typing: Any, tile: Any, weight: Any, at: Any, x: Any, start: Any, 
 
 
 @intrinsic(prefer_literal=True)
-def write_rows(typing: Any, tile: Any, y: Any, start: Any, stride: Any, rows: Any, relu: Any, count: Any) -> Any:
-    """Write the first ``rows`` rows to y[start + row stride:], negative numbers as 0 if ``relu``."""
+def write_rows(typing: Any, tile: Any, y: Any, start: Any, stride: Any, rows: Any, bounds: Any, count: Any) -> Any:
+    """Write the first ``rows`` rows to y[start + row stride:], numbers outside of (low, high) as these."""
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         w = Writer(tile, context, builder, signature, arguments)
-        sums, _, start, stride, rows, relu, _ = arguments
+        sums, _, start, stride, rows, bounds, _ = arguments
         count = given(signature.args[6], arguments[6])
+        low, high = builder.extract_value(bounds, 0), builder.extract_value(bounds, 1)
         for row in range(tile.rows):
             with builder.if_then(builder.icmp_signed("<", w.number(row), rows)):
                 index = builder.add(start, builder.mul(stride, w.number(row)))
                 for column in range(tile.columns):
                     vector = builder.extract_value(sums, row * tile.columns + column)
                     offset = column * tile.lanes
-                    w.store(w.positive(vector, relu), w.pointer(1, index, offset), count, offset)
+                    w.store(w.between(vector, low, high), w.pointer(1, index, offset), count, offset)
         return context.get_dummy_value()
 
     kind = types.none if count is types.none else types.int64
-    return types.void(tile, y, types.int64, types.int64, types.int64, types.boolean, kind), write
+    return types.void(tile, y, types.int64, types.int64, types.int64, bounds, kind), write
 
 
 @intrinsic(prefer_literal=True)
@@ -195,16 +196,17 @@ def store_rows(typing: Any, tile: Any, y: Any, at: Any, step: Any, count: Any) -
 
 
 @intrinsic
-def add_number(typing: Any, tile: Any, number: Any, relu: Any) -> Any:
-    """Return the tile plus a number, with negative results as 0 if ``relu``."""
+def add_number(typing: Any, tile: Any, number: Any, bounds: Any) -> Any:
+    """Return the tile plus a number, with results outside of (low, high) as these."""
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         w = Writer(tile, context, builder, signature, arguments)
-        sums, number, relu = arguments
+        sums, number, bounds = arguments
         number = w.spread(number)
+        low, high = builder.extract_value(bounds, 0), builder.extract_value(bounds, 1)
         for place in range(tile.rows * tile.columns):
             vector = builder.fadd(builder.extract_value(sums, place), number)
-            sums = builder.insert_value(sums, w.positive(vector, relu), place)
+            sums = builder.insert_value(sums, w.between(vector, low, high), place)
         return sums
 
-    return tile(tile, tile.dtype, types.boolean), write
+    return tile(tile, tile.dtype, bounds), write

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from xpcnn.backend import Array
+from xpcnn.ops.cpu.bounds import Bounds, unbounded
 from xpcnn.ops.cpu.compiler import VECTOR_BYTES, compiled, flat, kernel, lanes
-from xpcnn.ops.cpu.correlation import GRADIENT_TILES, correlation_tile, padded, tile_for, tiled, untiled
+from xpcnn.ops.cpu.correlation import GRADIENT_TILES, correlation_tile, padded, tile_for, tiled, turned, untiled
 from xpcnn.ops.cpu.tile import (
     add_number,
     add_outer,
@@ -57,11 +59,11 @@ def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) ->
 
 
 def correlate(
-    x: Array, weight: Array, bias: Array | None, y: Array, window: Window, workspace: Workspace, *, relu: bool
+    x: Array, weight: Array, bias: Array | None, y: Array, window: Window, bounds: Bounds, workspace: Workspace
 ) -> None:
     """Write the correlation of images with filters, plus the bias.
 
-    x, y: with the batch last; relu: whether negative numbers are written as 0.
+    x, y: with the batch last; bounds: numbers outside of these are written as these.
     """
     n, channels, height, width = x.shape
     filters, _, taps, _ = weight.shape
@@ -81,7 +83,7 @@ def correlate(
     geometry = channels, height, width * n, filters, y.shape[2], length, top, left * n, pitch, block
     _correlation(*tile, taps)(
         flat(x), transformed, padded(bias, 1, filters, tile[0], y.dtype, workspace), flat(y),
-        _offsets(window, channels, pitch, n), values, products, relu, geometry,
+        _offsets(window, channels, pitch, n), values, products, bounds, geometry,
     )  # fmt: skip
 
 
@@ -112,6 +114,13 @@ def weight_gradient(x: Array, dy: Array, dweight: Array, window: Window, workspa
     dweight[...] = gradient.reshape(taps, filters, channels, kw).transpose(1, 2, 0, 3)
 
 
+def input_gradient(dy: Array, weight: Array, dx: Array, window: Window, workspace: Workspace) -> None:
+    """Write the gradient of images."""
+    reach = window.reach
+    assert reach is not None  # or it would not suit
+    correlate(dy, turned(weight), None, dx, replace(window, padding=reach), unbounded(dx.dtype), workspace)
+
+
 @functools.lru_cache(256)
 def _offsets(window: Window, channels: int, pitch: int, n: int) -> Array:
     """Return where the cells of a filter's row are in (channels, pitch)."""
@@ -126,7 +135,7 @@ def _correlation(height: int, width: int, taps: int) -> Callable[..., None]:
     points = at_once + taps - 1
 
     def correlation(
-        x: Any, weight: Any, bias: Any, y: Any, offsets: Any, values: Any, products: Any, relu: bool, geometry: Any
+        x: Any, weight: Any, bias: Any, y: Any, offsets: Any, values: Any, products: Any, bounds: Any, geometry: Any
     ) -> None:
         channels, image_rows, row_length, filters, rows, length, top, left, pitch, block = geometry
         lanes = VECTOR_BYTES // x.itemsize
@@ -161,7 +170,7 @@ def _correlation(height: int, width: int, taps: int) -> Callable[..., None]:
                                 start = at + ((f - first) * width + part) * lanes
                                 place = f * plane + row * length + column + part * lanes
                                 at_each = load_rows(points, products, start, of_products, 0, points, None)
-                                result = add_number(from_points(taps, at_each), bias[f], relu)
+                                result = add_number(from_points(taps, at_each), bias[f], bounds)
                                 store_rows(result, y, place, length, None)
                         at += height * together
 

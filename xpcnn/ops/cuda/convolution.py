@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops import convolution as generic
+from xpcnn.ops.activations import relu6
 from xpcnn.ops.convolution import Backward
 from xpcnn.ops.cuda import correlation
 from xpcnn.ops.cuda.activations import relu_gradient
@@ -27,14 +28,22 @@ def convolution(
     groups: int = 1,
     padding_mode: str = "zeros",
     pool: Window | None = None,
-    relu: bool = False,
+    activation: str = "linear",
     training: bool = True,
 ) -> tuple[Array, Backward]:
     """See :func:`xpcnn.ops.convolution.convolution`."""
+    if activation == "relu6":
+        y, convolution_backward = convolution(
+            xp, x, weight, bias, window, workspace,
+            groups=groups, padding_mode=padding_mode, pool=pool, training=training,
+        )  # fmt: skip
+        y, relu6_backward = relu6(xp, y, workspace, y)
+        return y, lambda dy, *others: convolution_backward(relu6_backward(dy), *others)
+    relu = activation == "relu"
     if not correlation.fits(window, x.dtype.itemsize):
         return generic.convolution.__wrapped__(  # type: ignore[attr-defined,no-any-return]
             xp, x, weight, bias, window, workspace,
-            groups=groups, padding_mode=padding_mode, pool=pool, relu=relu, training=training,
+            groups=groups, padding_mode=padding_mode, pool=pool, activation=activation, training=training,
         )  # fmt: skip
     if window == POINT and groups == 1 and pool is None:
         return _pointwise(xp, x, weight, bias, workspace, relu=relu)
