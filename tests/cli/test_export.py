@@ -87,7 +87,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", ["cells", "cells.pt", "cells.safetensors", "onnx", ".onnx/cells", ""])
     def test_another_ending(self, refuses, here, model, name):
-        refuses("export", model, name, words=["must end in .onnx", f"received {name!r}"], code=2)
+        refuses("export", model, name, words=["must end in .onnx or .html", f"received {name!r}"], code=2)
 
     def test_the_model_itself_in_place_of_the_file(self, refuses, here, model):
         before = model.read_bytes()
