@@ -17,7 +17,7 @@ const BEGINNINGS = [
   ["an AVIF", /^[^]{4}ftypavi[fs]/],
   ["a JPEG 2000", /^(\0\0\0\x0cjP  |\xff\x4f\xff\x51)/],
   ["a JPEG XL", /^(\xff\x0a|\0\0\0\x0cJXL )/],
-  ["an SVG drawing", /^\s*(<\?xml[^>]*>\s*)?(<!--[^]*-->\s*)?<svg/],
+  ["an SVG drawing", /^\s*(<\?xml[^>]*>\s*)?<svg/],
   ["a PDF document", /^%PDF-/],
   ["a ZIP archive", /^PK\x03\x04/],
   ["a video", /^[^]{4}ftyp/],
@@ -33,6 +33,7 @@ function requireSize(width, height) {
 
 /** Return the pixels of a file, in one channel or in three. */
 async function read(file) {
+  if (!file) throw new Refusal("the browser does not open it when it is dropped: choose it with a button");
   if (file.size === 0) throw new Refusal("it is empty");
   if (file.size > MOST_BYTES) throw new Refusal("it is larger than 256 MiB, the most that this page reads");
   let bytes;
@@ -69,8 +70,20 @@ function requireReadableJpeg(bytes) {
   throw new Refusal(DAMAGED);
 }
 
+/** Whether a canvas gives back the pixels that it was given, which some browsers avoid, to protect privacy. */
+function canvasIsFaithful() {
+  const image = new ImageData(16, 16);
+  image.data.forEach((_, at) => { image.data[at] = at % 4 === 3 ? 255 : (at * 37) % 256; });
+  const context = new OffscreenCanvas(16, 16).getContext("2d", { willReadFrequently: true });
+  context.putImageData(image, 0, 0);
+  return context.getImageData(0, 0, 16, 16).data.every((value, at) => value === image.data[at]);
+}
+
 /** Return the pixels that the browser decodes: at full size, in the colours of the file. */
 async function drawn(file) {
+  if (!canvasIsFaithful()) {
+    throw new Refusal("this browser alters the pixels that pages read, to protect privacy: use PNG, or another browser");
+  }
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });

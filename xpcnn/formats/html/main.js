@@ -91,25 +91,41 @@ function show(source) {
   update();
 }
 
-/** Return the files that were dropped, also those in folders, each with its path. */
-async function dropped({ items, files }) {
-  const entries = [...items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.length) return [...files].map((file) => [file, file.name]);
+/** Return the files that were dropped, also those in folders, each with its path; without a file if it is not opened. */
+async function dropped({ items }) {
+  const given = [...items].filter((item) => item.kind === "file").map((item) => ({  // before the event has ended
+    file: item.getAsFile(),
+    entry: item.webkitGetAsEntry?.(),
+    handle: item.getAsFileSystemHandle?.(),
+  }));
   const found = [];
-  for (const entry of entries) await gather(entry, found);
+  for (const { file, entry, handle } of given) {
+    if (!entry?.isDirectory) found.push([file, file.name]);
+    else if (handle) await gatherByHandle(await handle, entry.name, found);
+    else await gather(entry, found);
+  }
   return found;
 }
 
+/** Chromium opens entries only in pages of a server, and handles in all. */
+async function gatherByHandle(folder, path, found) {
+  for await (const [name, inner] of folder.entries()) {
+    if (inner.kind === "directory") await gatherByHandle(inner, `${path}/${name}`, found);
+    else found.push([await inner.getFile().catch(() => null), `${path}/${name}`]);
+  }
+}
+
 async function gather(entry, found) {
+  const path = entry.fullPath.replace(/^\//, "");
   if (entry.isFile) {
-    const file = await new Promise((resolve) => { entry.file(resolve, () => resolve(new File([], entry.name))); });
-    found.push([file, entry.fullPath.replace(/^\//, "")]);
+    found.push([await new Promise((resolve) => { entry.file(resolve, () => resolve(null)); }), path]);
     return;
   }
   const reader = entry.createReader();
   for (;;) {  // a folder comes in parts
-    const part = await new Promise((resolve) => { reader.readEntries(resolve, () => resolve([])); });
-    if (!part.length) return;
+    const part = await new Promise((resolve) => { reader.readEntries(resolve, () => resolve(null)); });
+    if (!part) found.push([null, path]);
+    if (!part?.length) return;
     for (const inner of part) await gather(inner, found);
   }
 }

@@ -24,7 +24,7 @@ function unpackedArray(text, Kind) {
   return new Kind(bytes.buffer);
 }
 
-/** Runs tasks in a worker, one at a time; a worker that dies takes the task with it, and another goes on. */
+/** Runs tasks in a worker, one at a time. A worker that stops takes the task with it, and another goes on. */
 class Runner {
   constructor(source, model) {
     [this.source, this.model, this.waiting, this.task] = [source, model, [], null];
@@ -33,16 +33,21 @@ class Runner {
 
   start() {
     const { spec, weights, numbers } = this.model;
+    const arrays = { weights: unpackedArray(weights, Int16Array), numbers: unpackedArray(numbers, Float32Array) };
     this.address ??= URL.createObjectURL(new Blob([this.source], { type: "text/javascript" }));
     this.worker = new Worker(this.address);
-    this.worker.onmessage = ({ data }) => this.finish(data);
+    this.ready = false;
+    this.worker.onmessage = ({ data }) => {
+      if (data.ready) this.ready = true;
+      else this.finish(data);
+    };
     this.worker.onerror = (event) => {
       event.preventDefault();
       this.worker.terminate();
-      this.start();
-      this.finish({ error: "the browser ran out of memory, or stopped: use a smaller picture" });
+      if (this.ready) this.start();
+      else this.broken = "this browser does not let a page from a file compute in the background: use another one";
+      this.finish({ error: this.broken ?? "the browser stopped reading it, perhaps for lack of memory" });
     };
-    const arrays = { weights: unpackedArray(weights, Int16Array), numbers: unpackedArray(numbers, Float32Array) };
     this.worker.postMessage({ spec, ...arrays }, [arrays.weights.buffer, arrays.numbers.buffer]);
   }
 
@@ -60,12 +65,13 @@ class Runner {
 
   next() {
     this.task = this.waiting.shift() ?? null;
-    if (this.task) this.worker.postMessage(this.task.message);
+    if (!this.task) return;
+    if (this.broken) this.finish({ error: this.broken });
+    else this.worker.postMessage(this.task.message);
   }
 
   finish(result) {
-    const { resolve } = this.task ?? {};
-    resolve?.(result);
+    this.task?.resolve(result);
     this.next();
   }
 }
@@ -94,7 +100,7 @@ class Picture {
       this.url = URL.createObjectURL(picture);
       this.frame.append(element("img", { src: this.url, alt: "" }));
       this.button.hidden = false;
-      const told = (label) => `${printable(names[label])} ${probabilities[label].toFixed(3)}`;
+      const told = (label) => `${printable(names[label])}\u00a0${probabilities[label].toFixed(3)}`;
       this.others.textContent = this.order.slice(1, TOP).map(told).join(", ");
     }
   }

@@ -56,14 +56,12 @@ async function readPng(bytes) {
       for (let column = 0; column < pass.columns; column++) {
         const to = ((pass.top + row * pass.down) * width + pass.left + column * pass.across) * channels;
         const bit = column * bits * samples, from = at + 1 + (bit >> 3);
-        if (samples > 1 || bits === 8) {
-          if (type !== 3) for (let c = 0; c < channels; c++) made.data[to + c] = packed[from + c];
-        }
-        if (samples > 1 || (bits === 8 && type !== 3)) continue;
         const value = (packed[from] >> (8 - bits - (bit & 7))) & most;
-        if (type === 0) made.data[to] = (value * 255) / most;
-        else if (3 * value + 2 >= palette.length) throw new Refusal(DAMAGED);
-        else for (let c = 0; c < 3; c++) made.data[to + c] = palette[3 * value + c];
+        if (type === 3 && 3 * value + 2 >= palette.length) throw new Refusal(DAMAGED);
+        for (let c = 0; c < channels; c++) {
+          if (type === 3) made.data[to + c] = palette[3 * value + c];
+          else made.data[to + c] = type === 0 ? (value * 255) / most : packed[from + c];
+        }
       }
     }
   }
@@ -106,15 +104,17 @@ function unfilter(bytes, start, length, above, step) {
   }
 }
 
-/** Return the orientation, 1 to 8, in an EXIF block; 1 if there is none. */
+/** Return the orientation, 1 to 8, in an EXIF block, with or without its prefix; 1 if there is none. */
 function orientationOf(exif) {
-  const view = new DataView(exif.buffer, exif.byteOffset, exif.byteLength);
+  const start = exif[0] === 0x45 ? 6 : 0;
+  const view = new DataView(exif.buffer, exif.byteOffset + start, Math.max(0, exif.length - start));
   try {
-    const little = view.getUint16(0) === 0x4949, start = view.getUint32(4, little);
-    for (let i = 0; i < view.getUint16(start, little); i++) {
-      const at = start + 2 + 12 * i;
-      if (view.getUint16(at, little) !== 0x112) continue;
-      const noted = view.getUint16(at + 2, little) === 4 ? view.getUint32(at + 8, little) : view.getUint16(at + 8, little);
+    const order = view.getUint32(0), little = order === 0x49492a00, first = view.getUint32(4, little);
+    const entries = little || order === 0x4d4d002a ? view.getUint16(first, little) : 0;
+    for (let at = first + 2; at < first + 2 + 12 * entries; at += 12) {
+      const form = view.getUint16(at + 2, little);
+      if (view.getUint16(at, little) !== 0x112 || (form !== 3 && form !== 4)) continue;
+      const noted = form === 4 ? view.getUint32(at + 8, little) : view.getUint16(at + 8, little);
       return noted >= 1 && noted <= 8 ? noted : 1;
     }
   } catch { /* truncated: as if absent */ }

@@ -61,10 +61,10 @@ class Arrays:
     def weight(self, values: HostArray) -> Fields:
         """Add the weights of filters, (filters, …), and return where they and their scales are."""
         rows = values.reshape(len(values), -1)
-        scales = (np.abs(rows).max(axis=1, initial=0) / _MOST).astype(np.float32)
+        scales = np.abs(rows).max(axis=1, initial=0) / _MOST
+        kept = self.numbers(scales)
         safe = np.where(scales > 0, scales, 1)[:, np.newaxis]
-        integers = np.clip(np.rint(rows / safe), -_MOST, _MOST).astype("<i2")
-        return {"weight": _append(self._weights, integers), "scales": self.numbers(scales)}
+        return {"weight": _append(self._weights, np.rint(rows / safe).astype("<i2")), "scales": kept}
 
     def numbers(self, values: HostArray) -> tuple[int, int]:
         """Add float32 numbers and return where they are; raise ValueError if one overflows."""

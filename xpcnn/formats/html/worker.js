@@ -16,13 +16,14 @@ function work() {
     if (data.spec) {
       spec = data.spec;
       network = new Network(spec, data.weights, data.numbers);
+      self.postMessage({ ready: true });
       return;
     }
     try {
-      self.postMessage({ id: data.id, ...(await answer(data)) });
+      self.postMessage(await answer(data));
     } catch (error) {
       const reason = error instanceof Refusal ? error.message : `the browser says: ${error.message || error}`;
-      self.postMessage({ id: data.id, error: reason });
+      self.postMessage({ error: reason });
     }
   };
 }
