@@ -195,6 +195,36 @@ class TestBadInput:
         assert "transparent pixels" in self.refused(browser, cells, path)
 
 
+class TestBadBrowser:
+    def run(self, browser, cells, source, *messages):
+        """What a worker of this source answers to messages, one after the other."""
+        browser.show(cells)
+        return browser.value(
+            f"(() => {{ const runner = new Runner({source!r}, {{spec: {{}}, weights: '', numbers: ''}});"
+            f"return Promise.all({[*messages]!r}.map(file => runner.run({{file}}))); }})()"
+        )
+
+    def test_a_worker_that_stops_is_followed_by_another(self, browser, cells):
+        source = (
+            "onmessage = ({data}) => { if (data.file === 'bad') throw 1; postMessage(data.spec ? {ready: 1} : {}) }"
+        )
+        stopped = {"error": "the browser stopped reading it, perhaps for lack of memory"}
+        assert self.run(browser, cells, source, "good", "bad", "good", "bad") == [{}, stopped, {}, stopped]
+
+    def test_a_worker_that_never_starts_is_told(self, browser, cells):
+        first, second = self.run(browser, cells, "throw 1", "one", "two")
+        assert first == second
+        assert first["error"].startswith("this browser does not let a page from a file compute in the background")
+
+    def test_an_old_browser_is_told(self, browser, cells):
+        script = browser.call("Page.addScriptToEvaluateOnNewDocument", source="delete window.OffscreenCanvas")
+        browser.show(cells)
+        browser.call("Page.removeScriptToEvaluateOnNewDocument", **script)
+        assert browser.value("document.getElementById('state').textContent") == (
+            "This browser is too old for this page: it lacks OffscreenCanvas. Use a current one."
+        )
+
+
 class TestTable:
     def test_what_is_uncertain_is_marked_and_the_table_says_so(self, browser, cells, tmp_path):
         paths = [plain(tmp_path / f"{level}.png", level) for level in (3, 130, 250)]

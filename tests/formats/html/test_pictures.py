@@ -180,3 +180,28 @@ def test_normalisation_is_that_of_xpcnn(page, per_image):
         rest = json.dumps({"mean": about.mean, "std": about.std, "perImage": per_image})
         found = page.value(f"[...normalized({pixels}, {rest})]")
         np.testing.assert_allclose(np.reshape(found, x.shape), x, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("null", "the browser does not open it when it is dropped: choose it with a button"),
+        ("{size: 2 ** 28 + 1}", "it is larger than 256 MiB, the most that this page reads"),
+        ("{size: 9, arrayBuffer: () => Promise.reject()}", "the browser cannot open it: it has been moved"),
+    ],
+)
+def test_a_file_that_cannot_be_opened_is_refused(page, file, told):
+    assert page.value(f"read({file}).catch(error => error instanceof Refusal && error.message)").startswith(told)
+
+
+def test_a_browser_that_alters_pixels_is_noticed(page):
+    alter = (
+        "(() => { const canvas = OffscreenCanvasRenderingContext2D.prototype, get = canvas.getImageData;"
+        "canvas.getImageData = function (...place) { const image = get.apply(this, place); image.data[0] ^= 1;"
+        "window.restore = () => { canvas.getImageData = get; }; return image; }; })()"
+    )
+    content = saved(SMOOTH, "JPEG")
+    page.value(alter)
+    assert "alters the pixels that pages read" in seen(page, content, Decoding(45, 37, 3))
+    page.value("window.restore()")
+    assert difference(page, content, Decoding(45, 37, 3)).mean() < 0.2
