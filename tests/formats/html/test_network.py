@@ -13,7 +13,8 @@ from xpcnn.data import Decoding, Preprocessing
 from xpcnn.formats import html
 from xpcnn.layers import Conv2D, Dense, Flatten
 from xpcnn.ops.activations import ACTIVATIONS
-from xpcnn.report.explanation import explain
+from xpcnn.program.program import INPUT
+from xpcnn.report.explanation import explain, explained
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on the PATH")]
 
@@ -34,6 +35,7 @@ STACKS = {
     "normalisation": lambda: [layers.BatchNorm(), Conv2D(4, 3), layers.ReLU(), layers.BatchNorm(epsilon=0.1)],
     "normalised features": lambda: [Flatten(), Dense(6), layers.BatchNorm(), layers.ReLU(), layers.BatchNorm()],
     "max": lambda: [Conv2D(4, 3, padding=1), layers.MaxPool2D(3, 2, padding=1)],
+    "pooled images": lambda: [layers.MaxPool2D(3, 2, padding=1), layers.MinPool2D(2, 1)],
     "min": lambda: [Conv2D(4, 3, padding=1), layers.MinPool2D((2, 3), padding="same")],
     "average": lambda: [Conv2D(4, 3, padding=1), layers.AveragePool2D(3, 2, padding=1)],
     "adaptive": lambda: [Conv2D(4, 3, padding=1), layers.AdaptiveAveragePool2D((4, 3))],
@@ -91,8 +93,8 @@ def asked(browser, model, path, question, x):
 
 
 def pictures(n=4):
-    """Normalised images."""
-    return ((np.random.default_rng(0).integers(0, 256, (n, *SHAPE)) - 100) / 50).astype(np.float32)
+    """Normalised images, of so few levels that neighbours are often equal."""
+    return ((60 * np.random.default_rng(0).integers(0, 5, (n, *SHAPE)) - 100) / 50).astype(np.float32)
 
 
 def test_every_kind_of_layer_is_here():
@@ -119,6 +121,23 @@ def test_it_looks_where_the_report_looks(browser, tmp_path, stack):
     for (rows, columns, *values), one in zip(maps, expected, strict=True):
         assert (rows, columns) == one.shape
         assert np.abs(np.reshape(values, one.shape) - one).max() < 0.02
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_its_gradients_reach_the_image(browser, tmp_path, stack):
+    """Two branches that meet as features are explained by the gradient of the image."""
+    layer = STACKS[stack]()
+    for pooled in ([], [layers.GlobalAveragePool2D()]):
+        try:
+            model = made([Block(layers.Concatenate(), [*layer, *pooled], [Conv2D(2, 3), layers.GlobalAveragePool2D()])])
+            break
+        except ValueError:  # maps, which are not concatenated with features
+            layer = STACKS[stack]()
+    assert explained(model.network) == INPUT
+    x = pictures()
+    expected = explain(model.network, x, np.array([1, 1, 1, 1]))
+    maps = np.array(asked(browser, model, tmp_path, "[...network.explain(x, 1).values]", x))
+    assert np.abs(maps.reshape(expected.shape) - expected).max() < 0.005
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])

@@ -156,7 +156,7 @@ def read_size(content):
 
 @pytest.mark.parametrize("resizing", ["stretch", "crop", "pad"])
 @pytest.mark.parametrize(
-    "size", [(22, 18), (15, 12), (45, 12), (11, 37), (90, 74), (64, 31), (20, 60), (1, 1), (46, 36)]
+    "size", [(22, 18), (15, 12), (45, 12), (11, 37), (90, 74), (64, 31), (61, 20), (20, 60), (1, 1), (46, 36)]
 )
 def test_every_size_is_that_of_xpcnn(page, size, resizing):
     """Within one of 256 levels, and nearly always equal."""
