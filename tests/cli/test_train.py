@@ -11,8 +11,8 @@ import pytest
 
 import xpcnn
 from tests.cli.conftest import CLASSES, FILES, fill, names, rows, save
-from xpcnn import backend
-from xpcnn.cli import main
+from xpcnn import backend, recipe
+from xpcnn.cli import main, train_arguments
 from xpcnn.metrics import wilson_interval
 from xpcnn.model import Sequential
 from xpcnn.report import advice
@@ -243,6 +243,19 @@ class TestOptions:
         assert "the test part has no images" in done.out
         assert sizes(here / "run")["test"] == 0
         assert set(read_json(here / "run" / "metrics.json")) == {"epochs", "train", "temperature", "validation"}
+
+    def test_the_epochs_of_a_run_from_nothing_depend_on_its_images(self, run, here, photos, model, monkeypatch):
+        for number, name in ((2, "EPOCHS"), (5, "MOST_EPOCHS"), (10, "FEWEST_STEPS")):
+            monkeypatch.setattr(recipe, name, number)
+        monkeypatch.setitem(train_arguments.DEFAULTS, "epochs", 1)
+        for name, options, epochs in (
+            ("few", ["--image-size", "8", "--model", "tiny"], 5),  # of one step
+            ("more", ["--image-size", "8", "--model", "tiny", "--batch-size", "4"], 2),  # of 6
+            ("from", ["--from", model], 1),
+        ):
+            assert run("train", photos, *options, "--no-plots", "--out", name).code == 0
+            assert read_json(here / name / "args.json")["epochs"] == epochs
+            assert len(rows(here / name / "history.csv")) == epochs
 
     def test_patience_ends_a_run_that_gains_nothing(self, run, here, photos):
         options = [*STANDSTILL, "--epochs", "60", "--patience", "3"]

@@ -83,8 +83,8 @@ def _with_part(given: dict[str, Any]) -> dict[str, Any]:
 def _completed(given: dict[str, Any]) -> dict[str, Any]:
     """Return arguments with defaults for those that are not given."""
     left_out = ["model", "label_smoothing", *pictures.OF_A_MODEL] if "start" in given else []  # that model has its own
-    if "minutes" in given:
-        left_out.append("epochs")  # timed when the images are known
+    if "minutes" in given or "start" not in given:
+        left_out.append("epochs")  # these depend on the images
     defaults = DEFAULTS | FINE_TUNING.get(given.get("fine_tune", ""), {})
     return {key: value for key, value in defaults.items() if key not in left_out} | given
 
@@ -97,6 +97,7 @@ def _run(
     begun: list[str],
 ) -> int:
     """Carry out the run of a directory, from its start or from where it was interrupted."""
+    from xpcnn import recipe
     from xpcnn.cli.run_directory import OtherRank, about
     from xpcnn.cli.signals import noting_how_to_go_on
     from xpcnn.training import distributed
@@ -146,10 +147,12 @@ def _run(
             _say(printable(note))
         if images.cache is not None:
             print(datasets.describe_cache(images.cache), flush=True)
-        if options_.epochs is None:
+        if options_.epochs is None and options_.minutes:
             record = {"arguments": arguments | about(model, 1, weights), "images": listed}
             options_.epochs = _epochs_in(options_, started, directory, model, loaded, record, communicator)
-            arguments["epochs"] = options_.epochs
+        elif options_.epochs is None:
+            options_.epochs = recipe.epochs_for(len(split.train), options_.batch_size)
+        arguments["epochs"] = options_.epochs
         _compile(options_, model, options_.epochs, len(split.train), options_.lr)
         described = arguments | about(model, options_.epochs * len(split.train), weights)
         directory.write_arguments(described)  # first: a run with them can be resumed

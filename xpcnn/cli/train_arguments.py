@@ -80,7 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     options.add_flag(network, "--test-augment", "evaluate with predictions averaged over the flips of --augment")
     learning = parser.add_argument_group("learning")
-    learning.add_argument("--epochs", type=options.positive, metavar="N", help=f"default: {DEFAULTS['epochs']}")
+    learning.add_argument(
+        "--epochs", type=options.positive, metavar="N",
+        help=f"default: {DEFAULTS['epochs']}; without --from, for few images more, up to 120, to make 480 steps",
+    )  # fmt: skip
     learning.add_argument(
         "--minutes", type=options.rate, metavar="M",
         help="in place of --epochs: train for the epochs that, timed at the beginning, fit into M minutes",
