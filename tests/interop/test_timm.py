@@ -13,6 +13,7 @@ from xpcnn.program.execute import infer
 
 torch = pytest.importorskip("torch")
 from tests.interop.test_networks import torchvision_models  # noqa: E402
+
 CLASSES = 7
 #: Even and odd, since padding as TensorFlow's differs from PyTorch's only where a side is even.
 SIDES = (64, 57)
