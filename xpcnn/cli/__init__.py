@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from xpcnn.cli import completion, evaluate, export, info, predict, report, text, train, weights
+from xpcnn.cli import compare, completion, evaluate, export, info, predict, report, text, train, weights
 from xpcnn.cli.parser import Parser, wrong_usage
 
 COMMANDS = {
@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "report": report,
+    "compare": compare,
     "export": export,
     "info": info,
     "weights": weights,

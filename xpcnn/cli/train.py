@@ -416,7 +416,9 @@ def _measure(
             checked(found["loss"])
             count = len(samples[1])
             results[name] = found | {"accuracy_95": metrics.wilson_interval(round(found["accuracy"] * count), count)}
-    page.finish(results, best)
+    predictions = page.finish(results, best)
+    if predictions is not None and predictions.part == "test":
+        directory.write_predictions(images, predictions, digests=not options_.no_digests)
     directory.write_metrics(results)
     if "test" in results:
         test = results["test"]
