@@ -13,6 +13,8 @@ from xpcnn.version import __version__
 
 #: The most runs whose lines can be told apart.
 MOST_RUNS = 8
+#: The most settings to list.
+MOST_SETTINGS = 100
 #: The fields of args.json that are not compared.
 _NO_SETTINGS = ("classes",)
 
@@ -119,7 +121,7 @@ def settings_section(runs: list[Finished]) -> str:
         (page.name(name), *(page.name(settings.get(name, "—")) for settings in every))
         for name in names
         if len({settings.get(name) for settings in every}) > 1
-    ]
+    ][:MOST_SETTINGS]
     if not rows:
         return page.section("Which settings differ", "<p>None: all settings are the same.</p>")
     headings = ("setting", *(f"{_swatch(place)}{page.name(one.name)}" for place, one in enumerate(runs, 1)))
