@@ -101,8 +101,8 @@ class TestRefusals:
     def test_one_run_and_too_many(self, refuses, two, runs):
         refuses("compare", *runs, code=2, words=[f"2 to 8 runs are compared, received {len(runs)}"])
 
-    def test_the_same_run_twice(self, refuses, two):
-        again = os.path.join(".", "good")
+    def test_the_same_run_twice(self, refuses, here, two):
+        again = str(here / "good")
         refuses("compare", "good", "bad", again, words=[f"'good' and {again!r} are the same run"])
 
     def test_what_is_no_run(self, refuses, here, two):
@@ -145,3 +145,7 @@ class TestRefusals:
     def test_a_page_of_another_kind(self, refuses, two):
         name = os.path.join("bad", "metrics.json")
         refuses("compare", "good", "bad", "-o", name, code=2, words=["must end in .html", repr(name)])
+
+    def test_a_page_in_no_folder(self, refuses, two):
+        name = os.path.join("gone", "page.html")
+        refuses("compare", "good", "bad", "-o", name, words=[f"No such file or directory: {name!r}"])

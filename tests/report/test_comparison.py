@@ -97,8 +97,10 @@ def test_names_are_text(hostile, tmp_path):
     (name / "args.json").write_text(json.dumps({**arguments, "<i>": "<script>"}), encoding="utf-8")
     runs = [paired.read(str(folder)) for folder in (hostile, name)]
     page = comparison.write_up(runs, paired.pairs(runs))
+    page += comparison.pairs_section([paired.Pair(*runs, 9, 0, 0, 9)])
     assert not re.search("<script|<i>|<b>run", page)
     assert "<i>" in words(page)
+    assert page.count("&lt;b&gt;run") >= 5
 
 
 def test_many_settings_are_cut(runs):

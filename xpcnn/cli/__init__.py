@@ -1,4 +1,4 @@
-"""The command line: ``xpcnn train``, ``evaluate``, ``predict``, ``report``, ``info``, …, one module per command.
+"""The command line: ``xpcnn train``, ``evaluate``, ``predict``, ``report``, ``compare``, …, one module per command.
 
 Nothing here imports NumPy before a command runs, so that ``xpcnn --help`` responds at once.
 """
