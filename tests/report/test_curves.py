@@ -54,6 +54,7 @@ def test_runs_of_several_lengths_share_the_axes():
     assert short[1][1] == long[2][1]
     assert [x for x, _ in short] == [x for x, _ in long[:2]]
     assert len(long) == 3
+    assert all(0 <= x <= 420 for x, _ in long)
 
 
 def test_a_title_is_text():
