@@ -48,7 +48,7 @@ def test_accuracies_have_their_range(runs, digits):
 def test_two_runs_are_compared_on_the_images_that_they_share(runs):
     (pair,) = paired.pairs(runs)
     assert pair.shared == 359
-    text = words(comparison.pairs_section([pair]))
+    text = words(comparison.pairs_section(runs, [pair]))
     assert f" 359 {pair.both} {pair.only_first} {pair.only_second} " in text
     assert comparison.p_value(pair.p) in text
 
@@ -97,7 +97,7 @@ def test_names_are_text(hostile, tmp_path):
     (name / "args.json").write_text(json.dumps({**arguments, "<i>": "<script>"}), encoding="utf-8")
     runs = [paired.read(str(folder)) for folder in (hostile, name)]
     page = comparison.write_up(runs, paired.pairs(runs))
-    page += comparison.pairs_section([paired.Pair(*runs, 9, 0, 0, 9)])
+    page += comparison.pairs_section(runs, [paired.Pair(*runs, 9, 0, 0, 9)])
     assert not re.search("<script|<i>|<b>run", page)
     assert "<i>" in words(page)
     assert page.count("&lt;b&gt;run") >= 5

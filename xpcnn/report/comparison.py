@@ -13,6 +13,8 @@ from xpcnn.version import __version__
 
 #: The most runs whose lines can be told apart.
 MOST_RUNS = 8
+#: Longer names of runs are shortened in tables.
+MOST_CHARACTERS = 24
 #: The most settings to list.
 MOST_SETTINGS = 100
 #: The fields of args.json that are not compared.
@@ -23,7 +25,7 @@ def write_up(runs: list[Finished], pairs: list[Pair]) -> str:
     """Return the page that compares 2 to 8 runs of the same classes; pairs: as :func:`~xpcnn.report.paired.pairs`."""
     title = f"Comparison of {len(runs)} runs"
     status = f"{time.strftime('%Y-%m-%d %H:%M')}, xpcnn {page.text(__version__)}."
-    body = [accuracy_section(runs), pairs_section(pairs), curves_section(runs), settings_section(runs)]
+    body = [accuracy_section(runs), pairs_section(runs, pairs), curves_section(runs), settings_section(runs)]
     return page.page(title, status, "finished", "".join(body))
 
 
@@ -38,7 +40,7 @@ def accuracy_section(runs: list[Finished]) -> str:
         )
         rows.append(
             (
-                f"{_swatch(place)}{page.name(one.name)}",
+                _label(place, one),
                 *(("—" if test is None else percent(test)), between, f"{one.run.part('test'):,}"),
                 "—" if validation is None else percent(validation),
                 "—" if loss is None else f"{loss:.4f}",
@@ -52,12 +54,13 @@ def accuracy_section(runs: list[Finished]) -> str:
     return page.section("How accurate they are", page.table("Metrics of each run", headings, rows), note=note)
 
 
-def pairs_section(pairs: list[Pair]) -> str:
+def pairs_section(runs: list[Finished], pairs: list[Pair]) -> str:
     """Return the section of which run is better on the test images that two of them share."""
+    labels = {one.name: _label(place, one) for place, one in enumerate(runs, 1)}
     rows = [
         (
-            f"{page.name(pair.first.name)} and {page.name(pair.second.name)}",
-            '<span class="soft">may be chance</span>' if pair.better is None else page.name(pair.better.name),
+            f"{labels[pair.first.name]}<br>{labels[pair.second.name]}",
+            '<span class="soft">may be chance</span>' if pair.better is None else labels[pair.better.name],
             page.text(p_value(pair.p)),
             *(f"{count:,}" for count in (pair.shared, pair.both, pair.only_first, pair.only_second)),
         )
@@ -103,7 +106,7 @@ def curves_section(runs: list[Finished]) -> str:
             }
             if lines:
                 drawn.append(page.figure(curves.compared(f"{part} {name}", lines)))
-    legend = "".join(f"<li>{_swatch(place)}{page.name(one.name)}</li>" for place, one in enumerate(runs, 1))
+    legend = "".join(f"<li>{_label(place, one, page.MOST_CHARACTERS)}</li>" for place, one in enumerate(runs, 1))
     note = (
         "Validation metrics can be compared if the validation parts are alike. Training metrics are measured with each "
         "run's own augmentation, label smoothing and dropout."
@@ -124,7 +127,7 @@ def settings_section(runs: list[Finished]) -> str:
     ][:MOST_SETTINGS]
     if not rows:
         return page.section("Which settings differ", "<p>None: all settings are the same.</p>")
-    headings = ("setting", *(f"{_swatch(place)}{page.name(one.name)}" for place, one in enumerate(runs, 1)))
+    headings = ("setting", *(_label(place, one) for place, one in enumerate(runs, 1)))
     table = page.table("Settings that are not the same in all runs", headings, rows, texts=len(headings))
     return page.section("Which settings differ", table)
 
@@ -148,8 +151,8 @@ def p_value(p: float) -> str:
     return f"{p:.2g}" if p >= 1e-4 else "<0.0001"
 
 
-def _swatch(place: int) -> str:
-    return (
-        f'<svg class="swatch" viewBox="0 0 28 8" aria-hidden="true"><line class="run run-{place}" x1="0" x2="28" '
-        'y1="4" y2="4"/></svg>'
-    )
+def _label(place: int, one: Finished, most: int = MOST_CHARACTERS) -> str:
+    """Return the name of a run behind a piece of its line, by which runs with long names can be told apart."""
+    line = f'<line class="run run-{place}" x1="0" x2="28" y1="4" y2="4"/>'
+    swatch = f'<svg class="swatch" viewBox="0 0 28 8" aria-hidden="true">{line}</svg>'
+    return f'<span class="label">{swatch}{page.name(one.name, most)}</span>'
