@@ -78,7 +78,7 @@ class TestOutput:
         (two[1] / "predictions.csv").unlink()
         done = run("compare", "good", "bad")
         assert done.code == 0
-        assert "\nbad has no predictions to compare: it comes from an earlier version.\n" in done.out
+        assert "\nbad has no test predictions to compare: it has no predictions.csv. Train it again.\n" in done.out
 
     def test_a_run_without_test_images(self, run, here, two, photos):
         options = ["--epochs", "1", "--image-size", "16", "--test-fraction", "0", "--out", "untested"]
@@ -87,7 +87,7 @@ class TestOutput:
         done = run("compare", "good", "untested")
         assert done.code == 0
         assert done.out.splitlines()[2].split() == ["untested", "—", "—", "0"]
-        assert "untested has no predictions to compare: its test part has no images." in done.out
+        assert "untested has no test predictions to compare: no images were held out." in done.out
 
     def test_runs_may_be_moved_and_have_other_paths_to_the_same_images(self, run, here, photos, two):
         shutil.copytree(photos, here / "copy")

@@ -88,8 +88,8 @@ def unpaired(pairs: list[Pair]) -> Iterator[str]:
         for one in without:
             if one.name not in told:
                 told.add(one.name)
-                why = "it comes from an earlier version" if one.run.part("test") else "its test part has no images"
-                yield f"{one.name} has no predictions to compare: {why}."
+                why = "it has no predictions.csv. Train it again" if one.run.part("test") else "no images were held out"
+                yield f"{one.name} has no test predictions to compare: {why}."
         if not without and not pair.shared:
             yield f"{pair.first.name} and {pair.second.name} share no test images; compare their ranges."
 
