@@ -46,7 +46,7 @@ class TestRun:
         done = run("train", photos, *QUICK, *options, *SHORT, "--out", "timed")
         assert (done.code, done.err) == (0, "")
         epochs = re.search(r"\nepochs that fit into 0\.02 minutes: .*; --epochs (\d+) in place of", done.out)[1]
-        assert names(here / "timed") == FILES
+        assert names(here / "timed") == FILES - ({"predictions.csv"} if "--test-fraction" in options else set())
         recorded = arguments_of(here / "timed")
         assert (recorded["minutes"], recorded["epochs"]) == (0.02, int(epochs))
         assert run("train", photos, *QUICK, *options, "--epochs", epochs, "--out", "repeated").code == 0
@@ -172,7 +172,7 @@ class TestEstimates:
     def test_predictions_averaged_over_views_take_longer(self):
         times = rehearsed(step=0.1, image=0.01)
         assert budget_of(times).epochs() == 4  # 11 s, and 4 s in the end
-        assert budget_of(times, test_augment=True).epochs() == 3  # 16 s
+        assert budget_of(times, test_augment=True).epochs() == 2  # 22 s
 
     def test_what_is_timed_takes_a_small_part_of_the_minutes(self):
         asked = []

@@ -155,7 +155,8 @@ class Budget:
             image = max(image, times.start / len(some.train))
         # Calibration, evaluation and the report predict images that were left out here, too.
         views = 8 if self.options.test_augment else 1
-        after = times.measure + (1 + views) * image * (held + len(split.test) - timed - len(some.test))
+        others = (1 + views) * (held - timed) + 2 * views * (len(split.test) - len(some.test))
+        after = times.measure + image * others
         return Estimate(train * longer + validate * held / timed + save, float(max(0.0, once.sum()) + after))
 
 

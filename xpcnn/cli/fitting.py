@@ -167,7 +167,9 @@ class Fitting:
                 checked(found["loss"])
                 interval = metrics.wilson_interval(round(found["accuracy"] * len(samples[1])), len(samples[1]))
                 results[name] = found | {"accuracy_95": interval}
-        page.finish(results, best)
+        predictions = page.finish(results, best)
+        if predictions is not None and predictions.part == "test":
+            self.directory.write_predictions(self.images, predictions, digests=not given.no_digests)
         self.directory.write_metrics(results)
         if "test" in results:
             test = results["test"]

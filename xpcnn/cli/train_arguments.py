@@ -131,7 +131,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--strict",
         "stop at an image that cannot be read, and at an image or group in two parts or classes",
     )
-    options.add_flag(parser, "--no-digests", "store no digests of images in the model, by which evaluate knows them")
+    options.add_flag(parser, "--no-digests", "store no digests of images, by which evaluate and compare know them")
     options.add_flag(parser, "--no-plots", "omit plots and images from the report")
     options.add_flag(parser, "--open", "open the report in the browser at the end")
     safety = parser.add_argument_group("interrupted runs")
