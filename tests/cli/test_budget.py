@@ -73,13 +73,17 @@ class TestRun:
         assert "; --epochs 1 in place of --minutes repeats this run\n" in done.out
         assert arguments_of(here / "run")["epochs"] == 1
 
-    def test_ctrl_c_while_epochs_are_timed_leaves_nothing(self, run, here, photos, monkeypatch):
+    def test_ctrl_c_while_epochs_are_timed_leaves_a_run_that_times_them_again(self, run, here, photos, monkeypatch):
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        in_every_step(monkeypatch, lambda step: os.kill(os.getpid(), signal.SIGINT))
-        done = run("train", photos, *QUICK, *SHORT, "--out", "run")
+        with monkeypatch.context() as patch:
+            in_every_step(patch, lambda step: os.kill(os.getpid(), signal.SIGINT))
+            done = run("train", photos, *QUICK, *SHORT, "--out", "run")
         signal.signal(signal.SIGINT, before)
-        assert (done.code, done.err) == (130, "xpcnn train: interrupted\n")
-        assert not list(here.iterdir())
+        assert (done.code, done.err) == (130, "xpcnn train: interrupted; to resume: xpcnn train --resume run\n")
+        assert arguments_of(here / "run").get("epochs") is None
+        assert not [path for path in (here / "run").iterdir() if path.is_dir()]
+        assert run("train", "--resume", "run").code == 0
+        assert arguments_of(here / "run")["epochs"] >= 1
 
 
 class TestResumed:

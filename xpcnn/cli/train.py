@@ -127,6 +127,19 @@ def _run(
         if saved is not None:
             resume.refuse_other_images(directory.path, saved, listed)
             print(f"resuming {directory.path} after step {saved.step}")
+        if options_.epochs is None and not options_.minutes:
+            options_.epochs = recipe.epochs_for(len(split.train), options_.batch_size)
+
+        def recorded() -> Fitting:
+            """Record the arguments, since a run with them can be resumed, and return what carries them out."""
+            known = {} if options_.epochs is None else {"epochs": options_.epochs}
+            described = arguments | known | about(model, (options_.epochs or 1) * len(split.train), weights)
+            directory.write_arguments(described)
+            record = {"arguments": described, "images": listed}
+            return Fitting(options_, directory, model, images, split, record, communicator)
+
+        fitting = recorded()
+        directory.write_lists(images, split)  # again on resuming: paths are relative to the working directory
         skipped = f", {len(images.skipped)} skipped ({directory.path / 'skipped.csv'})" if images.skipped else ""
         print(
             f"{len(images.y)} images in {len(images.classes)} classes{skipped}: {len(split.train)} to train, "
@@ -139,21 +152,12 @@ def _run(
             say(printable(note))
         if images.cache is not None:
             print(datasets.describe_cache(images.cache), flush=True)
-        if options_.epochs is None and options_.minutes:
-            first = {"arguments": arguments | about(model, 1, weights), "images": listed}
-            timed = Fitting(options_, directory, model, images, split, first, communicator)
-            options_.epochs = timed.epochs_in_minutes(started)
-        elif options_.epochs is None:
-            options_.epochs = recipe.epochs_for(len(split.train), options_.batch_size)
-        arguments["epochs"] = options_.epochs
-        described = arguments | about(model, options_.epochs * len(split.train), weights)
-        record = {"arguments": described, "images": listed}
-        fitting = Fitting(options_, directory, model, images, split, record, communicator)
+        if options_.epochs is None:
+            options_.epochs = fitting.epochs_in_minutes(started)
+            fitting = recorded()
         fitting.compile(options_.lr)
-        directory.write_arguments(described)  # first: a run with them can be resumed
         if options_.start and not resumed and communicator.rank == 0:
             model.save(directory.path / "last.safetensors")  # to resume from before the first epoch has ended
-        directory.write_lists(images, split)  # again on resuming: paths are relative to the working directory
         return fitting.run(resumed)
 
 
