@@ -1,4 +1,6 @@
+import itertools
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -162,6 +164,32 @@ def test_the_interval_of_a_fraction_holds_it_and_shrinks_with_more_samples():
 def test_an_interval_of_no_fraction_is_refused(received):
     with pytest.raises(ValueError, match="Received"):
         metrics.wilson_interval(*received)
+
+
+def test_mcnemar_is_the_exact_binomial_test():
+    for first, second in itertools.product(range(30), repeat=2):
+        count = first + second
+        tail = sum(math.comb(count, number) for number in range(min(first, second) + 1))
+        assert metrics.mcnemar(first, second) == pytest.approx(min(1.0, 2 * tail / 2**count), rel=1e-12)
+
+
+def test_mcnemar_of_many_samples_comes_close_to_its_normal_approximation():
+    """With continuity correction: Edwards, "Note on the correction for continuity", 1948."""
+    first, second = 500_000, 502_000
+    z = (second - first - 1) / math.sqrt(first + second)
+    assert metrics.mcnemar(first, second) == pytest.approx(2 * NormalDist().cdf(-z), rel=1e-4)
+    assert metrics.mcnemar(0, 10**6) == 0.0
+
+
+def test_mcnemar_favours_neither():
+    assert metrics.mcnemar(0, 0) == metrics.mcnemar(7, 7) == 1.0
+    assert metrics.mcnemar(np.int64(3), 12) == metrics.mcnemar(12, 3) < metrics.mcnemar(4, 12) < 1
+
+
+@pytest.mark.parametrize("received", [(-1, 2), (2, -1), (0.5, 2), ("1", 2)])
+def test_mcnemar_counts_samples(received):
+    with pytest.raises((TypeError, ValueError), match="Received"):
+        metrics.mcnemar(*received)
 
 
 def test_figures_of_each_class_are_zero_where_they_have_no_divisor():

@@ -358,7 +358,7 @@ def test_every_layer_takes_a_name_and_an_array_module(name):
         (optimizers, "SGD RMSprop Adagrad Adam AdamW Optimizer get"),
         (schedules, "Constant StepDecay Exponential Cosine WarmUp OneCycle Schedule get"),
         (metrics, "Accuracy TopK Precision Recall F1 ConfusionMatrix Metric get confusion_matrix per_class "
-                  "wilson_interval"),
+                  "wilson_interval mcnemar"),
         (initializers, "HeNormal HeUniform GlorotNormal GlorotUniform LecunNormal LecunUniform Zeros Ones Constant "
                        "get"),
         (callbacks, "Callback EarlyStopping SaveBest SaveLast CSVLog LearningRate EvaluateEvery StopOnNaN"),

@@ -1,5 +1,7 @@
 """The recipe: how a classifier is trained by default."""
 
+import argparse
+
 import numpy as np
 import pytest
 
@@ -60,12 +62,30 @@ def test_one_layer_at_least_is_left_to_learn(count):
         recipe.freeze(model, 1)
 
 
+@pytest.mark.parametrize(
+    ("images", "batch_size", "epochs"),
+    [(1, 64, 120), (256, 64, 120), (257, 64, 96), (704, 64, 44), (768, 64, 40), (769, 64, 40), (10**6, 64, 40),
+     (256, 8, 40), (256, 32, 60)],
+)  # fmt: skip
+def test_few_images_are_trained_on_for_more_epochs(images, batch_size, epochs):
+    assert recipe.epochs_for(images, batch_size) == epochs
+
+
+def test_of_no_images_there_are_no_epochs():
+    with pytest.raises(ValueError, match="images must be"):
+        recipe.epochs_for(0)
+
+
 def test_the_command_line_has_the_same_defaults():
     for name, value in (
         ("epochs", recipe.EPOCHS), ("batch_size", recipe.BATCH_SIZE), ("lr", recipe.LEARNING_RATE),
         ("weight_decay", recipe.WEIGHT_DECAY), ("label_smoothing", recipe.LABEL_SMOOTHING),
     ):  # fmt: skip
         assert train_arguments.DEFAULTS[name] == value
+    parser = argparse.ArgumentParser()
+    train_arguments.add_arguments(parser)
+    told = f"up to {recipe.MOST_EPOCHS}, to make {recipe.FEWEST_STEPS} steps"
+    assert told in " ".join(parser.format_help().split())
     assert tuple(presets.PRESETS) == train_arguments.PRESETS
     assert tuple(train_arguments.FINE_TUNING) == recipe.PARTS
 

@@ -15,6 +15,8 @@ from xpcnn.registry import check_int
 
 #: Measured on blood cells, MNIST and the bundled digits: docs/results.md.
 EPOCHS = 40
+#: Few images are trained on for more epochs, so that there are this many steps, but for no more epochs than this.
+FEWEST_STEPS, MOST_EPOCHS = 480, 120
 BATCH_SIZE = 64
 LEARNING_RATE = 4e-3
 WEIGHT_DECAY = 0.05
@@ -46,6 +48,19 @@ def compile(
     schedule = schedules.OneCycle(learning_rate, max(2, check_int("steps", steps, 1)))
     optimizer = optimizers.AdamW(schedule, weight_decay=weight_decay)
     model.compile(optimizer, loss or losses.CrossEntropy(label_smoothing=label_smoothing), ["accuracy"])
+
+
+def epochs_for(images: int, batch_size: int = BATCH_SIZE) -> int:
+    """Return a good number of epochs to train on so many images from nothing.
+
+    :data:`EPOCHS`, or for few images as many as make :data:`FEWEST_STEPS`, at most :data:`MOST_EPOCHS`. Raises
+    ValueError unless there are images.
+
+    >>> epochs_for(10000), epochs_for(500), epochs_for(200)
+    (40, 60, 120)
+    """
+    steps = -(-check_int("images", images, 1) // check_int("batch_size", batch_size, 1))
+    return min(max(EPOCHS, -(-FEWEST_STEPS // steps)), MOST_EPOCHS)
 
 
 def balanced(labels: Any, classes: int) -> dict[int, float]:

@@ -24,7 +24,7 @@ CLASSES = ("centre", "left", "right")
 #: What the directory of a run holds.
 FILES = {
     "args.json", "best.safetensors", "checkpoint.safetensors", "history.csv", "last.safetensors", "metrics.json",
-    "parts.csv", "report.html", "skipped.csv",
+    "parts.csv", "predictions.csv", "report.html", "skipped.csv",
 }  # fmt: skip
 
 

@@ -38,6 +38,7 @@ def test_bash_completes_commands_options_choices_and_files(script, here):
     assert completed(script, "xpcnn train --batch", here) == ["--batch-size"]
     assert completed(script, "xpcnn train --augment micro", here) == ["microscopy"]
     assert completed(script, "xpcnn train cel", here) == ["cells"]
+    assert completed(script, "xpcnn compare cells cel", here) == ["cells"]
     assert "cell.png" in completed(script, "xpcnn predict m cel", here)
 
 

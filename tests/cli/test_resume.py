@@ -77,7 +77,7 @@ def whole(tmp_path_factory, photos):
 def same_run(one, other, moved=False):
     """Assert that two runs wrote the same. moved: their images lie at other places, seen from where they ended."""
     assert names(one) == names(other) == FILES
-    lists = {"parts.csv", "skipped.csv"} if moved else set()
+    lists = {"parts.csv", "predictions.csv", "skipped.csv"} if moved else set()
     for name in FILES - {"args.json", "history.csv", "checkpoint.safetensors", "report.html"} - lists:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     for name in lists:
@@ -386,7 +386,7 @@ class TestWhatIsNoRun:
 def test_an_interrupted_run_has_models_all_the_same(photos, broken_off):
     run = broken_off(photos, *QUICK, after=3)
     assert xpcnn.load(run / "last.safetensors").epochs == xpcnn.load(run / "best.safetensors").epochs == 0
-    assert names(run) == FILES - {"metrics.json", "history.csv", "report.html"}
+    assert names(run) == FILES - {"metrics.json", "history.csv", "predictions.csv", "report.html"}
 
 
 def test_what_args_json_says_beside_the_arguments_is_no_option_of_a_run_that_is_resumed(model):

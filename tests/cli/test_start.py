@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import from_here
 from xpcnn import cli
 
-COMMANDS = ["train", "evaluate", "predict", "report", "info", "weights"]
+COMMANDS = ["train", "evaluate", "predict", "report", "compare", "info", "weights"]
 
 
 class TestHelp:

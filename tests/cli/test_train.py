@@ -5,14 +5,16 @@ import os
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import xpcnn
 from tests.cli.conftest import CLASSES, FILES, fill, names, rows, save
-from xpcnn import backend
-from xpcnn.cli import main
+from xpcnn import backend, recipe
+from xpcnn.cli import main, train_arguments
+from xpcnn.data.digests import digest
 from xpcnn.metrics import wilson_interval
 from xpcnn.model import Sequential
 from xpcnn.report import advice
@@ -156,6 +158,24 @@ class TestFolder:
         assert again["loss"] == pytest.approx(measured["loss"], rel=1e-5)
         assert measured["accuracy"] >= 4 / 6  # it has learned something, so that the same is not by chance
 
+    @pytest.mark.parametrize("options", [[], ["--augment", "flip", "--test-augment"]])
+    def test_the_predictions_of_the_test_part_are_those_that_were_measured(self, run, here, photos, options):
+        assert run("train", photos, *QUICK, *options, "--out", "run").code == 0
+        model, table = xpcnn.load(here / "run" / "best.safetensors"), rows(here / "run" / "predictions.csv")
+        test = [row for row in rows(here / "run" / "parts.csv") if row["part"] == "test"]
+        assert [(row["image"], row["class"]) for row in table] == [(row["image"], row["class"]) for row in test]
+        right = sum(row["class"] == row["predicted"] for row in table)
+        assert read_json(here / "run" / "metrics.json")["test"]["accuracy"] == pytest.approx(right / len(table))
+        paths = [row["image"] for row in table]
+        found = model.predict_images(paths, augment="flip" if options else "none")
+        assert [row["predicted"] for row in table] == found.labels
+        assert np.allclose([float(row["probability"]) for row in table], found.probabilities.max(axis=1), atol=1e-5)
+        assert [row["digest"] for row in table] == [digest(Path(path).read_bytes()).hex() for path in paths]
+
+    def test_without_digests_there_are_none_with_the_predictions(self, run, here, photos):
+        assert run("train", photos, *QUICK, "--no-digests", "--out", "run").code == 0
+        assert {row["digest"] for row in rows(here / "run" / "predictions.csv")} == {""}
+
     def test_a_folder_may_bring_its_own_parts(self, run, here):
         fill(here / "set" / "train", each=6)
         fill(here / "set" / "Valid", each=2, first_seed=100)
@@ -243,6 +263,19 @@ class TestOptions:
         assert "the test part has no images" in done.out
         assert sizes(here / "run")["test"] == 0
         assert set(read_json(here / "run" / "metrics.json")) == {"epochs", "train", "temperature", "validation"}
+
+    def test_the_epochs_of_a_run_from_nothing_depend_on_its_images(self, run, here, photos, model, monkeypatch):
+        for number, name in ((2, "EPOCHS"), (5, "MOST_EPOCHS"), (10, "FEWEST_STEPS")):
+            monkeypatch.setattr(recipe, name, number)
+        monkeypatch.setitem(train_arguments.DEFAULTS, "epochs", 1)
+        for name, options, epochs in (
+            ("few", ["--image-size", "8", "--model", "tiny"], 5),  # of one step
+            ("more", ["--image-size", "8", "--model", "tiny", "--batch-size", "4"], 2),  # of 6
+            ("from", ["--from", model], 1),
+        ):
+            assert run("train", photos, *options, "--no-plots", "--out", name).code == 0
+            assert read_json(here / name / "args.json")["epochs"] == epochs
+            assert len(rows(here / name / "history.csv")) == epochs
 
     def test_patience_ends_a_run_that_gains_nothing(self, run, here, photos):
         options = [*STANDSTILL, "--epochs", "60", "--patience", "3"]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -103,7 +104,8 @@ def reader(tmp_path, monkeypatch):
         monkeypatch.setenv("XDG_CACHE_HOME", found.environment["XDG_CACHE_HOME"])
         return found
 
-    return new
+    with mock.patch.dict(os.environ):  # what a page sets is of that page alone
+        yield new
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from tests.interop.test_networks import torchvision_models
 from xpcnn import losses, pretrained
 from xpcnn.formats.timm_names import ARCHITECTURES
 from xpcnn.layers import Context
@@ -13,6 +12,8 @@ from xpcnn.ops.workspace import Workspace
 from xpcnn.program.execute import infer
 
 torch = pytest.importorskip("torch")
+from tests.interop.test_networks import torchvision_models  # noqa: E402
+
 CLASSES = 7
 #: Even and odd, since padding as TensorFlow's differs from PyTorch's only where a side is even.
 SIDES = (64, 57)

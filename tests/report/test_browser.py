@@ -1,9 +1,12 @@
 """The report in a real browser: nothing is missing, nothing is executed, everything can be read."""
 
+import shutil
+
 import pytest
 
 from tests.report.conftest import HOSTILE
 from tests.report.devtools import CHROMIUM, CONTRAST, Browser
+from xpcnn.cli import main
 
 pytestmark = [
     pytest.mark.slow,
@@ -52,6 +55,45 @@ class TestEveryPage:
         sizes = "[...document.querySelectorAll('main *')].map(e => parseFloat(getComputedStyle(e).fontSize))"
         assert browser.value(f"Math.min(...{sizes})") >= 12
         assert browser.value("document.querySelector('svg text').getBoundingClientRect().height") >= 11
+
+
+#: The colours of the lines of runs and of the paper, each as [red, green, blue].
+COLOURS = """(() => {
+  const parse = text => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
+  const lines = [...document.querySelectorAll('.legend .run')].map(e => parse(getComputedStyle(e).stroke));
+  return [parse(getComputedStyle(document.body).backgroundColor), ...lines];
+})()"""
+
+
+def luminance(colour):
+    """The relative luminance of a colour, as WCAG 2 defines it."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, hostile):
+    """The page that compares as many runs as can be compared."""
+    place = tmp_path_factory.mktemp("compared")
+    runs = [str(shutil.copytree(hostile, place / f"run {'x' * 9 * number}")) for number in range(8)]
+    assert main(["compare", *runs, "-o", str(place / "page.html")]) == 0
+    return place / "page.html"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_a_comparison_can_be_read(browser, compared, width, scheme):
+    browser.show(compared, width, scheme)
+    assert browser.complaints == []
+    assert browser.requests == [compared.resolve().as_uri()]
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    ratio, text = browser.value(CONTRAST)
+    assert ratio >= 4.5, text
+    paper, *lines = browser.value(COLOURS)
+    assert len({tuple(line) for line in lines}) == 8
+    for line in lines:  # WCAG 2 asks for 3 in graphics
+        light, dark = sorted(map(luminance, (paper, line)), reverse=True)[:2]
+        assert (light + 0.05) / (dark + 0.05) >= 3
 
 
 def test_hostile_names_are_seen_as_they_are(browser, hostile):

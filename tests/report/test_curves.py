@@ -46,6 +46,17 @@ def test_the_best_epoch_is_marked():
     assert "best" not in curves.curve("loss", [1, 2], {"training": [3.0, 1.0]}, best=7)
 
 
+def test_runs_of_several_lengths_share_the_axes():
+    lines = {"run run-1": ([1, 2], [3.0, 1.0]), "run run-2": ([1, 2, 3, 4], [3.0, 2.0, 1.0, float("nan")])}
+    svg = curves.compared("loss", lines)
+    short, long = (points(svg, kind) for kind in lines)
+    assert short[0] == long[0]
+    assert short[1][1] == long[2][1]
+    assert [x for x, _ in short] == [x for x, _ in long[:2]]
+    assert len(long) == 3
+    assert all(0 <= x <= 420 for x, _ in long)
+
+
 def test_a_title_is_text():
     assert "<b>" not in curves.curve("<b>", [1], {"training": [1.0]})
 

@@ -22,6 +22,20 @@ def test_the_history_is_read_as_it_was_written(digits):
     assert epochs.columns["loss"] == sorted(epochs.columns["loss"], reverse=True)
 
 
+def test_predictions_are_read_as_they_were_written(digits):
+    found = run.read_predictions(digits, list("0123456789"))
+    lines = (digits / "predictions.csv").read_text().splitlines()
+    assert lines[0] == "image,class,predicted,probability,digest"
+    assert len(found) == len(lines) - 1 == 359
+    image, true, predicted, _, digest = lines[1].split(",")
+    assert found[0] == (image, true, predicted, digest)
+
+
+def test_no_predictions_are_none(copy):
+    (copy / "predictions.csv").unlink()
+    assert run.read_predictions(copy, ["0"]) is None
+
+
 def test_a_history_can_begin_later(copy):
     (copy / "history.csv").write_text("epoch,loss\n7,0.5\n8,nan\n9,1e300\n")
     epochs = run.read_history(copy)

@@ -1,4 +1,4 @@
-"""The command line: ``xpcnn train``, ``evaluate``, ``predict``, ``report``, ``info``, …, one module per command.
+"""The command line: ``xpcnn train``, ``evaluate``, ``predict``, ``report``, ``compare``, …, one module per command.
 
 Nothing here imports NumPy before a command runs, so that ``xpcnn --help`` responds at once.
 """
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from xpcnn.cli import completion, evaluate, export, info, predict, report, text, train, weights
+from xpcnn.cli import compare, completion, evaluate, export, info, predict, report, text, train, weights
 from xpcnn.cli.parser import Parser, wrong_usage
 
 COMMANDS = {
@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "report": report,
+    "compare": compare,
     "export": export,
     "info": info,
     "weights": weights,

@@ -135,9 +135,11 @@ class Budget:
         """Time epochs of one batch, which also compiles what is to be compiled, then of as many as is worthwhile."""
         split, size = self.split, self.options.batch_size
         batches = -(-len(split.train) // size)
-        step = float(self.rehearse(xp, _sample(split, size, size), False).train[1:].min())
-        left = self._left()
-        affordable = int(left * TIMING / (TIMED * step)) if step * batches <= left else 0
+        frozen = self.network.frozen_start() > 0  # these layers compute each image once, before the first epoch
+        first = self.rehearse(xp, _sample(split, size, size), False)
+        step, left = float(first.train[1:].min()), self._left()
+        batch = TIMED * step + (first.start if frozen else 0.0)
+        affordable = int(left * TIMING / batch) if step * batches <= left else 0
         affordable = self.communicator.broadcast(affordable and min(batches, max(2, affordable)))
         if not affordable:  # not even one epoch
             return Estimate(step * batches, 0.0)
@@ -148,12 +150,13 @@ class Budget:
         held, timed = len(split.validation), max(1, len(some.validation))
         once = np.array([times.start, times.train[0] - train, times.validate[0] - validate, times.save[0] - save])
         image = validate / timed
-        if self.network.frozen_start():  # its layers compute each image once
+        if frozen:
             once *= longer
             image = max(image, times.start / len(some.train))
         # Calibration, evaluation and the report predict images that were left out here, too.
         views = 8 if self.options.test_augment else 1
-        after = times.measure + (1 + views) * image * (held + len(split.test) - timed - len(some.test))
+        others = (1 + views) * (held - timed) + 2 * views * (len(split.test) - len(some.test))
+        after = times.measure + image * others
         return Estimate(train * longer + validate * held / timed + save, float(max(0.0, once.sum()) + after))
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from xpcnn import files
 from xpcnn.data import LabelledImages, Split, write_skipped_csv
 from xpcnn.model import Sequential
+from xpcnn.report.results import Predictions
+from xpcnn.report.run import PREDICTIONS
 from xpcnn.training import checkpoints
 from xpcnn.version import __version__
 
@@ -87,6 +89,18 @@ class RunDirectory(ABC):
                 image = images.paths[row] if images.paths else row
                 table.append((image, images.classes[images.y[row]], part))
         files.write_csv(self.path / "parts.csv", table)
+
+    def write_predictions(self, images: LabelledImages, found: Predictions, digests: bool) -> None:
+        """Write predictions.csv: the prediction for each test image, and the digest by which other runs know it."""
+        known = images.digests if digests else None
+        table: list[tuple[object, ...]] = [PREDICTIONS]
+        for row, label, answer, probability in zip(
+            found.rows.tolist(), found.labels, found.answers, found.confidence, strict=True
+        ):
+            image = images.paths[row] if images.paths else row
+            digest = "" if known is None else known[row].tobytes().hex()
+            table.append((image, images.classes[label], images.classes[answer], f"{probability:.6f}", digest))
+        files.write_csv(self.path / "predictions.csv", table)
 
     def finish_models(self, model: Sequential, chosen: bool) -> None:
         """Make the last model the best, unless one was ``chosen`` by a validation part."""

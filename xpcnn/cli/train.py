@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import copy
-import sys
-import tempfile
 import time
-import warnings
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpcnn.cli import datasets, loading, options, pictures, ranks, report, resume
-from xpcnn.cli.text import accuracy, printable, warnings_in_one_line
+from xpcnn.cli.fitting import Fitting, say
+from xpcnn.cli.text import printable, warnings_in_one_line
 from xpcnn.cli.train_arguments import DEFAULTS, FINE_TUNING, NOT_OF_THE_RUN
 from xpcnn.cli.train_arguments import add_arguments as add_arguments  # which every command has
 
 if TYPE_CHECKING:
     from xpcnn.backend import ArrayModule
-    from xpcnn.cli.budget import Times
     from xpcnn.cli.loading import Loaded
     from xpcnn.cli.run_directory import RunDirectory
     from xpcnn.communicator import Communicator
-    from xpcnn.data import Decoding, LabelledImages, Split
+    from xpcnn.data import Decoding
     from xpcnn.model import Sequential
-    from xpcnn.report import Report
-    from xpcnn.training.callbacks import Callback
     from xpcnn.training.checkpoints import SavedFit
-    from xpcnn.training.history import History
 
     #: The arguments of a run, its checkpoint and its decoding, if any.
     Recalled = tuple[dict[str, Any], SavedFit | None, Decoding | None]
@@ -83,8 +75,8 @@ def _with_part(given: dict[str, Any]) -> dict[str, Any]:
 def _completed(given: dict[str, Any]) -> dict[str, Any]:
     """Return arguments with defaults for those that are not given."""
     left_out = ["model", "label_smoothing", *pictures.OF_A_MODEL] if "start" in given else []  # that model has its own
-    if "minutes" in given:
-        left_out.append("epochs")  # timed when the images are known
+    if "minutes" in given or "start" not in given:
+        left_out.append("epochs")  # these depend on the images
     defaults = DEFAULTS | FINE_TUNING.get(given.get("fine_tune", ""), {})
     return {key: value for key, value in defaults.items() if key not in left_out} | given
 
@@ -97,6 +89,7 @@ def _run(
     begun: list[str],
 ) -> int:
     """Carry out the run of a directory, from its start or from where it was interrupted."""
+    from xpcnn import recipe
     from xpcnn.cli.run_directory import OtherRank, about
     from xpcnn.cli.signals import noting_how_to_go_on
     from xpcnn.training import distributed
@@ -134,6 +127,19 @@ def _run(
         if saved is not None:
             resume.refuse_other_images(directory.path, saved, listed)
             print(f"resuming {directory.path} after step {saved.step}")
+        if options_.epochs is None and not options_.minutes:
+            options_.epochs = recipe.epochs_for(len(split.train), options_.batch_size)
+
+        def recorded() -> Fitting:
+            """Record the arguments, since a run with them can be resumed, and return what carries them out."""
+            known = {} if options_.epochs is None else {"epochs": options_.epochs}
+            described = arguments | known | about(model, (options_.epochs or 1) * len(split.train), weights)
+            directory.write_arguments(described)
+            record = {"arguments": described, "images": listed}
+            return Fitting(options_, directory, model, images, split, record, communicator)
+
+        fitting = recorded()
+        directory.write_lists(images, split)  # again on resuming: paths are relative to the working directory
         skipped = f", {len(images.skipped)} skipped ({directory.path / 'skipped.csv'})" if images.skipped else ""
         print(
             f"{len(images.y)} images in {len(images.classes)} classes{skipped}: {len(split.train)} to train, "
@@ -143,21 +149,16 @@ def _run(
         for line in loaded.description:
             print(printable(line), flush=True)
         for note in loaded.notes if communicator.rank == 0 else []:
-            _say(printable(note))
+            say(printable(note))
         if images.cache is not None:
             print(datasets.describe_cache(images.cache), flush=True)
         if options_.epochs is None:
-            record = {"arguments": arguments | about(model, 1, weights), "images": listed}
-            options_.epochs = _epochs_in(options_, started, directory, model, loaded, record, communicator)
-            arguments["epochs"] = options_.epochs
-        _compile(options_, model, options_.epochs, len(split.train), options_.lr)
-        described = arguments | about(model, options_.epochs * len(split.train), weights)
-        directory.write_arguments(described)  # first: a run with them can be resumed
+            options_.epochs = fitting.epochs_in_minutes(started)
+            fitting = recorded()
+        fitting.compile(options_.lr)
         if options_.start and not resumed and communicator.rank == 0:
             model.save(directory.path / "last.safetensors")  # to resume from before the first epoch has ended
-        directory.write_lists(images, split)  # again on resuming: paths are relative to the working directory
-        record = {"arguments": described, "images": listed}
-        return _train(options_, directory, model, images, split, record, resumed, communicator)
+        return fitting.run(resumed)
 
 
 def _weights(start: str | None, saved: SavedFit | None) -> dict[str, str] | None:
@@ -220,50 +221,6 @@ def _prepare(
     return model, loaded
 
 
-def _compile(options_: argparse.Namespace, model: Sequential, epochs: int, images: int, rate: float) -> None:
-    """Compile a model for so many epochs of so many images, with a peak learning rate."""
-    from xpcnn import losses, recipe
-
-    smoothed = None if options_.label_smoothing is None else losses.CrossEntropy(options_.label_smoothing)
-    steps = epochs * -(-images // options_.batch_size)
-    recipe.compile(model, steps, rate, options_.weight_decay, loss=smoothed or model.loss)
-
-
-def _epochs_in(
-    options_: argparse.Namespace,
-    started: float,
-    directory: RunDirectory,
-    model: Sequential,
-    loaded: Loaded,
-    record: dict[str, Any],
-    communicator: Communicator,
-) -> int:
-    """Return how many epochs fit into --minutes since ``started``, and print it. Their times are those of copies."""
-    from xpcnn.cli import budget
-    from xpcnn.cli.run_directory import NewRun, OtherRank
-
-    first = argparse.Namespace(
-        **{**vars(options_), "epochs": budget.TIMED, "patience": None, "open": None, "cache": False}
-    )
-
-    def rehearse(xp: ArrayModule, split: Split, to_the_end: bool) -> Times:
-        trained, clock = copy.deepcopy(model).to(xp), budget.Clock()
-        _compile(first, trained, first.epochs, len(split.train), budget.RATE)
-        with tempfile.TemporaryDirectory(dir=directory.path if communicator.rank == 0 else None) as folder:
-            path = communicator.broadcast(folder)
-            with NewRun(path) if communicator.rank == 0 else OtherRank(path) as own, redirect_stdout(None):
-                history, page = _fit(first, own, trained, loaded.images, split, record, communicator, clock)
-                trained.to(model.network.xp)
-                fitted = time.monotonic()
-                if to_the_end and communicator.rank == 0:
-                    _measure(first, own, trained, loaded.images, split, history, page)
-                return clock.times(time.monotonic() - fitted)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the run itself will warn
-        return budget.Budget(options_, started, model.network, loaded.split, rehearse, communicator).epochs()
-
-
 def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator) -> tuple[Sequential, Loaded]:
     """Load pretrained weights, and the images as they take them; classes that they do not know get a new last layer."""
     from dataclasses import replace
@@ -288,148 +245,3 @@ def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Com
         classes = loaded.images.classes
         model = pretrained.adapted(model, classes, len(classes), options_.image_size, options_.seed)
     return model, loaded
-
-
-def _train(
-    options_: argparse.Namespace,
-    directory: RunDirectory,
-    model: Sequential,
-    images: LabelledImages,
-    split: Split,
-    record: dict[str, Any],
-    resumed: bool,
-    communicator: Communicator,
-) -> int:
-    """Fit the model, then evaluate it, unless a signal ends the fit."""
-    from xpcnn.cli.signals import StopOnSignal, how_to_go_on
-
-    signals = StopOnSignal()
-    history, page = _fit(options_, directory, model, images, split, record, communicator, signals, resumed)
-    if signals.received is not None:
-        page.write_interrupted()
-        print(f"stopped by {signals.name}; {how_to_go_on(directory)}")
-        return signals.exit_code
-    if history.stop_reason is not None:
-        print(f"stopped early: {history.stop_reason}")
-    if communicator.rank == 0:
-        _measure(options_, directory, model, images, split, history, page)
-    return 0
-
-
-def _fit(
-    options_: argparse.Namespace,
-    directory: RunDirectory,
-    model: Sequential,
-    images: LabelledImages,
-    split: Split,
-    record: dict[str, Any],
-    communicator: Communicator,
-    watch: Callback,
-    resumed: bool = False,
-) -> tuple[History, Report]:
-    """Fit the model, and write its files; ``watch`` is one more callback. Return the history and the report."""
-    from xpcnn import recipe
-    from xpcnn.data import Normalized
-    from xpcnn.training import callbacks
-
-    preprocessing = model.preprocessing
-    assert preprocessing is not None
-
-    def part(rows: object) -> Normalized:
-        return Normalized(images.x, rows, preprocessing)  # type: ignore[arg-type]
-
-    often = options.steps_or_minutes(options_.checkpoint_every)
-    validated = len(split.validation) > 0
-    called: list[callbacks.Callback] = [
-        callbacks.StopOnNaN(),
-        *([callbacks.AveragedWeights()] if options_.average else []),
-        *([callbacks.KeepFeatures()] if options_.cache else []),
-        callbacks.CSVLog(directory.path / "history.csv"),
-        callbacks.SaveLast(directory.path / "last.safetensors"),
-        watch,
-        callbacks.Checkpoint(directory.checkpoint, **often, record=record),
-    ]
-    if validated:
-        # by the loss, since with few images many epochs have the same accuracy
-        called.append(callbacks.SaveBest(directory.path / "best.safetensors", "val_loss"))
-        if options_.patience:
-            called.append(callbacks.EarlyStopping(options_.patience, "val_loss", restore_best=False))
-    page = report.during_training(directory, record["arguments"], images, split)
-    called.append(page)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's on overflow: StopOnNaN says where and what to do
-        warnings.showwarning = _say
-        history = model.fit(
-            part(split.train),
-            images.y[split.train],
-            epochs=options_.epochs,
-            batch_size=options_.batch_size,
-            validation_data=(part(split.validation), images.y[split.validation]) if validated else None,
-            seed=options_.seed,
-            callbacks=called,
-            shards=options_.shards,
-            threads=options_.threads,
-            augment=options_.augment,
-            class_weight=recipe.balanced(images.y[split.train], len(images.classes)) if options_.balance else None,
-            resume=directory.checkpoint if resumed else None,
-            communicator=communicator,
-        )
-    directory.finish_models(model, chosen=validated)
-    return history, page
-
-
-def _measure(
-    options_: argparse.Namespace,
-    directory: RunDirectory,
-    model: Sequential,
-    images: LabelledImages,
-    split: Split,
-    history: History,
-    page: Report,
-) -> None:
-    """Calibrate the best model, evaluate it on the held-out images, and write and print the results."""
-    from xpcnn import load, metrics
-    from xpcnn.cli.models import finite
-    from xpcnn.data import Normalized
-    from xpcnn.report import advice
-
-    results: dict[str, Any] = {
-        "epochs": history.epochs,
-        "train": {name: history.history[name][-1] for name in ("loss", "accuracy")},
-    }
-    best_file = directory.path / "best.safetensors"
-    best, preprocessing = load(best_file, xp=model.network.xp), model.preprocessing
-    assert preprocessing is not None
-    kept_aside = {
-        name: (Normalized(images.x, rows, preprocessing), images.y[rows])
-        for name, rows in (("validation", split.validation), ("test", split.test))
-        if len(rows)
-    }
-    averaged_over = options_.augment if options_.test_augment else "none"
-    with finite(str(best_file)) as checked:
-        if "validation" in kept_aside:
-            results["temperature"] = best.calibrate(*kept_aside["validation"], threads=options_.threads)
-            best.save(best_file)
-        best.metrics = [*model.metrics, metrics.CalibrationError()]
-        for name, samples in kept_aside.items():
-            found = best.evaluate(*samples, threads=options_.threads, augment=averaged_over)
-            checked(found["loss"])
-            count = len(samples[1])
-            results[name] = found | {"accuracy_95": metrics.wilson_interval(round(found["accuracy"] * count), count)}
-    page.finish(results, best)
-    directory.write_metrics(results)
-    if "test" in results:
-        test = results["test"]
-        print(f"test accuracy {accuracy(test)}, loss {test['loss']:.4f} ({len(split.test)} images)")
-    else:
-        print("the test part has no images, so the model was not evaluated")
-    for line in advice.of_run(page.run, page.epochs, best.epochs):
-        print(line)
-    print(f"model: {best_file}")
-    if options_.open:
-        report.open_in_browser(page.path)
-
-
-def _say(message: object, *_: Any, **__: Any) -> None:
-    """Print a warning in one line without its source location."""
-    print(f"xpcnn train: {message}", file=sys.stderr)

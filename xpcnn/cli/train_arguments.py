@@ -80,7 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     options.add_flag(network, "--test-augment", "evaluate with predictions averaged over the flips of --augment")
     learning = parser.add_argument_group("learning")
-    learning.add_argument("--epochs", type=options.positive, metavar="N", help=f"default: {DEFAULTS['epochs']}")
+    learning.add_argument(
+        "--epochs", type=options.positive, metavar="N",
+        help=f"default: {DEFAULTS['epochs']}; without --from, for few images more, up to 120, to make 480 steps",
+    )  # fmt: skip
     learning.add_argument(
         "--minutes", type=options.rate, metavar="M",
         help="in place of --epochs: train for the epochs that, timed at the beginning, fit into M minutes",
@@ -128,7 +131,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--strict",
         "stop at an image that cannot be read, and at an image or group in two parts or classes",
     )
-    options.add_flag(parser, "--no-digests", "store no digests of images in the model, by which evaluate knows them")
+    options.add_flag(parser, "--no-digests", "store no digests of images, by which evaluate and compare know them")
     options.add_flag(parser, "--no-plots", "omit plots and images from the report")
     options.add_flag(parser, "--open", "open the report in the browser at the end")
     safety = parser.add_argument_group("interrupted runs")

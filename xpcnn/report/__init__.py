@@ -88,16 +88,16 @@ class Report(Callback):
         status = f"<b>Interrupted</b> after epoch {self.epochs.numbers[-1]}. This resumes it: {self._resume()}"
         self._write("broken", status, [sections.curves_section(self.epochs, None), *self._beside()], {})
 
-    def finish(self, metrics: Mapping[str, Any], best: Sequential) -> None:
-        """Write the complete report of a finished run.
+    def finish(self, metrics: Mapping[str, Any], best: Sequential) -> Predictions | None:
+        """Write the complete report of a finished run, and return its predictions, None without images.
 
         metrics: the content of metrics.json. best: the best model, which is moved to the host.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's on overflow, which the page reports
-            self._finish(metrics, best)
+            return self._finish(metrics, best)
 
-    def _finish(self, metrics: Mapping[str, Any], best: Sequential) -> None:
+    def _finish(self, metrics: Mapping[str, Any], best: Sequential) -> Predictions | None:
         found = self._predict(best)
         best.to(np)
         status = f"<b>Finished</b> after {page.counted(len(self.epochs), 'epoch')}."
@@ -107,6 +107,7 @@ class Report(Callback):
         advised = sections.advice_section(advice.of_run(self.run, self.epochs, best.epochs))
         body = [advised, sections.curves_section(self.epochs, best.epochs), *answers, *inside, *self._beside(network)]
         self._write("finished", status, body, metrics)
+        return found
 
     def _write(self, state: str, status: str, body: list[str], metrics: Mapping[str, Any]) -> None:
         run = self.run
@@ -130,7 +131,9 @@ class Report(Callback):
         if not len(rows):
             return None
         at_once = memory_bound.images_at_once(best.network, MOST_AT_ONCE)
-        outputs = best.predict(Normalized(images.x, rows, best.preprocessing), at_once)
+        arguments = self.run.arguments
+        augment = str(arguments.get("augment")) if arguments.get("test_augment") else "none"
+        outputs = best.predict(Normalized(images.x, rows, best.preprocessing), at_once, augment=augment)
         if outputs.shape[1] == 1:
             outputs = np.concatenate((1 - outputs, outputs), axis=1)
         return Predictions(part, rows, images.y[rows], outputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,27 +21,22 @@ def curve(title: str, epochs: Sequence[int], lines: Mapping[str, Sequence[float]
 
     NaN and infinite values are left out.
     """
-    finite = [value for line in lines.values() for value in line if math.isfinite(value)] or [0.0]
-    ticks = _ticks(min(finite), max(finite))
-    around = 0.5 if len(epochs) == 1 else 0.0
-    plot = _Plot((epochs[0] - around, epochs[-1] + around), ticks)
-    drawn = [plot.frame(title, _whole_ticks(epochs[0], epochs[-1]), "epoch")]
+    plot, frame = _by_epoch(title, epochs, lines.values())
+    drawn = [frame]
     if best is not None and epochs[0] <= best <= epochs[-1]:
         x = plot.x(best)
         drawn.append(f'<line class="best" x1="{x}" x2="{x}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
         drawn.append(_legend(len(lines), "best", f"best epoch {best}"))
-    every = math.ceil(len(epochs) / MOST_POINTS)
     for place, (kind, line) in enumerate(lines.items()):
-        points = [
-            (plot.x(epoch), plot.y(value))
-            for number, (epoch, value) in enumerate(zip(epochs, line, strict=True))
-            if math.isfinite(value) and (number % every == 0 or number == len(epochs) - 1)
-        ]
-        drawn.append(f'<polyline class="{kind}" points="{" ".join(f"{x},{y}" for x, y in points)}"/>')
-        if len(points) <= 30:
-            drawn += [f'<circle class="{kind}" cx="{x}" cy="{y}" r="2.2"/>' for x, y in points]
-        drawn.append(_legend(place, kind, kind))
+        drawn += [plot.line(kind, epochs, line), _legend(place, kind, kind)]
     return _svg(f"{title} by epoch", drawn)
+
+
+def compared(title: str, lines: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> str:
+    """Draw one quantity of several runs: epochs and values by the class of the line, such as "run run-1"."""
+    epochs = sorted({epoch for numbers, _ in lines.values() for epoch in numbers})
+    plot, frame = _by_epoch(title, epochs, [values for _, values in lines.values()])
+    return _svg(f"{title} by epoch", [frame, *(plot.line(kind, *line) for kind, line in lines.items())])
 
 
 def reliability(confidence: Any, right: Any, bins: int = 10) -> str:
@@ -66,6 +61,14 @@ def reliability(confidence: Any, right: Any, bins: int = 10) -> str:
             )
     drawn.append(f'<line class="best" x1="{plot.x(0)}" y1="{plot.y(0)}" x2="{plot.x(1)}" y2="{plot.y(1)}"/>')
     return _svg("fraction of right predictions by probability", drawn)
+
+
+def _by_epoch(title: str, epochs: Sequence[int], lines: Iterable[Sequence[float]]) -> tuple[_Plot, str]:
+    """Return a plot in which the finite values of some lines have room, and its frame."""
+    finite = [value for line in lines for value in line if math.isfinite(value)] or [0.0]
+    around = 0.5 if len(epochs) == 1 else 0.0
+    plot = _Plot((epochs[0] - around, epochs[-1] + around), _ticks(min(finite), max(finite)))
+    return plot, plot.frame(title, _whole_ticks(epochs[0], epochs[-1]), "epoch")
 
 
 def _legend(place: int, kind: str, title: str) -> str:
@@ -99,6 +102,19 @@ class _Plot:
             drawn.append(f'<text x="{self.x(place)}" y="{_HEIGHT - 20}" text-anchor="middle">{place:g}</text>')
         middle = (_LEFT + _WIDTH - _RIGHT) / 2
         drawn.append(f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle">{below}</text>')
+        return "".join(drawn)
+
+    def line(self, kind: str, epochs: Sequence[int], values: Sequence[float]) -> str:
+        """Return a line of values by epoch; NaN and infinite ones are left out."""
+        every = math.ceil(len(epochs) / MOST_POINTS)
+        points = [
+            (self.x(epoch), self.y(value))
+            for number, (epoch, value) in enumerate(zip(epochs, values, strict=True))
+            if math.isfinite(value) and (number % every == 0 or number == len(epochs) - 1)
+        ]
+        drawn = [f'<polyline class="{kind}" points="{" ".join(f"{x},{y}" for x, y in points)}"/>']
+        if len(points) <= 30:
+            drawn += [f'<circle class="{kind}" cx="{x}" cy="{y}" r="2.2"/>' for x, y in points]
         return "".join(drawn)
 
 

@@ -6,10 +6,10 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Larger files are refused unread; lists of images are read line by line, and may be longer.
 MOST_BYTES = 2**26
@@ -17,6 +17,8 @@ MOST_BYTES_OF_A_LIST = 2**31
 #: The most skipped files to name; the others are counted.
 MOST_SKIPPED = 50
 PARTS = ("train", "validation", "test")
+#: The columns of predictions.csv.
+PREDICTIONS = ("image", "class", "predicted", "probability", "digest")
 
 
 @dataclass
@@ -61,6 +63,15 @@ class Run:
         return sum(self.counts[name, part] for name in self.classes)
 
 
+class Prediction(NamedTuple):
+    """A line of predictions.csv; the digest is empty if the run keeps none."""
+
+    image: str
+    true: str
+    predicted: str
+    digest: str
+
+
 def read_run(folder: Path, arguments: Mapping[str, Any] | None = None) -> Run:
     """Read parts.csv, skipped.csv and, unless its ``arguments`` are given, args.json.
 
@@ -88,6 +99,20 @@ def images(folder: Path) -> Iterator[tuple[str, str, str]]:
         if part not in PARTS:
             raise ValueError(f"{str(path)!r} has a part {part[:80]!r}. Expected: {', '.join(PARTS)}. Start a new run.")
         yield image, name, part
+
+
+def read_predictions(folder: Path, classes: Sequence[str]) -> list[Prediction] | None:
+    """Read predictions.csv, or return None if the run has none; raises ValueError if it is damaged."""
+    path = folder / "predictions.csv"
+    if not path.exists():
+        return None
+    known, found = set(classes), []
+    for image, true, predicted, _, digest in _rows(path, [*PREDICTIONS]):
+        for name in (true, predicted):
+            if name not in known:
+                raise ValueError(f"{str(path)!r} has a class {name[:80]!r} that the run doesn't know. Start a new run.")
+        found.append(Prediction(image, true, predicted, digest))
+    return found
 
 
 def read_history(folder: Path) -> Epochs:

@@ -1,0 +1,195 @@
+"""What ``xpcnn train`` does when the images are loaded and the network is built: fit, evaluate, write."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import tempfile
+import time
+import warnings
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from xpcnn.cli import options, report
+from xpcnn.cli.text import accuracy
+
+if TYPE_CHECKING:
+    from xpcnn.backend import ArrayModule
+    from xpcnn.cli.budget import Times
+    from xpcnn.cli.run_directory import RunDirectory
+    from xpcnn.communicator import Communicator
+    from xpcnn.data import LabelledImages, Normalized, Split
+    from xpcnn.model import Sequential
+    from xpcnn.report import Report
+    from xpcnn.training.callbacks import Callback
+    from xpcnn.training.history import History
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A model and the images that a run fits it to.
+
+    record: what the checkpoint keeps besides the model: the arguments, and the images.
+    """
+
+    options: argparse.Namespace
+    directory: RunDirectory
+    model: Sequential
+    images: LabelledImages
+    split: Split
+    record: dict[str, Any]
+    communicator: Communicator
+
+    def compile(self, rate: float) -> None:
+        """Compile the model for all steps, with a peak learning rate."""
+        from xpcnn import losses, recipe
+
+        given = self.options
+        smoothed = None if given.label_smoothing is None else losses.CrossEntropy(given.label_smoothing)
+        steps = given.epochs * -(-len(self.split.train) // given.batch_size)
+        recipe.compile(self.model, steps, rate, given.weight_decay, loss=smoothed or self.model.loss)
+
+    def run(self, resumed: bool) -> int:
+        """Fit the compiled model, then evaluate it, unless a signal ends the fit; return the exit code."""
+        from xpcnn.cli.signals import StopOnSignal, how_to_go_on
+
+        signals = StopOnSignal()
+        history, page = self._fit(signals, resumed)
+        if signals.received is not None:
+            page.write_interrupted()
+            print(f"stopped by {signals.name}; {how_to_go_on(self.directory)}")
+            return signals.exit_code
+        if history.stop_reason is not None:
+            print(f"stopped early: {history.stop_reason}")
+        if self.communicator.rank == 0:
+            self._measure(history, page)
+        return 0
+
+    def epochs_in_minutes(self, started: float) -> int:
+        """Return how many epochs fit into --minutes since ``started``, and print it. Copies of the model are timed."""
+        from xpcnn.cli import budget
+        from xpcnn.cli.run_directory import NewRun, OtherRank
+
+        timed = {"epochs": budget.TIMED, "patience": None, "open": None, "cache": False}
+        first, rank = argparse.Namespace(**{**vars(self.options), **timed}), self.communicator.rank
+
+        def rehearse(xp: ArrayModule, split: Split, to_the_end: bool) -> Times:
+            model, clock = copy.deepcopy(self.model).to(xp), budget.Clock()
+            with tempfile.TemporaryDirectory(dir=self.directory.path if rank == 0 else None) as folder:
+                path = self.communicator.broadcast(folder)
+                with NewRun(path) if rank == 0 else OtherRank(path) as directory, redirect_stdout(None):
+                    rehearsal = replace(self, options=first, directory=directory, model=model, split=split)
+                    rehearsal.compile(budget.RATE)
+                    history, page = rehearsal._fit(clock)
+                    model.to(self.model.network.xp)
+                    fitted = time.monotonic()
+                    if to_the_end and rank == 0:
+                        rehearsal._measure(history, page)
+                    return clock.times(time.monotonic() - fitted)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the run itself will warn
+            planned = budget.Budget(self.options, started, self.model.network, self.split, rehearse, self.communicator)
+            return planned.epochs()
+
+    def _fit(self, watch: Callback, resumed: bool = False) -> tuple[History, Report]:
+        """Fit the model, and write its files; ``watch`` is one more callback. Return the history and the report."""
+        from xpcnn import recipe
+        from xpcnn.training import callbacks
+
+        given, directory, images, split = self.options, self.directory, self.images, self.split
+        often = options.steps_or_minutes(given.checkpoint_every)
+        validated = len(split.validation) > 0
+        called: list[callbacks.Callback] = [
+            callbacks.StopOnNaN(),
+            *([callbacks.AveragedWeights()] if given.average else []),
+            *([callbacks.KeepFeatures()] if given.cache else []),
+            callbacks.CSVLog(directory.path / "history.csv"),
+            callbacks.SaveLast(directory.path / "last.safetensors"),
+            watch,
+            callbacks.Checkpoint(directory.checkpoint, **often, record=self.record),
+        ]
+        if validated:
+            # by the loss, since with few images many epochs have the same accuracy
+            called.append(callbacks.SaveBest(directory.path / "best.safetensors", "val_loss"))
+            if given.patience:
+                called.append(callbacks.EarlyStopping(given.patience, "val_loss", restore_best=False))
+        page = report.during_training(directory, self.record["arguments"], images, split)
+        called.append(page)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's on overflow: StopOnNaN says where and what to do
+            warnings.showwarning = say
+            history = self.model.fit(
+                *self._samples(split.train),
+                epochs=given.epochs,
+                batch_size=given.batch_size,
+                validation_data=self._samples(split.validation) if validated else None,
+                seed=given.seed,
+                callbacks=called,
+                shards=given.shards,
+                threads=given.threads,
+                augment=given.augment,
+                class_weight=recipe.balanced(images.y[split.train], len(images.classes)) if given.balance else None,
+                resume=directory.checkpoint if resumed else None,
+                communicator=self.communicator,
+            )
+        directory.finish_models(self.model, chosen=validated)
+        return history, page
+
+    def _measure(self, history: History, page: Report) -> None:
+        """Calibrate the best model, evaluate it on the held-out images, and write and print the results."""
+        from xpcnn import load, metrics
+        from xpcnn.cli.models import finite
+        from xpcnn.report import advice
+
+        given, split = self.options, self.split
+        results: dict[str, Any] = {
+            "epochs": history.epochs,
+            "train": {name: history.history[name][-1] for name in ("loss", "accuracy")},
+        }
+        best_file = self.directory.path / "best.safetensors"
+        best = load(best_file, xp=self.model.network.xp)
+        kept_aside = {
+            name: self._samples(rows)
+            for name, rows in (("validation", split.validation), ("test", split.test))
+            if len(rows)
+        }
+        averaged_over = given.augment if given.test_augment else "none"
+        with finite(str(best_file)) as checked:
+            if "validation" in kept_aside:
+                results["temperature"] = best.calibrate(*kept_aside["validation"], threads=given.threads)
+                best.save(best_file)
+            best.metrics = [*self.model.metrics, metrics.CalibrationError()]
+            for name, samples in kept_aside.items():
+                found = best.evaluate(*samples, threads=given.threads, augment=averaged_over)
+                checked(found["loss"])
+                interval = metrics.wilson_interval(round(found["accuracy"] * len(samples[1])), len(samples[1]))
+                results[name] = found | {"accuracy_95": interval}
+        predictions = page.finish(results, best)
+        if predictions is not None and predictions.part == "test":
+            self.directory.write_predictions(self.images, predictions, digests=not given.no_digests)
+        self.directory.write_metrics(results)
+        if "test" in results:
+            test = results["test"]
+            print(f"test accuracy {accuracy(test)}, loss {test['loss']:.4f} ({len(split.test)} images)")
+        else:
+            print("the test part has no images, so the model was not evaluated")
+        for line in advice.of_run(page.run, page.epochs, best.epochs):
+            print(line)
+        print(f"model: {best_file}")
+        if given.open:
+            report.open_in_browser(page.path)
+
+    def _samples(self, rows: Any) -> tuple[Normalized, Any]:
+        """Return some images, normalised as the model takes them, and their labels."""
+        from xpcnn.data import Normalized
+
+        assert self.model.preprocessing is not None
+        return Normalized(self.images.x, rows, self.model.preprocessing), self.images.y[rows]
+
+
+def say(message: object, *_: Any, **__: Any) -> None:
+    """Print a warning in one line without its source location."""
+    print(f"xpcnn train: {message}", file=sys.stderr)
