@@ -11,7 +11,8 @@ from tests.cli.conftest import picture, save
 from tests.report.conftest import HOSTILE
 from tests.report.devtools import CHROMIUM, CONTRAST
 from xpcnn import layers
-from xpcnn.data import Decoding, Preprocessing
+from xpcnn.cli import main
+from xpcnn.data import Decoding, Preprocessing, load_digits
 from xpcnn.data.opencv import load_opencv
 from xpcnn.formats import html
 
@@ -103,6 +104,23 @@ def test_its_answers_are_those_of_the_command(browser, folder, tmp_path, channel
     assert browser.complaints == []
     allowed = ("blob:", "data:", (tmp_path / "cells.html").resolve().as_uri())
     assert [url for url in browser.requests if not url.startswith(allowed)] == []
+
+
+def test_a_trained_network_gives_the_labels_of_the_command(browser, tmp_path):
+    """Two hundred handwritten digits, as small as they are and enlarged, without and with loss."""
+    assert main(["train", "digits", "--epochs", "3", "--out", str(tmp_path / "run")]) == 0
+    assert main(["export", str(tmp_path / "run" / "best.safetensors"), str(tmp_path / "digits.html")]) == 0
+    paths = []
+    for number, image in enumerate(load_digits().x[:200, 0]):
+        large = cv2.resize(image, (31, 27), interpolation=cv2.INTER_CUBIC)
+        paths.append(save(tmp_path / f"{number}.{('png', 'jpg')[number % 2]}", large if number % 3 else image))
+    answers(browser, tmp_path / "digits.html", *paths)
+    rows = table(browser)
+    expected = xpcnn.load(tmp_path / "run" / "best.safetensors").predict_images(paths)
+    found = np.array([[float(row[f"p:{name}"]) for name in "0123456789"] for row in rows])
+    assert np.abs(found - expected.probabilities).max() < 0.01
+    assert sum(row["guess"] == label for row, label in zip(rows, expected.labels, strict=True)) >= 199
+    assert len(set(expected.labels)) == 10
 
 
 @pytest.fixture(scope="module")
