@@ -250,7 +250,7 @@ class TestTable:
         answers(browser, cells, *paths)
         assert shown(browser) == ["dark 1.000", "bright 0.562 uncertain", "bright 1.000"]
         assert browser.value("document.getElementById('state').textContent") == (
-            "3 pictures: dark 1, uncertain 1, bright 1."
+            "3 pictures: 1 \u00d7 dark, 1 \u00d7 uncertain, 1 \u00d7 bright."
         )
         assert [(row["label"], row["guess"]) for row in table(browser)] == [
             ("dark", "dark"), ("uncertain", "bright"), ("bright", "bright"),

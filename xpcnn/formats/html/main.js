@@ -11,6 +11,7 @@ function show(source) {
   const model = JSON.parse(at("model").textContent), { names } = model;
   const runner = new Runner(source, model);
   let pictures = [], done = 0, lastSaid = 0;
+  at("list").classList.toggle("pixels", model.spec.decoding.width < 64);
   const threshold = () => at("threshold").valueAsNumber || 0;
 
   function summary() {
@@ -19,8 +20,8 @@ function show(source) {
       const label = picture.label(names, threshold());
       if (label) counts.set(label, (counts.get(label) ?? 0) + 1);
     }
-    const each = [...counts].sort((a, b) => b[1] - a[1]).map(([label, n]) => `${printable(label)} ${n.toLocaleString("en")}`);
-    if (failed) each.push(`cannot be read ${failed.toLocaleString("en")}`);
+    const each = [...counts].sort((a, b) => b[1] - a[1]).map(([label, n]) => `${n.toLocaleString("en")} × ${printable(label)}`);
+    if (failed) each.push(`${failed.toLocaleString("en")} cannot be read`);
     return `${counted(pictures.length, "picture")}: ${each.join(", ")}.`;
   }
 
