@@ -70,7 +70,7 @@ def test_the_formats_are_there_and_load_only_when_they_are_used():
     assert loaded_by("from xpcnn import formats") & HEAVY == set()
     used = "formats.onnx.export, formats.torch.save_state_dict, formats.text.save, formats.cnn_json.load"
     assert loaded_by(f"from xpcnn import formats; {used}") & {"onnx", "torch"} == set()
-    assert dir(formats) == ["cnn_json", "onnx", "text", "torch"]
+    assert dir(formats) == ["cnn_json", "html", "onnx", "text", "torch"]
     with pytest.raises(AttributeError, match=r"module 'xpcnn\.formats' has no attribute 'keras'"):
         formats.keras  # noqa: B018
 

@@ -1,5 +1,6 @@
-"""``xpcnn export``: a model as an ONNX file, complete or absent."""
+"""``xpcnn export``: a model as an ONNX file or as a web page, complete or absent."""
 
+import base64
 import json
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 import xpcnn
 from xpcnn import layers
+from xpcnn.data import Decoding, Preprocessing
 from xpcnn.extras import install_line
 
 onnx = pytest.importorskip("onnx")
@@ -78,6 +80,57 @@ class TestFile:
         assert done.out.startswith(r"\x1b[31m.ONNX: ")
 
 
+class TestPage:
+    """Whether its answers are right is tested in a browser, in ``tests/formats/html``."""
+
+    def test_it_is_one_file_that_says_what_it_is(self, run, here, model):
+        done = run("export", model, "cells.html")
+        assert (done.code, done.err) == (0, "")
+        assert done.out == "cells.html: a page of 0.2 MB that sorts pictures into 3 classes, in any browser, offline\n"
+        assert [path.name for path in here.iterdir()] == ["cells.html"]
+        assert "<h1>cells</h1>" in (here / "cells.html").read_text(encoding="utf-8")
+
+    def test_it_does_not_say_which_images_the_model_was_made_with(self, run, here, model):
+        assert run("export", model, "cells.HTML").code == 0
+        content = (here / "cells.HTML").read_text(encoding="utf-8")
+        for digest in xpcnn.load(model).digests:
+            assert digest.tobytes().hex() not in content
+            assert base64.b64encode(digest.tobytes()).decode().rstrip("=") not in content
+
+    def test_it_needs_no_onnx(self, run, model, monkeypatch):
+        monkeypatch.setitem(sys.modules, "onnx", None)
+        assert run("export", model, "cells.html").code == 0
+
+    def test_a_model_without_preprocessing(self, refuses, here):
+        xpcnn.Sequential([layers.Flatten(), layers.Dense(1, "sigmoid")], (1, 4, 6)).save(here / "made.safetensors")
+        refuses("export", "made.safetensors", "made.html", words=["with no preprocessing", "`xpcnn train`"])
+
+    def test_a_layer_of_ones_own(self, refuses, here):
+        xpcnn.Sequential([Scale(), layers.Flatten(), layers.Dense(2)], (1, 4, 4)).save(here / "own.safetensors")
+        refuses("export", "own.safetensors", "own.html", words=["'own.safetensors'", "for the kind 'scale'"])
+
+    @pytest.mark.parametrize(
+        ("decoding", "told"),
+        [
+            ({"channels": 2, "as_channels": True}, "channels as they are in the files"),
+            ({"channels": 1, "range": (0, 4095)}, "a range of values of more than 8 bits"),
+            ({"channels": 1, "page": "max"}, "page max of a stack"),
+            ({"channels": 3, "generation": 1}, "the decoding of version 0.1.0"),
+        ],
+    )
+    def test_other_pictures_than_a_page_reads(self, refuses, here, decoding, told):
+        made = Decoding(4, 6, **decoding)
+        model = xpcnn.Sequential([layers.Flatten(), layers.Dense(2)], (made.channels, 4, 6))
+        model.preprocessing = Preprocessing(made, (0.0,) * made.channels, (1.0,) * made.channels)
+        model.save(here / "made.safetensors")
+        refuses("export", "made.safetensors", "made.html", words=[f"this model takes {told}", "Use `xpcnn predict`"])
+
+    @pytest.mark.parametrize("name", ["nowhere/cells.html", "folder.html"])
+    def test_one_that_cannot_be_written(self, refuses, here, model, name):
+        (here / "folder.html").mkdir()
+        refuses("export", model, name, words=[repr(name)])
+
+
 class TestRefusals:
     @pytest.mark.parametrize("name", ["nowhere/cells.onnx", "file/cells.onnx", "folder.onnx"])
     def test_one_that_cannot_be_written(self, refuses, here, model, name):
@@ -87,7 +140,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", ["cells", "cells.pt", "cells.safetensors", "onnx", ".onnx/cells", ""])
     def test_another_ending(self, refuses, here, model, name):
-        refuses("export", model, name, words=["must end in .onnx", f"received {name!r}"], code=2)
+        refuses("export", model, name, words=["must end in .onnx or .html", f"received {name!r}"], code=2)
 
     def test_the_model_itself_in_place_of_the_file(self, refuses, here, model):
         before = model.read_bytes()
@@ -125,4 +178,4 @@ def test_a_process_of_its_own_writes_it_and_help_names_it(process, here, model):
     assert (done.code, done.err) == (0, "")
     assert "gives 3 probabilities" in done.out
     metadata(here / "cells.onnx")
-    assert "Write a model as an ONNX file" in process("--help").out
+    assert "Write a model as an ONNX file or as a web page" in process("--help").out

@@ -5,37 +5,13 @@ import shutil
 import pytest
 
 from tests.report.conftest import HOSTILE
-from tests.report.devtools import CHROMIUM, Browser
+from tests.report.devtools import CHROMIUM, CONTRAST, Browser
 from xpcnn.cli import main
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on the PATH"),
 ]
-
-#: The lowest contrast of any text with what is behind it, and that text: WCAG 2 asks for 4.5.
-CONTRAST = """(() => {
-  const parse = text => { const n = text.match(/[\\d.]+/g).map(Number); return [n[0], n[1], n[2], n[3] ?? 1]; };
-  const over = (top, below) => [0, 1, 2].map(i => top[i] * top[3] + below[i] * (1 - top[3])).concat(1);
-  const behind = e => {
-    if (!e) return [255, 255, 255, 1];
-    const own = parse(getComputedStyle(e).backgroundColor);
-    return own[3] === 1 ? own : over(own, behind(e.parentElement));
-  };
-  const light = c => { const l = c.slice(0, 3).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * l[0] + 0.7152 * l[1] + 0.0722 * l[2]; };
-  let worst = [99, ''];
-  for (const e of document.body.querySelectorAll('*')) {
-    const text = [...e.childNodes].filter(n => n.nodeType === 3).map(n => n.data.trim()).join('');
-    if (!text) continue;
-    const style = getComputedStyle(e), below = behind(e);
-    const ink = over(parse(e.closest('svg') ? style.fill : style.color), below);
-    const [a, b] = [light(ink), light(below)].sort((x, y) => y - x);
-    const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < worst[0]) worst = [ratio, text];
-  }
-  return worst;
-})()"""  # noqa: E501 (a program of another language)
 
 
 @pytest.fixture(scope="module")

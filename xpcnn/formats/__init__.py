@@ -1,4 +1,4 @@
-"""Models in other file formats: ``onnx``, ``torch``, ``text`` and ``cnn_json``, each imported on first use."""
+"""Models in other formats: ``html``, ``onnx``, ``torch``, ``text`` and ``cnn_json``, each imported on first use."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from xpcnn.hints import no_attribute
 
 if TYPE_CHECKING:
-    from xpcnn.formats import cnn_json, onnx, text, torch
+    from xpcnn.formats import cnn_json, html, onnx, text, torch
 
-__all__ = ["cnn_json", "onnx", "text", "torch"]
+__all__ = ["cnn_json", "html", "onnx", "text", "torch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,309 @@
+// Each kind of layer: forward(node, inputs) returns the output; backward(node, dy, inputs, y) a gradient of each input.
+
+const volume = (shape) => shape.reduce((product, size) => product * size, 1);
+
+/** Return the row (or column) of the image at each one of the padded image: -1 outside, or the nearest with ``edge``. */
+function sources(size, [before, after], edge) {
+  return Int32Array.from({ length: before + size + after }, (_, i) => {
+    const at = i - before;
+    if (at >= 0 && at < size) return at;
+    return edge ? Math.min(Math.max(at, 0), size - 1) : -1;
+  });
+}
+
+/** Call a function with each cell of the padded images and the cell of the images there, or -1. */
+function eachPadded([channels, height, width], padding, edge, take) {
+  const down = sources(height, padding[0], edge), across = sources(width, padding[1], edge);
+  let at = 0;
+  for (let c = 0; c < channels; c++) {
+    for (const row of down) {
+      for (const column of across) take(at++, row < 0 || column < 0 ? -1 : (c * height + row) * width + column);
+    }
+  }
+}
+
+/** The size of the padded images. */
+const grown = ([channels, height, width], [[top, bottom], [left, right]]) =>
+  [channels, top + height + bottom, left + width + right];
+
+function padded(x, shape, padding, fill, edge = false) {
+  if (volume(grown(shape, padding)) === x.length) return x;
+  const y = new Float32Array(volume(grown(shape, padding)));
+  eachPadded(shape, padding, edge, (at, from) => { y[at] = from < 0 ? fill : x[from]; });
+  return y;
+}
+
+function unpadded(dy, shape, padding, edge = false) {
+  const dx = new Float32Array(volume(shape));
+  eachPadded(shape, padding, edge, (at, from) => { if (from >= 0) dx[from] += dy[at]; });
+  return dx;
+}
+
+const UNPADDED = [[0, 0], [0, 0]];
+const isPadded = (padding) => padding.flat().some((size) => size > 0);
+
+/** A convolution's sizes; one of single cells sees all rows as one, which is faster. */
+function geometry(node) {
+  const { kernel, strides, padding, dilation } = node.window;
+  const [, height, width] = grown(node.from, padding);
+  const [, rows, columns] = node.shape;
+  const single = [...kernel, ...strides].every((size) => size === 1) && !isPadded(padding);
+  const sizes = single ? { rows: 1, columns: rows * columns, height: 1, width: height * width } : { rows, columns, height, width };
+  return { ...sizes, kh: kernel[0], kw: kernel[1], sy: strides[0], sx: strides[1], dy: dilation[0], dx: dilation[1] };
+}
+
+/** Call a function for each row of each filter's output with each weight that it sees, and where its cells begin. */
+function eachRow(node, g, together, take) {
+  const [filters] = node.shape, channels = node.from[0] / node.groups, inGroup = filters / node.groups;
+  for (let k = 0; k < filters; k += together) {
+    const first = Math.floor(k / inGroup) * channels;
+    for (let r = 0; r < g.rows; r++) {
+      for (let c = 0; c < channels; c++) {
+        for (let i = 0; i < g.kh; i++) {
+          const line = ((first + c) * g.height + r * g.sy + i * g.dy) * g.width;
+          for (let j = 0; j < g.kw; j++) {
+            take((k * g.rows + r) * g.columns, ((k * channels + c) * g.kh + i) * g.kw + j, line + j * g.dx);
+          }
+        }
+      }
+    }
+  }
+}
+
+function convolve(node, [images]) {
+  const g = geometry(node), { weight, bias } = node;
+  const x = padded(images, node.from, node.window.padding, 0, node.edge);
+  const [filters] = node.shape, size = g.rows * g.columns, each = weight.length / filters;
+  const y = new Float32Array(filters * size);
+  if (bias) for (let k = 0; k < filters; k++) y.fill(bias[k], k * size, (k + 1) * size);
+  const { columns, sx } = g;
+  if ((filters / node.groups) % 4 === 0) {  // four filters for one look at the image
+    eachRow(node, g, 4, (to, w, from) => {
+      const w0 = weight[w], w1 = weight[w + each], w2 = weight[w + 2 * each], w3 = weight[w + 3 * each];
+      const to1 = to + size, to2 = to1 + size, to3 = to2 + size;
+      for (let p = 0, at = from; p < columns; p++, at += sx) {
+        const value = x[at];
+        y[to + p] += w0 * value;
+        y[to1 + p] += w1 * value;
+        y[to2 + p] += w2 * value;
+        y[to3 + p] += w3 * value;
+      }
+    });
+  } else {
+    eachRow(node, g, 1, (to, w, from) => {
+      const one = weight[w];
+      for (let p = 0, at = from; p < columns; p++, at += sx) y[to + p] += one * x[at];
+    });
+  }
+  return y;
+}
+
+function convolveBack(node, dy) {
+  const g = geometry(node), { padding } = node.window, { weight } = node;
+  const dx = new Float32Array(volume(grown(node.from, padding)));
+  eachRow(node, g, 1, (to, w, from) => {
+    for (let p = 0, at = from; p < g.columns; p++, at += g.sx) dx[at] += weight[w] * dy[to + p];
+  });
+  return [isPadded(padding) ? unpadded(dx, node.from, padding, node.edge) : dx];
+}
+
+/** Call a function for each window of a pooling: where its output is, its first padded cell, and the padded width. */
+function eachWindow(node, take) {
+  const { strides, padding } = node.window, [channels, rows, columns] = node.shape;
+  const [, height, width] = grown(node.from, padding);
+  let at = 0;
+  for (let c = 0; c < channels; c++) {
+    for (let r = 0; r < rows; r++) {
+      for (let p = 0; p < columns; p++) take(at++, (c * height + r * strides[0]) * width + p * strides[1], width);
+    }
+  }
+}
+
+/** Return the first cell with the largest value (or the smallest, for sign -1) of each window, among padded cells. */
+function winners(node, x, sign) {
+  const [kh, kw] = node.window.kernel, found = new Int32Array(volume(node.shape));
+  eachWindow(node, (at, first, width) => {
+    let best = first;
+    for (let i = 0; i < kh; i++) {
+      for (let j = 0; j < kw; j++) {
+        const cell = first + i * width + j;
+        if (sign * x[cell] > sign * x[best]) best = cell;
+      }
+    }
+    found[at] = best;
+  });
+  return found;
+}
+
+const extremePool = (sign) => ({
+  forward(node, [images]) {
+    const x = padded(images, node.from, node.window.padding, -sign * Infinity);
+    return Float32Array.from(winners(node, x, sign), (cell) => x[cell]);
+  },
+  backward(node, dy, [images]) {
+    const { padding } = node.window, x = padded(images, node.from, padding, -sign * Infinity);
+    const dx = new Float32Array(x.length);
+    winners(node, x, sign).forEach((cell, at) => { dx[cell] += dy[at]; });
+    return [unpadded(dx, node.from, padding)];
+  },
+});
+
+/** Call a function for each window of an average and each cell inside the image, with the share of the cell. */
+function eachShare(node, take) {
+  const [channels, height, width] = node.from, [, rows, columns] = node.shape;
+  const spans = (size, count, along) => Array.from({ length: count }, (_, i) => {
+    if (!node.window) return [Math.floor((i * size) / count), Math.ceil(((i + 1) * size) / count)];
+    const first = i * node.window.strides[along] - node.window.padding[along][0];
+    return [Math.max(first, 0), Math.min(first + node.window.kernel[along], size)];
+  });
+  const down = spans(height, rows, 0), across = spans(width, columns, 1);
+  let at = 0;
+  for (let c = 0; c < channels; c++) {
+    for (const [top, bottom] of down) {
+      for (const [left, right] of across) {
+        const share = 1 / ((bottom - top) * (right - left));
+        for (let r = top; r < bottom; r++) {
+          for (let p = left; p < right; p++) take(at, (c * height + r) * width + p, share);
+        }
+        at++;
+      }
+    }
+  }
+}
+
+const averagePool = {
+  forward(node, [x]) {
+    const y = new Float64Array(volume(node.shape));
+    eachShare(node, (at, cell, share) => { y[at] += share * x[cell]; });
+    return Float32Array.from(y);
+  },
+  backward(node, dy, [x]) {
+    const dx = new Float32Array(x.length);
+    eachShare(node, (at, cell, share) => { dx[cell] += share * dy[at]; });
+    return [dx];
+  },
+};
+
+const dense = {
+  forward(node, [x]) {
+    return new Float32Array(node.shape[0]).map((_, k) => {
+      let sum = node.bias ? node.bias[k] : 0;
+      for (let c = 0, at = k * x.length; c < x.length; c++, at++) sum += node.weight[at] * x[c];
+      return sum;
+    });
+  },
+  backward(node, dy, [x]) {
+    const dx = new Float32Array(x.length);
+    dy.forEach((value, k) => { for (let c = 0; c < x.length; c++) dx[c] += value * node.weight[k * x.length + c]; });
+    return [dx];
+  },
+};
+
+const upsample = {
+  from(node, at) {
+    const [, height, width] = node.from, [, rows, columns] = node.shape, [down, across] = node.size;
+    const row = Math.floor(at / columns);
+    return (Math.floor(row / rows) * height + Math.floor((row % rows) / down)) * width + Math.floor((at % columns) / across);
+  },
+  forward: (node, [x]) => new Float32Array(volume(node.shape)).map((_, at) => x[upsample.from(node, at)]),
+  backward(node, dy, [x]) {
+    const dx = new Float32Array(x.length);
+    dy.forEach((value, at) => { dx[upsample.from(node, at)] += value; });
+    return [dx];
+  },
+};
+
+/** How many cells each of ``count`` equal parts of an array has. */
+const part = (x, count) => x.length / count;
+
+const affine = {
+  forward(node, [x]) {
+    const size = part(x, node.scale.length);
+    return x.map((value, at) => value * node.scale[Math.floor(at / size)] + node.shift[Math.floor(at / size)]);
+  },
+  backward(node, dy) {
+    const size = part(dy, node.scale.length);
+    return [dy.map((value, at) => value * node.scale[Math.floor(at / size)])];
+  },
+};
+
+/** Softmax over the channels at each place. */
+const softmaxLayer = {
+  each(node, take) {
+    const [channels, ...place] = node.shape, size = volume(place);
+    for (let p = 0; p < size; p++) take(Array.from({ length: channels }, (_, c) => c * size + p));
+  },
+  forward(node, [x]) {
+    const y = new Float32Array(x.length);
+    softmaxLayer.each(node, (cells) => softmax(cells.map((cell) => x[cell])).forEach((p, c) => { y[cells[c]] = p; }));
+    return y;
+  },
+  backward(node, dy, inputs, y) {
+    const dx = new Float32Array(y.length);
+    softmaxLayer.each(node, (cells) => {
+      const total = cells.reduce((sum, cell) => sum + dy[cell] * y[cell], 0);
+      for (const cell of cells) dx[cell] = y[cell] * (dy[cell] - total);
+    });
+    return [dx];
+  },
+};
+
+const elementwise = (f, slope) => ({
+  forward: (node, [x]) => x.map((value) => f(value, node)),
+  backward: (node, dy, [x], y) => [dy.map((value, at) => value * slope(x[at], y[at], node))],
+});
+
+const multiply = {
+  forward(node, [x, factor]) {
+    const size = part(x, factor.length);
+    return x.map((value, at) => value * factor[Math.floor(at / size)]);
+  },
+  backward(node, dy, [x, factor]) {
+    const size = part(x, factor.length), dfactor = new Float32Array(factor.length);
+    dy.forEach((value, at) => { dfactor[Math.floor(at / size)] += value * x[at]; });
+    return [multiply.forward(node, [dy, factor]), dfactor];
+  },
+};
+
+const concatenate = {
+  forward(node, inputs) {
+    const y = new Float32Array(volume(node.shape));
+    let start = 0;
+    for (const x of inputs) { y.set(x, start); start += x.length; }
+    return y;
+  },
+  backward(node, dy, inputs) {
+    let start = 0;
+    return inputs.map((x) => dy.slice(start, (start += x.length)));
+  },
+};
+
+/** By the name that program.py gives. */
+const KINDS = {
+  convolution: { forward: convolve, backward: convolveBack },
+  dense,
+  max_pool: extremePool(1),
+  min_pool: extremePool(-1),
+  average_pool: averagePool,
+  global_max_pool: {
+    largest: (x, size, c) => { let best = c * size; for (let at = best; at < (c + 1) * size; at++) if (x[at] > x[best]) best = at; return best; },
+    forward: (node, [x]) => new Float32Array(node.shape[0]).map((_, c) => x[KINDS.global_max_pool.largest(x, part(x, node.shape[0]), c)]),
+    backward(node, dy, [x]) {
+      const dx = new Float32Array(x.length);
+      dy.forEach((value, c) => { dx[KINDS.global_max_pool.largest(x, part(x, dy.length), c)] = value; });
+      return [dx];
+    },
+  },
+  upsample,
+  affine,
+  same: { forward: (node, [x]) => x, backward: (node, dy) => [dy] },
+  softmax: softmaxLayer,
+  leaky_relu: elementwise((x, node) => (x > 0 ? x : node.slope * x), (x, y, node) => (x > 0 ? 1 : node.slope)),
+  add: {
+    forward: (node, [first, ...others]) => first.map((value, at) => others.reduce((sum, x) => sum + x[at], value)),
+    backward: (node, dy, inputs) => inputs.map(() => dy),
+  },
+  multiply,
+  concatenate,
+  ...Object.fromEntries(Object.entries(ACTIVATIONS).map(([name, both]) => [name, elementwise(...both)])),
+};
