@@ -240,3 +240,12 @@ def test_the_file_says_what_computed_it(folder, keep):
     assert description["features"].keys() >= {"versions", "backend", "sources", "blas", "instructions", "batch_size"}
     assert json.dumps(description)
     np.testing.assert_array_equal([array.dtype for array in tensors.values()], [np.float32] * 2)
+
+
+def test_libraries_that_come_with_other_packages_decide_nothing():
+    code = (
+        "from xpcnn.backend import resolve; from xpcnn.training.feature_file import maker_of; "
+        "before = maker_of(resolve('numpy'), 64); import cv2; assert maker_of(resolve('numpy'), 64) == before; "
+        "assert before['blas']"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

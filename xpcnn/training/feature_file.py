@@ -105,12 +105,21 @@ def maker_of(xp: ArrayModule, batch_size: int) -> dict[str, Any]:
     """Return what decides the bits of features, besides the network and the images, as JSON-serialisable values."""
     from threadpoolctl import threadpool_info
 
-    blas = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    blas = [
+        library for library in threadpool_info() if library["user_api"] == "blas" and _is_numpys(library["filepath"])
+    ]
     return {
         "versions": versions(xp),
         "backend": str(xp.__name__),
         "sources": code_digest(),
-        "blas": [[library["internal_api"], library["version"], library.get("architecture")] for library in blas],
+        "blas": [[one["internal_api"], one["version"], one.get("architecture")] for one in blas],
         "instructions": np.show_config(mode="dicts")["SIMD Extensions"],
         "batch_size": batch_size,
     }
+
+
+def _is_numpys(library: str) -> bool:
+    """Whether NumPy may use a library: not one that comes with another package, such as OpenCV, which may be loaded."""
+    folder = Path(library).parent
+    of_package = folder.parent.name if folder.name == ".dylibs" else folder.name.removesuffix(".libs")
+    return of_package == "numpy" or folder.name not in (".dylibs", f"{of_package}.libs")
