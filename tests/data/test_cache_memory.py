@@ -12,7 +12,7 @@ import pytest
 import xpcnn
 from tests.data.conftest import picture, save
 
-FEW, MANY = 500, 3000
+FEW, MANY = 500, 6000
 #: Megabytes of the images that MANY files are more than FEW.
 MORE = (MANY - FEW) * 3 * 64 * 64 / 1e6
 
@@ -59,5 +59,5 @@ def test_the_peak_does_not_grow_with_the_images(folders, tmp_path):
         if time == "after a change":  # the others are copied
             for root in folders:
                 (root / "a" / "0.png").touch()
-        # Up to 6 MB of images wait to be written: more often so many where there are more.
-        assert peak(many, tmp_path / "kept") - peak(few, tmp_path / "kept") < 0.5 * MORE, time
+        # Up to 6 MB of images wait to be written, more often so many where there are more; and there are more paths.
+        assert peak(many, tmp_path / "kept") - peak(few, tmp_path / "kept") < 0.7 * MORE, time
