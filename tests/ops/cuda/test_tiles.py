@@ -57,7 +57,7 @@ def test_they_compute_what_the_generic_code_does(
     rng = np.random.default_rng(0)
     x = rng.normal(size=shape)
     weight, shift = rng.normal(size=(filters, shape[1] // groups, *seen.kernel)), rng.normal(size=filters)
-    arguments = {"groups": groups, "pool": pool, "relu": relu}
+    arguments = {"groups": groups, "pool": pool, "activation": "relu" if relu else "linear"}
 
     def results(compute, xp, dtype):
         workspace = Workspace(xp)
