@@ -218,6 +218,31 @@ class TestResuming:
         assert run("train", *quick, "--resume", "run").code == 0
         assert json.loads((here / "run" / "fold-2" / "args.json").read_text())["minutes"] == 0.01
 
+    def test_with_other_images_is_refused_before_the_next_fold(self, run, here, photos, monkeypatch):
+        shutil.copytree(photos, here / "cells")
+        with interrupted(STEPS + 4):
+            assert run("train", "cells", *QUICK, "--folds", "3", "--out", "run").code == 130
+        assert run("train", "--resume", "run/fold-2").code == 0
+        added = shutil.copy(here / "cells" / "left" / "left 0.png", here / "cells" / "left" / "more.png")
+        done = run("train", "--resume", "run")
+        assert done.code == 1
+        assert done.err.splitlines()[-1].startswith(
+            f"xpcnn train: The images are not those of the run {os.path.join('run', 'fold-1')!r}: 1 new, the first "
+            "'left/more.png'."
+        )
+        assert names(here / "run") == {"args.json", "fold-1", "fold-2"}
+        os.remove(added)
+        assert run("train", "--resume", "run").code == 0
+
+    def test_folds_of_other_images_are_not_summed_up(self, run, here, whole):
+        shutil.copytree(whole, here / "run")
+        with open(here / "run" / "fold-2" / "parts.csv", "a") as parts:
+            parts.write("more.png,left,train\n")
+        done = run("train", "--resume", "run")
+        assert done.code == 1
+        assert "The folds test 30 images, and 'run/fold-2' has 31" in done.err
+        assert done.err.count("\n") == 1
+
     def test_with_other_arguments_is_refused(self, run, whole):
         for options, word in ((["--folds", "4"], "--folds was 3, is 4"), (["--seed", "1"], "--seed was 0, is 1")):
             done = run("train", *options, "--resume", whole)
@@ -271,6 +296,6 @@ class TestWhatIsRefused:
         assert done.code == 1
         assert done.err == (
             "xpcnn train: --folds draws the parts itself, but the images have parts of their own. "
-            "Omit one of the two.\n"
+            "Omit --folds, or give the images without parts.\n"
         )
         assert names(here) == {"set"}

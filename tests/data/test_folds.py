@@ -82,6 +82,13 @@ class TestFoldSplit:
             assert table(LABELS, np.where(np.isin(np.arange(160), split.validation), 0, 1), 1) == [[20, 10, 2]]
             assert sorted(np.concatenate((split.train, split.validation, split.test))) == list(range(160))
 
+    def test_a_single_image_that_is_left_is_trained_on_if_nothing_is_validated(self):
+        labels = np.array([0, 0, 0, 0, 1, 1])
+        fold_of = stratified_folds(labels, 2)
+        assert fold_split(fold_of, 1, labels, 0).validation.size == 0
+        with pytest.raises(ValueError, match="A fold leaves 1 image of the class 'b' to train on, and none"):
+            fold_split(fold_of, 1, labels, 0.1, classes="ab")
+
     def test_a_group_is_in_one_part(self):
         groups = np.arange(160) % 16
         split = fold_split(stratified_folds(LABELS, 4, groups=groups), 2, LABELS, 0.2, groups=groups)

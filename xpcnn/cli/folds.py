@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from xpcnn import files, metrics
+from xpcnn.cli import resume
 from xpcnn.cli.run_directory import NewRun, ResumedRun, RunDirectory
 from xpcnn.cli.signals import noting_how_to_go_on
-from xpcnn.cli.text import accuracy, bounds
+from xpcnn.cli.text import accuracy, bounds, printable
 from xpcnn.report import paired
+from xpcnn.training import checkpoints
 from xpcnn.version import __version__
 
 
@@ -53,6 +55,13 @@ def of_fold(arguments: Mapping[str, Any], number: int, folds: int) -> dict[str, 
     return own | {"minutes": own["minutes"] / folds} if "minutes" in own else own
 
 
+def refuse_other_images(fold: RunDirectory, whole: RunDirectory, listed: list[list[Any]]) -> None:
+    """Raise ValueError if the images of a fold are not those of the first, which may have ended days ago."""
+    first = whole.path / "fold-1"
+    if first != fold.path and (first / checkpoints.NAME).exists():
+        resume.refuse_other_images(first, checkpoints.read(first, "Start a new run."), listed, same_parts=False)
+
+
 def run(
     claimed: RunDirectory,
     recall: Callable[[RunDirectory], dict[str, Any]],
@@ -71,7 +80,7 @@ def run(
             begun = ResumedRun(str(path))
             begun.whole = whole
             is_begun = (path / "args.json").is_file()
-            print(f"fold {number} of {folds}: {path}", flush=True)
+            print(f"fold {number} of {folds}: {printable(str(path))}", flush=True)
             code = run_fold(begun if is_begun else _NewFold(path, whole, shared), of_fold(shared, number, folds))
             if code:
                 return code
@@ -86,6 +95,12 @@ def _sum_up(whole: RunDirectory, paths: list[Path]) -> None:
     counts = [one.run.part("test") for one in finished]
     right = sum(round(accuracy * count) for accuracy, count in zip(accuracies, counts, strict=True))
     images = sum(counts)
+    for one in finished:
+        if one.run.counts.total() != images:
+            raise ValueError(
+                f"The folds test {images} images, and {one.name!r} has {one.run.counts.total()}, so they are not folds "
+                "of the same images. Start a new run, without --resume."
+            )
     found: dict[str, Any] = {
         "folds": len(paths),
         "accuracies": accuracies,

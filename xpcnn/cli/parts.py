@@ -36,7 +36,10 @@ def split_data(
     from xpcnn.data.folds import fold_split, stratified_folds
 
     if fold and images.parts is not None:
-        raise ValueError("--folds draws the parts itself, but the images have parts of their own. Omit one of the two.")
+        raise ValueError(
+            "--folds draws the parts itself, but the images have parts of their own. Omit --folds, or give the images "
+            "without parts."
+        )
     notes: list[str] = []
     groups: NDArray[Any] | None = None if images.groups is None else np.array(images.groups)
     used = np.arange(len(images.y))

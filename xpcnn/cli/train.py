@@ -124,6 +124,7 @@ def _run(
 ) -> int:
     """Carry out the run of a directory, from its start or from where it was interrupted."""
     from xpcnn import recipe
+    from xpcnn.cli import folds
     from xpcnn.cli.run_directory import OtherRank, about
     from xpcnn.cli.signals import noting_how_to_go_on
     from xpcnn.training import distributed
@@ -158,6 +159,8 @@ def _run(
         if decoding is None and not options_.start:
             arguments |= pictures.arguments_of(loaded.decoding)
         listed = resume.list_images(images, split, options_.data, communicator)
+        if directory.whole is not None:
+            folds.refuse_other_images(directory, directory.whole, listed)
         if saved is not None:
             resume.refuse_other_images(directory.path, saved, listed)
             print(f"resuming {directory.path} after step {saved.step}")

@@ -83,8 +83,9 @@ def fold_split(
 ) -> Split:
     """Return the parts for one fold: it is the test part, and a validation part is drawn from the others.
 
-    fold_of: of :func:`stratified_folds`. The other arguments, and the errors, are those of
-    :func:`xpcnn.data.stratified_split`.
+    fold_of: of :func:`stratified_folds`. The other arguments are those of :func:`xpcnn.data.stratified_split`.
+
+    Raises ValueError if a single image of a class is left, which can't be both trained on and validated.
 
     >>> labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     >>> split = fold_split(stratified_folds(labels, 2), 0, labels, validation_fraction=0)
@@ -92,6 +93,14 @@ def fold_split(
     (4, 0, 4)
     """
     others = np.flatnonzero(fold_of != fold).astype(np.int64)
+    present, counts = np.unique(labels[others], return_counts=True)
+    if validation_fraction and counts.min(initial=2) < 2:
+        scarce = present[counts.argmin()]
+        name = f"index {scarce}" if classes is None else repr(classes[scarce])
+        raise ValueError(
+            f"A fold leaves 1 image of the class {name} to train on, and none to validate. Add images, use more folds, "
+            "or set the validation fraction to 0."
+        )
     left = None if groups is None else np.asarray(groups)[others]
     within = stratified_split(labels[others], 0.0, validation_fraction, seed, classes, left)
     test = np.flatnonzero(fold_of == fold).astype(np.int64)
