@@ -1,6 +1,6 @@
 """The accuracy of `xpcnn train` on a small folder, as the mean of several folds, each of which tests once.
 
-    python -m benchmarks.folds FOLDER [--folds 5] -- --from efficientnet-lite0 --fine-tune all --image-size 160
+    python -m benchmarks.folds [--folds 5] FOLDER -- --from efficientnet-lite0 --fine-tune all --image-size 160
 
 What follows ``--`` are the command's options. Each fold trains on the images of the others without a validation part;
 its time is its share of the whole command's.

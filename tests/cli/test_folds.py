@@ -181,6 +181,15 @@ class TestResuming:
         assert run("train", "--resume", "run").code == 0
         same_folds(here / "run", whole)
 
+    def test_a_signal_outside_the_fit_says_once_how_to_go_on(self, run, broken_off, monkeypatch):
+        def interrupt(*_, **__):
+            raise KeyboardInterrupt
+
+        broken_off(3)
+        monkeypatch.setattr(datasets, "load_data", interrupt)
+        done = run("train", "--resume", "run")
+        assert (done.code, done.err) == (130, "xpcnn train: interrupted; to resume: xpcnn train --resume run\n")
+
     def test_finished_folds_are_kept(self, run, here, photos, whole):
         shutil.copytree(whole, here / "run")
         shutil.rmtree(here / "run" / "fold-3")
@@ -276,11 +285,12 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         ("options", "word"),
         [
+            (["--folds", "9" * 30], "The class 'centre' has too few images"),
             (["--folds", "11"], "The class 'centre' has too few images for 11 folds. Received: 10, expected 11"),
             (["--folds", "4", "--group-by", "([pjb])[a-z]+$"], "4 folds need 4 groups of images or more"),
             (["--folds", "3", "--group-by", "^(.)"], "All images of the class 'centre' come to one of 3 folds"),
         ],
-        ids=["images", "groups", "groups that are classes"],
+        ids=["images by far", "images", "groups", "groups that are classes"],
     )
     def test_too_few(self, run, here, photos, options, word):
         done = run("train", photos, *options)

@@ -75,8 +75,10 @@ def run(
     with claimed as whole, noting_how_to_go_on(whole):
         shared = recall(whole)
         folds = shared["folds"]
-        paths = [whole.path / f"fold-{number}" for number in range(1, folds + 1)]
-        for number, path in enumerate(paths, start=1):
+        paths = []
+        for number in range(1, folds + 1):
+            path = whole.path / f"fold-{number}"
+            paths.append(path)
             begun = ResumedRun(str(path))
             begun.whole = whole
             is_begun = (path / "args.json").is_file()

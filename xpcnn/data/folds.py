@@ -40,7 +40,7 @@ def stratified_folds(
         value = np.unique(labels)[number]
         return f"index {value}" if classes is None else repr(classes[value])
 
-    if totals.min(initial=folds) < folds:
+    if min(totals.tolist(), default=folds) < folds:
         least = int(totals.argmin())
         raise ValueError(
             f"The class {name(least)} has too few images for {folds} folds. Received: {totals[least]}, expected "
