@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import xpcnn
-from xpcnn import backend, layers
+from xpcnn import backend, files, layers
 from xpcnn.cli import main
 from xpcnn.data import Decoding, Preprocessing
 from xpcnn.data.opencv import load_opencv
@@ -75,12 +76,38 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+def same_run(one, other, moved=False):
+    """Assert that two runs wrote the same. moved: their images lie at other places, seen from where they ended."""
+    assert names(one) == names(other) == FILES
+    lists = {"parts.csv", "predictions.csv", "skipped.csv"} if moved else set()
+    for name in FILES - {"args.json", "history.csv", "checkpoint.safetensors", "report.html"} - lists:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    for name in lists:
+        for row, expected in zip(rows(one / name), rows(other / name), strict=True):
+            found = [os.path.basename(value) for value in row.values()]
+            assert found == [os.path.basename(value) for value in expected.values()]
+    for row, expected in zip(rows(one / "history.csv"), rows(other / "history.csv"), strict=True):
+        assert {**row, "seconds": None} == {**expected, "seconds": None}
+    tensors = [files.load_tensors(run / "checkpoint.safetensors")[0] for run in (one, other)]
+    for name, array in tensors[0].items():
+        if name not in ("record", "history"):  # which hold arguments and seconds
+            assert array.tobytes() == tensors[1][name].tobytes(), name
+
+
 def from_here(arguments):
     """The environment and the command line of ``python -m xpcnn`` for this very package, from any directory."""
     home = str(Path(xpcnn.__file__).parents[1])
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     environment["PYTHONPATH"] = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
     return [sys.executable, "-m", "xpcnn", *map(str, arguments)], environment
+
+
+@pytest.fixture
+def as_in_a_terminal():
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -11,25 +11,20 @@ import numpy as np
 import pytest
 
 import xpcnn
-from tests.cli.conftest import FILES, fill, in_every_step, names, picture, rows, save
-from xpcnn import files
+from tests.cli.conftest import FILES, fill, in_every_step, names, picture, same_run, save
 from xpcnn.cli import main, resume
 from xpcnn.cli.run_directory import about
 from xpcnn.data import folders
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there"),
+    pytest.mark.usefixtures("as_in_a_terminal"),
+]
 
 ANY_BYTES = pytest.mark.skipif(sys.platform != "linux", reason="names that look alike are one there")
 QUICK = ["--epochs", "3", "--batch-size", "4", "--image-size", "16", "--model", "blood"]
 #: 21 images to train on: 6 steps an epoch.
 STEPS = 18
-
-
-@pytest.fixture(autouse=True)
-def as_in_a_terminal():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -72,24 +67,6 @@ def whole(tmp_path_factory, photos):
     run = tmp_path_factory.mktemp("whole") / "run"
     assert main(["train", str(photos), *QUICK, "--out", str(run)]) == 0
     return run
-
-
-def same_run(one, other, moved=False):
-    """Assert that two runs wrote the same. moved: their images lie at other places, seen from where they ended."""
-    assert names(one) == names(other) == FILES
-    lists = {"parts.csv", "predictions.csv", "skipped.csv"} if moved else set()
-    for name in FILES - {"args.json", "history.csv", "checkpoint.safetensors", "report.html"} - lists:
-        assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    for name in lists:
-        for row, expected in zip(rows(one / name), rows(other / name), strict=True):
-            found = [os.path.basename(value) for value in row.values()]
-            assert found == [os.path.basename(value) for value in expected.values()]
-    for row, expected in zip(rows(one / "history.csv"), rows(other / "history.csv"), strict=True):
-        assert {**row, "seconds": None} == {**expected, "seconds": None}
-    tensors = [files.load_tensors(run / "checkpoint.safetensors")[0] for run in (one, other)]
-    for name, array in tensors[0].items():
-        if name not in ("record", "history"):  # which hold arguments and seconds
-            assert array.tobytes() == tensors[1][name].tobytes(), name
 
 
 class TestTheSameEnd:

@@ -11,19 +11,14 @@ import xpcnn
 from tests.cli.conftest import from_here, in_every_step
 from xpcnn.cli import datasets
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there"),
+    pytest.mark.usefixtures("as_in_a_terminal"),
+]
 
 BOTH = pytest.mark.parametrize(
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
-
-
-@pytest.fixture(autouse=True)
-def as_in_a_terminal():
-    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def arriving(monkeypatch, numbers):

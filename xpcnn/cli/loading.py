@@ -58,7 +58,7 @@ def load_images(
         images = datasets.match_classes(images, tuple(class_names))
     split, notes = parts.split_data(
         images, options_.test_fraction, options_.validation_fraction, options_.seed, strict=bool(options_.strict),
-        copies=options_.copies,
+        copies=options_.copies, fold=(options_.fold, options_.folds) if options_.folds else None,
     )  # fmt: skip
     if measures:
         images, decoding = datasets.with_measured_range(images, split, decoding)

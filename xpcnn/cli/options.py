@@ -19,6 +19,13 @@ def positive(text: str) -> int:
     return value
 
 
+def several(text: str) -> int:
+    """Return an integer from 2 on."""
+    if not (text.isascii() and text.isdigit()) or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"expected an integer from 2 on, received {text!r}")
+    return int(text)
+
+
 def whole(text: str) -> int:
     """Return an integer from 0 on."""
     if not (text.isascii() and text.isdigit()):

@@ -11,20 +11,35 @@ if TYPE_CHECKING:
 
 
 def split_data(
-    images: LabelledImages, test: float, validation: float, seed: int, *, strict: bool = False, copies: str = "one-part"
+    images: LabelledImages,
+    test: float,
+    validation: float,
+    seed: int,
+    *,
+    strict: bool = False,
+    copies: str = "one-part",
+    fold: tuple[int, int] | None = None,
 ) -> tuple[Split, list[str]]:
     """Return the parts, the dataset's own or drawn class by class, and notes about them, a line each.
 
     Copies of an image, and groups that share one, are drawn into one part. If the dataset has its own parts, copies are
-    left out of the parts with less precedence. copies: "anywhere" leaves them where they are.
+    left out of the parts with less precedence. copies: "anywhere" leaves them where they are. fold: (k, K) makes
+    the k-th of K folds, from 1 on, the test part, whatever ``test`` is.
 
-    Raises ValueError, if ``strict``, for an image in two parts or two classes, and for a group in two parts.
+    Raises ValueError, if ``strict``, for an image in two parts or two classes, and for a group in two parts; and for a
+    fold of a dataset that has its own parts.
     """
     import numpy as np
 
     from xpcnn import data
     from xpcnn.data.copies import first_pair, in_several, same_pictures, to_leave_out, united
+    from xpcnn.data.folds import fold_split, stratified_folds
 
+    if fold and images.parts is not None:
+        raise ValueError(
+            "--folds draws the parts itself, but the images have parts of their own. Omit --folds, or give the images "
+            "without parts."
+        )
     notes: list[str] = []
     groups: NDArray[Any] | None = None if images.groups is None else np.array(images.groups)
     used = np.arange(len(images.y))
@@ -53,6 +68,10 @@ def split_data(
     if strict and notes:
         raise ValueError(f"--strict refuses {'; '.join(notes)}. Keep each in one place, or omit --strict.")
     joined = None if groups is None else groups[used]
+    if fold:
+        fold_of = stratified_folds(images.y, fold[1], seed, images.classes, joined)
+        split = fold_split(fold_of, fold[0] - 1, images.y, validation, seed, images.classes, joined)
+        return split, notes + _untested(images, split)
     if images.parts is None:
         split = data.stratified_split(images.y, test, validation, seed, images.classes, joined)
         return split, notes + (_untested(images, split) if test else [])

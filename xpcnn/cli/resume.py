@@ -162,10 +162,11 @@ def list_images(images: LabelledImages, split: Split, data: str, communicator: C
     return rows
 
 
-def refuse_other_images(run: Path, saved: SavedFit, now: list[list[Any]]) -> None:
+def refuse_other_images(run: Path, saved: SavedFit, now: list[list[Any]], same_parts: bool = True) -> None:
     """Raise ValueError, giving the first image of each kind, if the images are not those of the run.
 
-    Names may be in another Unicode form, as after moving them between macOS and Linux.
+    Names may be in another Unicode form, as after moving them between macOS and Linux. same_parts: False for another
+    fold of the same images.
     """
     try:
         before = {str(name): tuple(rest) for name, *rest in saved.record["images"]}
@@ -181,7 +182,7 @@ def refuse_other_images(run: Path, saved: SavedFit, now: list[list[Any]]) -> Non
         "of another class": [name for name in both if _class(before[name]) != _class(after[name])],
         "in another part": [name for name in both if before[name][1:2] != after[name][1:2]],
     }
-    if found["missing"] or found["new"]:
+    if found["missing"] or found["new"] or not same_parts:
         del found["in another part"]  # a consequence, since parts are drawn
     told = [f"{len(names)} {how}, the first {printable(names[0])!r}" for how, names in found.items() if names]
     if told:

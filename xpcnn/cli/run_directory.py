@@ -30,6 +30,9 @@ DEFAULT = Path("runs") / "train"
 class RunDirectory(ABC):
     """A directory that only one process at a time writes to, within a ``with`` statement."""
 
+    #: The directory of all folds, if this is one of them.
+    whole: RunDirectory | None = None
+
     def __init__(self, name: str | None) -> None:
         self._name = name
 

@@ -58,7 +58,7 @@ class StopOnSignal(Callback):
 
 def how_to_go_on(directory: RunDirectory) -> str:
     """Return the command that resumes a run."""
-    return f"to resume: xpcnn train --resume {shlex.quote(str(directory.path))}"
+    return f"to resume: xpcnn train --resume {shlex.quote(str((directory.whole or directory).path))}"
 
 
 @contextmanager
@@ -69,6 +69,7 @@ def noting_how_to_go_on(directory: RunDirectory) -> Iterator[None]:
     except Exception:
         raise  # an error says itself what to do
     except BaseException as stop:
-        if directory.can_be_resumed:
-            stop.add_note(how_to_go_on(directory))
+        note = how_to_go_on(directory)
+        if directory.can_be_resumed and note not in getattr(stop, "__notes__", ()):  # a fold has said so already
+            stop.add_note(note)
         raise

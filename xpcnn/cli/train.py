@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 
 def run(options_: argparse.Namespace) -> int:
     """Train, write the run's directory and print the test accuracy."""
+    _refuse_with_folds(options_)
     begun: list[str] = []  # the run's directory, once claimed: a job that has lost a process resumes there
     return ranks.run_together(options_, lambda communicator: _run_new_or_resumed(options_, communicator, begun))
 
 
 def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator, begun: list[str]) -> int:
+    from xpcnn.cli import folds
     from xpcnn.cli.run_directory import NewRun, ResumedRun
 
     given = {key: value for key, value in vars(options_).items() if value is not None and key not in NOT_OF_THE_RUN}
@@ -44,17 +46,47 @@ def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator
     if resumed is None:
         _refuse_among_images(options_.out, given.get("data", "digits"))
         _refuse_what_means_nothing(argparse.Namespace(**{**vars(options_), **_completed(given)}))
-        started = _with_part(given)
-        return _run(options_, NewRun(out), lambda directory: (_completed(started), None, None), communicator, begun)
+        started = _completed(_with_part(given))
+        if folds.are_in(given):
+            return _run_folds(options_, NewRun(out), lambda directory: started, given, communicator)
+        return _run(options_, NewRun(out), lambda directory: (started, None, None), communicator, begun)
     if options_.resume and options_.out is not None:
         raise argparse.ArgumentError(None, "--resume writes to the run's own directory, so --out has no effect")
 
-    def recalled(directory: RunDirectory) -> Recalled:
-        recorded, saved, decoding = resume.recall(directory.path)
-        resume.refuse_other_arguments(directory.path, recorded, given)
-        return _completed(recorded) | given, saved, decoding
+    if folds.are_resumed(resumed):
+        return _run_folds(
+            options_, ResumedRun(resumed), lambda directory: _recalled(directory, given)[0], given, communicator
+        )
+    return _run(options_, ResumedRun(resumed), lambda directory: _recalled(directory, given), communicator, begun)
 
-    return _run(options_, ResumedRun(resumed), recalled, communicator, begun)
+
+def _recalled(directory: RunDirectory, given: dict[str, Any]) -> Recalled:
+    """Return what an interrupted run has recorded; raises ValueError if it was started with other arguments."""
+    recorded, saved, decoding = resume.recall(directory.path)
+    resume.refuse_other_arguments(directory.path, recorded, given)
+    return _completed(recorded) | given, saved, decoding
+
+
+def _run_folds(
+    options_: argparse.Namespace,
+    claimed: RunDirectory,
+    recall: Callable[[RunDirectory], dict[str, Any]],
+    given: dict[str, Any],
+    communicator: Communicator,
+) -> int:
+    """Carry out the runs of all folds, each from its start or from where it was interrupted."""
+    from xpcnn.cli import folds
+    from xpcnn.cli.run_directory import NewRun
+
+    def run_fold(directory: RunDirectory, arguments: dict[str, Any]) -> int:
+        def recalled(directory: RunDirectory) -> Recalled:
+            if isinstance(directory, NewRun):
+                return arguments, None, None
+            return _recalled(directory, {key: arguments[key] for key in {*given, "folds", "fold"}})
+
+        return _run(options_, directory, recalled, communicator, [])
+
+    return folds.run(claimed, recall, run_fold)
 
 
 def _refuse_among_images(out: str | None, data: str) -> None:
@@ -77,6 +109,8 @@ def _completed(given: dict[str, Any]) -> dict[str, Any]:
     left_out = ["model", "label_smoothing", *pictures.OF_A_MODEL] if "start" in given else []  # that model has its own
     if "minutes" in given or "start" not in given:
         left_out.append("epochs")  # these depend on the images
+    if "folds" in given:
+        left_out.append("test_fraction")
     defaults = DEFAULTS | FINE_TUNING.get(given.get("fine_tune", ""), {})
     return {key: value for key, value in defaults.items() if key not in left_out} | given
 
@@ -90,6 +124,7 @@ def _run(
 ) -> int:
     """Carry out the run of a directory, from its start or from where it was interrupted."""
     from xpcnn import recipe
+    from xpcnn.cli import folds
     from xpcnn.cli.run_directory import OtherRank, about
     from xpcnn.cli.signals import noting_how_to_go_on
     from xpcnn.training import distributed
@@ -124,6 +159,8 @@ def _run(
         if decoding is None and not options_.start:
             arguments |= pictures.arguments_of(loaded.decoding)
         listed = resume.list_images(images, split, options_.data, communicator)
+        if directory.whole is not None:
+            folds.refuse_other_images(directory, directory.whole, listed)
         if saved is not None:
             resume.refuse_other_images(directory.path, saved, listed)
             print(f"resuming {directory.path} after step {saved.step}")
@@ -171,6 +208,15 @@ def _weights(start: str | None, saved: SavedFit | None) -> dict[str, str] | None
     return pretrained.origin(start) if start else None
 
 
+def _refuse_with_folds(options_: argparse.Namespace) -> None:
+    """Raise a usage error for arguments that a run of several folds does not have."""
+    from xpcnn.cli import folds
+
+    single = [f"--{name}" for name in ("distributed", "open") if getattr(options_, name)]
+    if single and (folds.are_resumed(options_.resume) if options_.resume else folds.are_in(vars(options_))):
+        raise argparse.ArgumentError(None, f"{single[0]} is for a single run, and --folds makes several; omit one")
+
+
 def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
     """Raise a usage error for contradictory arguments."""
     decoding = [name for name in pictures.OF_A_MODEL if name != "image_size"]
@@ -179,6 +225,10 @@ def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
     for option, value in (("--freeze", options_.freeze), ("--fine-tune", options_.fine_tune)):
         if value is not None and not options_.start:
             raise argparse.ArgumentError(None, f"{option} needs --from, whose model's layers it keeps")
+    if options_.fold is not None and options_.fold > (options_.folds or 0):
+        raise argparse.ArgumentError(None, f"--fold {options_.fold} needs --folds {max(2, options_.fold)} or more")
+    if options_.folds and options_.test_fraction is not None:
+        raise argparse.ArgumentError(None, "--folds tests every image once, so omit --test-fraction, or --folds")
     datasets.check_options(options_)
 
 

@@ -120,6 +120,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the last epoch is the best)",
     )  # fmt: skip
     parts.add_argument(
+        "--folds", type=options.several, metavar="K",
+        help="in place of --test-fraction: cross-validation, K runs that each test on another K-th of the images",
+    )  # fmt: skip
+    parts.add_argument("--fold", type=options.positive, help=argparse.SUPPRESS)  # in the arguments of one of these runs
+    parts.add_argument(
         "--group-by", metavar="PATTERN|CSV",
         help="keep images that belong together, such as those of a patient, in one part: a regular expression whose "
         "parentheses capture the group in a path below DATA, or a table with the columns path and group",

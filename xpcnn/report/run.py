@@ -78,6 +78,10 @@ def read_run(folder: Path, arguments: Mapping[str, Any] | None = None) -> Run:
     Raises ValueError, naming the file, if one is damaged, and OSError.
     """
     arguments = _read_json(folder / "args.json") if arguments is None else dict(arguments)
+    if arguments.get("folds") and not arguments.get("fold"):
+        raise ValueError(
+            f"{str(folder)!r} has a run for each fold. Give one of them, such as {str(folder / 'fold-1')!r}."
+        )
     classes = arguments.get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ValueError(f"{str(folder / 'args.json')!r} names no classes. Start a new run.")

@@ -1,0 +1,311 @@
+"""``xpcnn train --folds K``: K runs, which together test every image once."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+from contextlib import contextmanager
+from itertools import count
+
+import pytest
+
+from tests.cli.conftest import FILES, fill, in_every_step, names, rows, same_run
+from xpcnn import metrics
+from xpcnn.cli import datasets, folds, main
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there"),
+    pytest.mark.usefixtures("as_in_a_terminal"),
+]
+
+QUICK = ["--epochs", "2", "--batch-size", "4", "--image-size", "16", "--model", "blood"]
+FOLDS = ["fold-1", "fold-2", "fold-3"]
+#: Of a fold: 18 images to train on at most, in 5 steps an epoch.
+STEPS = 10
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, photos):
+    """Three folds of the photos that nothing interrupts."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert main(["train", str(photos), *QUICK, "--folds", "3", "--out", str(run)]) == 0
+    return run
+
+
+@contextmanager
+def interrupted(after):
+    """Let Ctrl-C come in the step that is then the last, counted over all folds."""
+    steps = count(1)
+
+    def kill(_):
+        if next(steps) == after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patched:
+        in_every_step(patched, kill)
+        yield
+
+
+@pytest.fixture
+def broken_off(run, here, photos):
+    """A function that starts three folds and interrupts them after so many steps, in the directory ``run``."""
+
+    def command(after):
+        with interrupted(after):
+            done = run("train", photos, *QUICK, "--folds", "3", "--out", "run")
+        assert done.code == 130
+        assert done.out.endswith("stopped by SIGINT; to resume: xpcnn train --resume run\n")
+        assert not (here / "run" / "folds.json").exists()
+
+    return command
+
+
+def same_folds(one, other):
+    assert names(one) == names(other) == {"args.json", "folds.json", *FOLDS}
+    assert (one / "folds.json").read_bytes() == (other / "folds.json").read_bytes()
+    for fold in FOLDS:
+        same_run(one / fold, other / fold)
+
+
+class TestWhatTheyFind:
+    def test_every_image_is_tested_in_one_fold(self, whole):
+        assert [names(whole / fold) for fold in FOLDS] == [FILES] * 3
+        parts = [rows(whole / fold / "parts.csv") for fold in FOLDS]
+        tested = [row["image"] for part in parts for row in part if row["part"] == "test"]
+        assert len(tested) == 30
+        assert set(tested) == {row["image"] for row in parts[0]} == {row["image"] for row in parts[2]}
+        for part in parts:
+            assert {row["class"] for row in part if row["part"] == "test"} == {"centre", "left", "right"}
+
+    def test_all_predictions_together(self, whole):
+        predictions = [row for fold in FOLDS for row in rows(whole / fold / "predictions.csv")]
+        right = sum(row["class"] == row["predicted"] for row in predictions)
+        found = json.loads((whole / "folds.json").read_text())
+        assert (found["folds"], found["images"]) == (3, 30)
+        assert found["accuracy"] == right / 30
+        assert found["accuracy_95"] == list(metrics.wilson_interval(right, 30))
+
+    def test_the_mean_and_the_range_of_the_folds(self, whole):
+        accuracies = [json.loads((whole / fold / "metrics.json").read_text())["test"]["accuracy"] for fold in FOLDS]
+        found = json.loads((whole / "folds.json").read_text())
+        assert found["accuracies"] == accuracies
+        assert found["mean_accuracy"] == pytest.approx(sum(accuracies) / 3)
+        assert found["range"] == [min(accuracies), max(accuracies)]
+
+    def test_one_line_says_so_at_the_end(self, process, here, photos, whole):
+        done = process("train", photos, *QUICK, "--folds", "3", "--out", "run", "--backend", "numpy")
+        assert done.code == 0
+        assert [line for line in done.out.splitlines() if line.startswith("fold ")] == [
+            f"fold {number} of 3: {os.path.join('run', f'fold-{number}')}" for number in (1, 2, 3)
+        ]
+        found = json.loads((here / "run" / "folds.json").read_text())
+        low, high = found["range"]
+        start, end = found["accuracy_95"]
+        assert done.out.splitlines()[-1] == (
+            f"3 folds: mean accuracy {found['mean_accuracy']:.4f} (lowest and highest: {low:.4f} to {high:.4f}); "
+            f"all 30 images: {found['accuracy']:.4f} (95 %: {start:.4f} to {end:.4f})"
+        )
+
+    def test_a_group_is_tested_whole(self, run, here, photos):
+        done = run("train", photos, *QUICK, "--folds", "2", "--group-by", r"([0-9]|half)[.]", "--out", "run")
+        assert done.code == 0
+        tested = [
+            {row["image"][-5] for row in rows(here / "run" / fold / "parts.csv") if row["part"] == "test"}
+            for fold in ("fold-1", "fold-2")
+        ]
+        assert sorted(map(len, tested)) == [5, 5]
+        assert not set.intersection(*tested)
+
+    def test_copies_are_tested_together(self, run, here):
+        fill(here / "set", each=6)
+        for number in range(4):
+            shutil.copy(here / "set" / "left" / "left 0.png", here / "set" / "left" / f"copy {number}.png")
+        assert run("train", "set", *QUICK, "--folds", "2", "--out", "run").code == 0
+        parts = {
+            row["part"]
+            for row in rows(here / "run" / "fold-1" / "parts.csv")
+            if os.path.basename(row["image"]) == "left 0.png" or "copy" in row["image"]
+        }
+        assert len(parts) == 1
+
+    def test_the_minutes_are_shared(self):
+        assert folds.of_fold({"minutes": 3.0}, 2, 4) == {"minutes": 0.75, "folds": 4, "fold": 2}
+
+
+class TestAFoldIsAnOrdinaryRun:
+    def test_report_compare_and_predict_take_it(self, run, photos, whole):
+        assert run("report", whole / "fold-2").code == 0
+        done = run("compare", whole / "fold-1", whole / "fold-2")
+        assert done.code == 0
+        assert "share no test images" in done.out
+        assert run("predict", whole / "fold-3" / "best.safetensors", photos / "right").code == 0
+
+    def test_its_report_has_the_command_that_repeats_it(self, run, here, photos, whole):
+        assert "<span>--folds=3</span> <span>--fold=2</span>" in (whole / "fold-2" / "report.html").read_text(
+            encoding="utf-8"
+        )
+        assert run("train", photos, *QUICK, "--folds", "3", "--fold", "2", "--out", "again").code == 0
+        same_run(here / "again", whole / "fold-2")
+
+    @pytest.mark.parametrize("command", ["report", "compare"])
+    def test_the_directory_of_all_is_none(self, run, whole, command):
+        done = run(command, whole, *([whole / "fold-1"] if command == "compare" else []))
+        assert done.code == 1
+        assert done.err.count("\n") == 1
+        assert f"has a run for each fold. Give one of them, such as {str(whole / 'fold-1')!r}" in done.err
+
+
+class TestResuming:
+    @pytest.mark.parametrize("after", [3, STEPS + 4, 2 * STEPS + 1])
+    def test_the_same_end_whichever_fold_was_interrupted(self, run, here, whole, broken_off, after):
+        broken_off(after)
+        done = run("train", "--resume", "run")
+        assert (done.code, done.err) == (0, "")
+        same_folds(here / "run", whole)
+
+    def test_between_two_folds(self, run, here, photos, whole, monkeypatch):
+        load, loaded = datasets.load_data, count(1)
+
+        def interrupt(*arguments, **named):
+            if next(loaded) == 2:
+                raise KeyboardInterrupt
+            return load(*arguments, **named)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(datasets, "load_data", interrupt)
+            done = run("train", photos, *QUICK, "--folds", "3", "--out", "run")
+        assert done.code == 130
+        assert done.err.endswith("xpcnn train: interrupted; to resume: xpcnn train --resume run\n")
+        assert names(here / "run") == {"args.json", "fold-1"}
+        assert run("train", "--resume", "run").code == 0
+        same_folds(here / "run", whole)
+
+    def test_a_signal_outside_the_fit_says_once_how_to_go_on(self, run, broken_off, monkeypatch):
+        def interrupt(*_, **__):
+            raise KeyboardInterrupt
+
+        broken_off(3)
+        monkeypatch.setattr(datasets, "load_data", interrupt)
+        done = run("train", "--resume", "run")
+        assert (done.code, done.err) == (130, "xpcnn train: interrupted; to resume: xpcnn train --resume run\n")
+
+    def test_finished_folds_are_kept(self, run, here, photos, whole):
+        shutil.copytree(whole, here / "run")
+        shutil.rmtree(here / "run" / "fold-3")
+        kept = here / "run" / "fold-1" / "best.safetensors"
+        before = os.stat(kept).st_mtime_ns
+        done = run("train", photos, *QUICK, "--resume", "run")
+        assert done.code == 0
+        assert done.out.count("the run is finished") == 2
+        assert os.stat(kept).st_mtime_ns == before
+        same_folds(here / "run", whole)
+
+    def test_one_fold_alone(self, run, here, whole, broken_off):
+        broken_off(STEPS + 4)
+        assert run("train", "--resume", "run/fold-2").code == 0
+        same_run(here / "run" / "fold-2", whole / "fold-2")
+        assert names(here / "run") == {"args.json", "fold-1", "fold-2"}
+        assert run("train", "--resume", "run").code == 0
+        same_folds(here / "run", whole)
+
+    def test_from_another_directory(self, run, here, photos, broken_off, monkeypatch):
+        shutil.copytree(photos, here / "cells")
+        with interrupted(3):
+            assert run("train", "cells", *QUICK, "--folds", "2", "--out", "run").code == 130
+        (here / "away").mkdir()
+        monkeypatch.chdir(here / "away")
+        assert run("train", "--resume", "../run").code == 0
+        assert names(here / "run") == {"args.json", "folds.json", "fold-1", "fold-2"}
+
+    def test_with_minutes(self, run, here, photos):
+        quick = [photos, "--model", "blood", "--image-size", "16", "--minutes", "0.02", "--folds", "2"]
+        with interrupted(10**9):
+            assert run("train", *quick, "--out", "run").code == 0
+        assert json.loads((here / "run" / "fold-1" / "args.json").read_text())["minutes"] == 0.01
+        shutil.rmtree(here / "run" / "fold-2")
+        assert run("train", *quick, "--resume", "run").code == 0
+        assert json.loads((here / "run" / "fold-2" / "args.json").read_text())["minutes"] == 0.01
+
+    def test_with_other_images_is_refused_before_the_next_fold(self, run, here, photos, monkeypatch):
+        shutil.copytree(photos, here / "cells")
+        with interrupted(STEPS + 4):
+            assert run("train", "cells", *QUICK, "--folds", "3", "--out", "run").code == 130
+        assert run("train", "--resume", "run/fold-2").code == 0
+        added = shutil.copy(here / "cells" / "left" / "left 0.png", here / "cells" / "left" / "more.png")
+        done = run("train", "--resume", "run")
+        assert done.code == 1
+        assert done.err.splitlines()[-1].startswith(
+            f"xpcnn train: The images are not those of the run {os.path.join('run', 'fold-1')!r}: 1 new, the first "
+            "'left/more.png'."
+        )
+        assert names(here / "run") == {"args.json", "fold-1", "fold-2"}
+        os.remove(added)
+        assert run("train", "--resume", "run").code == 0
+
+    def test_folds_of_other_images_are_not_summed_up(self, run, here, whole):
+        shutil.copytree(whole, here / "run")
+        with open(here / "run" / "fold-2" / "parts.csv", "a") as parts:
+            parts.write("more.png,left,train\n")
+        done = run("train", "--resume", "run")
+        assert done.code == 1
+        assert "The folds test 30 images, and 'run/fold-2' has 31" in done.err
+        assert done.err.count("\n") == 1
+
+    def test_with_other_arguments_is_refused(self, run, whole):
+        for options, word in ((["--folds", "4"], "--folds was 3, is 4"), (["--seed", "1"], "--seed was 0, is 1")):
+            done = run("train", *options, "--resume", whole)
+            assert done.code == 1
+            assert done.err.count("\n") == 1
+            assert word in done.err
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        ("options", "word"),
+        [
+            (["--folds", "1"], "expected an integer from 2 on, received '1'"),
+            (["--folds", "many"], "expected an integer from 2 on, received 'many'"),
+            (["--folds", "3", "--test-fraction", "0.1"], "omit --test-fraction, or --folds"),
+            (["--folds", "3", "--distributed"], "--distributed is for a single run"),
+            (["--folds", "3", "--open"], "--open is for a single run"),
+            (["--folds", "3", "--fold", "4"], "--fold 4 needs --folds 4 or more"),
+            (["--fold", "1"], "--fold 1 needs --folds 2 or more"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_wrong_usage(self, refuses, photos, options, word):
+        refuses("train", photos, *options, words=[word], code=2)
+
+    def test_wrong_usage_on_resuming(self, run, whole):
+        done = run("train", "--resume", whole, "--open")
+        assert done.code == 2
+        assert "--open is for a single run" in done.err
+
+    @pytest.mark.parametrize(
+        ("options", "word"),
+        [
+            (["--folds", "9" * 30], "The class 'centre' has too few images"),
+            (["--folds", "11"], "The class 'centre' has too few images for 11 folds. Received: 10, expected 11"),
+            (["--folds", "4", "--group-by", "([pjb])[a-z]+$"], "4 folds need 4 groups of images or more"),
+            (["--folds", "3", "--group-by", "^(.)"], "All images of the class 'centre' come to one of 3 folds"),
+        ],
+        ids=["images by far", "images", "groups", "groups that are classes"],
+    )
+    def test_too_few(self, run, here, photos, options, word):
+        done = run("train", photos, *options)
+        assert done.code == 1
+        assert done.err.splitlines()[-1].startswith("xpcnn train: ")
+        assert word in done.err.splitlines()[-1]
+        assert names(here) == set()
+
+    def test_parts_of_their_own(self, run, here):
+        for part in ("train", "test"):
+            fill(here / "set" / part, each=3)
+        done = run("train", "set", "--folds", "3")
+        assert done.code == 1
+        assert done.err == (
+            "xpcnn train: --folds draws the parts itself, but the images have parts of their own. "
+            "Omit --folds, or give the images without parts.\n"
+        )
+        assert names(here) == {"set"}
