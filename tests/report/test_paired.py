@@ -10,7 +10,7 @@ from xpcnn.report.paired import Finished
 from xpcnn.report.run import Epochs, Prediction, Run
 
 
-def finished(name, answers, folder="/work", data="cells", classes=("cat", "dog")):
+def finished(name, answers, folder="/data", data="cells", classes=("cat", "dog")):
     """A run with predictions for these images: (image, true class, prediction, digest)."""
     lines = None if answers is None else [Prediction(*answer) for answer in answers]
     arguments = {"working_directory": folder, "data": data}
@@ -41,7 +41,7 @@ class TestSharedImages:
 
     def test_without_digests_by_their_path(self):
         one = finished("one", [("a/1.png", "cat", "cat", "01"), ("a/2.png", "cat", "cat", "02")])
-        other = finished("other", [("../a/2.png", "cat", "dog", ""), ("1.png", "cat", "cat", "")], folder="/work/run")
+        other = finished("other", [("../a/2.png", "cat", "dog", ""), ("1.png", "cat", "cat", "")], folder="/data/run")
         assert counts(one, other) == (1, 0, 1, 0)
 
     def test_or_by_their_dataset_and_index(self):

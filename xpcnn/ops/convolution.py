@@ -18,7 +18,7 @@ Backward = Callable[[Array, Array, Array | None, bool], Array | None]
 
 
 #: The activations that are fused with a convolution.
-FUSED = {"relu": relu, "relu6": relu6}
+_ACTIVATIONS = {"relu": relu, "relu6": relu6}
 
 
 @fused("cuda", "cpu")
@@ -49,7 +49,7 @@ def convolution(
     if bias is not None:
         y += bias[:, None, None]
     if activation != "linear":
-        y, activation_backward = FUSED[activation](xp, y, workspace, y)
+        y, activation_backward = _ACTIVATIONS[activation](xp, y, workspace, y)
 
     def backward(dy: Array, dweight: Array, dbias: Array | None, input_gradient: bool) -> Array | None:
         if activation != "linear":
