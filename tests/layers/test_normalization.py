@@ -5,7 +5,7 @@ import pytest
 
 from tests import cases, reference
 from tests.passes import check_against, check_dtypes, check_gradients, distinct, draw, run
-from xpcnn.layers import BatchNorm
+from xpcnn.layers import BatchNorm, MaxPool2D, ReLU
 
 SHAPES = pytest.mark.parametrize("shape", [(6, 4), (3, 2, 3, 4)])
 
@@ -54,6 +54,40 @@ def test_training_normalises_each_channel_even_far_from_zero(xp):
     y = run(BatchNorm(), xp, x, values={name: value.astype(np.float32) for name, value in values.items()}).y
     np.testing.assert_allclose(y.mean(axis=(0, 2, 3)), 0, atol=2e-3)
     np.testing.assert_allclose(y.std(axis=(0, 2, 3)), 1, rtol=2e-3)
+
+
+WINDOWS = {
+    "none": None,
+    "every cell once": MaxPool2D(2),
+    "a row and a column left over": MaxPool2D((3, 2)),
+    "overlapping": MaxPool2D(3, 1),
+    "padded": MaxPool2D(3, 2, padding=1),
+    "of more cells than a byte numbers": MaxPool2D(17, 1, padding=16),
+}
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("images", [2, 17])
+def test_fused_with_pooling_and_relu_it_is_these_layers_one_by_one(xp, window, relu, training, images):
+    pool, layer = WINDOWS[window], BatchNorm()
+    x = distinct(images, 3, 4, 4)
+    values = draw(layer, x.shape[1:]) | {"weight": np.array([0.5, -0.7, 0.0])}  # 0: the first cell gets the gradient
+    normal = run(layer, xp, x, None, values, training=training)
+    pooled = run(pool, xp, normal.y) if pool else normal
+    y = run(ReLU(), xp, pooled.y).y if relu else pooled.y
+    dy = distinct(*y.shape, seed=1) if y.size < 1000 else np.resize(distinct(997, seed=1), y.shape)
+    spread = run(ReLU(), xp, pooled.y, dy).dx if relu else dy
+    spread = run(pool, xp, normal.y, spread, backward=True).dx if pool else spread
+    wanted = run(layer, xp, x, spread, values, training=training, backward=True)
+
+    options = {"relu": relu} | ({"pool": pool.window} if pool else {})
+    result = run(layer, xp, x, dy, values, options, training=training, backward=True)
+    check_against(result, y, wanted.dx, **wanted.gradients)
+    if not training:
+        predicted = run(layer, xp, x, None, values, options, training=False)
+        np.testing.assert_allclose(predicted.y, y, rtol=1e-12, atol=1e-14)
 
 
 def test_one_value_a_channel_or_a_constant_channel_gives_the_bias(xp):

@@ -72,12 +72,6 @@ def test_running_statistics_move_towards_those_of_the_batch_unless_it_is_one_val
     np.testing.assert_allclose(new_var, 0.9 * running_var + 0.1 * unbiased if moved else running_var, rtol=1e-12)
 
 
-def test_a_vector_is_shaped_to_its_channels(xp):
-    vector = xp.ones(3)
-    assert normalization.per_channel(vector, xp.ones((2, 3, 4, 5))).shape == (3, 1, 1)
-    assert normalization.per_channel(vector, xp.ones((2, 3))).shape == (3,)
-
-
 def test_more_channels_than_a_grid_has_rows_are_normalised_all_the_same(xp, host):
     x = np.random.default_rng(0).normal(size=(2, 66_000)).astype(np.float32)
     total = moments(xp, xp.asarray(x), Workspace(xp))

@@ -6,7 +6,8 @@ from xpcnn import initializers
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.layers.base import Arrays, Backward, BackwardInTwo, Context, Layer
 from xpcnn.ops import normalization
-from xpcnn.ops.normalization import Moments
+from xpcnn.ops.normalization import InputGradient, Moments
+from xpcnn.ops.window import Window
 from xpcnn.parameters import Shape
 from xpcnn.registry import check_float
 
@@ -57,42 +58,47 @@ class BatchNorm(Layer):
         return normalization.moments(context.xp, x, context.workspace)
 
     def forward(
-        self, params: Arrays, x: Array, context: Context, total: Moments | None = None
+        self,
+        params: Arrays,
+        x: Array,
+        context: Context,
+        total: Moments | None = None,
+        *,
+        pool: Window | None = None,
+        relu: bool = False,
     ) -> tuple[Array, Backward | BackwardInTwo]:
-        """Normalise with ``total``, the moments of the whole batch, or if it is None, with the running statistics."""
+        """Normalise with ``total``, the moments of the whole batch, or if it is None, with the running statistics.
+
+        Optionally fused with max pooling over ``pool`` and ReLU.
+        """
+        xp, running_mean, running_var = context.xp, params["running_mean"], params["running_var"]
         if total is None:
-            return self._by_running_statistics(params, x, context)
-        xp, workspace, count, mean = context.xp, context.workspace, total.count, total.mean
-        std, running_mean, running_var = normalization.statistics(
-            xp, total, params["running_mean"], params["running_var"], self.momentum, self.epsilon
-        )
-        context.buffers[self.name] = {"running_mean": running_mean, "running_var": running_var}
-        y = normalization.normalize(xp, x, mean, std, params["weight"], params["bias"], workspace)
+            mean, std = running_mean, xp.sqrt(running_var + self.epsilon)
+        else:
+            mean = total.mean
+            std, running_mean, running_var = normalization.statistics(
+                xp, total, running_mean, running_var, self.momentum, self.epsilon
+            )
+            context.buffers[self.name] = {"running_mean": running_mean, "running_var": running_var}
+        y, backward = normalization.batch_normalization(
+            xp, x, mean, std, params["weight"], params["bias"], context.workspace,
+            pool=pool, relu=relu, training=context.backward,
+        )  # fmt: skip
+
+        def first_pass(dy: Array, gradients: Arrays, with_sums: bool = True) -> tuple[Array | None, InputGradient]:
+            sums, input_gradient = backward(dy, with_sums)
+            if sums is not None:
+                gradients["bias"][...] = sums[0]
+                gradients["weight"][...] = sums[1] / std
+            return sums, input_gradient
+
+        if total is None:  # as in prediction, where samples are independent
+            return y, lambda dy, gradients: first_pass(dy, gradients, self.trainable)[1](None, 0)
+        second_pass: list[InputGradient] = []
 
         def local_sums(dy: Array, gradients: Arrays) -> Array:
-            sums = normalization.gradient_sums(xp, dy, x, mean, workspace)
-            _write_gradients(gradients, sums, std)
+            sums, input_gradient = first_pass(dy, gradients)
+            second_pass.append(input_gradient)
             return sums
 
-        def backward(dy: Array, sums: Array) -> Array:
-            return normalization.normalize_backward(xp, dy, x, mean, sums, count, std, params["weight"], workspace)
-
-        return y, (local_sums, backward)
-
-    def _by_running_statistics(self, params: Arrays, x: Array, context: Context) -> tuple[Array, Backward]:
-        """Normalise as in prediction, where samples are independent."""
-        xp, workspace = context.xp, context.workspace
-        mean, std = params["running_mean"], xp.sqrt(params["running_var"] + self.epsilon)
-        y = normalization.normalize(xp, x, mean, std, params["weight"], params["bias"], workspace)
-
-        def backward(dy: Array, gradients: Arrays) -> Array:
-            if self.trainable:  # else nothing reads them
-                _write_gradients(gradients, normalization.gradient_sums(xp, dy, x, mean, workspace), std)
-            return xp.multiply(dy, normalization.per_channel(params["weight"] / std, dy), out=workspace.like(dy))
-
-        return y, backward
-
-
-def _write_gradients(gradients: Arrays, sums: Array, std: Array) -> None:
-    gradients["bias"][...] = sums[0]
-    gradients["weight"][...] = sums[1] / std
+        return y, (local_sums, lambda dy, sums: second_pass.pop()(sums, total.count))

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.activations import relu as rectified
 from xpcnn.ops.fused import fused
+from xpcnn.ops.pooling import extreme_pool
+from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace, channel_blocks, channel_rows
+
+#: input_gradient(sums, count): the input's gradient, given the sums over the whole batch and how many values of each
+#: channel it has, or None and 0 where mean and std are not statistics of the batch.
+InputGradient = Callable[[Array | None, int], Array]
+#: backward(dy, with_sums) returns :func:`gradient_sums` of this shard, None unless asked for, and an input_gradient.
+Backward = Callable[[Array, bool], tuple[Array | None, InputGradient]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,48 @@ def statistics(
     )
 
 
-@fused("cuda", "cpu")
+@fused("cpu")
+def batch_normalization(
+    xp: ArrayModule,
+    x: Array,
+    mean: Array,
+    std: Array,
+    weight: Array,
+    bias: Array,
+    workspace: Workspace,
+    *,
+    pool: Window | None = None,
+    relu: bool = False,
+    training: bool = True,
+) -> tuple[Array, Backward]:
+    """Normalise each channel, then max-pool over ``pool`` and apply ReLU, each if given.
+
+    x: (n, channels, height, width) or (n, channels); mean, std, weight and bias: (channels,). Without ``training``,
+    pooling keeps nothing for backward.
+    """
+    y = normalize(xp, x, mean, std, weight, bias, workspace)
+    if pool is not None:
+        y, pool_backward = extreme_pool(xp, y, pool, workspace, largest=True, training=training)
+    if relu:
+        y, relu_backward = rectified(xp, y, workspace, y)
+
+    def backward(dy: Array, with_sums: bool) -> tuple[Array | None, InputGradient]:
+        if relu:
+            dy = relu_backward(dy)
+        if pool is not None:
+            dy = pool_backward(dy)
+
+        def input_gradient(sums: Array | None, count: int) -> Array:
+            if sums is None:
+                return xp.multiply(dy, _per_channel(weight / std, dy), out=workspace.like(dy))
+            return normalize_backward(xp, dy, x, mean, sums, count, std, weight, workspace)
+
+        return gradient_sums(xp, dy, x, mean, workspace) if with_sums else None, input_gradient
+
+    return y, backward
+
+
+@fused("cuda")
 def normalize(
     xp: ArrayModule, x: Array, mean: Array, std: Array, weight: Array, bias: Array, workspace: Workspace
 ) -> Array:
@@ -76,7 +127,7 @@ def normalize(
     return y
 
 
-@fused("cuda", "cpu")
+@fused("cuda")
 def gradient_sums(xp: ArrayModule, dy: Array, x: Array, mean: Array, workspace: Workspace) -> Array:
     """Return Σ dy and Σ dy (x - mean) of each channel, as one (2, channels) array that is summed over shards."""
     rows, dy_rows = channel_rows(x), channel_rows(dy)
@@ -87,7 +138,7 @@ def gradient_sums(xp: ArrayModule, dy: Array, x: Array, mean: Array, workspace: 
     return sums
 
 
-@fused("cuda", "cpu")
+@fused("cuda")
 def normalize_backward(
     xp: ArrayModule,
     dy: Array,
@@ -115,7 +166,7 @@ def normalize_backward(
     return dx
 
 
-def per_channel(vector: Array, x: Array) -> Array:
+def _per_channel(vector: Array, x: Array) -> Array:
     """Reshape a vector, one value per channel, so that it broadcasts against ``x``."""
     return vector[:, None, None] if x.ndim == 4 else vector
 

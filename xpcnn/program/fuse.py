@@ -1,6 +1,7 @@
 """Node fusion for training and prediction, and BatchNorm folding for prediction; activations and Grad-CAM use neither.
 
-Bias, ReLU and max pooling commute, so a convolution is pooled first, and bias and ReLU are applied to the result.
+Bias, ReLU and max pooling commute, so a convolution is pooled first, and bias and ReLU are applied to the result. A
+batch normalisation may do all three in one pass.
 The user's layers are unchanged; fused nodes compute the same result.
 """
 
@@ -54,10 +55,10 @@ def fold(nodes: Sequence[Node]) -> tuple[list[Node], list[Fold]]:
 
 
 def fuse(nodes: Sequence[Node]) -> list[Node]:
-    """Return the nodes with every convolution fused with the max pooling and the ReLU that follow it, in any order.
+    """Return the nodes with convolutions and normalisations fused with the max pooling and the ReLU that follow them.
 
-    A convolution is also fused with its ReLU6, a fully connected layer with its ReLU. After any other max pooling, a
-    normalisation or a sum, both run in place.
+    These may come in any order. A convolution is also fused with its ReLU6, a fully connected layer with its ReLU.
+    After any other max pooling or a sum, both run in place, as does ReLU6 after a normalisation.
     """
     counts, rest = readers(nodes), _pooled_first(nodes)
     fused: list[Node] = []
@@ -65,7 +66,7 @@ def fuse(nodes: Sequence[Node]) -> list[Node]:
         before = fused[-1] if fused else None
         if before is not None and _follows_alone(node, before, counts):
             layer, onto, options = node.layer, before.layer, before.options
-            if type(layer) is MaxPool2D and type(onto) is Conv2D and not options:
+            if type(layer) is MaxPool2D and type(onto) in (Conv2D, BatchNorm) and not options:
                 fused[-1] = before.also(pool=layer.window)._replace(output=node.output)
                 continue
             name = next((name for name in ("relu", "relu6") if applies(layer, name)), None)
@@ -74,10 +75,10 @@ def fuse(nodes: Sequence[Node]) -> list[Node]:
             ):
                 fused[-1] = before.also(fused_activation=name)._replace(output=node.output)
                 continue
-            if name == "relu" and type(onto) is Dense and not options:
+            if name == "relu" and type(onto) in (Dense, BatchNorm) and "relu" not in options:
                 fused[-1] = before.also(relu=True)._replace(output=node.output)
                 continue
-            if name and type(onto) in (BatchNorm, MaxPool2D, Add):
+            if name and (type(onto) in (MaxPool2D, Add) or (type(onto) is BatchNorm and not options)):
                 node = node.also(in_place=True)
         fused.append(node)
     return fused

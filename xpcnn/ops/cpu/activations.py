@@ -8,7 +8,7 @@ import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.activations import Backward
-from xpcnn.ops.cpu.compiler import flat, kernel, summing_kernel
+from xpcnn.ops.cpu.compiler import BLOCK, flat, kernel, summing_kernel
 from xpcnn.ops.workspace import Workspace, to_batch_last
 
 
@@ -95,6 +95,20 @@ def bias_activation_gradient(
                 value = source[i] if not bounded or (mask[i] > low) & (mask[i] < high) else dy.dtype.type(0)
                 target[i] = value
                 part += value
+            total += part
+        sums[channel] = total
+
+
+@summing_kernel
+def sum_channels(dy_rows: Any, sums: Any) -> None:
+    """Write the sum of each channel, a row."""
+    for channel in range(len(dy_rows)):
+        row, total = dy_rows[channel], 0.0
+        for first in range(0, len(row), BLOCK):
+            block = row[first : first + BLOCK]
+            part = row.dtype.type(0)
+            for i in range(len(block)):
+                part += block[i]
             total += part
         sums[channel] = total
 

@@ -11,7 +11,7 @@ from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops import convolution as generic
 from xpcnn.ops.convolution import Backward
 from xpcnn.ops.cpu import depthwise, pointwise, winograd
-from xpcnn.ops.cpu.activations import bias_activation_gradient
+from xpcnn.ops.cpu.activations import bias_activation_gradient, sum_channels
 from xpcnn.ops.cpu.bounds import bounds, unbounded
 from xpcnn.ops.cpu.compiler import flat
 from xpcnn.ops.cpu.correlation import Rows, correlate, turned, weight_gradient
@@ -61,7 +61,7 @@ def convolution(
         filters = weight.reshape(groups, len(weight) // groups, -1)
         correlate(source, filters, bias, flat(y), rows, columns * n, limits, workspace)
     if pool is not None:
-        y, winners = pooled(y, pool, workspace, largest=True, relu=relu, training=training)
+        y, winners = pooled(y, pool, workspace, relu=relu, training=training)
 
     def backward(dy: Array, dweight: Array, dbias: Array | None, input_gradient: bool) -> Array | None:
         dy = to_batch_last(dy, workspace)
@@ -70,7 +70,7 @@ def convolution(
         border = _NO_BORDER if fast or reach is None or not input_gradient else reach
         if pool is None and activation == "linear" and border == _NO_BORDER:
             spread = dy
-            channel_rows(dy).sum(axis=1, out=sums)
+            sum_channels(channel_rows(dy), sums)
         else:
             spread = workspace.batch_last((n, len(weight), rows + sum(border[0]), columns + sum(border[1])), dy.dtype)
             _clear(spread, border)

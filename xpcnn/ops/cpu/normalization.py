@@ -1,12 +1,19 @@
-"""Batch normalisation, each function one pass over memory."""
+"""Batch normalisation, pooling and ReLU: one pass over memory for the statistics, one forward and one backward.
+
+A channel is multiplied by one number, so the largest cell of a window stays the largest, or becomes the smallest where
+the number is negative. Pooling therefore comes first, and all but the last pass see only the winners.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops import normalization as generic
 from xpcnn.ops.cpu.compiler import BLOCK, kernel, summing_kernel
-from xpcnn.ops.normalization import Moments
+from xpcnn.ops.cpu.pooling import fits, pooled, unpooled_onto_lines
+from xpcnn.ops.normalization import Backward, InputGradient, Moments
+from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace, channel_rows, to_batch_last
 
 
@@ -19,41 +26,49 @@ def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
     return Moments(count, mean, squares)
 
 
-def normalize(
-    xp: ArrayModule, x: Array, mean: Array, std: Array, weight: Array, bias: Array, workspace: Workspace
-) -> Array:
-    """As :func:`xpcnn.ops.normalization.normalize`."""
-    y = workspace.like(x)
-    _normalize(channel_rows(to_batch_last(x, workspace)), mean, std, weight, bias, channel_rows(y))
-    return y
-
-
-def gradient_sums(xp: ArrayModule, dy: Array, x: Array, mean: Array, workspace: Workspace) -> Array:
-    """As :func:`xpcnn.ops.normalization.gradient_sums`."""
-    sums = workspace.empty((2, len(mean)), dy.dtype)
-    _gradient_sums(
-        channel_rows(to_batch_last(dy, workspace)), channel_rows(to_batch_last(x, workspace)), mean, sums[0], sums[1]
-    )
-    return sums
-
-
-def normalize_backward(
+def batch_normalization(
     xp: ArrayModule,
-    dy: Array,
     x: Array,
     mean: Array,
-    sums: Array,
-    count: int,
     std: Array,
     weight: Array,
+    bias: Array,
     workspace: Workspace,
-) -> Array:
-    """As :func:`xpcnn.ops.normalization.normalize_backward`."""
-    dx = workspace.like(dy)
-    shift, slope = sums[0] * (1.0 / count), sums[1] / (std * std) * (1.0 / count)
-    rows, dy_rows = channel_rows(to_batch_last(x, workspace)), channel_rows(to_batch_last(dy, workspace))
-    _normalize_backward(dy_rows, rows, mean, shift, slope, std, weight, channel_rows(dx))
-    return dx
+    *,
+    pool: Window | None = None,
+    relu: bool = False,
+    training: bool = True,
+) -> tuple[Array, Backward]:
+    """As :func:`xpcnn.ops.normalization.batch_normalization`."""
+    if pool is not None and not fits(pool):
+        plain: Any = generic.batch_normalization
+        return plain.__wrapped__(
+            xp, x, mean, std, weight, bias, workspace, pool=pool, relu=relu, training=training
+        )  # fmt: skip
+    x = z = to_batch_last(x, workspace)
+    if pool is not None:
+        z, winners = pooled(x, pool, workspace, signs=weight, relu=False, training=training)
+    y = workspace.like(z)
+    _normalize(channel_rows(z), mean, std, weight, bias, relu, channel_rows(y))
+
+    def backward(dy: Array, with_sums: bool) -> tuple[Array | None, InputGradient]:
+        dy, sums = to_batch_last(dy, workspace), None
+        if with_sums:
+            sums = workspace.empty((2, len(mean)), dy.dtype)
+            _gradient_sums(channel_rows(dy), channel_rows(y), channel_rows(z), mean, relu, sums[0], sums[1])
+
+        def input_gradient(totals: Array | None, count: int) -> Array:
+            lines = workspace.empty((len(mean), 4), dy.dtype)
+            _lines(xp.zeros((2, len(mean)), dy.dtype) if totals is None else totals, count, mean, std, weight, lines)
+            if pool is not None:
+                return unpooled_onto_lines(dy, y, winners, pool, x, lines, workspace, relu=relu)
+            dx = workspace.like(x)
+            _input_gradient(channel_rows(dy), channel_rows(y), channel_rows(x), lines, relu, channel_rows(dx))
+            return dx
+
+        return sums, input_gradient
+
+    return y, backward
 
 
 @summing_kernel
@@ -79,36 +94,47 @@ def _moments(rows: Any, means: Any, squares: Any) -> None:
 
 
 @kernel
-def _normalize(rows: Any, mean: Any, std: Any, weight: Any, bias: Any, y_rows: Any) -> None:
+def _normalize(rows: Any, mean: Any, std: Any, weight: Any, bias: Any, relu: bool, y_rows: Any) -> None:
     for channel in range(len(rows)):
         row, y = rows[channel], y_rows[channel]
-        middle, scale, shift = mean[channel], weight[channel] / std[channel], bias[channel]
+        middle, scale, shift, zero = mean[channel], weight[channel] / std[channel], bias[channel], rows.dtype.type(0)
         for i in range(len(row)):
-            y[i] = (row[i] - middle) * scale + shift
+            value = (row[i] - middle) * scale + shift
+            y[i] = zero if relu and value < zero else value  # what is not a number stays so
 
 
 @summing_kernel
-def _gradient_sums(dy_rows: Any, rows: Any, mean: Any, sums: Any, products: Any) -> None:
+def _gradient_sums(dy_rows: Any, y_rows: Any, rows: Any, mean: Any, relu: bool, sums: Any, products: Any) -> None:
     for channel in range(len(rows)):
-        row, dy_row, middle = rows[channel], dy_rows[channel], mean[channel]
+        row, dy_row, y_row, middle = rows[channel], dy_rows[channel], y_rows[channel], mean[channel]
         total, product = 0.0, 0.0
         for first in range(0, len(row), BLOCK):
-            block, dy = row[first : first + BLOCK], dy_row[first : first + BLOCK]
+            block, dy, y = row[first : first + BLOCK], dy_row[first : first + BLOCK], y_row[first : first + BLOCK]
             block_total, block_product = row.dtype.type(0), row.dtype.type(0)
             for i in range(len(block)):
-                block_total += dy[i]
-                block_product += dy[i] * (block[i] - middle)
+                gradient = dy[i] if not relu or y[i] > 0 else row.dtype.type(0)
+                block_total += gradient
+                block_product += gradient * (block[i] - middle)
             total += block_total
             product += block_product
         sums[channel], products[channel] = total, product
 
 
 @kernel
-def _normalize_backward(
-    dy_rows: Any, rows: Any, mean: Any, shift: Any, slope: Any, std: Any, weight: Any, dx_rows: Any
-) -> None:
+def _lines(sums: Any, count: int, mean: Any, std: Any, weight: Any, lines: Any) -> None:
+    """Write scale, mean, slope and start of each channel: dx = scale dy + slope (x - mean) + start."""
+    for channel in range(len(mean)):
+        scale = weight[channel] / std[channel]
+        slope = sums[1, channel] / (std[channel] * std[channel])
+        lines[channel, 0], lines[channel, 1] = scale, mean[channel]
+        lines[channel, 2], lines[channel, 3] = -scale * slope / max(1, count), -scale * sums[0, channel] / max(1, count)
+
+
+@kernel
+def _input_gradient(dy_rows: Any, y_rows: Any, rows: Any, lines: Any, relu: bool, dx_rows: Any) -> None:
     for channel in range(len(rows)):
-        row, dy, dx = rows[channel], dy_rows[channel], dx_rows[channel]
-        middle, ascent, start, scale = mean[channel], slope[channel], shift[channel], weight[channel] / std[channel]
+        row, dy, y, dx = rows[channel], dy_rows[channel], y_rows[channel], dx_rows[channel]
+        scale, middle, slope, start = lines[channel]
         for i in range(len(row)):
-            dx[i] = (dy[i] - ((row[i] - middle) * ascent + start)) * scale
+            gradient = dy[i] if not relu or y[i] > 0 else row.dtype.type(0)
+            dx[i] = gradient * scale + ((row[i] - middle) * slope + start)

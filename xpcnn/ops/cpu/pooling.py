@@ -29,7 +29,8 @@ def extreme_pool(
         plain: Any = generic.extreme_pool
         return plain.__wrapped__(xp, x, window, workspace, largest=largest, training=training)
     size = (x.shape[2], x.shape[3])
-    y, winners = pooled(x, window, workspace, largest=largest, relu=False, training=training)
+    signs = np.full(x.shape[1], 1 if largest else -1, x.dtype)
+    y, winners = pooled(x, window, workspace, signs=signs, relu=False, training=training)
     return y, lambda dy: unpooled(dy, y, winners, window, size, workspace, relu=False)
 
 
@@ -39,20 +40,24 @@ def fits(window: Window) -> bool:
 
 
 def pooled(
-    x: Array, window: Window, workspace: Workspace, *, largest: bool, relu: bool, training: bool
+    x: Array, window: Window, workspace: Workspace, *, signs: Array | None = None, relu: bool, training: bool
 ) -> tuple[Array, Array | None]:
-    """Return the largest (or smallest) cell of each window, negative ones as 0 if ``relu``; and which it was."""
+    """Return the largest cell of each window, negative ones as 0 if ``relu``; and which it was.
+
+    signs: for each channel above 0, below 0 for the smallest cell, or 0 for the first.
+    """
     x = to_batch_last(x, workspace)
     n, channels, height, width = x.shape
     rows, columns = window.output_size(height, width)
     y = workspace.batch_last((n, channels, rows, columns), x.dtype)
     winners = workspace.batch_last(y.shape, np.uint8) if training else None
     kept = _NOTHING if winners is None else flat(winners)
+    signs = np.ones(channels, x.dtype) if signs is None else signs
     geometry = sizes(window, channels, (height, width), (rows, columns), n)
     if winners is None and n <= lanes(x.dtype) // 4:
-        _pool_few(flat(x), flat(y), largest, relu, geometry)
+        _pool_few(flat(x), flat(y), signs, relu, geometry)
     else:
-        _pool(*_unrolled(window))(flat(x), flat(y), kept, largest, relu, geometry)
+        _pool(*_unrolled(window))(flat(x), flat(y), kept, signs, relu, geometry)
     return y, winners
 
 
@@ -89,9 +94,29 @@ def write_unpooled(
     once = _every_cell_once(window, size, (rows, columns))
     sums = np.empty(channels, dy.dtype) if sums is None else sums
     _unpool(*_unrolled(window))(
-        flat(dy), flat(y), flat(winners), flat(dx), sums, relu, once, place,
+        flat(dy), flat(y), flat(winners), None, None, flat(dx), sums, relu, once, place,
         sizes(window, channels, size, (rows, columns), n),
     )  # fmt: skip
+
+
+def unpooled_onto_lines(
+    dy: Array, y: Array, winners: Array | None, window: Window, x: Array, lines: Array, workspace: Workspace, *,
+    relu: bool,
+) -> Array:  # fmt: skip
+    """Return scale times the gradient of images x, plus slope (x - middle) + start.
+
+    lines: scale, middle, slope and start of each channel, (channels, 4); see :func:`unpooled`.
+    """
+    if winners is None:
+        raise RuntimeError("This pooling ran without training=True, so it has no backward pass.")
+    dx, size, output = workspace.like(x), x.shape[2:], dy.shape[2:]
+    n, channels, rows, columns = x.shape
+    _unpool(*_unrolled(window))(
+        flat(dy), flat(y), flat(winners), flat(x), lines, flat(dx), np.empty(channels, dy.dtype), relu,
+        _every_cell_once(window, size, output), (0, columns * n, rows * columns * n),
+        sizes(window, channels, size, output, n),
+    )  # fmt: skip
+    return dx
 
 
 def _every_cell_once(window: Window, size: Pair, output: Pair) -> bool:
@@ -109,15 +134,18 @@ def _unrolled(window: Window) -> Pair:
 def _pool(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
     """Return the kernel for windows of a size, or of any size for (0, 0)."""
 
-    def pool(x: Any, y: Any, winners: Any, largest: bool, relu: bool, geometry: Any) -> None:
+    def pool(x: Any, y: Any, winners: Any, signs: Any, relu: bool, geometry: Any) -> None:
         channels, height, width, rows, columns, n, kh, kw, sh, sw, dh, dw, top, left = geometry
         kh, kw = kernel_rows or kh, kernel_columns or kw
         lanes, at, steps, keep = VECTOR_BYTES // x.itemsize, 0, (dh * width * n, dw * n), len(winners) > 0
         for channel in range(channels):
+            largest, first_alone = signs[channel] > 0, signs[channel] == 0
             for row in range(rows):
                 top_row = row * sh - top
                 inside_rows = cells_inside(top_row, dh, kh, height)
-                whole_rows = inside_rows == (0, kh)
+                whole_rows = inside_rows == (0, kh) and not first_alone
+                if first_alone:
+                    inside_rows = inside_rows[0], inside_rows[0] + 1
                 for column in range(columns):
                     left_column, image = column * sw - left, 0
                     corner = ((channel * height + top_row) * width + left_column) * n
@@ -130,6 +158,8 @@ def _pool(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
                                 vector.store_numbers(winner, winners, at + image, None)
                             image += lanes
                     inside = (0, kw) if whole else cells_inside(left_column, dw, kw, width)
+                    if first_alone:
+                        inside = inside[0], inside[0] + 1
                     while image < n:  # windows that are cut, and images that do not fill a vector
                         count = min(n - image, lanes)
                         best, winner = _best_of(x, corner + image, steps, inside_rows, inside, kw, largest, count)
@@ -163,11 +193,12 @@ def _best_of(
 
 
 @kernel
-def _pool_few(x: Any, y: Any, largest: bool, relu: bool, geometry: Any) -> None:
+def _pool_few(x: Any, y: Any, signs: Any, relu: bool, geometry: Any) -> None:
     """As :func:`_pool`, for images that fill little of a vector, without winners: a row at a time, without branches."""
     channels, height, width, rows, columns, n, kh, kw, sh, sw, dh, dw, top, left = geometry
-    size, sign = columns * n, x.dtype.type(1 if largest else -1)
+    size = columns * n
     for channel in range(channels):
+        sign = x.dtype.type(1 if signs[channel] > 0 else -1)
         for row in range(rows):
             at = (channel * rows + row) * size
             best = y[at : at + size]
@@ -193,12 +224,14 @@ def _pool_few(x: Any, y: Any, largest: bool, relu: bool, geometry: Any) -> None:
 def _unpool(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
     """Return the kernel that adds the gradients of windows of a size (any for (0, 0)) to their winners.
 
-    relu: only where ReLU let the winner pass; once: every cell is in one window.
+    x, lines: None, or what to add besides; relu: only where ReLU let the winner pass; once: every cell is in one
+    window.
     """
 
     def unpool(
-        dy: Any, y: Any, winners: Any, dx: Any, sums: Any, relu: bool, once: bool, place: Any, geometry: Any
-    ) -> None:
+        dy: Any, y: Any, winners: Any, x: Any, lines: Any, dx: Any, sums: Any, relu: bool, once: bool, place: Any,
+        geometry: Any,
+    ) -> None:  # fmt: skip
         first, step, plane = place
         channels, height, width, rows, columns, n, kh, kw, sh, sw, dh, dw, top, left = geometry
         kh, kw = kernel_rows or kh, kernel_columns or kw
@@ -207,7 +240,7 @@ def _unpool(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
             start, total = first + channel * plane, zeros(1, 1, dx)
             if not once:
                 for row in range(height):
-                    dx[start + row * step : start + row * step + width * n] = 0
+                    _begin(dx, start + row * step, width * n, x, lines, channel)
             for row in range(rows):
                 top_row = row * sh - top
                 inside_rows = cells_inside(top_row, dh, kh, height)
@@ -222,7 +255,10 @@ def _unpool(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
                             if relu:
                                 gradient = vector.where_positive(gradient, vector.load(y, at, None))
                             total = vector.add(total, gradient)
-                            _hand_out(gradient, winner, dx, corner + image, steps, (0, kh), (0, kw), kw, once, None)
+                            _hand_out(
+                                gradient, winner, x, lines, channel, dx, corner + image, steps, (0, kh), (0, kw), kw,
+                                once, None,
+                            )  # fmt: skip
                             at += lanes
                             image += lanes
                     inside = (0, kw) if whole else cells_inside(left_column, dw, kw, width)
@@ -232,7 +268,10 @@ def _unpool(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
                         if relu:
                             gradient = vector.where_positive(gradient, vector.load(y, at, count))
                         total = vector.add(total, gradient)
-                        _hand_out(gradient, winner, dx, corner + image, steps, inside_rows, inside, kw, once, count)
+                        _hand_out(
+                            gradient, winner, x, lines, channel, dx, corner + image, steps, inside_rows, inside, kw,
+                            once, count,
+                        )  # fmt: skip
                         at += count
                         image += lanes
             sums[channel] = vector.sum_of(total)
@@ -241,14 +280,31 @@ def _unpool(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
 
 
 @compiled
+def _begin(dx: Any, at: int, length: int, x: Any, lines: Any, channel: int) -> None:
+    """Write 0 to a row of dx, or what the line gives."""
+    if lines is None:
+        dx[at : at + length] = 0
+    else:
+        _, middle, slope, start = lines[channel]
+        for i in range(at, at + length):
+            dx[i] = (x[i] - middle) * slope + start
+
+
+@compiled
 def _hand_out(
-    gradient: Any, winner: Any, dx: Any, corner: int, steps: Any, rows: Any, columns: Any, kw: int, once: bool,
-    count: int | None,
+    gradient: Any, winner: Any, x: Any, lines: Any, channel: int, dx: Any, corner: int, steps: Any, rows: Any,
+    columns: Any, kw: int, once: bool, count: int | None,
 ) -> None:  # fmt: skip
     """Add the gradients of a vector's windows to their winners; arguments as of :func:`_best_of`."""
+    if lines is not None:
+        scale, middle, slope, start = lines[channel, 0], lines[channel, 1], lines[channel, 2], lines[channel, 3]
+        gradient = vector.scaled(gradient, scale)
     for i in range(rows[0], rows[1]):
         for j in range(columns[0], columns[1]):
             cell = corner + i * steps[0] + j * steps[1]
             part = vector.where_equal(gradient, winner, i * kw + j)
-            part = part if once else vector.add(vector.load(dx, cell, count), part)
+            if not once:
+                part = vector.add(vector.load(dx, cell, count), part)
+            elif lines is not None:
+                part = vector.add(part, vector.on_line(vector.load(x, cell, count), middle, slope, start))
             vector.store(part, dx, cell, count)

@@ -189,6 +189,31 @@ def add(typing: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
+def scaled(typing: Any, vector: Any, number: Any) -> Any:
+    """Return the vector times a number."""
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w = Writer(vector, context, builder, signature, arguments)
+        product = builder.fmul(builder.extract_value(arguments[0], 0), w.spread(arguments[1]))
+        return builder.insert_value(arguments[0], product, 0)
+
+    return vector(vector, vector.dtype), write
+
+
+@intrinsic
+def on_line(typing: Any, x: Any, middle: Any, slope: Any, start: Any) -> Any:
+    """Return (x - middle) slope + start."""
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w = Writer(x, context, builder, signature, arguments)
+        middle, slope, start = (w.spread(number) for number in arguments[1:])
+        distance = builder.fsub(builder.extract_value(arguments[0], 0), middle)
+        return builder.insert_value(arguments[0], w.multiply_add(distance, slope, start), 0)
+
+    return x(x, x.dtype, x.dtype, x.dtype), write
+
+
+@intrinsic
 def sum_of(typing: Any, vector: Any) -> Any:
     """Return the sum of all elements, in order."""
 
