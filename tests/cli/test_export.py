@@ -86,7 +86,7 @@ class TestPage:
     def test_it_is_one_file_that_says_what_it_is(self, run, here, model):
         done = run("export", model, "cells.html")
         assert (done.code, done.err) == (0, "")
-        assert done.out == "cells.html: a page of 0.2 MB that sorts pictures into 3 classes, in any browser, offline\n"
+        assert done.out == "cells.html: a page of 0.3 MB that sorts pictures into 3 classes, in any browser, offline\n"
         assert [path.name for path in here.iterdir()] == ["cells.html"]
         assert "<h1>cells</h1>" in (here / "cells.html").read_text(encoding="utf-8")
 

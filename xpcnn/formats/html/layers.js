@@ -27,9 +27,18 @@ const grown = ([channels, height, width], [[top, bottom], [left, right]]) =>
   [channels, top + height + bottom, left + width + right];
 
 function padded(x, shape, padding, fill, edge = false) {
-  if (volume(grown(shape, padding)) === x.length) return x;
-  const y = new Float32Array(volume(grown(shape, padding)));
-  eachPadded(shape, padding, edge, (at, from) => { y[at] = from < 0 ? fill : x[from]; });
+  const [channels, height, width] = shape, whole = grown(shape, padding);
+  if (volume(whole) === x.length) return x;
+  const y = new Float32Array(volume(whole)).fill(fill);
+  if (edge) {
+    eachPadded(shape, padding, edge, (at, from) => { y[at] = x[from]; });
+    return y;
+  }
+  for (let c = 0; c < channels; c++) {
+    for (let r = 0, from = c * height * width; r < height; r++, from += width) {
+      y.set(x.subarray(from, from + width), (c * whole[1] + padding[0][0] + r) * whole[2] + padding[1][0]);
+    }
+  }
   return y;
 }
 
@@ -70,32 +79,84 @@ function eachRow(node, g, together, take) {
   }
 }
 
-function convolve(node, [images]) {
-  const g = geometry(node), { weight, bias } = node;
-  const x = padded(images, node.from, node.window.padding, 0, node.edge);
-  const [filters] = node.shape, size = g.rows * g.columns, each = weight.length / filters;
-  const y = new Float32Array(filters * size);
-  if (bias) for (let k = 0; k < filters; k++) y.fill(bias[k], k * size, (k + 1) * size);
-  const { columns, sx } = g;
-  if ((filters / node.groups) % 4 === 0) {  // four filters for one look at the image
-    eachRow(node, g, 4, (to, w, from) => {
-      const w0 = weight[w], w1 = weight[w + each], w2 = weight[w + 2 * each], w3 = weight[w + 3 * each];
-      const to1 = to + size, to2 = to1 + size, to3 = to2 + size;
-      for (let p = 0, at = from; p < columns; p++, at += sx) {
-        const value = x[at];
-        y[to + p] += w0 * value;
-        y[to1 + p] += w1 * value;
-        y[to2 + p] += w2 * value;
-        y[to3 + p] += w3 * value;
-      }
-    });
-  } else {
-    eachRow(node, g, 1, (to, w, from) => {
-      const one = weight[w];
-      for (let p = 0, at = from; p < columns; p++, at += sx) y[to + p] += one * x[at];
-    });
+/** Where the cells that a filter sees are, from the first of them. */
+function cellsSeen(g, channels) {
+  const cells = new Int32Array(channels * g.kh * g.kw);
+  let at = 0;
+  for (let c = 0; c < channels; c++) {
+    for (let i = 0; i < g.kh; i++) for (let j = 0; j < g.kw; j++) cells[at++] = (c * g.height + i * g.dy) * g.width + j * g.dx;
+  }
+  return cells;
+}
+
+/** The weights of each ``together`` filters side by side, in double precision, which is what numbers are computed in. */
+function sideBySide(weight, filters, together) {
+  const each = weight.length / filters, y = new Float64Array(weight.length);
+  for (let k = 0, at = 0; k < filters; k += together) {
+    for (let w = k * each; w < (k + 1) * each; w++) for (let f = 0; f < together; f++) y[at++] = weight[w + f * each];
   }
   return y;
+}
+
+function convolve(node, [images]) {
+  const g = geometry(node), x = padded(images, node.from, node.window.padding, 0, node.edge);
+  const [filters] = node.shape, channels = node.from[0] / node.groups, inGroup = filters / node.groups;
+  const together = inGroup % 4 === 0 ? 4 : 1;
+  node.cells ??= cellsSeen(g, channels);
+  node.weights ??= sideBySide(node.weight, filters, together);
+  const y = new Float32Array(filters * g.rows * g.columns);
+  for (let k = 0; k < filters; k += together) {
+    const plane = Math.floor(k / inGroup) * channels * g.height * g.width;
+    (together === 4 ? fourFilters : oneFilter)(node, g, x, plane, k, y);
+  }
+  return y;
+}
+
+/** Write the outputs of filters k to k + 3, two columns at a time, so that their eight sums stay in registers. */
+function fourFilters({ cells, weights, bias }, g, x, plane, k, y) {
+  const size = g.rows * g.columns, first = k * cells.length;
+  const b0 = bias ? bias[k] : 0, b1 = bias ? bias[k + 1] : 0, b2 = bias ? bias[k + 2] : 0, b3 = bias ? bias[k + 3] : 0;
+  for (let r = 0; r < g.rows; r++) {
+    for (let p = 0; p < g.columns; p += 2) {
+      const next = p + 1 < g.columns ? 1 : 0, step = next * g.sx;  // an odd last column is computed twice
+      const from = plane + r * g.sy * g.width + p * g.sx;
+      let s0 = b0, s1 = b1, s2 = b2, s3 = b3, t0 = b0, t1 = b1, t2 = b2, t3 = b3;
+      for (let cell = 0, w = first; cell < cells.length; cell++, w += 4) {
+        const at = from + cells[cell], one = x[at], other = x[at + step];
+        const w0 = weights[w], w1 = weights[w + 1], w2 = weights[w + 2], w3 = weights[w + 3];
+        s0 += w0 * one;
+        s1 += w1 * one;
+        s2 += w2 * one;
+        s3 += w3 * one;
+        t0 += w0 * other;
+        t1 += w1 * other;
+        t2 += w2 * other;
+        t3 += w3 * other;
+      }
+      const to = k * size + r * g.columns + p;
+      y[to] = s0;
+      y[to + size] = s1;
+      y[to + 2 * size] = s2;
+      y[to + 3 * size] = s3;
+      y[to + next] = t0;
+      y[to + size + next] = t1;
+      y[to + 2 * size + next] = t2;
+      y[to + 3 * size + next] = t3;
+    }
+  }
+}
+
+/** Write the outputs of filter k. */
+function oneFilter({ cells, weights, bias }, g, x, plane, k, y) {
+  const first = k * cells.length;
+  for (let r = 0; r < g.rows; r++) {
+    for (let p = 0; p < g.columns; p++) {
+      const from = plane + r * g.sy * g.width + p * g.sx;
+      let sum = bias ? bias[k] : 0;
+      for (let cell = 0; cell < cells.length; cell++) sum += weights[first + cell] * x[from + cells[cell]];
+      y[(k * g.rows + r) * g.columns + p] = sum;
+    }
+  }
 }
 
 function convolveBack(node, dy) {
@@ -107,38 +168,34 @@ function convolveBack(node, dy) {
   return [isPadded(padding) ? unpadded(dx, node.from, padding, node.edge) : dx];
 }
 
-/** Call a function for each window of a pooling: where its output is, its first padded cell, and the padded width. */
-function eachWindow(node, take) {
-  const { strides, padding } = node.window, [channels, rows, columns] = node.shape;
-  const [, height, width] = grown(node.from, padding);
+/** Return the first cell with the largest value (or the smallest, for sign -1) of each window, among padded cells. */
+function winners(node, x, sign) {
+  const { strides, padding, kernel: [kh, kw] } = node.window, [channels, rows, columns] = node.shape;
+  const [, height, width] = grown(node.from, padding), found = new Int32Array(volume(node.shape));
   let at = 0;
   for (let c = 0; c < channels; c++) {
     for (let r = 0; r < rows; r++) {
-      for (let p = 0; p < columns; p++) take(at++, (c * height + r * strides[0]) * width + p * strides[1], width);
-    }
-  }
-}
-
-/** Return the first cell with the largest value (or the smallest, for sign -1) of each window, among padded cells. */
-function winners(node, x, sign) {
-  const [kh, kw] = node.window.kernel, found = new Int32Array(volume(node.shape));
-  eachWindow(node, (at, first, width) => {
-    let best = first;
-    for (let i = 0; i < kh; i++) {
-      for (let j = 0; j < kw; j++) {
-        const cell = first + i * width + j;
-        if (sign * x[cell] > sign * x[best]) best = cell;
+      for (let p = 0; p < columns; p++) {
+        const first = (c * height + r * strides[0]) * width + p * strides[1];
+        let best = first;
+        for (let i = 0; i < kh; i++) {
+          for (let cell = first + i * width; cell < first + i * width + kw; cell++) {
+            if (sign * x[cell] > sign * x[best]) best = cell;
+          }
+        }
+        found[at++] = best;
       }
     }
-    found[at] = best;
-  });
+  }
   return found;
 }
 
 const extremePool = (sign) => ({
   forward(node, [images]) {
     const x = padded(images, node.from, node.window.padding, -sign * Infinity);
-    return Float32Array.from(winners(node, x, sign), (cell) => x[cell]);
+    const cells = winners(node, x, sign), y = new Float32Array(cells.length);
+    for (let at = 0; at < y.length; at++) y[at] = x[cells[at]];
+    return y;
   },
   backward(node, dy, [images]) {
     const { padding } = node.window, x = padded(images, node.from, padding, -sign * Infinity);
@@ -249,14 +306,31 @@ const softmaxLayer = {
 };
 
 const elementwise = (f, slope) => ({
-  forward: (node, [x]) => x.map((value) => f(value, node)),
+  forward(node, [x]) {
+    const y = new Float32Array(x.length);
+    for (let at = 0; at < x.length; at++) y[at] = f(x[at], node);
+    return y;
+  },
   backward: (node, dy, [x], y) => [dy.map((value, at) => value * slope(x[at], y[at], node))],
+});
+
+/** ReLU and ReLU6, which most images pass most often, in a loop of their own; what is not a number stays so. */
+const bounded = (name, high) => ({
+  ...elementwise(...ACTIVATIONS[name]),
+  forward(node, [x]) {
+    const y = new Float32Array(x.length);
+    for (let at = 0; at < x.length; at++) y[at] = Math.min(Math.max(x[at], 0), high);  // without branches
+    return y;
+  },
 });
 
 const multiply = {
   forward(node, [x, factor]) {
-    const size = part(x, factor.length);
-    return x.map((value, at) => value * factor[Math.floor(at / size)]);
+    const size = part(x, factor.length), y = new Float32Array(x.length);
+    for (let c = 0, at = 0; c < factor.length; c++) {
+      for (const stop = at + size; at < stop; at++) y[at] = x[at] * factor[c];
+    }
+    return y;
   },
   backward(node, dy, [x, factor]) {
     const size = part(x, factor.length), dfactor = new Float32Array(factor.length);
@@ -300,10 +374,16 @@ const KINDS = {
   softmax: softmaxLayer,
   leaky_relu: elementwise((x, node) => (x > 0 ? x : node.slope * x), (x, y, node) => (x > 0 ? 1 : node.slope)),
   add: {
-    forward: (node, [first, ...others]) => first.map((value, at) => others.reduce((sum, x) => sum + x[at], value)),
+    forward(node, [first, ...others]) {
+      const y = first.slice();
+      for (const x of others) for (let at = 0; at < y.length; at++) y[at] += x[at];
+      return y;
+    },
     backward: (node, dy, inputs) => inputs.map(() => dy),
   },
   multiply,
   concatenate,
   ...Object.fromEntries(Object.entries(ACTIVATIONS).map(([name, both]) => [name, elementwise(...both)])),
+  relu: bounded("relu", Infinity),
+  relu6: bounded("relu6", 6),
 };
