@@ -70,7 +70,8 @@ def convolution(
         border = _NO_BORDER if fast or reach is None or not input_gradient else reach
         if pool is None and activation == "linear" and border == _NO_BORDER:
             spread = dy
-            sum_channels(channel_rows(dy), sums)
+            if dbias is not None:
+                sum_channels(channel_rows(dy), sums)
         else:
             spread = workspace.batch_last((n, len(weight), rows + sum(border[0]), columns + sum(border[1])), dy.dtype)
             _clear(spread, border)
