@@ -14,6 +14,10 @@ pytestmark = [
 ]
 
 
+#: The number of pictures that are missing; those that another class or a wider window shows have no size.
+BROKEN = "[...document.images].filter(i => !i.naturalWidth || (i.checkVisibility() && !i.clientWidth)).length"
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     shown = Browser(tmp_path_factory.mktemp("profile"))
@@ -37,7 +41,7 @@ class TestEveryPage:
     def test_every_picture_is_there(self, browser, page, width, scheme):
         browser.show(page, width, scheme)
         assert browser.value("document.images.length") > 60
-        assert browser.value("[...document.images].filter(i => !i.naturalWidth || !i.clientWidth).length") == 0
+        assert browser.value(BROKEN) == 0
 
     def test_it_is_as_wide_as_the_window(self, browser, page, width, scheme):
         browser.show(page, width, scheme)
@@ -94,6 +98,34 @@ def test_a_comparison_can_be_read(browser, compared, width, scheme):
     for line in lines:  # WCAG 2 asks for 3 in graphics
         light, dark = sorted(map(luminance, (paper, line)), reverse=True)[:2]
         assert (light + 0.05) / (dark + 0.05) >= 3
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_choosing_a_class_shows_its_mistakes_alone_without_a_script(browser, hostile, width):
+    browser.show(hostile / "report.html", width)
+    seen = "[...document.querySelectorAll('#mistakes li')].filter(e => e.checkVisibility()).map(e => e.dataset.class)"
+    every = browser.value(seen)
+    assert len(set(every)) > 1
+    assert len(every) == browser.value("Math.min(12, document.querySelectorAll('#mistakes li').length)")
+    chosen = every[-1]
+    browser.value(f"document.querySelector('#mistakes input[value=\"{chosen}\"]').click()")
+    shown = browser.value(seen)
+    assert set(shown) == {chosen}
+    assert len(shown) == browser.value(f"document.querySelectorAll('#mistakes li[data-class=\"{chosen}\"]').length")
+
+
+def test_the_matrix_of_ten_classes_fits_on_a_phone(browser, digits):
+    browser.show(digits / "report.html", 390)
+    box = "document.querySelector('.matrix')"
+    assert browser.value(f"{box}.scrollWidth - {box}.clientWidth") == 0
+
+
+def test_a_link_of_the_contents_leads_to_its_section(browser, digits):
+    browser.show(digits / "report.html", 390)
+    browser.value("document.querySelector('nav a[href=\"#filters\"]').click()")
+    browser.wait("scrollY > 1000")
+    top = browser.value("document.querySelector('#filters h2').getBoundingClientRect().top")
+    assert browser.value("document.querySelector('nav').getBoundingClientRect().bottom") <= top < 200
 
 
 def test_hostile_names_are_seen_as_they_are(browser, hostile):

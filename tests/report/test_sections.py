@@ -38,7 +38,7 @@ def tiles_of(run, accuracy):
 
 def test_without_advice_there_is_no_section_of_it():
     assert sections.advice_section([]) == ""
-    assert "<p>a &lt; b</p>" in sections.advice_section(["a < b"])
+    assert "<p>A &lt; b</p>" in sections.advice_section(["a < b"])
 
 
 def test_of_no_images_at_all_no_class_is_the_largest():
@@ -52,7 +52,7 @@ def test_of_very_many_epochs_the_last_stand_in_the_table():
 
 
 def test_what_was_asked_for_is_told_without_what_stands_elsewhere():
-    section = sections.task_section(a_run(lr=0.1, model=None, version="1.2.3"), ["xpcnn", "train", "a b"], "")
+    section = sections.settings_section(a_run(lr=0.1, model=None, copies="1.2.3"), Epochs(), ["train", "a b"], "")
     assert "0.1" in section
     assert "model" not in section
     assert "1.2.3" not in section
@@ -67,6 +67,17 @@ def test_many_skipped_files_are_folded_away_and_the_others_counted(skipped, list
     assert left in section
 
 
+def test_without_skipped_files_there_is_no_section_of_them():
+    assert sections.skipped_section(a_run(), 0) == ""
+
+
+def test_the_smallest_and_the_largest_class_are_named():
+    counts = {("cat", "train"): 3, ("cat", "test"): 1, ("dog", "train"): 1000}
+    section = sections.images_section(a_run(counts), "")
+    assert "from 4 (<bdi>cat</bdi>) to 1,000 (<bdi>dog</bdi>)" in section
+    assert "from" not in sections.images_section(a_run(), "").partition("</summary>")[0]
+
+
 def test_images_that_could_not_be_read_again_are_counted_with_and_without_skipped_files():
     for run in (a_run(), a_run(skipped=1, listed=1)):
         assert "2 images of the run could not be read again" in sections.skipped_section(run, 2)
@@ -74,7 +85,7 @@ def test_images_that_could_not_be_read_again_are_counted_with_and_without_skippe
 
 def test_speed_is_that_of_the_median_epoch_and_an_odd_environment_is_left_out():
     run = a_run({("cat", "train"): 50}, environment="none")
-    section = sections.machine_section(run, Epochs({"loss": [1.0] * 3, "seconds": [2.0, 100.0, 1.0]}))
+    section = sections.settings_section(run, Epochs({"loss": [1.0] * 3, "seconds": [2.0, 100.0, 1.0]}), [], "")
     assert "2 s (median)" in section
     assert "25 training images per second" in section
     assert "1 min 43 s" in section

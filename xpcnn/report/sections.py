@@ -54,7 +54,8 @@ def _within(accuracy: float, count: int) -> str:
 
 def advice_section(advice: Sequence[str]) -> str:
     """Return the section of what to do about the run, empty if nothing."""
-    return page.section("What to improve", *(f"<p>{page.text(line)}</p>" for line in advice)) if advice else ""
+    lines = "".join(f"<p>{page.text(line[:1].upper() + line[1:])}</p>" for line in advice)
+    return page.section("Advice", f'<div class="advice">{lines}</div>') if advice else ""
 
 
 def curves_section(epochs: Epochs, best: int | None) -> str:
@@ -62,17 +63,20 @@ def curves_section(epochs: Epochs, best: int | None) -> str:
     columns = epochs.columns
     if best is None and columns.get("val_loss"):
         best = epochs.numbers[int(np.argmin(np.nan_to_num(columns["val_loss"], nan=np.inf)))]
-    drawn = []
+    figures = []
     for name in ("loss", "accuracy"):
         of_parts = {"training": name, "validation": f"val_{name}"}
         lines = {part: columns[column] for part, column in of_parts.items() if column in columns}
         if lines:
-            drawn.append(page.figure(curves.curve(name, epochs.numbers, lines, best)))
+            figures.append(page.figure(curves.curve(name, epochs.numbers, lines, best)))
     note = (
-        "Loss measures how wrong the probabilities are, accuracy is the fraction of right predictions. In training, "
-        "loss should fall and accuracy rise; if validation, which the network does not learn from, gets worse while "
-        "training still gets better, the network is overfitting. Training metrics are measured during learning, with "
-        "augmentation, label smoothing and dropout, so the training loss may stay above that of validation."
+        "Loss should fall and accuracy rise. If validation, which the network does not learn from, gets worse while "
+        "training still gets better, the network is overfitting."
+    )
+    more = (
+        "Loss measures how wrong the probabilities are, accuracy is the fraction of right predictions. Training "
+        "metrics are measured during learning, with augmentation, label smoothing and dropout, so the training loss "
+        "may stay above that of validation."
     )
     names = [*columns][:MOST_COLUMNS]
     rows = [
@@ -80,36 +84,56 @@ def curves_section(epochs: Epochs, best: int | None) -> str:
         for place in range(len(epochs))[-MOST_EPOCHS:]
     ]
     table = page.table("Every epoch", ("epoch", *map(page.name, names)), rows)
-    return page.section(
-        "How it learned", f'<div class="pair">{"".join(drawn)}</div>', page.folded("The numbers", table), note=note
-    )
+    drawn = f'<div class="pair">{"".join(figures)}</div>'
+    return page.section("Learning curves", drawn, page.folded("The numbers", table), note=note, more=more)
 
 
-def data_section(run: Run) -> str:
-    """Return the section with the number of images of each class in each part."""
+def images_section(run: Run, samples: str) -> str:
+    """Return the section of the images: ``samples`` of them, and the number of each class in each part."""
     rows = [
         (page.name(name), *(f"{run.counts[name, part]:,}" for part in PARTS))
         for name in run.classes[: results.MOST_LINES]
     ]
     note = (
-        "The network learns from the training part; the validation part chooses the epoch, and the test part is "
-        "evaluated once, at the end. Look for classes with far fewer images than others."
+        "Some training images of each class, in the size and colours of the network's input. Look for images in the "
+        "wrong folder, and whether you could distinguish the classes yourself at this size."
     )
-    return page.section("The images", page.table("Images of each class", ("class", *PARTS), rows), note=note)
+    more = (
+        "The network learns from the training part; the validation part chooses the epoch, and the test part is "
+        "evaluated once, at the end. Of images of more than three channels, the first three are shown as red, green "
+        "and blue."
+    )
+    table = page.table("Images of each class", ("class", *PARTS), rows)
+    counts = page.folded(f"The number of images of each class{_extremes(run)}", table)
+    return page.section("Images", samples, counts, note=note if samples else "", more=more)
 
 
-def task_section(run: Run, command: Sequence[str], network: str) -> str:
-    """Return the section of what was requested; ``network`` is the list of its layers, if any."""
+def _extremes(run: Run) -> str:
+    """Return how many images the smallest and the largest class have."""
+    totals = {name: sum(run.counts[name, part] for part in PARTS) for name in run.classes}
+    if not totals or not any(totals.values()):
+        return ""
+    least, most = min(totals, key=totals.__getitem__), max(totals, key=totals.__getitem__)
+    return f": from {totals[least]:,} ({page.name(least)}) to {totals[most]:,} ({page.name(most)})"
+
+
+def settings_section(run: Run, epochs: Epochs, command: Sequence[str], network: str) -> str:
+    """Return the section of what was requested, and of the time and the environment that it took.
+
+    network: the list of its layers, if any.
+    """
     asked = [
         (page.name(key.replace("_", " ")), page.name(value, 80))
         for key, value in run.arguments.items()
         if key not in _NO_ARGUMENTS and value is not None
     ][:MOST_TOLD]
     asked += _values(run.arguments.get("decoding"))
-    note = "What was requested, and the command that repeats it: the same seed gives the same weights."
+    note = "This command repeats the run: the same seed gives the same weights."
     words = (f"<span>{page.text(shlex.quote(word))}</span>" for word in command)
     again = f"<pre>{' '.join(words)}</pre>"
-    return page.section("What was trained", page.facts(asked), again, network, note=note)
+    settings = page.folded("All settings", page.facts(asked))
+    machine = page.folded("Speed and environment", page.facts(_machine(run, epochs)))
+    return page.section("Settings", again, settings, network, machine, note=note)
 
 
 def _values(decoding: Any) -> list[tuple[str, str]]:
@@ -125,13 +149,11 @@ def _values(decoding: Any) -> list[tuple[str, str]]:
 
 
 def skipped_section(run: Run, missing: int) -> str:
-    """Return the section of the skipped files; ``missing`` images could not be read again for the report."""
-    lost = ""
-    if missing:
-        count = page.counted(missing, "image")
-        lost = f"<p>{count} of the run could not be read again for this report.</p>"
+    """Return the section of the skipped files, if any; ``missing`` images could not be read again for the report."""
+    count = page.counted(missing, "image")
+    lost = f"<p>{count} of the run could not be read again for this report.</p>" if missing else ""
     if not run.skipped_count:
-        return page.section("Skipped files", "<p>None: every image could be read.</p>", lost)
+        return page.section("Skipped files", lost) if lost else ""
     rows = [(page.name(path, 60), page.text(reason[:300])) for path, reason in run.skipped]
     left = run.skipped_count - len(rows)
     more = f'<p class="soft">… and {left:,} more, all in skipped.csv.</p>' if left else ""
@@ -142,8 +164,8 @@ def skipped_section(run: Run, missing: int) -> str:
     return page.section("Skipped files", shown, more, lost, note=note)
 
 
-def machine_section(run: Run, epochs: Epochs) -> str:
-    """Return the section of the time per epoch, and the environment."""
+def _machine(run: Run, epochs: Epochs) -> list[tuple[str, str]]:
+    """Return the time per epoch, and the environment."""
     arguments = run.arguments
     told = []
     seconds = [value for value in epochs.columns.get("seconds", []) if value > 0]
@@ -158,7 +180,7 @@ def machine_section(run: Run, epochs: Epochs) -> str:
     told.append(("trained with", f"xpcnn {page.name(arguments.get('version'))}"))
     told += [(page.name(key), page.name(value, 80)) for key, value in [*environment.items()][:MOST_TOLD]]
     told.append(("this report", f"{time.strftime('%Y-%m-%d %H:%M')}, xpcnn {page.text(__version__)}"))
-    return page.section("Speed and environment", page.facts(told))
+    return told
 
 
 def measured(metrics: Mapping[str, Any], part: str, name: str) -> float | None:
