@@ -75,6 +75,8 @@ def test_the_smallest_and_the_largest_class_are_named():
     counts = {("cat", "train"): 3, ("cat", "test"): 1, ("dog", "train"): 1000}
     section = sections.images_section(a_run(counts), "")
     assert "from 4 (<bdi>cat</bdi>) to 1,000 (<bdi>dog</bdi>)" in section
+    section = sections.images_section(a_run({("cat", "train"): 3, ("dog", "test"): 3}), "")
+    assert "The number of images of each class: 3 each" in section
     assert "from" not in sections.images_section(a_run(), "").partition("</summary>")[0]
 
 

@@ -114,6 +114,8 @@ def _extremes(run: Run) -> str:
     if not totals or not any(totals.values()):
         return ""
     least, most = min(totals, key=totals.__getitem__), max(totals, key=totals.__getitem__)
+    if totals[least] == totals[most]:
+        return f": {totals[least]:,} each"
     return f": from {totals[least]:,} ({page.name(least)}) to {totals[most]:,} ({page.name(most)})"
 
 
