@@ -6,7 +6,9 @@ import pytest
 
 from tests.report.conftest import HOSTILE
 from tests.report.devtools import CHROMIUM, CONTRAST, Browser
+from tests.report.test_mistakes import section_of, wrong
 from xpcnn.cli import main
+from xpcnn.report import page as frame
 
 pytestmark = [
     pytest.mark.slow,
@@ -101,17 +103,15 @@ def test_a_comparison_can_be_read(browser, compared, width, scheme):
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-def test_choosing_a_class_shows_its_mistakes_alone_without_a_script(browser, hostile, width):
-    browser.show(hostile / "report.html", width)
+def test_choosing_a_class_shows_its_mistakes_alone_without_a_script(browser, tmp_path, width):
+    section = section_of(wrong(20, 0, 3), ["cat", "dog", "hen"])
+    (tmp_path / "mistakes.html").write_text(frame.page("title", "status", "finished", section), encoding="utf-8")
+    browser.show(tmp_path / "mistakes.html", width)
     seen = "[...document.querySelectorAll('#mistakes li')].filter(e => e.checkVisibility()).map(e => e.dataset.class)"
-    every = browser.value(seen)
-    assert len(set(every)) > 1
-    assert len(every) == browser.value("Math.min(12, document.querySelectorAll('#mistakes li').length)")
-    chosen = every[-1]
-    browser.value(f"document.querySelector('#mistakes input[value=\"{chosen}\"]').click()")
-    shown = browser.value(seen)
-    assert set(shown) == {chosen}
-    assert len(shown) == browser.value(f"document.querySelectorAll('#mistakes li[data-class=\"{chosen}\"]').length")
+    assert browser.value(seen) == ["0"] * 12
+    for label, shown in (("2", 3), ("0", 12), ("all", 12)):
+        browser.value(f"document.querySelector('#mistakes input[value=\"{label}\"]').click()")
+        assert browser.value(seen) == [label if label != "all" else "0"] * shown
 
 
 def test_the_matrix_of_ten_classes_fits_on_a_phone(browser, digits):
