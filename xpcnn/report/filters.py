@@ -15,8 +15,8 @@ Array = np.ndarray[Any, Any]
 
 #: The convolutions and filters to show, and the parts of images of each.
 MOST_CONVOLUTIONS, MOST_FILTERS, MOST_PARTS = 3, 7, 3
-#: The images to search for these parts.
-MOST_SEARCHED = 32
+#: The images to search for these parts; each takes a forward pass, of which a large network makes few in a second.
+MOST_SEARCHED = 8
 
 
 def filters_section(
