@@ -114,6 +114,14 @@ def test_choosing_a_class_shows_its_mistakes_alone_without_a_script(browser, tmp
         assert browser.value(seen) == [label if label != "all" else "0"] * shown
 
 
+@pytest.mark.parametrize(("width", "most"), [(390, 5600), (1440, 4000)])
+def test_the_page_is_short(browser, digits, width, most):
+    browser.show(digits / "report.html", width)
+    assert (
+        browser.value("document.documentElement.scrollHeight - document.querySelector('#mistakes').offsetHeight") < most
+    )
+
+
 def test_the_matrix_of_ten_classes_fits_on_a_phone(browser, digits):
     browser.show(digits / "report.html", 390)
     box = "document.querySelector('.matrix')"

@@ -157,9 +157,9 @@ def calibration_section(found: Predictions, error: float | None, temperature: fl
     """Return the section of how reliable the probabilities are, with the metrics that the run has measured."""
     told = []
     if error is not None:
-        told.append(("calibration error", percent(error)))
+        told.append(f"calibration error {percent(error)}")
     if temperature is not None:
-        told.append(("temperature", f"{temperature:g}"))
+        told.append(f"temperature {temperature:g}")
     note = "The closer the bars are to the dotted line, the more literally you can take a probability."
     more = (
         "Each bar stands for the predictions of about the same probability; its height is the fraction of them that is "
@@ -168,5 +168,5 @@ def calibration_section(found: Predictions, error: float | None, temperature: fl
         "network was overconfident, below 1 underconfident."
     )
     drawn = curves.reliability(found.confidence, found.answers == found.labels)
-    body = f'<div class="pair">{page.figure(drawn)}{page.facts(told)}</div>'
+    body = f'<div class="pair">{page.figure(drawn, ", ".join(told))}</div>'
     return page.section("Calibration", body, note=note, more=more)
