@@ -14,7 +14,7 @@ import numpy as np
 from xpcnn import files
 from xpcnn.model.summary import summary_table
 from xpcnn.program import memory_bound
-from xpcnn.report import advice, filters, galleries, mistakes, page, results, sections
+from xpcnn.report import advice, filters, galleries, mistakes, page, results, sections, settings
 from xpcnn.report.results import Predictions
 from xpcnn.report.run import Epochs, Run, number
 from xpcnn.training.callbacks import Callback
@@ -181,7 +181,7 @@ class Report(Callback):
         return [
             sections.images_section(run, self._samples()),
             sections.skipped_section(run, missing),
-            sections.settings_section(run, self.epochs, self.command, network),
+            settings.settings_section(run, self.epochs, self.command, network),
         ]
 
     def _samples(self) -> str:

@@ -52,8 +52,8 @@ def filters_section(
         parts.append(f"<h3>{page.text(name)} <span class='soft'>({size})</span></h3>{page.strip(cards)}")
     note = (
         f"Where filters of {page.counted(len(first), 'convolution')} respond to one image ({page.name(what)}), and "
-        "below each the parts of images to which it responds most. The first convolution finds edges and colours, "
-        "later ones larger and more specific structures."
+        f"below each the parts of {page.counted(len(rows), 'image')} to which it responds most. The first convolution "
+        "finds edges and colours, later ones larger and more specific structures."
     )
     scale = pictures.scale("no response", "the strongest in the row")
     return page.section("Filters", scale, *parts, note=note)

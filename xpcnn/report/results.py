@@ -164,7 +164,7 @@ def calibration_section(found: Predictions, error: float | None, temperature: fl
     more = (
         "Each bar stands for the predictions of about the same probability; its height is the fraction of them that is "
         "right, and the number above it is how many they are. The expected calibration error is the mean distance of "
-        "the bars from the dotted line. The temperature was found on the validation part to make it small: above 1 the "
+        "the bars from the dotted line. The temperature fits the probabilities to the validation part: above 1 the "
         "network was overconfident, below 1 underconfident."
     )
     drawn = curves.reliability(found.confidence, found.answers == found.labels)
