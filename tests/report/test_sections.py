@@ -38,7 +38,7 @@ def tiles_of(run, accuracy):
 
 def test_without_advice_there_is_no_section_of_it():
     assert sections.advice_section([]) == ""
-    assert "<p>A &lt; b</p>" in sections.advice_section(["a < b"])
+    assert "<p>a &lt; b</p>" in sections.advice_section(["a < b"])
 
 
 def test_of_no_images_at_all_no_class_is_the_largest():

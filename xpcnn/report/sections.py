@@ -48,7 +48,7 @@ def _within(accuracy: float, count: int) -> str:
 
 def advice_section(advice: Sequence[str]) -> str:
     """Return the section of what to do about the run, empty if nothing."""
-    lines = "".join(f"<p>{page.text(line[:1].upper() + line[1:])}</p>" for line in advice)
+    lines = "".join(f"<p>{page.text(line)}</p>" for line in advice)
     return page.section("Advice", f'<div class="advice">{lines}</div>') if advice else ""
 
 
