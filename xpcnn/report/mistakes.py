@@ -6,6 +6,8 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
 from xpcnn.data import LabelledImages
 from xpcnn.report import page, pictures
 from xpcnn.report.results import Predictions, percent
@@ -24,11 +26,8 @@ def mistakes_section(images: LabelledImages, found: Predictions, classes: Sequen
     of_class = Counter(found.labels[wrong].tolist())
     offered = [label for label, _ in of_class.most_common(MOST_CLASSES) if label in found.labels[places]]
     filters = _filters({label: of_class[label] for label in sorted(offered)}, classes, len(wrong))
-    left = (
-        f" There are {len(wrong):,}; of each class, the {MOST_OF_A_CLASS} most confident can be shown."
-        if len(wrong) > len(places) or len(places) > MOST_AT_FIRST
-        else ""
-    )
+    hint = " Choose a class to see its most confident ones." if filters else ""
+    left = f" There are {len(wrong):,}.{hint}" if len(wrong) > MOST_AT_FIRST else ""
     note = (
         "The wrong predictions of which the model was most confident. Look for wrong labels, for two objects in one "
         f"image, and for what several of them have in common.{left}"
@@ -40,10 +39,11 @@ def shown(found: Predictions) -> list[int]:
     """Return the mistakes to show, the most confident first, but not too many of one class."""
     wrong: list[int] = found.wrong.tolist()
     chosen = wrong[:MOST_AT_FIRST]
+    each = max(1, min(MOST_OF_A_CLASS, (MOST - MOST_AT_FIRST) // max(1, len(np.unique(found.labels[wrong])))))
     of_class = Counter(found.labels[chosen].tolist())
     for place in wrong[MOST_AT_FIRST:]:
         label = int(found.labels[place])
-        if of_class[label] < MOST_OF_A_CLASS and len(chosen) < MOST:
+        if of_class[label] < each and len(chosen) < MOST:
             of_class[label] += 1
             chosen.append(place)
     return chosen
