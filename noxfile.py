@@ -158,7 +158,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The pages: built without a warning; every block of code in them and in README.md runs."""
+    """The pages: built without a warning, read in a browser; every block of code in them and in README.md runs."""
     install(session, ".", *group("test", "docs"))
     html = Path(session.create_tmp()) / "html"
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", str(html))

@@ -6,20 +6,16 @@ follows a line that says why: ``<!-- not run: it needs a GPU -->``.
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
 import xpcnn
-
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+from tests.docs.pages import PAGES, ROOT, blocks
 
 #: Commands that set something up; a line that begins with one is passed over.
 SETTING_UP = ("python3 -m venv", "pip install", "nox", "source ")
@@ -31,32 +27,6 @@ PACKAGES = {
     "docs/how-to/pytorch.md": ["torch"],
     "docs/how-to/scikit-learn.md": ["sklearn"],
 }
-#: Languages of blocks that show something and are no code to run.
-SHOWN = ("text",)
-
-
-@dataclass
-class Block:
-    """A block of code: its language, its text, the number of its first line, and why it is not run, if so."""
-
-    language: str
-    text: str
-    line: int
-    not_run: str | None
-
-
-def blocks(text):
-    """Return the blocks of a page; ValueError for one in a language that would escape the test."""
-    found = []
-    for fence in re.finditer(r"^( *)```([^\n`]*)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL):
-        language, line = fence[2].strip(), text[: fence.start(3)].count("\n") + 1
-        if language.startswith("{") or language in SHOWN:
-            continue
-        if language not in ("python", "sh"):
-            raise ValueError(f"line {line - 1}: a block of {language!r}. Use python, sh, or {', '.join(SHOWN)}.")
-        marker = re.search(r"^<!-- not run: (.+) -->\n\n?\Z", text[: fence.start()], re.MULTILINE)
-        found.append(Block(language, fence[3], line, marker[1] if marker else None))
-    return found
 
 
 class Reader:
@@ -106,23 +76,6 @@ def reader(tmp_path, monkeypatch):
 
     with mock.patch.dict(os.environ):  # what a page sets is of that page alone
         yield new
-
-
-@pytest.fixture(scope="session")
-def examples(tmp_path_factory):
-    """A folder of what pages take for given: pictures in class folders, and pictures to name."""
-    import cv2
-
-    place = tmp_path_factory.mktemp("pages")
-    digits = xpcnn.data.load_digits()
-    names = ("basophil", "monocyte", "neutrophil")
-    for name, folder, count in (("cells", "cells", 16), ("labelled_cells", "labelled_cells", 4), ("new", "new", 4)):
-        for label, kind in enumerate(names):
-            into = place / folder if name == "new" else place / folder / kind
-            into.mkdir(parents=True, exist_ok=True)
-            for row in (digits.y == label).nonzero()[0][:count]:
-                cv2.imwrite(str(into / f"{row}.jpg"), digits.x[row, 0])
-    return place
 
 
 @pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the pages are not beside the tests")
@@ -181,9 +134,11 @@ def test_the_blocks_of_a_page_are_found():
     assert [block.not_run for block in found] == [None, None, "it would fail", None]
 
 
-def test_a_language_that_nobody_runs_is_refused():
+def test_a_language_that_nobody_runs_is_refused_unless_the_page_says_why():
     with pytest.raises(ValueError, match="line 1: a block of 'bash'"):
         blocks("```bash\nxpcnn train\n```\n")
+    (block,) = blocks("<!-- not run: it needs Windows -->\n```powershell\nxpcnn train\n```\n")
+    assert block.not_run == "it needs Windows"
 
 
 def test_a_reader_does_what_blocks_say(reader):

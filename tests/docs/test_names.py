@@ -1,6 +1,7 @@
 """Files and functions named in the docs exist."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -56,3 +57,20 @@ def test_every_public_name_of_the_package_is_in_the_reference():
     reference = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.parent.name == "reference")
     documented = set(re.findall(r"^\.\. auto\w+:: xpcnn\.(\w+)", reference, re.MULTILINE))
     assert set(xpcnn.__all__) - {"__version__"} - documented == set()
+
+
+def test_fit_lists_its_arguments_with_types_and_defaults():
+    parameters = list(inspect.signature(xpcnn.Sequential.fit).parameters.values())[1:]
+    lines = re.findall(r"^- ``(\w+)`` \((.*?)\): ", inspect.getdoc(xpcnn.Sequential.fit), re.MULTILINE)
+    assert [name for name, _ in lines] == [parameter.name for parameter in parameters]
+    for (name, kind), parameter in zip(lines, parameters, strict=True):
+        default = re.search(r"default (.+)$", kind)
+        if parameter.default is parameter.empty:
+            assert default is None, name
+        else:
+            assert ast.literal_eval(default[1]) == parameter.default, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_line_vanishes_as_a_comment(page):
+    assert re.findall(r"^ *%.*", page.read_text(encoding="utf-8"), re.MULTILINE) == []

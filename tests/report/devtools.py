@@ -85,12 +85,16 @@ class Browser:
 
     def show(self, path, width=1000, scheme="light"):
         """Load a file in a window of this width, and wait until all of it is there."""
+        self.show_address(path.resolve().as_uri(), width, scheme)
+
+    def show_address(self, address, width=1000, scheme="light"):
+        """Load what is at an address, likewise."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500
         )
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=address)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
 

@@ -6,12 +6,18 @@ import pytest
 
 from tests.report.conftest import HOSTILE
 from tests.report.devtools import CHROMIUM, CONTRAST, Browser
+from tests.report.test_mistakes import section_of, wrong
 from xpcnn.cli import main
+from xpcnn.report import page as frame
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no `chromium` on the PATH"),
 ]
+
+
+#: The number of pictures that are missing; those that another class or a wider window shows have no size.
+BROKEN = "[...document.images].filter(i => !i.naturalWidth || (i.checkVisibility() && !i.clientWidth)).length"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +43,7 @@ class TestEveryPage:
     def test_every_picture_is_there(self, browser, page, width, scheme):
         browser.show(page, width, scheme)
         assert browser.value("document.images.length") > 60
-        assert browser.value("[...document.images].filter(i => !i.naturalWidth || !i.clientWidth).length") == 0
+        assert browser.value(BROKEN) == 0
 
     def test_it_is_as_wide_as_the_window(self, browser, page, width, scheme):
         browser.show(page, width, scheme)
@@ -94,6 +100,40 @@ def test_a_comparison_can_be_read(browser, compared, width, scheme):
     for line in lines:  # WCAG 2 asks for 3 in graphics
         light, dark = sorted(map(luminance, (paper, line)), reverse=True)[:2]
         assert (light + 0.05) / (dark + 0.05) >= 3
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_choosing_a_class_shows_its_mistakes_alone_without_a_script(browser, tmp_path, width):
+    section = section_of(wrong(20, 0, 3), ["cat", "dog", "hen"])
+    (tmp_path / "mistakes.html").write_text(frame.page("title", "status", "finished", section), encoding="utf-8")
+    browser.show(tmp_path / "mistakes.html", width)
+    seen = "[...document.querySelectorAll('#mistakes li')].filter(e => e.checkVisibility()).map(e => e.dataset.class)"
+    assert browser.value(seen) == ["0"] * 12
+    for label, shown in (("2", 3), ("0", 12), ("all", 12)):
+        browser.value(f"document.querySelector('#mistakes input[value=\"{label}\"]').click()")
+        assert browser.value(seen) == [label if label != "all" else "0"] * shown
+
+
+@pytest.mark.parametrize(("width", "most"), [(390, 5600), (1440, 4000)])
+def test_the_page_is_short(browser, digits, width, most):
+    browser.show(digits / "report.html", width)
+    assert (
+        browser.value("document.documentElement.scrollHeight - document.querySelector('#mistakes').offsetHeight") < most
+    )
+
+
+def test_the_matrix_of_ten_classes_fits_on_a_phone(browser, digits):
+    browser.show(digits / "report.html", 390)
+    box = "document.querySelector('.matrix')"
+    assert browser.value(f"{box}.scrollWidth - {box}.clientWidth") == 0
+
+
+def test_a_link_of_the_contents_leads_to_its_section(browser, digits):
+    browser.show(digits / "report.html", 390)
+    browser.value("document.querySelector('nav a[href=\"#filters\"]').click()")
+    browser.wait("scrollY > 1000")
+    top = browser.value("document.querySelector('#filters h2').getBoundingClientRect().top")
+    assert browser.value("document.querySelector('nav').getBoundingClientRect().bottom") <= top < 200
 
 
 def test_hostile_names_are_seen_as_they_are(browser, hostile):

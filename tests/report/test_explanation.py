@@ -23,8 +23,9 @@ def test_a_place_is_bright_where_it_speaks_for_the_class():
     x = np.zeros((2, 2, 3, 3), dtype=np.float32)
     x[:, 0, 0, 0], x[:, 0, 1, 1], x[:, 1, 2, 2] = 4, 2, 3  # the first channel speaks for class 0, the other for 1
     first, second = explanation.explain(model.network, x, np.array([0, 1]))
-    assert np.allclose(first, [[1, 0, 0], [0, 0.5, 0], [0, 0, 0]])
-    assert np.allclose(second, [[0, 0, 0], [0, 0, 0], [0, 0, 1]])
+    # the gradient of a score with respect to a place of its channel is a ninth, that of the average
+    assert np.allclose(first, np.array([[4, 0, 0], [0, 2, 0], [0, 0, 0]]) / 9)
+    assert np.allclose(second, np.array([[0, 0, 0], [0, 0, 0], [0, 0, 3]]) / 9)
 
 
 @pytest.mark.parametrize("label", [0, 1, 2])
@@ -43,7 +44,7 @@ def test_without_a_convolution_it_is_the_gradient_of_the_input(label):
         step[(0, 0, *place)] = 1e-2
         slopes[place] = (score(x + step) - score(x - step)) / 2e-2
     (found,) = explanation.explain(model.network, x, np.array([label]))
-    assert np.allclose(found, np.abs(slopes) / np.abs(slopes).max(), atol=0.02)
+    assert np.allclose(found, np.abs(slopes), atol=0.02 * np.abs(slopes).max())
 
 
 def test_the_two_classes_of_one_output_are_opposite():
@@ -53,7 +54,7 @@ def test_the_two_classes_of_one_output_are_opposite():
     model.set_weights({name: np.ones_like(value) for name, value in model.get_weights().items()})
     x = np.array([[[[3.0, 0.0], [0.0, 0.0]]]], dtype=np.float32).repeat(2, axis=0)
     against, speaks = explanation.explain(model.network, x, np.array([0, 1]))
-    assert speaks[0, 0] == 1
+    assert np.allclose(speaks, [[1, 0.25], [0.25, 0.25]])
     assert against.max() == 0
 
 
@@ -78,7 +79,6 @@ def test_a_block_ends_in_the_slot_after_a_convolution_and_what_follows_it(stack,
     assert maps.shape[0] == 3
     assert np.isfinite(maps).all()
     assert maps.min() >= 0
-    assert maps.max() <= 1
 
 
 def inception():
@@ -114,7 +114,6 @@ def test_maps_are_those_on_which_all_that_follows_depends(stack, slot):
     assert explanation.explained(model.network) == slot
     maps = explanation.explain(model.network, random(3, 1, 8, 8), np.array([0, 1, 0]))
     assert np.isfinite(maps).all()
-    assert maps.max() <= 1
 
 
 def test_every_branch_counts():
@@ -129,7 +128,7 @@ def test_every_branch_counts():
         x = np.zeros((1, 2, 3, 3), dtype=np.float32)
         x[0, 0, 0, 0] = x[0, 1, 2, 2] = 1
         (maps,) = explanation.explain(model.network, x, np.array([0]))
-        return [tuple(place.tolist()) for place in np.argwhere(maps == 1)]
+        return [tuple(place.tolist()) for place in np.argwhere(maps > 0)]
 
     assert bright(0) == [(0, 0)]
     assert bright(1) == [(2, 2)]

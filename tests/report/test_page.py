@@ -36,6 +36,14 @@ def test_the_page_may_load_nothing_and_run_nothing():
     assert "<script" not in whole
 
 
+def test_the_contents_are_the_sections_whatever_names_are_in_them():
+    body = page.section("Learning curves", page.name('<section id="a">\n<h2>b</h2>')) + page.section("Images")
+    assert page.contents(body) == (
+        '<nav aria-label="Contents"><a href="#learning-curves">Learning curves</a><a href="#images">Images</a></nav>\n'
+    )
+    assert page.contents("") == ""
+
+
 def test_a_long_table_scrolls_in_its_own_box():
     assert "tall" not in page.table("few", ["a"], [["1"]] * 25)
     assert "tall" in page.table("many", ["a"], [["1"]] * 26)

@@ -51,14 +51,6 @@ def test_of_very_many_epochs_the_last_stand_in_the_table():
     assert numbers == [str(number) for number in range(6, sections.MOST_EPOCHS + 6)]
 
 
-def test_what_was_asked_for_is_told_without_what_stands_elsewhere():
-    section = sections.task_section(a_run(lr=0.1, model=None, version="1.2.3"), ["xpcnn", "train", "a b"], "")
-    assert "0.1" in section
-    assert "model" not in section
-    assert "1.2.3" not in section
-    assert "<span>&#x27;a b&#x27;</span>" in section
-
-
 @pytest.mark.parametrize(("skipped", "listed", "folded", "left"), [(3, 3, False, ""), (70, 50, True, "20 more")])
 def test_many_skipped_files_are_folded_away_and_the_others_counted(skipped, listed, folded, left):
     section = sections.skipped_section(a_run(skipped=skipped, listed=listed), 0)
@@ -67,14 +59,19 @@ def test_many_skipped_files_are_folded_away_and_the_others_counted(skipped, list
     assert left in section
 
 
+def test_without_skipped_files_there_is_no_section_of_them():
+    assert sections.skipped_section(a_run(), 0) == ""
+
+
+def test_the_smallest_and_the_largest_class_are_named():
+    counts = {("cat", "train"): 3, ("cat", "test"): 1, ("dog", "train"): 1000}
+    section = sections.images_section(a_run(counts), "")
+    assert "from 4 (<bdi>cat</bdi>) to 1,000 (<bdi>dog</bdi>)" in section
+    section = sections.images_section(a_run({("cat", "train"): 3, ("dog", "test"): 3}), "")
+    assert "The number of images of each class: 3 each" in section
+    assert "from" not in sections.images_section(a_run(), "").partition("</summary>")[0]
+
+
 def test_images_that_could_not_be_read_again_are_counted_with_and_without_skipped_files():
     for run in (a_run(), a_run(skipped=1, listed=1)):
         assert "2 images of the run could not be read again" in sections.skipped_section(run, 2)
-
-
-def test_speed_is_that_of_the_median_epoch_and_an_odd_environment_is_left_out():
-    run = a_run({("cat", "train"): 50}, environment="none")
-    section = sections.machine_section(run, Epochs({"loss": [1.0] * 3, "seconds": [2.0, 100.0, 1.0]}))
-    assert "2 s (median)" in section
-    assert "25 training images per second" in section
-    assert "1 min 43 s" in section

@@ -186,19 +186,35 @@ class Sequential:
         data_format: str = "channels_first",
         communicator: Communicator | None = None,
     ) -> History:
-        """Train on images x (n, channels, height, width) and labels y: integers (n,) or rows (n, outputs).
+        """Train on images and labels, and return the loss and the metrics of every epoch.
 
-        x: an array from any library, a generator, a :class:`~xpcnn.data.Folder`, or, without y, an iterable of pairs
-        (x, y) such as a PyTorch DataLoader. Anything but an array or Folder is read to its end and kept in memory.
-        validation_split: the fraction of each class, drawn by the seed, that is held out of training and evaluated
-        after every epoch; validation_data: (x, y) to evaluate instead. seed: determines shuffling, dropout and
-        augmentation. augment: a name that :func:`xpcnn.data.augment` knows, or a function like the one it returns.
-        verbose: n prints every n-th epoch, 0 nothing. shards: the number of parts into which a batch is split (default:
-        about 16 images each); a device splits batches only if shards is given. threads: how many shards run at once, at
-        most 32 (default: all processors, or one for small networks); results are bit-identical for any number of
-        threads. resume: a file written by :class:`~xpcnn.callbacks.Checkpoint`, or a run's directory; the fit continues
-        from it, with results bit-identical to those of an uninterrupted fit. communicator: the processes that train
-        together, see :func:`xpcnn.distributed.world`; each calls ``fit`` with the same arguments.
+        - ``x`` (array, :class:`~xpcnn.data.Folder` or iterable): images (n, channels, height, width), from any library;
+          without ``y``, pairs (x, y) such as those of a PyTorch DataLoader. Anything but an array or Folder is read to
+          its end and kept in memory.
+        - ``y`` (array, default None): labels, integers (n,) or rows (n, outputs).
+        - ``epochs`` (int, default 1): how many times to go through the images.
+        - ``batch_size`` (int, default 32): the number of images per step.
+        - ``validation_split`` (float, default 0.0): the fraction of each class, drawn by the seed, that is held out of
+          training and evaluated after every epoch.
+        - ``validation_data`` (pair, default None): the images and labels (x, y) to evaluate instead.
+        - ``shuffle`` (bool, default True): whether every epoch takes the images in another order.
+        - ``seed`` (int, default 0): determines shuffling, dropout and augmentation.
+        - ``callbacks`` (list of :class:`~xpcnn.callbacks.Callback`, default ()): what else to do during training.
+        - ``verbose`` (int, default 1): n prints every n-th epoch, 0 nothing.
+        - ``shards`` (int, default None): the number of parts into which a batch is split. None: parts of about 16
+          images each on the CPU, the whole batch on a device.
+        - ``threads`` (int, default None): how many shards run at once, at most 32. None: as many as processors, or one
+          for small networks. Results are bit-identical for any number of threads.
+        - ``class_weight`` (dict or list, default None): the factor of each class's loss, by its number; 1 for a class
+          that a dict does not name.
+        - ``sample_weight`` (array, default None): the factor of each image's loss, (n,).
+        - ``augment`` (str or function, default None): a name that :func:`xpcnn.data.augment` knows, or a function like
+          the one it returns.
+        - ``resume`` (path, default None): a file written by :class:`~xpcnn.callbacks.Checkpoint`, or a run's directory;
+          the fit continues from it, with results bit-identical to those of an uninterrupted fit.
+        - ``data_format`` (str, default "channels_first"): "channels_last" takes images (n, height, width, channels).
+        - ``communicator`` (default None): the processes that train together, see :func:`xpcnn.distributed.world`; each
+          calls ``fit`` with the same arguments.
 
         A second fit continues from the first, and discards an earlier calibration. Raises RuntimeError before compile,
         ValueError for arrays that do not match the model or a checkpoint of another fit, saying what differs, and

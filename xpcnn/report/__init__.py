@@ -14,7 +14,7 @@ import numpy as np
 from xpcnn import files
 from xpcnn.model.summary import summary_table
 from xpcnn.program import memory_bound
-from xpcnn.report import advice, galleries, page, results, sections
+from xpcnn.report import advice, filters, galleries, mistakes, page, results, sections, settings
 from xpcnn.report.results import Predictions
 from xpcnn.report.run import Epochs, Run, number
 from xpcnn.training.callbacks import Callback
@@ -103,9 +103,10 @@ class Report(Callback):
         status = f"<b>Finished</b> after {page.counted(len(self.epochs), 'epoch')}."
         layers = "\n".join(map(page.text, summary_table(best.network).splitlines()))
         network = page.folded("All layers", f'<pre class="table" tabindex="0">{layers}</pre>')
-        answers, inside = self._of_predictions(found, metrics, best), self._inside(best, found)
+        calibration, *answers = self._of_predictions(found, metrics, best)
         advised = sections.advice_section(advice.of_run(self.run, self.epochs, best.epochs))
-        body = [advised, sections.curves_section(self.epochs, best.epochs), *answers, *inside, *self._beside(network)]
+        learned = page.columns(sections.curves_section(self.epochs, best.epochs), calibration)
+        body = [advised, learned, *answers, self._inside(best, found), *self._beside(network)]
         self._write("finished", status, body, metrics)
         return found
 
@@ -139,56 +140,54 @@ class Report(Callback):
         return Predictions(part, rows, images.y[rows], outputs)
 
     def _of_predictions(self, found: Predictions | None, metrics: Mapping[str, Any], best: Sequential) -> list[str]:
+        """Return the sections of the predictions, first that of their calibration; it is empty without predictions."""
         if self.shown is None:
             gone = "The images are no longer in their place, so the model's predictions for them can't be shown."
-            return [page.section("Predictions", f"<p>{gone}</p>")]
+            return ["", page.section("Predictions", f"<p>{gone}</p>")]
         if found is None:
-            return [page.section("Predictions", "<p>No images were held out to evaluate the model on.</p>")]
+            return ["", page.section("Predictions", "<p>No images were held out to evaluate the model on.</p>")]
         if not np.isfinite(found.probabilities).all():
-            return [page.section("Predictions", "<p>NaN or infinite: the model's weights are too large.</p>")]
-        parts = []
+            return ["", page.section("Predictions", "<p>NaN or infinite: the model's weights are too large.</p>")]
+        error = sections.measured(metrics, found.part, "calibration_error")
+        parts = [results.calibration_section(found, error, number(metrics.get("temperature")))]
         if found.part == "validation":
             parts.append(
                 '<p class="note">The test part has no images, so these metrics are those of the validation part. They '
                 "are too optimistic, since it was used to choose the best epoch.</p>"
             )
         classes, images = self.run.classes, self.shown.images
-        parts.append(results.confusion_section(found, classes))
         parts.append(results.classes_section(found, self.run))
-        error = sections.measured(metrics, found.part, "calibration_error")
-        parts.append(results.calibration_section(found, error, number(metrics.get("temperature"))))
         if self._pictures and best.preprocessing is not None:
-            parts.append(galleries.mistakes_section(images, found, classes))
+            parts.append(mistakes.mistakes_section(images, found, classes))
             parts.append(
                 galleries.explanation_section(images, found, classes, best.network, best.preprocessing)
             )  # fmt: skip
         return parts
 
-    def _inside(self, best: Sequential, found: Predictions | None) -> list[str]:
-        if not self._pictures:
-            return []
-        parts = [galleries.filters_section(best.network)]
-        if self.shown is not None and best.preprocessing is not None:
-            images, split = self.shown.images, self.shown.split
-            row = int((found.rows if found is not None else np.concatenate((split.train, split.validation)))[0])
-            what = self.run.classes[int(images.y[row])]
-            parts.append(galleries.maps_section(best.network, images.x[row], best.preprocessing, what))
-        return parts
+    def _inside(self, best: Sequential, found: Predictions | None) -> str:
+        if not self._pictures or self.shown is None or best.preprocessing is None:
+            return ""
+        images, split = self.shown.images, self.shown.split
+        if found is not None:
+            rows = found.rows
+        else:
+            of_class = galleries.samples(images.y[split.train], len(self.run.classes))
+            rows = split.train[[place for places in of_class.values() for place in places]]
+        what = self.run.classes[int(images.y[rows[0]])]
+        return filters.filters_section(best.network, images, rows, best.preprocessing, what)
 
     def _beside(self, network: str = "") -> list[str]:
         run, missing = self.run, self.shown.missing if self.shown is not None else 0
         return [
-            self._samples(),
-            sections.data_section(run),
-            sections.task_section(run, self.command, network),
+            sections.images_section(run, self._samples()),
             sections.skipped_section(run, missing),
-            sections.machine_section(run, self.epochs),
+            settings.settings_section(run, self.epochs, self.command, network),
         ]
 
     def _samples(self) -> str:
-        """Return the section with samples of the data, which stays the same during the run."""
+        """Return samples of the data, which stay the same during the run."""
         if self.shown is None or not self._pictures:
             return ""
         if self._sample is None:
-            self._sample = galleries.samples_section(self.shown.images, self.shown.split.train, self.run.classes)
+            self._sample = galleries.sample_gallery(self.shown.images, self.shown.split.train, self.run.classes)
         return self._sample

@@ -49,7 +49,7 @@ def _ends(network: Network, kinds: type[Layer] | tuple[type[Layer], ...]) -> lis
 
 
 def explain(network: Network, x: Array, classes: Array) -> Array:
-    """Return how much every place of an image speaks for a class, (n, rows, columns), 0 to 1 in each image.
+    """Return how much every place of an image speaks for a class, (n, rows, columns): 0, or more in units of the score.
 
     network: on the host. x: float32 (n, channels, height, width), as the network takes them. classes: (n,). Maps are of
     the size that the last convolutional block gives, or the merge of the last ones; without a convolution they are of
@@ -59,11 +59,8 @@ def explain(network: Network, x: Array, classes: Array) -> Array:
     activation, gradient = _down_to(network, x, classes, slot)
     if slot != INPUT:
         weight = gradient.mean(axis=(2, 3), keepdims=True)
-        maps = np.maximum((weight * activation).sum(axis=1), 0)
-    else:
-        maps = np.abs(gradient).max(axis=1)
-    most = maps.max(axis=(1, 2), keepdims=True)
-    return np.asarray(np.divide(maps, most, out=np.zeros_like(maps), where=most > 0))
+        return np.asarray(np.maximum((weight * activation).sum(axis=1), 0))
+    return np.asarray(np.abs(gradient).max(axis=1))
 
 
 def feature_maps(network: Network, x: Array) -> list[tuple[str, Array]]:

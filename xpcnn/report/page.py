@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
@@ -12,6 +13,8 @@ MOST_CHARACTERS = 40
 _MOST_ROWS = 25
 #: The most characters of a name in a title.
 _MOST_IN_TITLE = 1000
+#: The beginning of a section, as :func:`section` writes it; names in a run are escaped and cannot look like one.
+_SECTION = re.compile(r'<section id="([a-z-]+)">\n<h2>(.+?)</h2>')
 
 
 def text(value: object) -> str:
@@ -49,10 +52,17 @@ def counted(number: int, thing: str, things: str | None = None) -> str:
     return f"{number:,} {thing if number == 1 else things or thing + 's'}"
 
 
-def section(title: str, *parts: str, note: str = "") -> str:
-    """Return a section: its heading, a note on what it shows and what to look for, and its parts."""
+def section(title: str, *parts: str, note: str = "", more: str = "") -> str:
+    """Return a section: its heading, a note on what it shows, its parts, and what else helps to read them, folded."""
+    anchor = re.sub("[^a-z]+", "-", title.lower())
     intro = f'<p class="note">{note}</p>' if note else ""
-    return f"<section>\n<h2>{title}</h2>\n{intro}\n{''.join(parts)}\n</section>\n"
+    help_ = folded("How to read this", f'<p class="note">{more}</p>') if more else ""
+    return f'<section id="{anchor}">\n<h2>{title}</h2>\n{intro}\n{"".join(parts)}{help_}\n</section>\n'
+
+
+def columns(wide: str, narrow: str) -> str:
+    """Return two sections side by side, where there is room."""
+    return f'<div class="columns">{wide}{narrow}</div>\n'
 
 
 def figure(content: str, caption: str = "") -> str:
@@ -94,9 +104,20 @@ def gallery(cards: Iterable[str], kind: str = "") -> str:
     return f'<ul class="gallery {kind}">{"".join(f"<li>{card}</li>" for card in cards)}</ul>'
 
 
+def strip(cards: Iterable[str]) -> str:
+    """Return pictures in one row, which scrolls if it is wider than the page."""
+    return f'<ul class="strip" tabindex="0">{"".join(f"<li>{card}</li>" for card in cards)}</ul>'
+
+
 def folded(title: str, content: str) -> str:
     """Return what is read only by those who unfold it."""
     return f"<details><summary>{title}</summary>{content}</details>"
+
+
+def contents(body: str) -> str:
+    """Return links to the sections of a page."""
+    links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in _SECTION.findall(body))
+    return f'<nav aria-label="Contents">{links}</nav>\n' if links else ""
 
 
 def page(title: str, status: str, state: str, body: str) -> str:
@@ -110,5 +131,5 @@ def page(title: str, status: str, state: str, body: str) -> str:
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         f'<header>\n<h1>{title}</h1>\n<p class="state {state}">{status}</p>\n</header>\n'
-        f"{body}</main>\n</body>\n</html>\n"
+        f"{contents(body)}{body}</main>\n</body>\n</html>\n"
     )

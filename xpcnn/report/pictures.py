@@ -19,8 +19,6 @@ MOST_PIXELS = 96
 _FEW_PIXELS = 48
 #: Black, purple, orange, white: the corners of a colour map of increasing brightness, like "magma".
 _HEAT = np.array([[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]], dtype=np.float64)
-#: Blue below zero, white at it, red above.
-_SIGNED = np.array([[33, 102, 172], [247, 247, 247], [178, 24, 43]], dtype=np.float64)
 
 
 def png(image: Array) -> bytes:
@@ -59,21 +57,14 @@ def shown(image: Array) -> Array:
     return np.concatenate((image[:3], np.zeros((max(0, 3 - channels), height, width), image.dtype)))
 
 
-def heat(values: Array, most: float | None = None) -> Array:
+def heat(values: Array, most: float) -> Array:
     """Return numbers from 0 to ``most``, (height, width), as increasingly bright colours, uint8 (3, height, width)."""
-    top = float(values.max()) if most is None else most
-    return _colors(np.clip(values / top, 0, 1) if top > 0 else np.zeros(values.shape), _HEAT)
+    return _colors(np.clip(values / most, 0, 1) if most > 0 else np.zeros(values.shape), _HEAT)
 
 
-def signed(values: Array, most: float) -> Array:
-    """Return numbers from -most (blue) over 0 (white) to most (red), (height, width), as uint8 (3, height, width)."""
-    return _colors(np.clip(values / (2 * most) + 0.5, 0, 1), _SIGNED)
-
-
-def stretched(values: Array) -> Array:
-    """Return numbers of any range, (channels, height, width), scaled from black to white, uint8 of the same shape."""
-    low, high = float(values.min()), float(values.max())
-    return np.asarray(np.round((values - low) * (255 / ((high - low) or 1.0))), dtype=np.uint8)
+def scale(low: str, high: str) -> str:
+    """Return the colours of :func:`heat` with what their ends stand for."""
+    return f'<p class="scale">{low}<span aria-hidden="true"></span>{high}</p>'
 
 
 def overlay(image: Array, weight: Array) -> Array:

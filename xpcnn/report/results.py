@@ -60,25 +60,41 @@ def percent(share: float) -> str:
     return f"{value:.{digits}f}&nbsp;%"
 
 
-def confusion_section(found: Predictions, classes: Sequence[str]) -> str:
-    """Return the section of the confusion matrix."""
+def classes_section(found: Predictions, run: Run) -> str:
+    """Return the section of the confusion matrix, and of precision and recall."""
+    classes = run.classes
     matrix = metrics.confusion_matrix(found.labels, found.answers, len(classes))
     count, right = len(found.labels), int(np.trace(matrix))
     low, high = metrics.wilson_interval(right, count)
-    note = (
-        "Each row holds the images of one class, each column the class predicted for them. Right predictions are on "
-        "the diagonal, in blue; look for strong red cells, where the model confuses one class with another."
-    )
     verdict = (
         f"<p>{right:,} of {page.counted(count, 'image')} of the {found.part} part are right, {percent(right / count)}. "
-        f"On other images like these, expect between {percent(low)} and {percent(high)}.</p>"
+        f"On other images like these, expect between {percent(low)} and {percent(high)}.{_most(matrix, classes)}</p>"
     )
-    parts = [verdict]
-    if len(classes) > MOST_CLASSES_AT_A_GLANCE:
-        parts.append(_pairs(matrix, classes))
+    more = (
+        "Each row of the matrix holds the images of one class, each column the class predicted for them. Right "
+        "predictions are on the diagonal, in blue; look for strong red cells, where the model confuses one class with "
+        "another. <b>Recall</b>: the fraction of a class's images that were recognised. <b>Precision</b>: the fraction "
+        "of the images predicted as a class that belong to it. F1 is high only if both are. In a class with few images "
+        "they can be chance, and then the range that recall is in, with a confidence of 95 %, is wide."
+    )
+    parts = [_pairs(matrix, classes)] if len(classes) > MOST_CLASSES_AT_A_GLANCE else []
     if len(classes) <= MOST_CLASSES_DRAWN:
         parts.append(_matrix(matrix, classes))
-    return page.section("Which classes are confused", *parts, note=note)
+    parts.append(_table(matrix, classes, found.part))
+    return page.section("Classes", verdict, f'<div class="beside">{"".join(parts)}</div>', more=more)
+
+
+def _most(matrix: Array, classes: Sequence[str]) -> str:
+    """Return a sentence on the two classes that are confused most often, if any are."""
+    wrong = matrix - np.diag(np.diagonal(matrix))
+    true, answer = map(int, np.unravel_index(wrong.argmax(), wrong.shape))
+    if not (count := int(wrong[true, answer])):
+        return ""
+    share = percent(count / matrix[true].sum())
+    return (
+        f" The most frequent confusion: {page.name(classes[true])}, predicted as {page.name(classes[answer])} "
+        f"({page.counted(count, 'image')}, {share} of the class)."
+    )
 
 
 def _matrix(matrix: Array, classes: Sequence[str]) -> str:
@@ -121,25 +137,16 @@ def _pairs(matrix: Array, classes: Sequence[str]) -> str:
     return page.table("The most confused pairs", headings, rows, texts=2) if rows else ""
 
 
-def classes_section(found: Predictions, run: Run) -> str:
-    """Return the section of precision and recall."""
-    matrix = metrics.confusion_matrix(found.labels, found.answers, len(run.classes))
+def _table(matrix: Array, classes: Sequence[str], part: str) -> str:
+    """Return the table of precision and recall."""
     figures = metrics.per_class(matrix)
     rows = []
-    for name, precision, recall, f1, support, right in zip(run.classes, *figures, matrix.diagonal(), strict=True):
+    for name, precision, recall, f1, support, right in zip(classes, *figures, matrix.diagonal(), strict=True):
         low, high = metrics.wilson_interval(right, support)
         range_ = f"{low:.2f} to {high:.2f}"
         rows.append((page.name(name), _bar(precision), _bar(recall), range_, f"{f1:.2f}", f"{support:,}"))
-    note = (
-        "<b>Recall</b>: the fraction of a class's images that were recognised. <b>Precision</b>: the fraction of the "
-        "images predicted as a class that belong to it. F1 is high only if both are. Look for short bars; in a class "
-        "with few images they can be chance, and then the range that recall is in, with a confidence of 95 %, is wide."
-    )
     headings = ("class", "precision", "recall", "recall, 95&nbsp;%", "F1", "images")
-    caption = f"Metrics of each class, on the {found.part} part"
-    return page.section(
-        "How well each class is recognised", page.table(caption, headings, rows[:MOST_LINES]), note=note
-    )
+    return page.table(f"Metrics of each class, on the {part} part", headings, rows[:MOST_LINES])
 
 
 def _bar(share: float) -> str:
@@ -150,15 +157,16 @@ def calibration_section(found: Predictions, error: float | None, temperature: fl
     """Return the section of how reliable the probabilities are, with the metrics that the run has measured."""
     told = []
     if error is not None:
-        told.append(("expected calibration error", percent(error)))
+        told.append(f"calibration error {percent(error)}")
     if temperature is not None:
-        told.append(("temperature, found on the validation part", f"{temperature:g}"))
-    note = (
+        told.append(f"temperature {temperature:g}")
+    note = "The closer the bars are to the dotted line, the more literally you can take a probability."
+    more = (
         "Each bar stands for the predictions of about the same probability; its height is the fraction of them that is "
-        "right, and the number above it is how many they are. The closer the bars are to the dotted line, the more "
-        "literally you can take a probability; the calibration error is their mean distance from it. The temperature "
-        "was set for that: above 1 the network was overconfident, below 1 underconfident."
+        "right, and the number above it is how many they are. The expected calibration error is the mean distance of "
+        "the bars from the dotted line. The temperature fits the probabilities to the validation part: above 1 the "
+        "network was overconfident, below 1 underconfident."
     )
     drawn = curves.reliability(found.confidence, found.answers == found.labels)
-    body = f'<div class="pair">{page.figure(drawn)}{page.facts(told)}</div>'
-    return page.section("How reliable its probabilities are", body, note=note)
+    body = f'<div class="pair">{page.figure(drawn, ", ".join(told))}</div>'
+    return page.section("Calibration", body, note=note, more=more)
