@@ -211,6 +211,15 @@ def test_before_compile_only_prediction_works():
     assert model.predict(x).shape == (4, CLASSES)
 
 
+def test_a_model_that_is_called_predicts():
+    x, y = samples(30)
+    model = mixed()
+    model.fit(x, y, verbose=0)
+    model.calibrate(x, y)
+    np.testing.assert_array_equal(model(x), model.predict(x))
+    assert model(x[0]).shape == (1, CLASSES)
+
+
 # Bad input
 
 

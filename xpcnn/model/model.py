@@ -1,4 +1,4 @@
-"""The Sequential model: compile, fit, evaluate, predict, summary, save and load."""
+"""The Sequential model: compile, fit, evaluate, predict, summary and save."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ from xpcnn.metrics import Metric
 from xpcnn.model import file, inputs, prediction, training_data
 from xpcnn.model.objective import Objective
 from xpcnn.model.state import ModelState, check_names
-from xpcnn.model.summary import summary_table
+from xpcnn.model.summary import layer_list, summary_table
 from xpcnn.ops.workspace import Workspace
 from xpcnn.optimizers import Optimizer
 from xpcnn.parameters import Shape
 from xpcnn.program.execute import Executor, activations
-from xpcnn.program.memory_bound import check_size
 from xpcnn.program.network import Network
 from xpcnn.program.program import walk
 from xpcnn.registry import check_int
@@ -289,6 +288,10 @@ class Sequential:
         self._refuse_raw(x)
         return prediction.outputs(self, x, batch_size, threads, augment)
 
+    def __call__(self, x: Any) -> HostArray:
+        """Return :meth:`predict`'s outputs, since a second kind of probability, uncalibrated, would only mislead."""
+        return self.predict(x)
+
     def predict_images(
         self, images: Any, threads: int | None = None, augment: str = "none", progress: bool = False
     ) -> prediction.Predictions:
@@ -415,6 +418,9 @@ class Sequential:
             model.compile(state.optimizer, state.loss, state.metrics)
         return model
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(\n{layer_list(self._layers, 1)}\n)" if self._layers else "Sequential()"
+
     def __reduce__(self) -> tuple[Any, ...]:
         classes = {type(layer).__name__: type(layer) for layer in walk(self._layers) if not layer.hidden}
         xp = request_of(self._xp) if is_host(self._xp) else None  # None: chosen when it is unpickled
@@ -436,26 +442,6 @@ class Sequential:
             if not self._warned and inputs.look_raw(x, self.preprocessing):
                 self._warned = True
                 warnings.warn(inputs.RAW, stacklevel=3)
-
-
-def load(
-    path: files.PathLike,
-    xp: ArrayModule | str | None = None,
-    custom_layers: Mapping[str, type[Layer]] | None = None,
-) -> Sequential:
-    """Load a model from a file that :meth:`Sequential.save` wrote, compiled as it was.
-
-    custom_layers: {"Scale": Scale, …}, the classes of custom layers. Raises FileNotFoundError, ValueError if
-    the file is not a model, is damaged or contains an unknown layer, TypeError for custom_layers that are not layer
-    classes, and BackendError for an unavailable backend.
-    """
-    known = kinds(custom_layers)  # outside the block, since an error here is not about the file
-    state = file.read(path)
-    with file.refusal(path):
-        model = Sequential.from_state(state, known, xp)
-        check_size(model.network)
-        check_names(model.class_names, model.network.output_shape)
-    return model
 
 
 def _checked_layer(layer: Any) -> Layer:
