@@ -290,6 +290,10 @@ def adapted(
         shape = (shape[0], check_int("image_size", image_size, 1), image_size)
     if same and shape == network.input_shape:
         return model
+    if model.thresholds is not None and not same:
+        raise ValueError(
+            "The model gives an image several labels, and its last layer is not replaced. Train a new one."
+        )
     plain = [to_plain(layer) for layer in model.layers]
     head = head_of(model.layers)
     if not same:
@@ -305,7 +309,7 @@ def adapted(
     old, new = model.get_weights(), result.get_weights()
     result.set_weights(new | {name: old[name] for name in old if same or not name.startswith(f"{head.name}.")})
     result.class_names = model.class_names if same else names
-    result.temperature = model.temperature if same else 1.0
+    result.temperature, result.thresholds = model.temperature if same else 1.0, model.thresholds
     if model.preprocessing is not None:
         decoding = replace(model.preprocessing.decoding, height=shape[1], width=shape[2])
         result.preprocessing = replace(model.preprocessing, decoding=decoding)

@@ -190,7 +190,8 @@ def test_losses_of_classes_are_measured_by_accuracy_unless_told_otherwise(loss, 
         ({"loss": "hinge"}, "cross_entropy, binary_cross_entropy, mse. Received: 'hinge'"),
         (
             {"metrics": ["auc"]},
-            "accuracy, top_k, precision, recall, f1, confusion_matrix, calibration_error. Received: 'auc'",
+            "accuracy, top_k, precision, recall, f1, confusion_matrix, calibration_error, multilabel_f1. "
+            "Received: 'auc'",
         ),
     ],
 )

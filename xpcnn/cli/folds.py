@@ -98,9 +98,9 @@ def _sum_up(whole: RunDirectory, paths: list[Path]) -> None:
     right = sum(round(accuracy * count) for accuracy, count in zip(accuracies, counts, strict=True))
     images = sum(counts)
     for one in finished:
-        if one.run.counts.total() != images:
+        if one.run.total != images:
             raise ValueError(
-                f"The folds test {images} images, and {one.name!r} has {one.run.counts.total()}, so they are not folds "
+                f"The folds test {images} images, and {one.name!r} has {one.run.total}, so they are not folds "
                 "of the same images. Start a new run, without --resume."
             )
     found: dict[str, Any] = {

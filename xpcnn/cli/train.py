@@ -240,12 +240,15 @@ def _prepare(
 
     from xpcnn import Sequential, data, presets, recipe
     from xpcnn.data.digests import with_digests
+    from xpcnn.data.labels import are_several
 
     if options_.start:
         model, loaded = _pretrained(options_, xp, communicator)
     else:
         loaded = loading.load_images(options_, communicator, decoding, None)
     images, split = loaded.images, loaded.split
+    if are_several(images.y):
+        _refuse_for_several_labels(options_)
     if options_.patience and len(split.validation) == 0:
         raise ValueError(
             f"--patience {options_.patience} needs validation images, and there are none. "
@@ -255,8 +258,11 @@ def _prepare(
     if not options_.start:
         shape = images.x.shape[1:]
         layers = presets.get(options_.model)(shape, len(images.classes))
+        if are_several(images.y):
+            layers = presets.for_several_labels(layers)
         model = Sequential(layers, input_shape=shape, xp=xp, seed=options_.seed)
         model.class_names = images.classes
+        model.thresholds = (0.5,) * len(images.classes) if are_several(images.y) else None
         model.preprocessing = data.Preprocessing.measure(
             images.x, loaded.decoding, rows=split.train, parallel_map=communicator.parallel_map
         )
@@ -269,6 +275,13 @@ def _prepare(
     else:
         model.digests = with_digests(model.digests, images.digests[np.concatenate((split.train, split.validation))])
     return model, loaded
+
+
+def _refuse_for_several_labels(options_: argparse.Namespace) -> None:
+    """Raise ValueError for options that are for images of one label each."""
+    for option, given in (("--from", options_.start), ("--balance", options_.balance)):
+        if given:
+            raise ValueError(f"{option} is for images of one label each, and the table lists several. Omit {option}.")
 
 
 def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator) -> tuple[Sequential, Loaded]:
@@ -284,6 +297,8 @@ def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Com
         classes = loaded.images.classes
         return weights.model(classes, len(classes), xp, options_.seed), loaded
     model, preprocessing, names = load_for_images(str(pretrained.find(options_.start)), xp)
+    if model.thresholds is not None:
+        raise ValueError(f"--from needs a model that gives a class, and {options_.start!r} gives several labels.")
     decoding = preprocessing.decoding
     if options_.image_size is not None:
         decoding = replace(decoding, height=options_.image_size, width=options_.image_size)

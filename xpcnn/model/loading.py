@@ -10,7 +10,7 @@ from xpcnn.layers import Layer
 from xpcnn.layers.configs import kinds
 from xpcnn.model import file
 from xpcnn.model.model import Sequential
-from xpcnn.model.state import check_names
+from xpcnn.model.state import check_names, check_thresholds
 from xpcnn.program.memory_bound import check_size
 
 
@@ -31,4 +31,5 @@ def load(
         model = Sequential.from_state(state, known, xp)
         check_size(model.network)
         check_names(model.class_names, model.network.output_shape)
+        check_thresholds(model.thresholds, model.network.output_shape)
     return model

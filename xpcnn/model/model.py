@@ -24,7 +24,7 @@ from xpcnn.losses import Loss
 from xpcnn.metrics import Metric
 from xpcnn.model import file, inputs, prediction, training_data
 from xpcnn.model.objective import Objective
-from xpcnn.model.state import ModelState, check_names
+from xpcnn.model.state import ModelState, check_names, check_thresholds
 from xpcnn.model.summary import layer_list, summary_table
 from xpcnn.ops.workspace import Workspace
 from xpcnn.optimizers import Optimizer
@@ -50,8 +50,9 @@ class Sequential:
     layers: in order; :meth:`add` appends more. input_shape: (channels, height, width) of one image. xp: an array
     module, "numpy", "numba", "cupy", "auto" or None (the value of ``XPCNN_BACKEND``). seed: determines the initial
     weights. Arrays are (batch, channels, height, width), float32 internally. The model file also stores
-    ``class_names``, ``preprocessing``, ``temperature``, set by :meth:`calibrate`, and ``digests``, uint8 (n, 8), of the
-    training images.
+    ``class_names``, ``preprocessing``, ``temperature``, set by :meth:`calibrate`, ``digests``, uint8 (n, 8), of the
+    training images, and ``thresholds``, a probability for each output above which an image has that label, of a model
+    that gives an image several labels, or none; None for one that gives a class.
 
     Raises ValueError for a stack that cannot be built, naming the layer, BackendError for an unavailable backend.
 
@@ -76,6 +77,7 @@ class Sequential:
         self.class_names: tuple[str, ...] | None = None
         self.preprocessing: Preprocessing | None = None
         self.temperature = 1.0
+        self.thresholds: tuple[float, ...] | None = None
         self.digests: HostArray | None = None
         self._warned = False
         self.optimizer: Optimizer | None = None
@@ -374,6 +376,7 @@ class Sequential:
         ``.keras``; an existing file is then kept.
         """
         check_names(self.class_names, self.network.output_shape)
+        check_thresholds(self.thresholds, self.network.output_shape)
         file.write(path, self.state())
 
     def state(self) -> ModelState:
@@ -389,6 +392,7 @@ class Sequential:
             class_names=self.class_names,
             preprocessing=self.preprocessing,
             temperature=self.temperature,
+            thresholds=self.thresholds,
             epochs=self.epochs,
             digests=self.digests,
             optimizer=self.optimizer,
@@ -414,6 +418,7 @@ class Sequential:
             model.build(state.arrays)
         model.class_names, model.preprocessing = state.class_names, state.preprocessing
         model.temperature, model.epochs, model.digests = state.temperature, state.epochs, state.digests
+        model.thresholds = state.thresholds
         if state.optimizer is not None and state.loss is not None:
             model.compile(state.optimizer, state.loss, state.metrics)
         return model

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpcnn import files
+from xpcnn.data import labels
 from xpcnn.model.summary import summary_table
 from xpcnn.program import memory_bound
 from xpcnn.report import advice, galleries, page, results, sections
@@ -136,7 +137,7 @@ class Report(Callback):
         outputs = best.predict(Normalized(images.x, rows, best.preprocessing), at_once, augment=augment)
         if outputs.shape[1] == 1:
             outputs = np.concatenate((1 - outputs, outputs), axis=1)
-        return Predictions(part, rows, images.y[rows], outputs)
+        return Predictions(part, rows, images.y[rows], outputs, best.thresholds)
 
     def _of_predictions(self, found: Predictions | None, metrics: Mapping[str, Any], best: Sequential) -> list[str]:
         if self.shown is None:
@@ -153,6 +154,8 @@ class Report(Callback):
                 "are too optimistic, since it was used to choose the best epoch.</p>"
             )
         classes, images = self.run.classes, self.shown.images
+        if found.thresholds is not None:
+            return [*parts, results.labels_section(found, self.run)]
         parts.append(results.confusion_section(found, classes))
         parts.append(results.classes_section(found, self.run))
         error = sections.measured(metrics, found.part, "calibration_error")
@@ -171,7 +174,7 @@ class Report(Callback):
         if self.shown is not None and best.preprocessing is not None:
             images, split = self.shown.images, self.shown.split
             row = int((found.rows if found is not None else np.concatenate((split.train, split.validation)))[0])
-            what = self.run.classes[int(images.y[row])]
+            what = labels.text(images.y[row], self.run.classes) or "no label"
             parts.append(galleries.maps_section(best.network, images.x[row], best.preprocessing, what))
         return parts
 
@@ -187,7 +190,7 @@ class Report(Callback):
 
     def _samples(self) -> str:
         """Return the section with samples of the data, which stays the same during the run."""
-        if self.shown is None or not self._pictures:
+        if self.shown is None or not self._pictures or self.run.several_labels:
             return ""
         if self._sample is None:
             self._sample = galleries.samples_section(self.shown.images, self.shown.split.train, self.run.classes)

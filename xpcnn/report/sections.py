@@ -23,7 +23,7 @@ MOST_COLUMNS, MOST_TOLD = 20, 100
 #: More skipped files than this are collapsed.
 FEW_SKIPPED = 10
 #: The fields of args.json besides the arguments that the page shows in another place.
-_NO_ARGUMENTS = ("version", "computed_by", "classes", "environment", "decoding", "copies")
+_NO_ARGUMENTS = ("version", "computed_by", "classes", "environment", "decoding", "copies", "several_labels")
 
 
 def tiles(run: Run, epochs: Epochs, metrics: Mapping[str, Any]) -> str:
@@ -36,10 +36,10 @@ def tiles(run: Run, epochs: Epochs, metrics: Mapping[str, Any]) -> str:
     if not told and epochs.columns.get("val_accuracy"):
         accuracy = epochs.columns["val_accuracy"][-1]
         told.append((f"validation accuracy{_within(accuracy, run.part('validation'))}", percent(accuracy)))
-    total = sum(run.counts.values())
+    total = run.total
     by_class = [sum(run.counts[name, part] for part in PARTS) for name in run.classes]
     told.append((f"images in {page.counted(len(run.classes), 'class', 'classes')}", f"{total:,}"))
-    if total:
+    if total and not run.several_labels:
         told.append(("by always predicting the largest class", percent(max(by_class) / total)))
     return page.tiles(told)
 
@@ -63,7 +63,7 @@ def curves_section(epochs: Epochs, best: int | None) -> str:
     if best is None and columns.get("val_loss"):
         best = epochs.numbers[int(np.argmin(np.nan_to_num(columns["val_loss"], nan=np.inf)))]
     drawn = []
-    for name in ("loss", "accuracy"):
+    for name in ("loss", "accuracy", "multilabel_f1"):
         of_parts = {"training": name, "validation": f"val_{name}"}
         lines = {part: columns[column] for part, column in of_parts.items() if column in columns}
         if lines:
