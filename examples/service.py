@@ -80,8 +80,7 @@ def service(model, threads, most_bytes, most_at_once):
             if error
             else {
                 "file": file.filename,
-                "label": label,
-                "probability": float(row.max()),
+                **({"label": label, "probability": float(row.max())} if isinstance(label, str) else {"labels": label}),
                 "probabilities": dict(zip(names or map(str, range(len(row))), row.tolist(), strict=True)),
             }
             for file, label, row, error in zip(files, found.labels, found.probabilities, found.errors, strict=True)

@@ -157,6 +157,23 @@ def test_a_model_with_thresholds_gets_binary_cross_entropy_and_macro_f1():
     assert [metric.name for metric in model.metrics] == ["multilabel_f1"]
 
 
+def test_several_labels_are_learned_on_every_backend(xp):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, (60, 3))
+    x = rng.normal(0, 0.3, (60, *SHAPE)) + y[:, :2, None, None]
+    x[:, :, 0] += 2 * y[:, 2:, None]
+    stack = [layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(3, activation="sigmoid")]
+    model = xpcnn.Sequential(stack, SHAPE, xp=xp)
+    model.thresholds = (0.5,) * 3
+    recipe.compile(model, steps=40 * 3, learning_rate=0.02)
+    history = model.fit(x, y, epochs=40, batch_size=16, validation_split=0.2, verbose=0).history
+    assert history["multilabel_f1"][-1] > 0.9
+    assert history["val_multilabel_f1"][-1] > 0.9
+    assert model.evaluate(x, y)["multilabel_f1"] > 0.9
+    recipe.calibrate_labels(model, x, y)
+    assert ((model.predict(x) > model.thresholds) == y).mean() > 0.95
+
+
 def test_each_label_is_calibrated_by_a_temperature_of_its_own():
     wrong_by = (1.0, 3.0, 0.4)
     model, x, y = several(wrong_by, n=5000)

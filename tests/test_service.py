@@ -189,6 +189,22 @@ def test_32_clients_at_once_all_get_the_right_answer_in_bounded_memory(server, p
 
 
 @pytest.mark.slow
+def test_a_model_of_several_labels_gives_them_all(place):
+    model = xpcnn.load(place.folder / "model.safetensors")
+    model.thresholds = (0.0, 1.0, 0.0)
+    (place.folder / "several").mkdir()
+    model.save(place.folder / "several" / "model.safetensors")
+    server = start(SimpleNamespace(folder=place.folder / "several"))
+    try:
+        status, answer = predict(server, place.pictures[0])
+        assert (status, set(answer["labels"])) == (200, {"left", "none"})
+        assert [*answer] == ["file", "labels", "probabilities"]
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+@pytest.mark.slow
 def test_one_upload_too_many_is_asked_to_try_again(place):
     server = start(place, "--most-at-once", 1)
     try:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import xpcnn
-from tests.cli.conftest import names, rows, save
+from tests.cli.conftest import names, rows, same_run, save
+from tests.cli.test_resume import interrupted
 from xpcnn import data
 from xpcnn.cli import main
 
@@ -84,22 +85,13 @@ def test_both_forms_of_table_give_the_same_run(place, run, here):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_to_the_same_model(place, run, here, monkeypatch):
-    from xpcnn.training.callbacks import StopOnNaN
-
-    def stop(callback, fit):
-        if fit.step == 20:
-            fit.interrupt("SIGTERM")
-
+def test_an_interrupted_run_goes_on_to_the_same_model(place, run, here):
     arguments = ["--labels", place / "known.csv", *OPTIONS, "--out", "run"]
-    with monkeypatch.context() as patch:
-        patch.setattr(StopOnNaN, "on_step_end", stop)
-        run("train", place / "known", *arguments)
-    (here / "run" / "metrics.json").unlink(missing_ok=True)
+    with interrupted(20):
+        assert run("train", place / "known", *arguments).code == 130
     done = run("train", "--resume", "run")
     assert done.code == 0, done.err
-    assert "resuming run after step 20" in done.out
-    assert (here / "run" / "best.safetensors").read_bytes() == (place / "run" / "best.safetensors").read_bytes()
+    same_run(here / "run", place / "run")
 
 
 def test_predictions_are_all_labels_above_their_thresholds(place, model, run):
@@ -192,12 +184,26 @@ def test_the_model_as_onnx_gives_the_same_probabilities(place, model, run, here)
 
 
 @pytest.mark.slow
+def test_a_model_goes_on_with_more_images(place, model, run, here):
+    options = ["--labels", place / "new.csv", "--epochs", "1", "--lr", "1e-9", "--batch-size", "16", "--out", "run"]
+    done = run("train", place / "new", *options, "--from", model)
+    assert done.code == 0, done.err
+    before, after = xpcnn.load(model), xpcnn.load(here / "run" / "last.safetensors")
+    assert after.class_names == before.class_names
+    for name, weight in after.parameters.items():
+        np.testing.assert_allclose(weight, before.parameters[name], atol=1e-5)
+
+
+@pytest.mark.slow
 def test_folds_test_every_image_once(place, run, here):
     short = ["--model", "tiny", "--epochs", "1", "--gray"]
     done = run("train", place / "known", "--labels", place / "known.csv", *short, "--folds", "2", "--out", "run")
     assert done.code == 0, done.err
     found = json.loads((here / "run" / "folds.json").read_text())
     assert (found["folds"], found["images"]) == (2, 120)
+    f1s = [json.loads((here / "run" / f"fold-{n}" / "metrics.json").read_text())["test"]["f1"] for n in (1, 2)]
+    assert found["mean_f1"] == pytest.approx(np.mean(f1s))
+    assert f"mean macro F1 {found['mean_f1']:.4f}; all labels right: mean accuracy" in done.out
     tested = [row["image"] for fold in (1, 2) for row in rows(here / "run" / f"fold-{fold}" / "predictions.csv")]
     assert len(set(tested)) == 120
 
@@ -217,10 +223,13 @@ class TestRefusals:
     def test_a_comparison(self, place, refuses):
         refuses("compare", place / "run", place / "run" / ".." / "run", words=["gives an image several labels"])
 
-    def test_a_start_from_a_model(self, place, model, run):
-        done = run("train", place / "known", "--labels", place / "known.csv", "--from", model)
-        assert (done.code, done.err.count("\n")) == (1, 1)
-        assert "--from needs a model that gives a class" in done.err
+    def test_a_start_from_a_model_of_another_kind(self, place, model, trained, photos, run):
+        labels = ["--labels", place / "known.csv"]
+        one = run("train", place / "known", *labels, "--from", trained / "best.safetensors", "--out", "run")
+        several = run("train", photos, "--from", model, "--out", "run")
+        assert (one.code, several.code) == (1, 1)
+        assert "gives an image a class, and these images have several labels. Start --from another" in one.err
+        assert "gives several labels" in several.err or "gives an image several labels" in several.err
 
     @pytest.mark.parametrize(
         ("option", "told"),

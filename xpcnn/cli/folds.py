@@ -112,8 +112,12 @@ def _sum_up(whole: RunDirectory, paths: list[Path]) -> None:
         "accuracy": right / images,
         "accuracy_95": metrics.wilson_interval(right, images),
     }
+    f1s = [f1 for one in finished if (f1 := one.figure("test", "f1")) is not None]
+    if finished[0].run.several_labels and f1s:
+        found["mean_f1"] = statistics.fmean(f1s)
     files.write_json(whole.path / "folds.json", found)
+    labels = f"mean macro F1 {found['mean_f1']:.4f}; all labels right: " if "mean_f1" in found else ""
     print(
-        f"{len(paths)} folds: mean accuracy {found['mean_accuracy']:.4f} (lowest and highest: "
+        f"{len(paths)} folds: {labels}mean accuracy {found['mean_accuracy']:.4f} (lowest and highest: "
         f"{bounds(found['range'])}); all {images} images: {accuracy(found)}"
     )

@@ -70,7 +70,7 @@ def split_data(
     if strict and notes:
         raise ValueError(f"--strict refuses {'; '.join(notes)}. Keep each in one place, or omit --strict.")
     joined = None if groups is None else groups[used]
-    drawn_by, classes = strata(images.y, fold[1] if fold else 2), (*images.classes, "no label")
+    drawn_by, classes = strata(images.y, max(4, fold[1]) if fold else 2), (*images.classes, "no label")
     if fold:
         fold_of = stratified_folds(drawn_by, fold[1], seed, classes, joined)
         split = fold_split(fold_of, fold[0] - 1, drawn_by, validation, seed, classes, joined)

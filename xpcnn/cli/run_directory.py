@@ -240,7 +240,7 @@ def about(model: Sequential, images: int, weights: Mapping[str, str] | None = No
         "version": __version__,
         "computed_by": str(model.network.for_run(images, training=True).__name__),
         "classes": list(model.class_names or ()),
-        **({} if model.thresholds is None else {"several_labels": True}),
+        "several_labels": model.thresholds is not None,
         "weights": weights,
         "working_directory": os.getcwd(),
         "decoding": None if model.preprocessing is None else model.preprocessing.decoding.to_json(),

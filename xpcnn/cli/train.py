@@ -247,8 +247,8 @@ def _prepare(
     else:
         loaded = loading.load_images(options_, communicator, decoding, None)
     images, split = loaded.images, loaded.split
-    if are_several(images.y):
-        _refuse_for_several_labels(options_)
+    if options_.balance and are_several(images.y):
+        raise ValueError("--balance is for images of one label each, and the table lists several. Omit --balance.")
     if options_.patience and len(split.validation) == 0:
         raise ValueError(
             f"--patience {options_.patience} needs validation images, and there are none. "
@@ -277,33 +277,32 @@ def _prepare(
     return model, loaded
 
 
-def _refuse_for_several_labels(options_: argparse.Namespace) -> None:
-    """Raise ValueError for options that are for images of one label each."""
-    for option, given in (("--from", options_.start), ("--balance", options_.balance)):
-        if given:
-            raise ValueError(f"{option} is for images of one label each, and the table lists several. Omit {option}.")
-
-
 def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator) -> tuple[Sequential, Loaded]:
     """Load pretrained weights, and the images as they take them; classes that they do not know get a new last layer."""
     from dataclasses import replace
 
     from xpcnn import pretrained
     from xpcnn.cli.models import load_for_images
+    from xpcnn.data.labels import are_several
 
     if pretrained.is_of_another_library(options_.start):
         weights = pretrained.read(options_.start, options_.image_size)
         loaded = loading.load_images(options_, communicator, weights.preprocessing.decoding, None)
         classes = loaded.images.classes
-        return weights.model(classes, len(classes), xp, options_.seed), loaded
+        several = are_several(loaded.images.y)
+        return weights.model(classes, len(classes), xp, options_.seed, several), loaded
     model, preprocessing, names = load_for_images(str(pretrained.find(options_.start)), xp)
-    if model.thresholds is not None:
-        raise ValueError(f"--from needs a model that gives a class, and {options_.start!r} gives several labels.")
     decoding = preprocessing.decoding
     if options_.image_size is not None:
         decoding = replace(decoding, height=options_.image_size, width=options_.image_size)
     replaces = datasets.has_other_classes(options_, names)
     loaded = loading.load_images(options_, communicator, decoding, None if replaces else names)
+    if are_several(loaded.images.y) != (model.thresholds is not None):
+        gives = "a class" if model.thresholds is None else "several labels"
+        raise ValueError(
+            f"{options_.start!r} gives an image {gives}, and these images have "
+            f"{'several labels' if model.thresholds is None else 'one label each'}. Start --from another, or omit it."
+        )
     if replaces:
         loaded.notes.append(f"{options_.start} has other classes, so its last layer is replaced by a new one")
     if replaces or decoding != preprocessing.decoding:
