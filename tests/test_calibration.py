@@ -100,9 +100,14 @@ def test_no_other_threshold_has_a_higher_f1(seed):
         assert f1(label, threshold) == max(f1(label, other) for other in np.linspace(0, 1, 1001))
 
 
-def test_a_threshold_is_halfway_and_the_nearest_to_a_half_of_equal_ones():
+def test_a_threshold_is_halfway():
     p = np.array([[0.9, 0.9], [0.5, 0.5], [0.25, 0.25]])
     assert find_thresholds(p, np.array([[1, 1], [0, 1], [0, 0]])) == (0.7, 0.375)
+
+
+def test_of_equal_thresholds_it_is_the_one_nearest_a_half():
+    p = np.array([[0.7], [0.6], [0.55], [0.1], [0.05]])
+    assert find_thresholds(p, np.array([[1], [0], [0], [1], [0]])) == pytest.approx((0.65,))  # as good as 0.075
 
 
 def test_the_threshold_of_a_label_that_none_or_all_have_is_a_half():

@@ -55,6 +55,8 @@ def run(options_: argparse.Namespace) -> int:
         raise ValueError(f"--copy-to needs a folder, and {options_.copy_to!r} is a file. Give another.")
     if model.thresholds is not None and options_.copy_to is not None:
         raise ValueError(f"--copy-to needs one label an image, and {options_.model!r} gives several. Omit --copy-to.")
+    if model.thresholds is not None and options_.threshold is not None:
+        model.thresholds = (options_.threshold,) * len(model.thresholds)
     paths = sources.find(options_.images, bool(options_.recursive))
     folders = sorting.folder_names([*class_names, UNCERTAIN]) if options_.copy_to else {}
     with _output(options_.output) as write:
@@ -63,8 +65,7 @@ def run(options_: argparse.Namespace) -> int:
             readable = [row for row, error in enumerate(found.errors) if error is None]
             checked(found.probabilities[readable])
         if model.thresholds is not None:
-            thresholds = model.thresholds if options_.threshold is None else [options_.threshold] * len(class_names)
-            write(several_labels.write(paths, found, thresholds, class_names, options_.format, options_.top_k))
+            write(several_labels.write(paths, found, class_names, options_.format, options_.top_k))
             return _failed(paths, found.errors, options_.strict)
         rows = [
             {"path": path, "label": None, "probability": None, "top": [], "error": error, "guess": None}

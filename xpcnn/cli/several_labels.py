@@ -88,24 +88,17 @@ def line(found: dict[str, Any]) -> str:
     return f"macro F1 {f1}, mean average precision {ranked}, all labels right {accuracy(found)}"
 
 
-def write(
-    paths: Sequence[str],
-    found: Predictions,
-    thresholds: Sequence[float],
-    class_names: Sequence[str],
-    form: str,
-    top_k: int,
-) -> str:
+def write(paths: Sequence[str], found: Predictions, class_names: Sequence[str], form: str, top_k: int) -> str:
     """Return predictions as text: a row for each image, with all labels above their thresholds.
 
     form: "table", "csv", "json" or "jsonl". top_k: how many labels are listed in any case, the most probable ones.
     """
     rows: list[dict[str, Any]] = []
-    for path, error, probabilities in zip(paths, found.errors, found.probabilities, strict=True):
+    for path, error, labels, probabilities in zip(paths, found.errors, found.labels, found.probabilities, strict=True):
         order = [] if error else (-probabilities).argsort(kind="stable").tolist()
         each = [{"label": class_names[index], "probability": float(probabilities[index])} for index in order]
-        given = [one for one, index in zip(each, order, strict=True) if probabilities[index] > thresholds[index]]
-        rows.append({"path": path, "labels": None if error else given, "top": each[:top_k], "error": error})
+        given = None if error else [one for one in each if one["label"] in labels]
+        rows.append({"path": path, "labels": given, "top": each[:top_k], "error": error})
     if form == "json":
         return json.dumps(rows, indent=2) + "\n"
     if form == "jsonl":
