@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xpcnn.data.folders import PART_NAMES, ImageFolder, check_folder
 from xpcnn.data.label_columns import (
@@ -111,17 +112,22 @@ def from_table(
                 f"{table} lists images of the class {label!r} in the part {first.part} ({first.where}) but none "
                 "to train on."
             )
-    labels = np.zeros((len(entries), len(classes)), dtype=np.int64)
-    for place, row in enumerate(order):
-        labels[place, [number[label] for label in entries[row].labels]] = 1
+    numbers = [[number[label] for label in entries[row].labels] for row in order]
     return ImageFolder(
         classes,
         [paths[row] for row in order],
-        labels.argmax(axis=1) if columns is None else labels,
+        np.array(numbers, dtype=np.int64)[:, 0] if columns is None else _as_bits(numbers, len(classes)),
         None if parts is None else np.array([parts[row] for row in order]),
         root,
         None if groups is None else [groups[row] for row in order],
     )
+
+
+def _as_bits(numbers: Sequence[Sequence[int]], classes: int) -> NDArray[np.int64]:
+    bits = np.zeros((len(numbers), classes), dtype=np.int64)
+    for row, some in zip(bits, numbers, strict=True):
+        row[some] = 1
+    return bits
 
 
 def _values(rows: Any, columns: Sequence[str] | None) -> Iterator[tuple[str, tuple[Any, ...]]]:

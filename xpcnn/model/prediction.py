@@ -111,8 +111,8 @@ def _label(probabilities: HostArray, names: Sequence[str], thresholds: Sequence[
     """Return the name of the most probable class or, given thresholds, a tuple of the labels above them."""
     if thresholds is None:
         return names[int(np.where(np.isnan(probabilities), -1, probabilities).argmax())]
-    order = np.argsort(-probabilities, kind="stable").tolist()
-    return tuple(names[index] for index in order if probabilities[index] > thresholds[index])
+    above = probabilities > np.array(thresholds)  # in 64 bits, as evaluation compares
+    return tuple(names[index] for index in np.argsort(-probabilities, kind="stable").tolist() if above[index])
 
 
 def _known(model: Model) -> tuple[Preprocessing, Sequence[str]]:
