@@ -256,6 +256,15 @@ class TestRefusals:
         assert told in done.err
         assert names(here) == set()
 
+    def test_folds_of_a_label_with_fewer_images(self, place, run, here):
+        lines = [
+            (path, ";".join([*given, *(["rare"] if path == "3.png" else [])])) for path, given in truth(place).items()
+        ]
+        write(here / "rare.csv", ["path", "labels"], lines)
+        done = run("train", place / "new", "--labels", "rare.csv", "--folds", "2", "--out", "run")
+        assert done.code == 1
+        assert "The label 'rare' has too few images for 2 folds. Received: 1, expected 2 or more." in done.err
+
     def test_an_evaluation_on_images_of_one_label_each(self, place, model, photos, run, refuses):
         done = run("evaluate", model, "digits")
         assert done.code == 1

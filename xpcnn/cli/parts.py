@@ -72,6 +72,7 @@ def split_data(
     joined = None if groups is None else groups[used]
     drawn_by, classes = strata(images.y, max(4, fold[1]) if fold else 2), (*images.classes, "no label")
     if fold:
+        _refuse_scarce(images, fold[1])
         fold_of = stratified_folds(drawn_by, fold[1], seed, classes, joined)
         split = fold_split(fold_of, fold[0] - 1, drawn_by, validation, seed, classes, joined)
     elif images.parts is None:
@@ -99,6 +100,18 @@ def _refuse_emptied(images: LabelledImages, used: NDArray[Any]) -> None:
             f"All training images of the class {gone[0]!r} are copies of validation or test images. "
             "Add other images to it."
         )
+
+
+def _refuse_scarce(images: LabelledImages, folds: int) -> None:
+    """Raise ValueError if a label has fewer images than there are folds, before the first one is trained."""
+    from xpcnn.data.labels import are_several, counts
+
+    for name, count in zip(images.classes, counts(images.y, len(images.classes)).tolist(), strict=True):
+        if are_several(images.y) and count < folds:
+            raise ValueError(
+                f"The label {name!r} has too few images for {folds} folds. Received: {count}, expected {folds} or "
+                "more. Use fewer folds, add images, or remove the label."
+            )
 
 
 def _refuse_untrained(images: LabelledImages, split: Split) -> None:
