@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xpcnn.calibration import LEAST, MOST, find_temperature, soften
+from xpcnn.calibration import LEAST, MOST, find_temperature, find_thresholds, soften
 
 
 def drawn(n, classes, sharpness, seed=0):
@@ -84,3 +84,31 @@ def test_where_nothing_can_be_found_it_is_1():
 def test_it_stays_within_bounds_where_all_is_wrong():
     certain = np.array([[1.0, 0.0]] * 50)
     assert find_temperature(certain, np.ones(50, int)) == MOST
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_other_threshold_has_a_higher_f1(seed):
+    rng = np.random.default_rng(seed)
+    probabilities = rng.random((30, 2)).astype(np.float32).round(1 + seed % 2)
+    targets = rng.random((30, 2)) < probabilities * 0.8
+
+    def f1(label, threshold):
+        predicted = probabilities[:, label] > threshold
+        return 2 * (predicted & targets[:, label]).sum() / (predicted.sum() + targets[:, label].sum())
+
+    for label, threshold in enumerate(find_thresholds(probabilities, targets)):
+        assert f1(label, threshold) == max(f1(label, other) for other in np.linspace(0, 1, 1001))
+
+
+def test_a_threshold_is_halfway():
+    p = np.array([[0.9, 0.9], [0.5, 0.5], [0.25, 0.25]])
+    assert find_thresholds(p, np.array([[1, 1], [0, 1], [0, 0]])) == (0.7, 0.375)
+
+
+def test_of_equal_thresholds_it_is_the_one_nearest_a_half():
+    p = np.array([[0.7], [0.6], [0.55], [0.1], [0.05]])
+    assert find_thresholds(p, np.array([[1], [0], [0], [1], [0]])) == pytest.approx((0.65,))  # as good as 0.075
+
+
+def test_the_threshold_of_a_label_that_none_or_all_have_is_a_half():
+    assert find_thresholds(np.full((3, 2), 0.2), np.array([[0, 1]] * 3)) == (0.5, 0.5)

@@ -60,6 +60,7 @@ def test_a_backend_too():
         (optimizers, "RMSProp", "RMSprop"),
         (initializers, "XavierNormal", "GlorotNormal"),
         (schedules, "ExponentialDecay", "Exponential"),
+        (schedules, "ReduceLROnPlateau", "callbacks.ReduceLROnPlateau"),
         (callbacks, "ModelCheckpoint", "SaveBest, SaveLast or Checkpoint"),
         (callbacks, "CSVLogger", "CSVLog"),
         (callbacks, "TerminateOnNaN", "StopOnNaN"),
@@ -76,11 +77,11 @@ def test_an_attribute_that_is_not_there_is_told_once_with_the_one_that_was_meant
     assert not hasattr(module, given)
 
 
-def test_the_callback_that_lowers_the_rate_is_a_schedule_here():
+def test_the_callback_that_schedules_the_rate_is_a_schedule_here():
     with pytest.raises(
         AttributeError, match=r"Did you mean a schedule as the learning rate, such as Adam\(schedules\."
     ):
-        callbacks.ReduceLROnPlateau  # noqa: B018
+        callbacks.LearningRateScheduler  # noqa: B018
 
 
 @pytest.mark.parametrize("given", ["quantum", "", "?", None, 3, ["mse"]])

@@ -18,6 +18,7 @@ CASES = {
     "smoothing and all weights": (CrossEntropy(0.1, [1, 2, 0.5, 3]), "labels", SAMPLE_WEIGHTS),
     "soft rows": (CrossEntropy(label_smoothing=0.1), "soft", SAMPLE_WEIGHTS),
     "binary": (BinaryCrossEntropy(), "soft", None),
+    "binary, smoothed": (BinaryCrossEntropy(label_smoothing=0.2), "soft", None),
     "binary, weights": (BinaryCrossEntropy(), "labels", SAMPLE_WEIGHTS),
     "mse": (MeanSquaredError(), "soft", None),
     "mse, weights": (MeanSquaredError(), "labels", SAMPLE_WEIGHTS),
@@ -147,6 +148,15 @@ def test_binary_cross_entropy_of_several_outputs_is_a_mean_over_elements(xp):
     rows, p = [[1, 1, 0]], [[0.5, 0.25, 0.5]]
     expected = -(math.log(0.5) + math.log(0.25) + math.log(0.5)) / 3
     assert value_of(BinaryCrossEntropy(), xp, rows, p, False) == pytest.approx(expected)
+
+
+def test_smoothing_of_binary_targets_moves_them_towards_a_half(xp):
+    loss, rows = BinaryCrossEntropy(label_smoothing=0.2), [[1, 0], [0.5, 1]]
+    np.testing.assert_allclose(loss.prepare(rows, 2).rows, [[0.9, 0.1], [0.5, 0.9]])
+    p = [[0.8, 0.3], [0.6, 0.9]]
+    smoothed = value_of(BinaryCrossEntropy(), xp, [[0.9, 0.1], [0.5, 0.9]], p, False)
+    assert value_of(loss, xp, rows, p, False) == pytest.approx(smoothed)
+    assert value_of(loss.unsmoothed(), xp, rows, p, False) == value_of(BinaryCrossEntropy(), xp, rows, p, False)
 
 
 def test_mean_squared_error_is_a_weighted_mean_over_elements(xp):

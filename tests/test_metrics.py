@@ -198,3 +198,35 @@ def test_figures_of_each_class_are_zero_where_they_have_no_divisor():
     assert figures.recall.tolist() == [0.75, 0.0, 0.0]
     assert figures.f1 == pytest.approx([2 / 3, 0, 0])
     assert figures.support.tolist() == [4, 2, 0]
+
+
+# Several labels a sample
+
+TARGETS = (np.random.default_rng(0).random((40, 4)) < (0.5, 0.3, 0.1, 0)).astype(np.float32)
+SCORES = np.random.default_rng(1).random((40, 4)).round(1).astype(np.float32)
+
+
+def test_the_f1_of_several_labels_is_the_mean_over_those_that_occur(xp):
+    hits = ((SCORES > 0.5) & (TARGETS > 0.5)).sum(axis=0)
+    expected = [2 * h / ((SCORES[:, k] > 0.5).sum() + TARGETS[:, k].sum()) for k, h in enumerate(hits)]
+    assert measure("multilabel_f1", xp, SCORES, TARGETS) == pytest.approx(np.mean(expected))
+    assert math.isnan(measure("multilabel_f1", xp, SCORES * 0, TARGETS * 0))
+
+
+def test_the_figures_of_each_label_are_those_of_a_hand():
+    found = metrics.per_label(np.array([[1, 0, 0], [1, 1, 0]]), np.array([[1, 1, 0], [0, 1, 0]]))
+    assert [column.tolist() for column in found] == [[1, 0.5, 0], [0.5, 1, 0], [2 / 3, 2 / 3, 0], [2, 1, 0]]
+
+
+def test_average_precision_is_that_of_scikit_learn_and_nan_without_samples():
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    found = metrics.average_precision(TARGETS, SCORES)  # with many ties
+    expected = sklearn_metrics.average_precision_score(TARGETS[:, :3], SCORES[:, :3], average=None)
+    np.testing.assert_allclose(found[:3], expected)
+    assert math.isnan(found[3])
+
+
+def test_the_f1_of_scikit_learn_is_the_same():
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    expected = sklearn_metrics.f1_score(TARGETS[:, :3], SCORES[:, :3] > 0.5, average="macro")
+    assert measure("multilabel_f1", np, SCORES[:, :3], TARGETS[:, :3]) == pytest.approx(expected)

@@ -361,7 +361,8 @@ def test_every_layer_takes_a_name_and_an_array_module(name):
                   "wilson_interval mcnemar"),
         (initializers, "HeNormal HeUniform GlorotNormal GlorotUniform LecunNormal LecunUniform Zeros Ones Constant "
                        "get"),
-        (callbacks, "Callback EarlyStopping SaveBest SaveLast CSVLog LearningRate EvaluateEvery StopOnNaN"),
+        (callbacks, "Callback EarlyStopping SaveBest SaveLast CSVLog LearningRate ReduceLROnPlateau EvaluateEvery "
+                    "StopOnNaN"),
         (data, "load_digits load_mnist load_folder stratified_split augment Normalized Preprocessing Decoding"),
         (presets, "small blood blood_unpooled get"),
     ],

@@ -103,3 +103,19 @@ def test_an_image_that_is_too_small_for_blood_is_refused_by_the_layer_it_does_no
 def test_an_unknown_preset_is_refused_with_those_that_exist():
     with pytest.raises(ValueError, match=r"no preset 'inception'. Use one of: small, tiny, lenet, blood"):
         presets.get("inception")
+
+
+@pytest.mark.parametrize("name", [name for name in presets.PRESETS if name != "squeezenet"])
+def test_every_preset_but_squeezenet_can_give_several_labels(name):
+    made = presets.for_several_labels(presets.get(name)((3, 64, 64), 3))
+    before = presets.get(name)((3, 64, 64), 3)
+    assert [repr(layer).replace("'sigmoid'", "'softmax'").replace("Sigmoid", "Softmax") for layer in made[-2:]] == [
+        repr(layer) for layer in before[-2:]
+    ]
+    assert [layer.name for layer in made] == [layer.name for layer in before]
+    assert "igmoid" in repr(made[-1])
+
+
+def test_a_network_whose_values_are_never_negative_cannot_give_several_labels():
+    with pytest.raises(ValueError, match="Several labels an image need a network that ends in Dense and a softmax"):
+        presets.for_several_labels(presets.get("squeezenet")((3, 64, 64), 3))

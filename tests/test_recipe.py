@@ -7,7 +7,7 @@ import pytest
 
 import xpcnn
 from tests.models import SHAPE, bits, mixed, samples
-from xpcnn import layers, losses, presets, recipe
+from xpcnn import calibration, layers, losses, presets, recipe
 from xpcnn.cli import train_arguments
 
 
@@ -131,3 +131,83 @@ def test_the_learning_rate_falls_from_the_head_to_the_first_layer():
     assert (falling[0], falling[1], falling[-1]) == pytest.approx((1, recipe.BODY, recipe.BODY / 3))
     with pytest.raises(ValueError, match=r"part must be one of head, last, all\. Received: 'most'"):
         recipe.fine_tune(model, "most")
+
+
+# Several labels an image
+
+
+def several(temperatures=(1.0, 1.0, 1.0), n=400):
+    """A model whose logits are off by a factor for each label, images, and labels that its right logits gave."""
+    model = xpcnn.Sequential([layers.Flatten(), layers.Dense(3, activation="sigmoid")], (1, 2, 3), xp=np, seed=1)
+    model.thresholds = (0.5, 0.5, 0.5)
+    recipe.compile(model, steps=1)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 1, 2, 3)).astype(np.float32)
+    y = (rng.random((n, 3)) < model.predict(x)).astype(int)
+    weights = model.get_weights()
+    weights["dense_1.weight"] *= np.array(temperatures, np.float32)[:, None]
+    weights["dense_1.bias"] *= np.array(temperatures, np.float32)
+    model.set_weights(weights)
+    return model, x, y
+
+
+def test_a_model_with_thresholds_gets_binary_cross_entropy_and_macro_f1():
+    model, _, _ = several()
+    assert model.loss.config() == losses.BinaryCrossEntropy(label_smoothing=0.05).config()
+    assert [metric.name for metric in model.metrics] == ["multilabel_f1"]
+
+
+def test_several_labels_are_learned_on_every_backend(xp):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, (60, 3))
+    x = rng.normal(0, 0.3, (60, *SHAPE)) + y[:, :2, None, None]
+    x[:, :, 0] += 2 * y[:, 2:, None]
+    stack = [layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(3, activation="sigmoid")]
+    model = xpcnn.Sequential(stack, SHAPE, xp=xp)
+    model.thresholds = (0.5,) * 3
+    recipe.compile(model, steps=40 * 3, learning_rate=0.02)
+    history = model.fit(x, y, epochs=40, batch_size=16, validation_split=0.2, verbose=0).history
+    assert history["multilabel_f1"][-1] > 0.9
+    assert history["val_multilabel_f1"][-1] > 0.9
+    assert model.evaluate(x, y)["multilabel_f1"] > 0.9
+    recipe.calibrate_labels(model, x, y)
+    assert ((model.predict(x) > model.thresholds) == y).mean() > 0.95
+
+
+def test_each_label_is_calibrated_by_a_temperature_of_its_own():
+    wrong_by = (1.0, 3.0, 0.4)
+    model, x, y = several(wrong_by, n=5000)
+    found = recipe.calibrate_labels(model, x, y)
+    assert found == pytest.approx(wrong_by, rel=0.15)
+    right, _, _ = several()
+    np.testing.assert_allclose(model.predict(x), right.predict(x), atol=0.05)
+    assert model.temperature == 1
+    assert model.thresholds == calibration.find_thresholds(model.predict(x), y)
+
+
+def test_labels_that_no_image_has_or_that_all_have_are_left_as_they_are():
+    model, x, y = several((1.0, 3.0, 2.0))
+    y[:, 0], y[:, 1] = 0, 1
+    before = model.predict(x)
+    temperatures = recipe.calibrate_labels(model, x, y)
+    assert temperatures[:2] == (1, 1)
+    assert model.thresholds[:2] == (0.5, 0.5)
+    np.testing.assert_array_equal(model.predict(x)[:, :2], before[:, :2])
+
+
+def test_a_fit_forgets_the_thresholds_of_the_earlier_weights():
+    model, x, y = several()
+    recipe.calibrate_labels(model, x, y)
+    model.fit(x, y, verbose=0)
+    assert model.thresholds == (0.5, 0.5, 0.5)
+
+
+def test_only_a_model_with_thresholds_and_a_sigmoid_is_calibrated_by_label():
+    model, x, y = several()
+    model.thresholds = None
+    with pytest.raises(ValueError, match=r"Only a model with thresholds .* Received: thresholds None"):
+        recipe.calibrate_labels(model, x, y)
+    other = xpcnn.Sequential([layers.Flatten(), layers.Dense(3, activation="softmax")], (1, 2, 3), xp=np)
+    other.thresholds = (0.5,) * 3
+    with pytest.raises(ValueError, match="ends in Dense and a sigmoid"):
+        recipe.calibrate_labels(other, x, y)

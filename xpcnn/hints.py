@@ -62,6 +62,7 @@ FOREIGN = {
     "schedule": {
         "constant": "ConstantLR",
         "cosine": "CosineDecay CosineAnnealing CosineAnnealingLR",
+        "callbacks.ReduceLROnPlateau": "ReduceLROnPlateau",
         "exponential": "ExponentialDecay ExponentialLR",
         "one_cycle": "OneCycleLR",
         "step_decay": "StepLR MultiStepLR PiecewiseConstantDecay",
@@ -73,7 +74,7 @@ FOREIGN = {
         "Callback": "LambdaCallback",
         "Checkpoint": "BackupAndRestore",
         "StopOnNaN": "TerminateOnNaN",
-        _SCHEDULE: "ReduceLROnPlateau LearningRateScheduler",
+        _SCHEDULE: "LearningRateScheduler",
     },
     "backend": {"cupy": "cuda gpu", "numpy": "cpu"},
     "option": {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -161,10 +162,28 @@ class CrossEntropy(Loss):
 class BinaryCrossEntropy(Loss):
     """Mean over all elements of -t log p - (1 - t) log(1 - p), for one output or several independent ones.
 
-    Bishop, "Pattern recognition and machine learning", 2006, eq. 4.90. Targets lie between 0 and 1.
+    Bishop, "Pattern recognition and machine learning", 2006, eq. 4.90. Targets lie between 0 and 1. label_smoothing: s
+    in [0, 1) turns them into (1 - s) t + s / 2.
     """
 
     activation = "sigmoid"
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = check_float("label_smoothing", label_smoothing, "[0, 1)")
+
+    def unsmoothed(self) -> Loss:
+        """Return the same loss without label smoothing."""
+        plain = copy.copy(self)
+        plain.label_smoothing = 0.0
+        return plain
+
+    def prepare(self, y: Any, width: int, sample_weight: Any = None, dtype: Any = np.float32) -> Targets:
+        """Check and encode the targets, with smoothing."""
+        targets = super().prepare(y, width, sample_weight, dtype)
+        if not self.label_smoothing:
+            return targets
+        smooth = (1.0 - self.label_smoothing) * targets.rows + self.label_smoothing / 2
+        return replace(targets, rows=smooth.astype(dtype, copy=False))
 
     def _check_rows(self, rows: HostArray) -> None:
         if rows.min() < 0 or rows.max() > 1:

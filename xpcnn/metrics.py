@@ -142,6 +142,33 @@ class F1(_Macro):
     """
 
 
+class MultilabelF1(Metric):
+    """Macro F1 of samples that may have several labels: that of each label, present above 0.5, averaged over labels.
+
+    The mean is over labels that occur, as target or as prediction; NaN without any. Targets are rows (n, width) of 0
+    and 1.
+
+    >>> f1 = MultilabelF1()
+    >>> f1.result(f1.sums(np, np.array([[0.9, 0.8], [0.2, 0.7]]), np.array([[1.0, 1.0], [0.0, 0.0]])))
+    0.8333333333333333
+    """
+
+    name = "multilabel_f1"
+    needs_classes = False
+
+    def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
+        """Return the hits, samples and predictions of each label, int64 (3 x width,); labels: rows (n, width)."""
+        true, predicted = labels > 0.5, outputs > 0.5
+        counted = (true & predicted, true, predicted)
+        return xp.concatenate([one.sum(axis=0).astype(np.int64) for one in counted])
+
+    def result(self, sums: HostArray) -> float:
+        """Return the mean."""
+        hits, support, predicted = sums.reshape(3, -1)
+        occurs = support + predicted > 0
+        return float((2 * hits / np.maximum(support + predicted, 1))[occurs].mean()) if occurs.any() else float("nan")
+
+
 class CalibrationError(Metric):
     """The expected calibration error: how far probabilities are from the fraction of correct predictions; best is 0.
 
@@ -238,6 +265,43 @@ def per_class(confusion: HostArray) -> PerClass:
     )
 
 
+def per_label(targets: HostArray, predicted: HostArray) -> PerClass:
+    """Return precision, recall, F1 and support of each label, given rows (n, labels) of what is and what is predicted.
+
+    >>> per_label(np.array([[1, 1], [0, 1]]), np.array([[True, False], [True, True]])).precision.tolist()
+    [0.5, 1.0]
+    """
+    true, predicted = targets > 0.5, predicted > 0.5
+    hits, support, count = (true & predicted).sum(axis=0), true.sum(axis=0), predicted.sum(axis=0)
+    return PerClass(
+        precision=hits / np.maximum(count, 1),
+        recall=hits / np.maximum(support, 1),
+        f1=2 * hits / np.maximum(support + count, 1),
+        support=support,
+    )
+
+
+def average_precision(targets: HostArray, probabilities: HostArray) -> HostArray:
+    """Return the average precision of each label, float64 (labels,), NaN for one that no sample has.
+
+    targets: (n, labels) of 0 and 1. The samples are ranked by probability; the result is the mean, over those with the
+    label, of the precision among the samples ranked no lower. Ties are one rank, as in scikit-learn. Its mean over
+    labels is called mAP. Manning, Raghavan and Schütze, "Introduction to information retrieval", 2008, section 8.4.
+
+    >>> average_precision(np.array([[1], [0], [1]]), np.array([[0.9], [0.8], [0.7]])).round(4).tolist()
+    [0.8333]
+    """
+    found = np.full(targets.shape[1], np.nan)
+    for label, (true, p) in enumerate(zip(targets.T > 0.5, probabilities.T, strict=True)):
+        if true.any():
+            order = np.argsort(-p, kind="stable")
+            ends = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)  # the last sample of each rank
+            hits = np.cumsum(true[order])[ends]
+            gained = np.diff(hits, prepend=0)
+            found[label] = (gained * hits / (ends + 1)).sum() / true.sum()
+    return found
+
+
 def wilson_interval(correct: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the confidence interval of a fraction of which ``correct`` of ``count`` samples were observed.
 
@@ -297,7 +361,9 @@ def with_targets(metrics: Sequence[Metric], targets: Targets, y: Any, width: int
     ]
 
 
-_REGISTRY = Registry("metric", Metric, [Accuracy, TopK, Precision, Recall, F1, ConfusionMatrix, CalibrationError])
+_REGISTRY = Registry(
+    "metric", Metric, [Accuracy, TopK, Precision, Recall, F1, ConfusionMatrix, CalibrationError, MultilabelF1]
+)
 
 
 def get(metric: Metric | Loss | str | Mapping[str, Any]) -> Metric:

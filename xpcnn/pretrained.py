@@ -23,7 +23,7 @@ from xpcnn.layers import Conv2D, Dense, Layer
 from xpcnn.layers.configs import from_plain, kinds, to_plain
 from xpcnn.model import Sequential, load
 from xpcnn.parameters import Shape
-from xpcnn.presets import PRETRAINED, Preset, get
+from xpcnn.presets import PRETRAINED, Preset, for_several_labels, get
 from xpcnn.program.build import Builder, name_layers
 from xpcnn.program.program import walk
 from xpcnn.registry import check_int
@@ -111,13 +111,23 @@ class StateDict(NamedTuple):
     labels: tuple[str, ...] | None = None
 
     def model(
-        self, names: tuple[str, ...] | None, count: int | None, xp: ArrayModule | str | None, seed: int = 0
+        self,
+        names: tuple[str, ...] | None,
+        count: int | None,
+        xp: ArrayModule | str | None,
+        seed: int = 0,
+        several_labels: bool = False,
     ) -> Sequential:
-        """Return the network with these weights, and a new last layer unless its classes are those wanted."""
+        """Return the network with these weights, and a new last layer unless its classes are those wanted.
+
+        several_labels: whether an image may have several of the classes; the last layer is then new in any case.
+        """
         there = len(self.arrays[f"{self.head}.weight"])
         shape = self.preprocessing.decoding.shape
-        model = Sequential(self.build(shape, count or there), shape, xp, seed)
-        keep = count in (None, there) and (names is None or self.labels in (None, names))
+        stack = self.build(shape, count or there)
+        model = Sequential(for_several_labels(stack) if several_labels else stack, shape, xp, seed)
+        model.thresholds = (0.5,) * (count or there) if several_labels else None
+        keep = count in (None, there) and (names is None or self.labels in (None, names)) and not several_labels
         kept = {name: array for name, array in self.arrays.items() if keep or not name.startswith(f"{self.head}.")}
         model.set_weights(model.get_weights() | kept)
         model.class_names = self.labels if names is None and keep else names
@@ -290,6 +300,10 @@ def adapted(
         shape = (shape[0], check_int("image_size", image_size, 1), image_size)
     if same and shape == network.input_shape:
         return model
+    if model.thresholds is not None and not same:
+        raise ValueError(
+            "The model gives an image several labels, and its last layer is not replaced. Train a new one."
+        )
     plain = [to_plain(layer) for layer in model.layers]
     head = head_of(model.layers)
     if not same:
@@ -305,7 +319,7 @@ def adapted(
     old, new = model.get_weights(), result.get_weights()
     result.set_weights(new | {name: old[name] for name in old if same or not name.startswith(f"{head.name}.")})
     result.class_names = model.class_names if same else names
-    result.temperature = model.temperature if same else 1.0
+    result.temperature, result.thresholds = model.temperature if same else 1.0, model.thresholds
     if model.preprocessing is not None:
         decoding = replace(model.preprocessing.decoding, height=shape[1], width=shape[2])
         result.preprocessing = replace(model.preprocessing, decoding=decoding)

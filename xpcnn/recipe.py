@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn import losses, optimizers, schedules
-from xpcnn.layers import BatchNorm
+from xpcnn import calibration, losses, optimizers, schedules
+from xpcnn.layers import BatchNorm, Dense
+from xpcnn.layers.activation import applies
 from xpcnn.losses import Loss
 from xpcnn.model import Sequential
 from xpcnn.program.program import walk
@@ -36,8 +37,9 @@ def compile(
 ) -> None:
     """Compile a model for ``steps`` updates: AdamW under one cycle of the learning rate, cross-entropy, accuracy.
 
-    Weight decay excludes biases and normalisation. loss: use this one instead of cross-entropy with
-    ``label_smoothing``. Raises ValueError for values out of range.
+    Weight decay excludes biases and normalisation. A model with ``thresholds``, which gives an image several
+    labels, gets binary cross-entropy and their macro F1. loss: use this one instead, without ``label_smoothing``.
+    Raises ValueError for values out of range.
 
     >>> from xpcnn import layers
     >>> model = Sequential([layers.Flatten(), layers.Dense(3, activation="softmax")], input_shape=(1, 4, 4))
@@ -47,7 +49,40 @@ def compile(
     """
     schedule = schedules.OneCycle(learning_rate, max(2, check_int("steps", steps, 1)))
     optimizer = optimizers.AdamW(schedule, weight_decay=weight_decay)
-    model.compile(optimizer, loss or losses.CrossEntropy(label_smoothing=label_smoothing), ["accuracy"])
+    several = model.thresholds is not None
+    own = (losses.BinaryCrossEntropy if several else losses.CrossEntropy)(label_smoothing)
+    model.compile(optimizer, loss or own, ["multilabel_f1" if several else "accuracy"])
+
+
+def calibrate_labels(model: Sequential, x: Any, y: Any, threads: int | None = None) -> tuple[float, ...]:
+    """Calibrate the probability of each label, choose its threshold, and return the temperatures.
+
+    x, y: images held out of training and their labels, (n, labels) of 0 and 1. Each label gets a temperature of its
+    own (:func:`xpcnn.calibration.find_temperature`), by which the weights of the last dense layer are divided, and the
+    threshold with the highest F1 (:func:`xpcnn.calibration.find_thresholds`). A label that no image has, or that all
+    have, keeps temperature 1 and threshold 0.5.
+
+    Raises ValueError for a model without ``thresholds``, or that does not end in a dense layer and a sigmoid.
+    """
+    dense, last = [node.layer for node in model.network.nodes][-2:]
+    if model.thresholds is None or type(dense) is not Dense or not applies(last, "sigmoid"):
+        raise ValueError(
+            "Only a model with thresholds that ends in Dense and a sigmoid can be calibrated by label. Received: "
+            f"thresholds {model.thresholds}, and {dense!r}, {last!r} at the end."
+        )
+    y = np.asarray(y)
+    probabilities = model.predict(x, threads=threads)
+    temperatures = tuple(
+        1.0 if true.all() or not true.any() else calibration.find_temperature(p[:, None], true.astype(int))
+        for p, true in zip(probabilities.T, y.T > 0.5, strict=True)
+    )
+    weights = model.get_weights()
+    for declaration in dense.declarations:  # as sigmoid(z / temperature)
+        of_label = np.array(temperatures, np.float32).reshape(-1, *[1] * (len(declaration.shape) - 1))
+        weights[declaration.full_name] /= of_label
+    model.set_weights(weights)
+    model.thresholds = calibration.find_thresholds(model.predict(x, threads=threads), y)
+    return temperatures
 
 
 def epochs_for(images: int, batch_size: int = BATCH_SIZE) -> int:

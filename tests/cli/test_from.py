@@ -78,6 +78,23 @@ def test_interrupted_and_resumed_it_ends_with_the_same_bits(run, here, photos, w
     same_run(here / "run", here / "whole")
 
 
+def test_images_of_several_labels_get_a_new_last_layer_of_sigmoids(run, here, photos, weights):
+    images = sorted(path.relative_to(photos) for path in photos.glob("*/*.[pjb]*"))
+    lines = [f"{path},{path.parent}{';odd' if number % 2 else ''}" for number, path in enumerate(images)]
+    (here / "labels.csv").write_text("\n".join(["path,labels", *lines]))
+    options = [photos, "--labels", "labels.csv", "--from", weights, *FEW]
+    assert run("train", *options, "--out", "whole").code == 0
+    assert changed(weights, "whole/last.safetensors") == HEAD
+    model = xpcnn.load("whole/last.safetensors")
+    assert model.class_names == ("centre", "left", "odd", "right")
+    assert len(model.thresholds) == 4
+    assert repr(model.layers[-1]) == "Dense(units=4, activation='sigmoid')"
+    with interrupted(4):
+        assert run("train", *options, "--out", "run").code == 130
+    assert run("train", "--resume", "run").code == 0
+    same_run(here / "run", here / "whole")
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch, weights):
     """A cache of the Hugging Face hub with a repository that has those weights, without a network."""

@@ -97,14 +97,14 @@ def test_a_run_that_is_stopped_while_it_is_measured_can_go_on(run, monkeypatch, 
 def test_a_run_that_is_stopped_while_it_is_resumed_can_go_on(run, monkeypatch, number, code, word):
     arriving(monkeypatch, [number])
     assert run("train", "--model", "tiny", "--out", "run").code == code
-    monkeypatch.setattr(datasets, "load_data", lambda *arguments: os.kill(os.getpid(), number))
+    monkeypatch.setattr(datasets, "load_data", lambda *arguments, **_: os.kill(os.getpid(), number))
     done = run("train", "--resume", "run")
     assert (done.code, done.err) == (code, f"xpcnn train: {word}; to resume: xpcnn train --resume run\n")
 
 
 @BOTH
 def test_before_the_first_step_nothing_is_left(run, here, monkeypatch, number, code, word):
-    def load_data(*arguments):
+    def load_data(*arguments, **_):
         os.kill(os.getpid(), number)
         raise AssertionError("the command went on")
 

@@ -192,6 +192,89 @@ class TestValues:
             from_table([], root)
 
 
+class TestSeveralLabels:
+    """A column of lists, or a column for each class, in place of a column of one label."""
+
+    EXPECTED = (("cat", "dog"), [[1, 1], [0, 0], [0, 1]])
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "path,labels\n1.png,cat;dog\n2.png,\n10.png,dog\n",
+            "path,labels,part\n1.png, dog ; cat;,\n2.png,,\n10.png,dog;dog,\n",
+            'path;Labels\n1.png;"cat;dog"\n2.png;\n10.png;dog\n',
+            "path,dog,cat\n1.png,1,1\n2.png,0,0\n10.png,1,0\n",
+            "path,cat,dog,group\n1.png,1.0,TRUE,\n2.png,0.0,false,\n10.png,0,1,\n",
+        ],
+    )
+    def test_a_csv_file_in_any_of_these_forms(self, root, text):
+        (root / "labels.csv").write_text(text)
+        found = from_table(root / "labels.csv", root)
+        assert (found.classes, found.labels.tolist()) == self.EXPECTED
+        assert [path.name for path in found.paths] == ["1.png", "2.png", "10.png"]
+
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            Frame(path=["10.png", "1.png", "2.png"], labels=["dog", "cat;dog", None]),
+            Frame(path=["10.png", "1.png", "2.png"], labels=[["dog"], ("cat", "dog"), []]),
+            {"path": ["10.png", "1.png", "2.png"], "cat": [False, True, False], "dog": [1, 1.0, np.int64(0)]},
+            iter([{"path": "10.png", "labels": "dog"}, {"path": "1.png", "labels": {"cat", "dog"}},
+                  {"path": "2.png", "labels": float("nan")}]),
+        ],
+        ids=["text", "lists", "columns", "mappings"],
+    )  # fmt: skip
+    def test_rows_in_any_of_these_forms(self, root, rows):
+        found = from_table(rows, root)
+        assert (found.classes, found.labels.tolist()) == self.EXPECTED
+
+    def test_images_are_loaded_with_them(self, root):
+        images = load(from_table({"path": ["1.png", "2.png", "9.png"], "labels": ["a;b", "", "b"]}, root), TINY)
+        assert images.y.tolist() == [[1, 1], [0, 0]]
+        assert images.take(np.array([1])).y.tolist() == [[0, 0]]
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("path,label\n1.png,cat;dog\n2.png,dog\n", "line 2, gives '1.png' the label 'cat;dog'. If these are sev"),
+            ("path,label,labels\n1.png,cat,cat\n", "has a column label and a column labels"),
+            ("path,labels\n1.png,cat|dog\n2.png,dog\n", "'cat|dog' in the column labels, and no ';' in any row"),
+            ("path,labels\n1.png,cat\n2.png,\n", "lists only one class, 'cat'"),
+            ("path,labels\n1.png,\n2.png,\n", "lists no label"),
+            ("path,defect\n1.png,1\n2.png,0\n", "has one column beside the paths, 'defect'"),
+            ("path,class\n1.png,cat\n2.png,dog\n", "has one column beside the paths, 'class'"),
+            ("path,cat,age\n1.png,1,34\n2.png,0,3\n", "line 2, has '34' in the column 'age'. Without a column label"),
+            ("path,cat,dog\n1.png,1,\n2.png,0,1\n", "line 2, has '' in the column 'dog'"),
+            ("path,cat,dog\n1.png,1,-1\n2.png,0,1\n", "line 2, has '-1' in the column 'dog'"),
+            ("path,cat,dog\n1.png,1,0\n2.png,0,0\n", "lists no image with the label 'dog'. Remove its column"),
+            ("path,cat,cat\n1.png,1,0\n2.png,0,0\n", "each once"),
+            ('path,"a;b",c\n1.png,1,0\n2.png,0,1\n', "has a column 'a;b'. The name of a class needs"),
+            ("path,labels\n1.png,cat;dog\n1.png,dog\n", "the label 'dog', and .* the label 'cat;dog'. Keep"),
+            ("path,label\n1.png,cat\n1.png,dog\n", "Keep one of them, or list several labels in one row, in a column"),
+            ("path,labels,part\n1.png,cat,train\n2.png,dog,test\n", "'dog' in the part test .* none to train on"),
+            ("file,labels\n1.png,cat;dog\n", "has the columns file, labels. Expected: path and label"),
+        ],
+    )  # fmt: skip
+    def test_what_could_be_meant_otherwise_is_refused_in_one_line(self, root, text, told):
+        (root / "labels.csv").write_text(text)
+        with pytest.raises(ValueError, match=told.replace("|", r"\|").replace("(", r"\(")) as caught:
+            from_table(root / "labels.csv", root)
+        assert "\n" not in str(caught.value)
+
+    def test_a_table_to_evaluate_with_has_a_column_for_each_class_of_the_model(self, root):
+        table = {"path": ["1.png"], "cat": [1], "dog": [0]}
+        assert from_table(table, root, training=False, known=("dog", "cat")).classes == ("cat", "dog")
+        with pytest.raises(ValueError, match="no column for the class 'cow' of the model"):
+            from_table(table, root, training=False, known=("cat", "dog", "cow"))
+        listed = {"path": ["1.png"], "labels": ["cat"]}
+        assert from_table(listed, root, training=False, known=("cat", "dog")).classes == ("cat",)
+
+    def test_the_same_row_again_is_used_once_with_a_warning(self, root):
+        with pytest.warns(UserWarning, match="1 of the rows list a file again"):
+            found = from_table({"path": ["1.png", "1.png", "2.png"], "labels": ["a;b", "b;a", ""]}, root)
+        assert found.labels.tolist() == [[1, 1], [0, 0]]
+
+
 def test_a_good_table_gives_no_warning(root):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -365,3 +365,10 @@ def test_another_process_reads_what_was_pickled(tmp_path):
     code = "import pickle, sys; c, x = pickle.load(open(sys.argv[1], 'rb')); print(c.predict_proba(x).tobytes().hex())"
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "classifier"], capture_output=True, text=True)
     assert done.stdout.strip() == probabilities(classifier, x).hex(), done.stderr
+
+
+def test_several_labels_a_sample_are_refused_in_one_line():
+    x, y = np.zeros((4, 3)), np.array([[1, 0], [1, 1], [0, 0], [0, 1]])
+    with pytest.raises(ValueError, match=r"^y should be a 1d array") as caught:
+        xpcnn.XPCNNClassifier().fit(x, y)
+    assert "\n" not in str(caught.value)

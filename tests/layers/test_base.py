@@ -90,11 +90,14 @@ def test_the_module_of_the_environment_is_looked_up_when_it_is_needed(monkeypatc
     assert layer.xp is np
 
 
-def test_config_and_repr_hold_the_constructors_arguments():
+def test_config_holds_the_arguments_and_repr_those_that_are_not_the_defaults():
     layer = layers.MaxPool2D(2, padding="same", name="pool")
     assert layer.config() == {"pool_size": (2, 2), "strides": (2, 2), "padding": "same", "name": "pool"}
-    assert repr(layer) == "MaxPool2D(pool_size=(2, 2), strides=(2, 2), padding='same')"
-    assert repr(layers.Residual([layers.ReLU()])) == "Residual(layers=(ReLU(),), shortcut=None, activation=None)"
+    assert repr(layer) == "MaxPool2D(strides=(2, 2), padding='same')"
+    assert repr(layers.Conv2D(4, 3, (1, 2), kernel_initializer="zeros")) == (
+        "Conv2D(filters=4, kernel_size=(3, 3), strides=(1, 2), kernel_initializer=Zeros())"
+    )
+    assert repr(layers.Residual([layers.ReLU()])) == "Residual(layers=(ReLU(),))"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import copy
 import json
+import math
 import os
 import tracemalloc
 
@@ -350,7 +351,9 @@ def drop(*path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put(2, "format"), "this version of xpcnn reads format 1. Received: format 2."),
+        (put(3, "format"), "this version of xpcnn reads formats 1 and 2. Received: format 3."),
+        (put(2, "format"), "its format is 2, and its thresholds None"),
+        (put([0.5] * 3, "thresholds"), r"its format is 1, and its thresholds \[0.5, 0.5, 0.5\]"),
         (put("1", "format"), "Received: format '1'."),
         (drop("format"), "Received: format None."),
         (lambda d: [1, 2], r"Received: format \[1, 2\]."),
@@ -517,7 +520,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, part):
 
 def test_a_file_of_the_same_kind_that_is_no_model_is_refused(tmp_path):
     files.save_tensors(tmp_path / "a", {"a": np.ones(2, np.float32)}, {"step": 3})
-    with pytest.raises(ValueError, match=r"reads format 1. Received: format None"):
+    with pytest.raises(ValueError, match=r"reads formats 1 and 2. Received: format None"):
         xpcnn.load(tmp_path / "a")
 
 
@@ -607,3 +610,35 @@ def test_a_layers_name_and_initialisers_of_ones_own_survive(tmp_path):
     loaded = xpcnn.load(tmp_path / "a", custom_layers={"Bare": Bare})
     assert loaded.parameters.keys() == model.parameters.keys()
     assert set(loaded.parameters["dense_1.weight"].ravel().tolist()) == {0.5}
+
+
+# Several labels an image
+
+
+def labelling(thresholds=(0.25, 0.5, 0.75)):
+    model = xpcnn.Sequential([layers.Flatten(), layers.Dense(3, activation="sigmoid")], SHAPE, xp=np)
+    model.thresholds = thresholds
+    return model
+
+
+def test_thresholds_are_kept_by_files_copies_and_moves(tmp_path):
+    labelling().save(tmp_path / "a")
+    assert files.load_tensors(tmp_path / "a")[1]["format"] == 2, "version 0.1.0 would name one class"
+    for model in (xpcnn.load(tmp_path / "a"), copy.deepcopy(labelling()), labelling().to("numpy")):
+        assert model.thresholds == (0.25, 0.5, 0.75)
+
+
+@pytest.mark.parametrize("thresholds", [(0.5,), (0.5, 0.5, 1.5), (0.5, "a", 0.5), 0.5, (math.nan, 0.5, 0.5)])
+def test_thresholds_that_do_not_fit_are_not_saved(tmp_path, thresholds):
+    with pytest.raises(ValueError, match="thresholds must be one number from 0 to 1 for each of 3 outputs"):
+        labelling(thresholds).save(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("thresholds", [[0.5], [0.5, 0.5, 2], {}, "abc", 1])
+def test_thresholds_that_do_not_fit_are_not_loaded(tmp_path, thresholds):
+    labelling().save(tmp_path / "a")
+    tensors, description = files.load_tensors(tmp_path / "a")
+    files.save_tensors(tmp_path / "b", tensors, {**description, "thresholds": thresholds})
+    with pytest.raises(ValueError, match=r"'.*b' does not contain a loadable model: thresholds must be"):
+        xpcnn.load(tmp_path / "b")

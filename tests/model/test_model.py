@@ -190,7 +190,8 @@ def test_losses_of_classes_are_measured_by_accuracy_unless_told_otherwise(loss, 
         ({"loss": "hinge"}, "cross_entropy, binary_cross_entropy, mse. Received: 'hinge'"),
         (
             {"metrics": ["auc"]},
-            "accuracy, top_k, precision, recall, f1, confusion_matrix, calibration_error. Received: 'auc'",
+            "accuracy, top_k, precision, recall, f1, confusion_matrix, calibration_error, multilabel_f1. "
+            "Received: 'auc'",
         ),
     ],
 )
@@ -209,6 +210,15 @@ def test_before_compile_only_prediction_works():
         with pytest.raises(RuntimeError, match=r"not compiled. Call model.compile\("):
             use(x, y)
     assert model.predict(x).shape == (4, CLASSES)
+
+
+def test_a_model_that_is_called_predicts():
+    x, y = samples(30)
+    model = mixed()
+    model.fit(x, y, verbose=0)
+    model.calibrate(x, y)
+    np.testing.assert_array_equal(model(x), model.predict(x))
+    assert model(x[0]).shape == (1, CLASSES)
 
 
 # Bad input

@@ -35,6 +35,7 @@ def full():
     model = mixed(seed=3)
     model.fit(x, y, epochs=2, verbose=0)
     model.calibrate(x, y)
+    model.thresholds = (0.25, 0.5, 0.75)
     model.class_names, model.digests = ("a", "b", "c"), np.ones((1, 8), np.uint8)
     model.preprocessing = data.Preprocessing(data.Decoding(6, 6, 2, as_channels=True), (1.0, 2.0), (3.0, 4.0))
     return model

@@ -62,3 +62,23 @@ def test_frozen_parameters_are_told_from_those_that_are_trained():
     model.layers[3].trainable = False
     trained = sum(value.size for name, value in model.parameters.items() if name[-9] != "2" and "_2." not in name)
     assert f", {trained} of them trainable; " in table(model)[1]
+
+
+def test_a_model_shows_a_line_for_each_layer():
+    block = layers.Residual([layers.Conv2D(4, 3, padding="same")], activation="relu")
+    last = layers.Dense(3, activation="softmax", name="fc")
+    model = xpcnn.Sequential([layers.Conv2D(4, 3, use_bias=False), block, layers.Flatten(), last], SHAPE, xp=np)
+    assert repr(model) == (
+        "Sequential(\n"
+        "  (conv2d_1): Conv2D(filters=4, kernel_size=(3, 3), use_bias=False)\n"
+        "  (residual_1): Residual(activation='relu')\n"
+        "    (conv2d_2): Conv2D(filters=4, kernel_size=(3, 3), padding='same')\n"
+        "  (flatten_1): Flatten()\n"
+        "  (fc): Dense(units=3, activation='softmax')\n"
+        ")"
+    )
+
+
+def test_a_model_that_is_not_built_shows_the_kinds_of_its_layers():
+    assert repr(xpcnn.Sequential()) == "Sequential()"
+    assert repr(xpcnn.Sequential([layers.Dense(3)])) == "Sequential(\n  (dense): Dense(units=3)\n)"

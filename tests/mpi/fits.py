@@ -14,7 +14,7 @@ import numpy as np
 import xpcnn
 from tests.models import frozen, mixed, plain, samples
 from xpcnn import losses
-from xpcnn.training.callbacks import Callback, Checkpoint, EarlyStopping, KeepFeatures
+from xpcnn.training.callbacks import Callback, Checkpoint, EarlyStopping, KeepFeatures, ReduceLROnPlateau
 
 MODELS = {"plain": plain, "mixed": mixed, "frozen": functools.partial(frozen, dropout=0.3)}
 
@@ -41,6 +41,7 @@ def fit(
     smoothing=0.0,
     stop_after=None,
     keep=None,
+    plateau=False,
     **options,
 ):
     """Train one of the small models, and tell what it came to."""
@@ -56,6 +57,11 @@ def fit(
             Checkpoint(save),
             EarlyStopping(50),
             *([] if stop_after is None else [Stop(stop_after)]),
+        ]
+    if plateau:
+        arguments["callbacks"] = [
+            *arguments.get("callbacks", ()),
+            ReduceLROnPlateau(factor=0.5, patience=1, min_delta=1),
         ]
     if keep:
         arguments["callbacks"] = [*arguments.get("callbacks", ()), KeepFeatures(keep)]

@@ -16,6 +16,7 @@ CASES = {
     "weights, and no validation": {"weigh": True, "validation": False},
     "smoothed labels": {"smoothing": 0.2},
     "a part kept for validation": {"validation": False, "validation_split": 0.25},
+    "a learning rate that falls": {"plateau": True, "epochs": 4},
     "features of views": {"model": "frozen", "augment": "dihedral", "epochs": 8},
 }
 

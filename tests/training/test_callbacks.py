@@ -15,6 +15,7 @@ from xpcnn.training.callbacks import (
     EarlyStopping,
     EvaluateEvery,
     LearningRate,
+    ReduceLROnPlateau,
     SaveBest,
     SaveLast,
     StopOnNaN,
@@ -241,6 +242,62 @@ def test_a_fit_that_never_began_leaves_the_rate_as_it_is():
 def test_an_impossible_rate_is_refused():
     with pytest.raises(ValueError, match="rate must be a number in"):
         fit(plain(), LearningRate(lambda epoch: math.nan))
+
+
+# Learning rate on a plateau
+
+
+@pytest.mark.parametrize(
+    ("figures", "arguments", "rates"),
+    [
+        ({"loss": [3, 2, 2, 2, 2]}, {"patience": 2}, [1, 1, 1, 1, 0.1]),
+        ({"loss": [3, 2, 2, 1, 1]}, {"patience": 2}, [1, 1, 1, 1, 1]),
+        ({"loss": [3, 3, 3, 3, 3]}, {"patience": 1, "factor": 0.5}, [1, 1, 0.5, 0.25, 0.125]),
+        ({"loss": [3, 3, 3, 3, 3]}, {"patience": 1, "factor": 0.5, "min_lr": 0.3}, [1, 1, 0.5, 0.3, 0.3]),
+        ({"loss": [3, 3, 3, 3, 3]}, {"patience": 1, "min_lr": 2.0}, [1, 1, 1, 1, 1]),
+        ({"loss": [3, 3, 3, 3, 3, 3]}, {"patience": 1, "cooldown": 2, "factor": 0.5}, [1, 1, 0.5, 0.5, 0.5, 0.25]),
+        ({"loss": [3, 2.9, 2.8, 2.7]}, {"patience": 1, "min_delta": 0.15}, [1, 1, 0.1, 0.1]),
+        ({"loss": [3, 2, 1], "val_loss": [1, 1, 1]}, {"patience": 1}, [1, 1, 0.1]),
+        ({"accuracy": [0.5, 0.4, 0.6]}, {"patience": 1, "monitor": "accuracy"}, [1, 1, 0.1]),
+        ({"loss": [math.nan] * 3}, {"patience": 2}, [1, 1, 0.1]),
+    ],
+)
+def test_the_rate_falls_where_what_is_monitored_does_not_improve(figures, arguments, rates):
+    model = plain(optimizer=optimizers.SGD(1.0))
+    history = fit(model, Figures(**figures), ReduceLROnPlateau(**arguments), epochs=len(rates))
+    assert history.history["lr"] == pytest.approx(rates)
+
+
+def test_the_reduced_rate_stays_and_a_second_fit_counts_anew():
+    model, plateau = plain(optimizer=optimizers.SGD(1.0)), ReduceLROnPlateau(patience=2)
+    fit(model, Figures(loss=[1, 2, 3]), plateau)
+    assert model.optimizer.rate == pytest.approx(0.1)
+    history = fit(model, Figures(loss=[9, 9, 8]), plateau)
+    assert history.history["lr"] == pytest.approx([0.1, 0.1, 0.1])
+    assert (plateau.best, plateau.best_epoch) == (8, 6)
+
+
+@pytest.mark.parametrize(
+    ("rate", "others", "named"),
+    [
+        (schedules.Cosine(0.1, steps=9), [], "Cosine"),
+        (0.1, [LearningRate(0.5)], "Constant"),
+        (0.1, [LearningRate(lambda epoch: 0.1)], "function"),
+    ],
+)
+def test_a_rate_that_something_else_sets_is_refused(rate, others, named):
+    model = plain(optimizer=optimizers.SGD(rate))
+    with pytest.raises(ValueError, match=f"lowers a constant learning rate, but .*{named}.* sets it anew. Give"):
+        fit(model, ReduceLROnPlateau(), *others)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [{"factor": 1}, {"factor": 0}, {"patience": 0}, {"min_delta": -1}, {"cooldown": -1}, {"min_lr": math.inf}],
+)
+def test_impossible_arguments_of_a_plateau_are_refused(argument):
+    with pytest.raises(ValueError, match=f"{next(iter(argument))} must be"):
+        ReduceLROnPlateau(**argument)
 
 
 # Evaluation between steps

@@ -191,6 +191,19 @@ def test_a_learning_rate_that_a_callback_has_set_is_kept(tmp_path):
     assert look.logs["lr"] == 0.001
 
 
+@pytest.mark.parametrize("step", [3, 7, 9, 11, 13, 18, 20])
+def test_a_plateau_goes_on_with_the_fit(tmp_path, step):
+    def plateau():
+        return callbacks.ReduceLROnPlateau("loss", 0.5, patience=2, min_delta=9.0, cooldown=1)
+
+    whole, model, resumed = plain(), plain(), plain()
+    history = fit(whole, plateau(), epochs=7)
+    fit(model, plateau(), Interrupt(step), callbacks.Checkpoint(tmp_path / "a"), epochs=7)
+    again = fit(resumed, plateau(), resume=tmp_path / "a", epochs=7)
+    same(resumed, again, whole, history)
+    assert [rate / 0.001 for rate in history.history["lr"]] == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
+
+
 def test_a_callback_may_make_its_state_when_its_fit_begins(tmp_path):
     class Averaged(callbacks.Callback):
         def on_fit_begin(self, fit):

@@ -39,7 +39,8 @@ def add_labels(parser: argparse._ActionsContainer) -> None:
         "--labels",
         metavar="CSV",
         help="a table instead of class folders, with the columns path (relative to DATA) and label, and optionally "
-        "part and group",
+        "part and group; for several labels an image, labels with semicolons between them, or a column of 0 and 1 for "
+        "each class, in place of label",
     )
 
 
@@ -70,19 +71,20 @@ def load_data(
     group_by: str | None = None,
     raw: bool = False,
     training: bool = True,
+    known: Sequence[str] = (),
 ) -> LabelledImages:
     """Load the dataset that ``name`` stands for, with a decoding.
 
     cache: keep the decoded images of a folder on disk. labels, group_by: as in :func:`find_images`. communicator: of
     the processes that share the work; each decodes the images that it needs on access, or takes them from its machine's
     cache. raw: return the values in the files, for :func:`with_measured_range`. training: False if images are only
-    evaluated.
+    evaluated, by a model that knows the ``known`` classes.
     """
     from xpcnn import data
 
     if name in NAMED:
         return _fit_to(_mnist() if name == "mnist" else data.load_digits(), decoding)
-    found = find_images(name, labels, group_by, training)
+    found = find_images(name, labels, group_by, training, known)
 
     def load(progress: bool) -> LabelledImages:
         return data.load(
@@ -97,7 +99,11 @@ def load_data(
 
 
 def find_images(
-    folder: str, labels: str | None = None, group_by: str | None = None, training: bool = True
+    folder: str,
+    labels: str | None = None,
+    group_by: str | None = None,
+    training: bool = True,
+    known: Sequence[str] = (),
 ) -> ImageFolder:
     """List the images of a folder by its class folders, or by a table of ``labels`` with paths relative to it.
 
@@ -105,7 +111,7 @@ def find_images(
     """
     from xpcnn import data
 
-    found = data.from_table(labels, folder, training) if labels else data.scan(folder, training)
+    found = data.from_table(labels, folder, training, known) if labels else data.scan(folder, training)
     return data.grouped(found, group_by) if group_by else found
 
 
@@ -250,6 +256,8 @@ def match_classes(images: LabelledImages, class_names: tuple[str, ...]) -> Label
 
     import numpy as np
 
+    from xpcnn.data.labels import are_several
+
     known = [nfc(name) for name in class_names]
     unknown = [name for name in images.classes if nfc(name) not in known]
     if unknown:
@@ -259,4 +267,8 @@ def match_classes(images: LabelledImages, class_names: tuple[str, ...]) -> Label
             "Rename the class folder, or train a model on this data."
         )
     numbers = np.array([known.index(nfc(name)) for name in images.classes], dtype=np.int64)
-    return replace(images, y=numbers[images.y], classes=class_names)
+    if not are_several(images.y):
+        return replace(images, y=numbers[images.y], classes=class_names)
+    y = np.zeros((len(images.y), len(class_names)), np.int64)
+    y[:, numbers] = images.y
+    return replace(images, y=y, classes=class_names)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from xpcnn.cli import datasets, options
+from xpcnn.cli import datasets, options, several_labels
 from xpcnn.cli.text import accuracy, bounds, printable
 
 if TYPE_CHECKING:
@@ -34,13 +34,21 @@ def run(options_: argparse.Namespace) -> int:
     import numpy as np
 
     from xpcnn.cli.models import load_for_images
+    from xpcnn.data.labels import are_several
     from xpcnn.data.left_out import left_out
 
     model, preprocessing, class_names = load_for_images(options_.model, options.chosen_backend(options_))
     datasets.check_options(options_)
     images = datasets.load_data(
-        options_.data, preprocessing.decoding, options_.strict, options_.threads, labels=options_.labels, training=False
-    )
+        options_.data, preprocessing.decoding, options_.strict, options_.threads, labels=options_.labels,
+        training=False, known=class_names,
+    )  # fmt: skip
+    if are_several(images.y) != (model.thresholds is not None):
+        gives, has = ("several labels", "one label each") if model.thresholds else ("one class", "several labels")
+        raise ValueError(
+            f"{options_.model!r} gives an image {gives}, and the images of {options_.data!r} have {has}. "
+            "Give a table with --labels that has what the model gives."
+        )
     for line in left_out(images.facts or (), preprocessing.decoding):
         print(f"xpcnn evaluate: {line}", file=sys.stderr)
     images = datasets.match_classes(images, class_names)
@@ -91,12 +99,15 @@ def _figures(
 
     assert model.preprocessing is not None
     x, y = Normalized(images.x, rows, model.preprocessing), images.y[rows]
-    model.metrics = [ConfusionMatrix(), CalibrationError()]
+    several = model.thresholds is not None
+    model.metrics = [] if several else [ConfusionMatrix(), CalibrationError()]
     with finite(options_.model) as checked:
         measured = model.evaluate(
             x, y, images_at_once(model.network), threads=options_.threads, augment=options_.augment
         )
         checked(measured["loss"])
+    if several:
+        return measured | several_labels.measure(model, x, y, options_.threads, options_.augment)
     matrix = measured["confusion_matrix"]
     figures = per_class(matrix)
     return {
@@ -126,15 +137,8 @@ def _warning(results: dict[str, Any]) -> str:
 
 def _text(results: dict[str, Any]) -> str:
     """Return a table with one line per class, and the overall metrics below it."""
-    names = [printable(row["class"]) for row in results["classes"]]
-    width = max(len("class"), *map(len, names))
-    lines = [f"{'class':{width}}  images  precision  recall  {'recall, 95 %':>16}      f1"]
-    for name, row in zip(names, results["classes"], strict=True):
-        precision, recall, f1 = (
-            "—" if row[key] is None else f"{row[key]:.4f}" for key in ("precision", "recall", "f1")
-        )
-        range_ = "—" if row["recall_95"] is None else bounds(row["recall_95"])
-        lines.append(f"{name:{width}}  {row['count']:6}  {precision:>9}  {recall:>6}  {range_:>16}  {f1:>6}")
+    several = "mean_average_precision" in results
+    lines = several_labels.table(results["classes"]) if several else _table(results["classes"])
     skipped = f", {results['skipped']} skipped" if results["skipped"] else ""
     lines.append(_line("", results, skipped))
     if results["unseen"]:
@@ -144,7 +148,23 @@ def _text(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _table(classes: Sequence[dict[str, Any]]) -> list[str]:
+    names = [printable(row["class"]) for row in classes]
+    width = max(len("class"), *map(len, names))
+    lines = [f"{'class':{width}}  images  precision  recall  {'recall, 95 %':>16}      f1"]
+    for name, row in zip(names, classes, strict=True):
+        precision, recall, f1 = (
+            "—" if row[key] is None else f"{row[key]:.4f}" for key in ("precision", "recall", "f1")
+        )
+        range_ = "—" if row["recall_95"] is None else bounds(row["recall_95"])
+        lines.append(f"{name:{width}}  {row['count']:6}  {precision:>9}  {recall:>6}  {range_:>16}  {f1:>6}")
+    return lines
+
+
 def _line(whose: str, figures: dict[str, Any], skipped: str) -> str:
+    if "mean_average_precision" in figures:
+        told = several_labels.line(figures)
+        return f"{whose}{told}, loss {figures['loss']:.4f} ({figures['count']} images{skipped})"
     return (
         f"{whose}accuracy {accuracy(figures)}, loss {figures['loss']:.4f}, calibration error "
         f"{figures['calibration_error']:.4f} ({figures['count']} images{skipped})"

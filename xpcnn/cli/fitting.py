@@ -12,7 +12,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from xpcnn.cli import options, report
+from xpcnn.cli import options, report, several_labels
 from xpcnn.cli.text import accuracy
 
 if TYPE_CHECKING:
@@ -44,12 +44,13 @@ class Fitting:
 
     def compile(self, rate: float) -> None:
         """Compile the model for all steps, with a peak learning rate."""
-        from xpcnn import losses, recipe
+        from xpcnn import recipe
 
         given = self.options
-        smoothed = None if given.label_smoothing is None else losses.CrossEntropy(given.label_smoothing)
         steps = given.epochs * -(-len(self.split.train) // given.batch_size)
-        recipe.compile(self.model, steps, rate, given.weight_decay, loss=smoothed or self.model.loss)
+        kept = None if given.label_smoothing is not None else self.model.loss
+        smoothing = recipe.LABEL_SMOOTHING if given.label_smoothing is None else given.label_smoothing
+        recipe.compile(self.model, steps, rate, given.weight_decay, smoothing, kept)
 
     def run(self, resumed: bool) -> int:
         """Fit the compiled model, then evaluate it, unless a signal ends the fit; return the exit code."""
@@ -144,10 +145,10 @@ class Fitting:
         from xpcnn.cli.models import finite
         from xpcnn.report import advice
 
-        given, split = self.options, self.split
+        given, split, several = self.options, self.split, self.model.thresholds is not None
         results: dict[str, Any] = {
             "epochs": history.epochs,
-            "train": {name: history.history[name][-1] for name in ("loss", "accuracy")},
+            "train": {name: history.history[name][-1] for name in ("loss", *(one.name for one in self.model.metrics))},
         }
         best_file = self.directory.path / "best.safetensors"
         best = load(best_file, xp=self.model.network.xp)
@@ -159,12 +160,19 @@ class Fitting:
         averaged_over = given.augment if given.test_augment else "none"
         with finite(str(best_file)) as checked:
             if "validation" in kept_aside:
-                results["temperature"] = best.calibrate(*kept_aside["validation"], threads=given.threads)
+                results |= (
+                    several_labels.calibrate(best, *kept_aside["validation"], given.threads)
+                    if several
+                    else {"temperature": best.calibrate(*kept_aside["validation"], threads=given.threads)}
+                )
                 best.save(best_file)
-            best.metrics = [*self.model.metrics, metrics.CalibrationError()]
+            best.metrics = [] if several else [*self.model.metrics, metrics.CalibrationError()]
             for name, samples in kept_aside.items():
                 found = best.evaluate(*samples, threads=given.threads, augment=averaged_over)
                 checked(found["loss"])
+                if several:
+                    results[name] = found | several_labels.measure(best, *samples, given.threads, averaged_over)
+                    continue
                 interval = metrics.wilson_interval(round(found["accuracy"] * len(samples[1])), len(samples[1]))
                 results[name] = found | {"accuracy_95": interval}
         predictions = page.finish(results, best)
@@ -173,7 +181,8 @@ class Fitting:
         self.directory.write_metrics(results)
         if "test" in results:
             test = results["test"]
-            print(f"test accuracy {accuracy(test)}, loss {test['loss']:.4f} ({len(split.test)} images)")
+            told = several_labels.line(test) if several else f"accuracy {accuracy(test)}"
+            print(f"test {told}, loss {test['loss']:.4f} ({len(split.test)} images)")
         else:
             print("the test part has no images, so the model was not evaluated")
         for line in advice.of_run(page.run, page.epochs, best.epochs):

@@ -98,9 +98,9 @@ def _sum_up(whole: RunDirectory, paths: list[Path]) -> None:
     right = sum(round(accuracy * count) for accuracy, count in zip(accuracies, counts, strict=True))
     images = sum(counts)
     for one in finished:
-        if one.run.counts.total() != images:
+        if one.run.total != images:
             raise ValueError(
-                f"The folds test {images} images, and {one.name!r} has {one.run.counts.total()}, so they are not folds "
+                f"The folds test {images} images, and {one.name!r} has {one.run.total}, so they are not folds "
                 "of the same images. Start a new run, without --resume."
             )
     found: dict[str, Any] = {
@@ -112,8 +112,12 @@ def _sum_up(whole: RunDirectory, paths: list[Path]) -> None:
         "accuracy": right / images,
         "accuracy_95": metrics.wilson_interval(right, images),
     }
+    f1s = [f1 for one in finished if (f1 := one.figure("test", "f1")) is not None]
+    if finished[0].run.several_labels and f1s:
+        found["mean_f1"] = statistics.fmean(f1s)
     files.write_json(whole.path / "folds.json", found)
+    labels = f"mean macro F1 {found['mean_f1']:.4f}; all labels right: " if "mean_f1" in found else ""
     print(
-        f"{len(paths)} folds: mean accuracy {found['mean_accuracy']:.4f} (lowest and highest: "
+        f"{len(paths)} folds: {labels}mean accuracy {found['mean_accuracy']:.4f} (lowest and highest: "
         f"{bounds(found['range'])}); all {images} images: {accuracy(found)}"
     )

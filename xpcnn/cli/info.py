@@ -106,6 +106,8 @@ def _card(path: str) -> list[tuple[str, str]]:
             lines.append(("std", ", ".join(f"{value:.2f}" for value in model.preprocessing.std)))
     if model.digests is not None:
         lines.append(("made with", f"{len(model.digests):,} images, of which it holds digests of 8 bytes"))
+    if model.thresholds is not None:
+        lines.append(("thresholds", ", ".join(f"{threshold:.4f}" for threshold in model.thresholds)))
     if model.temperature != 1:
         lines.append(("temperature", f"{model.temperature:g}"))
     if model.optimizer is not None and model.loss is not None:

@@ -48,7 +48,7 @@ def load_images(
     def load(raw: bool) -> LabelledImages:
         return datasets.load_data(
             options_.data, wanted, options_.strict, options_.threads, options_.cache, communicator, options_.labels,
-            options_.group_by, raw,
+            options_.group_by, raw, known=class_names or (),
         )  # fmt: skip
 
     images = load(raw=measures)

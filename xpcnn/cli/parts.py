@@ -34,6 +34,7 @@ def split_data(
     from xpcnn import data
     from xpcnn.data.copies import first_pair, in_several, same_pictures, to_leave_out, united
     from xpcnn.data.folds import fold_split, stratified_folds
+    from xpcnn.data.labels import strata, text
 
     if fold and images.parts is not None:
         raise ValueError(
@@ -57,8 +58,9 @@ def split_data(
         note("groups in more than one part", in_several(numbers, images.parts), numbers, images.parts)
     if images.digests is not None and images.paths is not None and copies == "one-part":
         pictures = same_pictures(images.digests)
-        names = np.array(images.classes)[images.y]
-        note("images in more than one class", in_several(pictures, images.y), pictures, names)
+        names = np.array([text(label, images.classes) for label in images.y])
+        kinds = np.unique(names, return_inverse=True)[1]
+        note("images in more than one class", in_several(pictures, kinds), pictures, names)
         if images.parts is not None:
             torn = to_leave_out(pictures, images.parts)
             if note(f"images in more than one part, {torn.sum()} copies left out", torn, pictures, images.parts):
@@ -68,15 +70,18 @@ def split_data(
     if strict and notes:
         raise ValueError(f"--strict refuses {'; '.join(notes)}. Keep each in one place, or omit --strict.")
     joined = None if groups is None else groups[used]
+    drawn_by, classes = strata(images.y, max(4, fold[1]) if fold else 2), (*images.classes, "no label")
     if fold:
-        fold_of = stratified_folds(images.y, fold[1], seed, images.classes, joined)
-        split = fold_split(fold_of, fold[0] - 1, images.y, validation, seed, images.classes, joined)
-        return split, notes + _untested(images, split)
-    if images.parts is None:
-        split = data.stratified_split(images.y, test, validation, seed, images.classes, joined)
-        return split, notes + (_untested(images, split) if test else [])
-    split = data.split_from_parts(images.parts[used], images.y[used], validation, seed, images.classes, joined)
-    return data.Split(used[split.train], used[split.validation], used[split.test]), notes
+        _refuse_scarce(images, fold[1])
+        fold_of = stratified_folds(drawn_by, fold[1], seed, classes, joined)
+        split = fold_split(fold_of, fold[0] - 1, drawn_by, validation, seed, classes, joined)
+    elif images.parts is None:
+        split = data.stratified_split(drawn_by, test, validation, seed, classes, joined)
+    else:
+        split = data.split_from_parts(images.parts[used], drawn_by[used], validation, seed, classes, joined)
+        split = data.Split(used[split.train], used[split.validation], used[split.test])
+    _refuse_untrained(images, split)
+    return split, notes + (_untested(images, split) if images.parts is None and (test or fold) else [])
 
 
 def _name(images: LabelledImages, row: int) -> str:
@@ -89,12 +94,35 @@ def _refuse_emptied(images: LabelledImages, used: NDArray[Any]) -> None:
 
     assert images.parts is not None
     trains = images.parts == "train"
-    left = np.unique(images.y[used][trains[used]])
-    gone = np.setdiff1d(images.y[trains], left)
-    if len(gone):
+    gone = _lacking(images, np.flatnonzero(trains), used[trains[used]])
+    if gone:
         raise ValueError(
-            f"All training images of the class {images.classes[gone[0]]!r} are copies of validation or test images. "
+            f"All training images of the class {gone[0]!r} are copies of validation or test images. "
             "Add other images to it."
+        )
+
+
+def _refuse_scarce(images: LabelledImages, folds: int) -> None:
+    """Raise ValueError if a label has fewer images than there are folds, before the first one is trained."""
+    from xpcnn.data.labels import are_several, counts
+
+    for name, count in zip(images.classes, counts(images.y, len(images.classes)).tolist(), strict=True):
+        if are_several(images.y) and count < folds:
+            raise ValueError(
+                f"The label {name!r} has too few images for {folds} folds. Received: {count}, expected {folds} or "
+                "more. Use fewer folds, add images, or remove the label."
+            )
+
+
+def _refuse_untrained(images: LabelledImages, split: Split) -> None:
+    """Raise ValueError if a label has no training images, which strata of several labels cannot prevent."""
+    import numpy as np
+
+    gone = _lacking(images, np.arange(len(images.y)), split.train)
+    if gone:
+        raise ValueError(
+            f"The training part has no image with the label {gone[0]!r}. Add images of it, remove it, or draw other "
+            "parts with --seed."
         )
 
 
@@ -102,6 +130,13 @@ def _untested(images: LabelledImages, split: Split) -> list[str]:
     """Return a line if a class has no test images, for instance because all its images are in one group."""
     import numpy as np
 
-    untested = np.setdiff1d(images.y, images.y[split.test]).tolist()
-    names = ", ".join(repr(images.classes[label]) for label in untested)
+    names = ", ".join(map(repr, _lacking(images, np.arange(len(images.y)), split.test)))
     return [f"the test part has no images of these classes, for lack of groups: {names}"] if names else []
+
+
+def _lacking(images: LabelledImages, rows: NDArray[Any], some: NDArray[Any]) -> list[str]:
+    """Return the classes of which there are images among ``rows``, and none among some of them."""
+    from xpcnn.data.labels import counts
+
+    of_rows, of_some = (counts(images.y[part], len(images.classes)) for part in (rows, some))
+    return [name for name, n, left in zip(images.classes, of_rows, of_some, strict=True) if n and not left]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from xpcnn.cli import options, sorting, sources
+from xpcnn.cli import options, several_labels, sorting, sources
 from xpcnn.cli.text import printable
 
 UNCERTAIN = "uncertain"
@@ -28,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_flag(parser, "--recursive", "include the subfolders of folders")
     parser.add_argument("--format", choices=("table", "csv", "json", "jsonl"), default="table", help="default: table")
     parser.add_argument("--top-k", type=options.positive, default=3, metavar="N", help="classes to list (default: 3)")
-    parser.add_argument("--threshold", type=options.fraction, metavar="P", help=f"below it, the label is {UNCERTAIN!r}")
+    parser.add_argument(
+        "--threshold", type=options.fraction, metavar="P",
+        help=f"below it, the label is {UNCERTAIN!r}; of a model that gives several labels: above it, a label is given "
+        "(default: the model's threshold for each)",
+    )  # fmt: skip
     options.add_augment(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="write to this file instead of stdout")
     parser.add_argument("--copy-to", metavar="DIR", help="copy each image into a folder of DIR named by its label")
@@ -49,6 +53,10 @@ def run(options_: argparse.Namespace) -> int:
     model, _, class_names = load_for_images(options_.model, options.chosen_backend(options_))
     if options_.copy_to is not None and Path(options_.copy_to).exists() and not Path(options_.copy_to).is_dir():
         raise ValueError(f"--copy-to needs a folder, and {options_.copy_to!r} is a file. Give another.")
+    if model.thresholds is not None and options_.copy_to is not None:
+        raise ValueError(f"--copy-to needs one label an image, and {options_.model!r} gives several. Omit --copy-to.")
+    if model.thresholds is not None and options_.threshold is not None:
+        model.thresholds = (options_.threshold,) * len(model.thresholds)
     paths = sources.find(options_.images, bool(options_.recursive))
     folders = sorting.folder_names([*class_names, UNCERTAIN]) if options_.copy_to else {}
     with _output(options_.output) as write:
@@ -56,6 +64,9 @@ def run(options_: argparse.Namespace) -> int:
             found = model.predict_images(paths, options_.threads, options_.augment, progress=True)
             readable = [row for row, error in enumerate(found.errors) if error is None]
             checked(found.probabilities[readable])
+        if model.thresholds is not None:
+            write(several_labels.write(paths, found, class_names, options_.format, options_.top_k))
+            return _failed(paths, found.errors, options_.strict)
         rows = [
             {"path": path, "label": None, "probability": None, "top": [], "error": error, "guess": None}
             | ({} if error else _answer(probabilities, class_names, options_))
@@ -67,14 +78,16 @@ def run(options_: argparse.Namespace) -> int:
             [(row["path"], row["label"]) for row in rows if not row["error"]], options_.copy_to, folders
         )
         print(f"xpcnn predict: {copied} images copied to {printable(options_.copy_to)}", file=sys.stderr)
-    failed = [row for row in rows if row["error"]]
+    return _failed(paths, found.errors, options_.strict)
+
+
+def _failed(paths: Sequence[str], errors: Sequence[str | None], strict: bool) -> int:
+    """Report the images that could not be read, and return the exit code."""
+    failed = [(path, error) for path, error in zip(paths, errors, strict=True) if error]
     if failed:
-        first = failed[0]
-        print(
-            f"{len(failed)} of {len(rows)} images could not be read, the first: {first['path']!r} ({first['error']})",
-            file=sys.stderr,
-        )
-    return 1 if len(failed) == len(rows) or (options_.strict and failed) else 0
+        path, error = failed[0]
+        print(f"{len(failed)} of {len(paths)} images could not be read, the first: {path!r} ({error})", file=sys.stderr)
+    return 1 if len(failed) == len(paths) or (strict and failed) else 0
 
 
 @contextmanager

@@ -36,6 +36,11 @@ def run(options_: argparse.Namespace) -> int:
 
     with ResumedRun(options_.run) as directory:
         found = read_run(directory.path)
+        if found.several_labels:
+            raise ValueError(
+                f"The run {options_.run!r} gives an image several labels, and only reports of runs that give one are "
+                "written again. Its report is that of its end."
+            )
         epochs, metrics = read_history(directory.path), read_metrics(directory.path)
         if not len(epochs):
             raise ValueError(

@@ -26,7 +26,9 @@ FREE = frozenset(
     ["data", "labels", "group_by", "backend", "threads", "verbose", "no_plots", "checkpoint_every", "strict", "cache"]
 )
 #: The fields of args.json besides the arguments.
-ABOUT = frozenset(["version", "computed_by", "classes", "working_directory", "environment", "decoding", "weights"])
+ABOUT = frozenset(
+    ["version", "computed_by", "classes", "working_directory", "environment", "decoding", "weights", "several_labels"]
+)
 #: Images whose checksums are computed by one process at a time.
 _TOGETHER = 1024
 #: The side to which version 0.1.0 resized the images of folders.
@@ -147,6 +149,8 @@ def list_images(images: LabelledImages, split: Split, data: str, communicator: C
 
     The fit itself compares everything that it learns from, but knows neither paths nor the test part.
     """
+    from xpcnn.data import labels
+
     rows = []
     count = len(images.y)
 
@@ -158,7 +162,7 @@ def list_images(images: LabelledImages, split: Split, data: str, communicator: C
     for part, numbers in (("train", split.train), ("validation", split.validation), ("test", split.test)):
         for number in numbers.tolist():
             name = below(images.paths[number], data) if images.paths else str(number)
-            rows.append([name, images.classes[images.y[number]], part, sums[number]])
+            rows.append([name, labels.text(images.y[number], images.classes), part, sums[number]])
     return rows
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from xpcnn import files
-from xpcnn.data import LabelledImages, Split, write_skipped_csv
+from xpcnn.data import LabelledImages, Split, labels, write_skipped_csv
 from xpcnn.model import Sequential
 from xpcnn.report.results import Predictions
 from xpcnn.report.run import PREDICTIONS
@@ -90,7 +90,7 @@ class RunDirectory(ABC):
         for part, rows in (("train", split.train), ("validation", split.validation), ("test", split.test)):
             for row in rows.tolist():
                 image = images.paths[row] if images.paths else row
-                table.append((image, images.classes[images.y[row]], part))
+                table.append((image, labels.text(images.y[row], images.classes), part))
         files.write_csv(self.path / "parts.csv", table)
 
     def write_predictions(self, images: LabelledImages, found: Predictions, digests: bool) -> None:
@@ -102,7 +102,8 @@ class RunDirectory(ABC):
         ):
             image = images.paths[row] if images.paths else row
             digest = "" if known is None else known[row].tobytes().hex()
-            table.append((image, images.classes[label], images.classes[answer], f"{probability:.6f}", digest))
+            names = (labels.text(one, images.classes) for one in (label, answer))
+            table.append((image, *names, "" if found.thresholds else f"{probability:.6f}", digest))
         files.write_csv(self.path / "predictions.csv", table)
 
     def finish_models(self, model: Sequential, chosen: bool) -> None:
@@ -239,6 +240,7 @@ def about(model: Sequential, images: int, weights: Mapping[str, str] | None = No
         "version": __version__,
         "computed_by": str(model.network.for_run(images, training=True).__name__),
         "classes": list(model.class_names or ()),
+        "several_labels": model.thresholds is not None,
         "weights": weights,
         "working_directory": os.getcwd(),
         "decoding": None if model.preprocessing is None else model.preprocessing.decoding.to_json(),

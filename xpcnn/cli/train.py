@@ -240,12 +240,15 @@ def _prepare(
 
     from xpcnn import Sequential, data, presets, recipe
     from xpcnn.data.digests import with_digests
+    from xpcnn.data.labels import are_several
 
     if options_.start:
         model, loaded = _pretrained(options_, xp, communicator)
     else:
         loaded = loading.load_images(options_, communicator, decoding, None)
     images, split = loaded.images, loaded.split
+    if options_.balance and are_several(images.y):
+        raise ValueError("--balance is for images of one label each, and the table lists several. Omit --balance.")
     if options_.patience and len(split.validation) == 0:
         raise ValueError(
             f"--patience {options_.patience} needs validation images, and there are none. "
@@ -255,8 +258,11 @@ def _prepare(
     if not options_.start:
         shape = images.x.shape[1:]
         layers = presets.get(options_.model)(shape, len(images.classes))
+        if are_several(images.y):
+            layers = presets.for_several_labels(layers)
         model = Sequential(layers, input_shape=shape, xp=xp, seed=options_.seed)
         model.class_names = images.classes
+        model.thresholds = (0.5,) * len(images.classes) if are_several(images.y) else None
         model.preprocessing = data.Preprocessing.measure(
             images.x, loaded.decoding, rows=split.train, parallel_map=communicator.parallel_map
         )
@@ -277,18 +283,26 @@ def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Com
 
     from xpcnn import pretrained
     from xpcnn.cli.models import load_for_images
+    from xpcnn.data.labels import are_several
 
     if pretrained.is_of_another_library(options_.start):
         weights = pretrained.read(options_.start, options_.image_size)
         loaded = loading.load_images(options_, communicator, weights.preprocessing.decoding, None)
         classes = loaded.images.classes
-        return weights.model(classes, len(classes), xp, options_.seed), loaded
+        several = are_several(loaded.images.y)
+        return weights.model(classes, len(classes), xp, options_.seed, several), loaded
     model, preprocessing, names = load_for_images(str(pretrained.find(options_.start)), xp)
     decoding = preprocessing.decoding
     if options_.image_size is not None:
         decoding = replace(decoding, height=options_.image_size, width=options_.image_size)
     replaces = datasets.has_other_classes(options_, names)
     loaded = loading.load_images(options_, communicator, decoding, None if replaces else names)
+    if are_several(loaded.images.y) != (model.thresholds is not None):
+        gives = "a class" if model.thresholds is None else "several labels"
+        raise ValueError(
+            f"{options_.start!r} gives an image {gives}, and these images have "
+            f"{'several labels' if model.thresholds is None else 'one label each'}. Start --from another, or omit it."
+        )
     if replaces:
         loaded.notes.append(f"{options_.start} has other classes, so its last layer is replaced by a new one")
     if replaces or decoding != preprocessing.decoding:

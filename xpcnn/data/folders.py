@@ -19,6 +19,7 @@ from xpcnn.data.decode import UndecodableImage
 from xpcnn.data.decoding import Decoding
 from xpcnn.data.digests import as_array
 from xpcnn.data.labelled import LabelledImages
+from xpcnn.data.labels import counts
 from xpcnn.data.listing import class_files, count_endings, subfolders
 from xpcnn.data.names import nfc
 from xpcnn.data.picture import Facts
@@ -40,7 +41,8 @@ class ImageFolder:
     """The image files of a folder, none of them opened yet.
 
     classes: the names of the class folders in natural order ("cell2" before "cell10"). paths: n files, by part and
-    class, each in natural order. labels: int64 (n,), indices into ``classes``. parts: "train", "validation" or "test"
+    class, each in natural order. labels: int64 (n,), indices into ``classes``, or (n, classes) of 0 and 1 if an image
+    may have several, see :func:`xpcnn.data.from_table`. parts: "train", "validation" or "test"
     for every file, or None if the folder has no such subfolders. root: the folder. groups: the name of the group of
     every file, such as its patient, or None. passed_over: the number of files in or beside class folders that are not
     images, by lower-case extension, "" for none.
@@ -257,7 +259,7 @@ def check_every_class(images: LabelledImages, training: bool = True) -> None:
     if not training:
         return
     trained = images.y if images.parts is None else images.y[images.parts == "train"]
-    for label, count in enumerate(np.bincount(trained, minlength=len(images.classes)).tolist()):
+    for label, count in enumerate(counts(trained, len(images.classes)).tolist()):
         if count == 0:
             raise ValueError(
                 f"None of the training images of the class {images.classes[label]!r} could be read. Replace "

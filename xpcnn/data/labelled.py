@@ -21,12 +21,13 @@ from xpcnn.data.picture import Facts
 class LabelledImages:
     """Images, their labels, and where they came from.
 
-    x: uint8 (n, channels, height, width). y: int64 (n,), indices into ``classes``. paths: the file of every image, or
-    None. skipped: the files that could not be read, each with the reason. parts: "train", "validation" or "test" for
-    every image, or None if the dataset has no parts of its own. cache: how the cache was used, or None without one.
-    digests: uint8 (n, 8), of the bytes of each file, or of each image if there are no files; None if unknown. facts:
-    the properties of each file, or None. groups: the name of the group of every image, such as its patient, or None.
-    passed_over: the number of files that are not images, by extension.
+    x: uint8 (n, channels, height, width). y: int64 (n,), indices into ``classes``, or (n, classes) of 0 and 1 if an
+    image may have several labels. paths: the file of every image, or None. skipped: the files that could not be
+    read, each with the reason. parts: "train", "validation" or "test" for every image, or None if the dataset has
+    no parts of its own. cache: how the cache was used, or None without one. digests: uint8 (n, 8), of the bytes of
+    each file, or of each image if there are no files; None if unknown. facts: the properties of each file, or None.
+    groups: the name of the group of every image, such as its patient, or None. passed_over: the number of files
+    that are not images, by extension.
     """
 
     x: NDArray[np.uint8]

@@ -46,6 +46,16 @@ def read_table(
         raise ValueError(f"{str(path)!r} is not a table: {error} in line {lines.line_num}. Save it as CSV.") from error
 
 
+def read_headings(path: str | os.PathLike[str]) -> list[str]:
+    """Return the headings of a table as they are written. Raises the errors of :func:`read_table`."""
+    text, _ = _read(Path(path))
+    first = text.partition("\n")[0]
+    try:
+        return [heading.strip() for heading in next(csv.reader([first], delimiter=max(",;\t", key=first.count)), [])]
+    except csv.Error as error:
+        raise ValueError(f"{str(path)!r} is not a table: {error} in line 1. Save it as CSV.") from error
+
+
 def _read(path: Path) -> tuple[str, bool]:
     """Return the text of a file, and whether it is valid UTF-8."""
     if path.is_dir():

@@ -42,8 +42,9 @@ def export(model: Sequential, path: files.PathLike) -> None:
 
     The input ``images`` is float32 (n, channels, height, width) with any n. If the model has a preprocessing, it takes
     raw pixels, from 0 to 255 or, with more than 8 bits, as stored in the files. The output ``probabilities``, float32
-    (n, classes), is what :meth:`~xpcnn.Sequential.predict` returns. The metadata contain ``class_names`` and
-    ``images``, which describes how to turn files into such arrays, both as JSON.
+    (n, classes), is what :meth:`~xpcnn.Sequential.predict` returns. The metadata contain ``class_names``,
+    ``thresholds``, if an image may have several labels, and ``images``, which describes how to turn files into such
+    arrays, all as JSON.
 
     Raises ImportError if onnx is not installed, ValueError for a custom layer, for weights that are NaN, infinite or
     too large for an ONNX file, and for a preprocessing or class names that do not fit the network, and OSError if the
@@ -205,6 +206,8 @@ def _metadata(model: Sequential) -> dict[str, str]:
     metadata = {}
     if model.class_names is not None:
         metadata["class_names"] = json.dumps(model.class_names)
+    if model.thresholds is not None:
+        metadata["thresholds"] = json.dumps(model.thresholds)
     if model.preprocessing is not None:
         decoding = model.preprocessing.decoding
         about = {
@@ -240,4 +243,6 @@ def _about_outputs(model: Sequential) -> str:
     """Return the description of the output, apart from its shape."""
     if model.network.output_shape == (1,):
         return "One column: the probability of the second of two classes."
+    if model.thresholds is not None:
+        return "One column per label, which an image has above the threshold that the metadata give."
     return "One column per class."

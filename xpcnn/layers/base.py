@@ -199,9 +199,33 @@ class Layer:
         """Return the constructor arguments except ``xp``, each read from the attribute of the same name."""
         return {key: getattr(self, key) for key in registry.parameters(type(self)) if key != "xp"}
 
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.config().items() if key != "name")
+    def described(self, inside: bool = False) -> str:
+        """Return ``Kind(argument=value, …)`` with the arguments that are not the default ones.
+
+        inside: whether the layers inside this one are among them.
+        """
+        defaults = {key: parameter.default for key, parameter in registry.parameters(type(self)).items()}
+        arguments = ", ".join(
+            f"{key}={value!r}"
+            for key, value in self.config().items()
+            if key != "name" and not _is_default(value, defaults[key]) and (inside or not _holds_layers(value))
+        )
         return f"{type(self).__name__}({arguments})"
+
+    def __repr__(self) -> str:
+        return self.described(inside=True)
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    """Whether an argument is its default, which a layer may keep in another form: 1 as (1, 1), a name as its object."""
+    if isinstance(value, registry.Named):
+        return value.config() == {"name": default}
+    return {repr(default)} == {repr(one) for one in (value if isinstance(value, tuple) else [value])}
+
+
+def _holds_layers(value: Any) -> bool:
+    """Whether an argument is a layer, or a list of layers at any depth."""
+    return isinstance(value, Layer) or (isinstance(value, list | tuple) and any(map(_holds_layers, value)))
 
 
 def listed(layers: Iterable[Layer], expected: str) -> tuple[Layer, ...]:

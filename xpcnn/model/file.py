@@ -24,8 +24,9 @@ from xpcnn.version import __version__
 
 #: The tensor with the digests of the training images; unlike this name, the names of layers' arrays contain a dot.
 DIGESTS = "digests"
-#: The version of the file format; other versions are rejected.
-FORMAT = 1
+#: The version of the file format, and that of models with several labels an image, of which version 0.1.0 would name
+#: one; other versions are rejected.
+FORMAT, SEVERAL_LABELS = 1, 2
 #: The maximum number of layers of a loaded model, including nested ones.
 MOST_LAYERS = 10_000
 #: The advice for files of other formats.
@@ -38,7 +39,7 @@ def write(path: files.PathLike, state: ModelState) -> None:
     assert state.input_shape is not None
     assert state.arrays is not None
     description = {
-        "format": FORMAT,
+        "format": FORMAT if state.thresholds is None else SEVERAL_LABELS,
         "version": __version__,
         "input_shape": list(state.input_shape),
         "seed": state.seed,
@@ -47,6 +48,7 @@ def write(path: files.PathLike, state: ModelState) -> None:
         "preprocessing": None if state.preprocessing is None else state.preprocessing.to_json(),
         "epochs": state.epochs,
         "temperature": state.temperature,
+        "thresholds": None if state.thresholds is None else list(state.thresholds),
         "compiled": _compiled(state),
     }
     check_finite(state.arrays)
@@ -64,9 +66,12 @@ def read(path: files.PathLike) -> ModelState:
     with refusal(path):
         if isinstance(description, dict) and "checkpoint" in description:
             raise ValueError("it is a checkpoint, not a model. Give a model file, such as best.safetensors beside it.")
-        if not isinstance(description, dict) or description.get("format") != FORMAT:
+        if not isinstance(description, dict) or description.get("format") not in (FORMAT, SEVERAL_LABELS):
             found = description.get("format") if isinstance(description, dict) else description
-            raise ValueError(f"this version of xpcnn reads format {FORMAT}. Received: format {reprlib.repr(found)}.")
+            raise ValueError(
+                f"this version of xpcnn reads formats {FORMAT} and {SEVERAL_LABELS}. Received: format "
+                f"{reprlib.repr(found)}."
+            )
         count = _count_layers(description["layers"])
         if count > MOST_LAYERS:
             raise ValueError(f"A model has at most {MOST_LAYERS:,} layers. Received: {count:,}.")
@@ -74,6 +79,9 @@ def read(path: files.PathLike) -> ModelState:
         check_finite(tensors)
         names, preprocessing, compiled = (description[key] for key in ("class_names", "preprocessing", "compiled"))
         temperature = description.get("temperature", 1)  # missing in the oldest files
+        thresholds = description.get("thresholds")
+        if (thresholds is not None) != (description["format"] == SEVERAL_LABELS):
+            raise ValueError(f"its format is {description['format']}, and its thresholds {reprlib.repr(thresholds)}.")
         optimizer, loss, measured = (None, None, []) if compiled is None else _parts(**compiled)
         return ModelState(
             layers=description["layers"],
@@ -83,6 +91,7 @@ def read(path: files.PathLike) -> ModelState:
             class_names=tuple(names) if isinstance(names, list) else names,
             preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
             temperature=check_float("temperature", temperature, f"[{calibration.LEAST}, {calibration.MOST}]"),
+            thresholds=tuple(thresholds) if isinstance(thresholds, list) else thresholds,
             epochs=check_int("epochs", description["epochs"]),
             digests=None if digests is None else _digests(digests),
             optimizer=optimizer,

@@ -1,4 +1,4 @@
-"""The Sequential model: compile, fit, evaluate, predict, summary, save and load."""
+"""The Sequential model: compile, fit, evaluate, predict, summary and save."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ from xpcnn.losses import Loss
 from xpcnn.metrics import Metric
 from xpcnn.model import file, inputs, prediction, training_data
 from xpcnn.model.objective import Objective
-from xpcnn.model.state import ModelState, check_names
-from xpcnn.model.summary import summary_table
+from xpcnn.model.state import ModelState, check_names, check_thresholds
+from xpcnn.model.summary import layer_list, summary_table
 from xpcnn.ops.workspace import Workspace
 from xpcnn.optimizers import Optimizer
 from xpcnn.parameters import Shape
 from xpcnn.program.execute import Executor, activations
-from xpcnn.program.memory_bound import check_size
 from xpcnn.program.network import Network
 from xpcnn.program.program import walk
 from xpcnn.registry import check_int
@@ -51,8 +50,9 @@ class Sequential:
     layers: in order; :meth:`add` appends more. input_shape: (channels, height, width) of one image. xp: an array
     module, "numpy", "numba", "cupy", "auto" or None (the value of ``XPCNN_BACKEND``). seed: determines the initial
     weights. Arrays are (batch, channels, height, width), float32 internally. The model file also stores
-    ``class_names``, ``preprocessing``, ``temperature``, set by :meth:`calibrate`, and ``digests``, uint8 (n, 8), of the
-    training images.
+    ``class_names``, ``preprocessing``, ``temperature``, set by :meth:`calibrate`, ``digests``, uint8 (n, 8), of the
+    training images, and ``thresholds``, a probability for each output above which an image has that label, of a model
+    that gives an image several labels, or none; None for one that gives a class.
 
     Raises ValueError for a stack that cannot be built, naming the layer, BackendError for an unavailable backend.
 
@@ -77,6 +77,7 @@ class Sequential:
         self.class_names: tuple[str, ...] | None = None
         self.preprocessing: Preprocessing | None = None
         self.temperature = 1.0
+        self.thresholds: tuple[float, ...] | None = None
         self.digests: HostArray | None = None
         self._warned = False
         self.optimizer: Optimizer | None = None
@@ -305,6 +306,10 @@ class Sequential:
         self._refuse_raw(x)
         return prediction.outputs(self, x, batch_size, threads, augment)
 
+    def __call__(self, x: Any) -> HostArray:
+        """Return :meth:`predict`'s outputs, since a second kind of probability, uncalibrated, would only mislead."""
+        return self.predict(x)
+
     def predict_images(
         self, images: Any, threads: int | None = None, augment: str = "none", progress: bool = False
     ) -> prediction.Predictions:
@@ -387,6 +392,7 @@ class Sequential:
         ``.keras``; an existing file is then kept.
         """
         check_names(self.class_names, self.network.output_shape)
+        check_thresholds(self.thresholds, self.network.output_shape)
         file.write(path, self.state())
 
     def state(self) -> ModelState:
@@ -402,6 +408,7 @@ class Sequential:
             class_names=self.class_names,
             preprocessing=self.preprocessing,
             temperature=self.temperature,
+            thresholds=self.thresholds,
             epochs=self.epochs,
             digests=self.digests,
             optimizer=self.optimizer,
@@ -427,9 +434,13 @@ class Sequential:
             model.build(state.arrays)
         model.class_names, model.preprocessing = state.class_names, state.preprocessing
         model.temperature, model.epochs, model.digests = state.temperature, state.epochs, state.digests
+        model.thresholds = state.thresholds
         if state.optimizer is not None and state.loss is not None:
             model.compile(state.optimizer, state.loss, state.metrics)
         return model
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(\n{layer_list(self._layers, 1)}\n)" if self._layers else "Sequential()"
 
     def __reduce__(self) -> tuple[Any, ...]:
         classes = {type(layer).__name__: type(layer) for layer in walk(self._layers) if not layer.hidden}
@@ -452,26 +463,6 @@ class Sequential:
             if not self._warned and inputs.look_raw(x, self.preprocessing):
                 self._warned = True
                 warnings.warn(inputs.RAW, stacklevel=3)
-
-
-def load(
-    path: files.PathLike,
-    xp: ArrayModule | str | None = None,
-    custom_layers: Mapping[str, type[Layer]] | None = None,
-) -> Sequential:
-    """Load a model from a file that :meth:`Sequential.save` wrote, compiled as it was.
-
-    custom_layers: {"Scale": Scale, …}, the classes of custom layers. Raises FileNotFoundError, ValueError if
-    the file is not a model, is damaged or contains an unknown layer, TypeError for custom_layers that are not layer
-    classes, and BackendError for an unavailable backend.
-    """
-    known = kinds(custom_layers)  # outside the block, since an error here is not about the file
-    state = file.read(path)
-    with file.refusal(path):
-        model = Sequential.from_state(state, known, xp)
-        check_size(model.network)
-        check_names(model.class_names, model.network.output_shape)
-    return model
 
 
 def _checked_layer(layer: Any) -> Layer:

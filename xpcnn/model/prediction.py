@@ -21,6 +21,7 @@ from xpcnn.data.picture import Facts, Picture
 from xpcnn.data.ranges import warn_of_lost_values
 from xpcnn.data.reading import read_images
 from xpcnn.losses import Loss
+from xpcnn.model.state import check_thresholds
 from xpcnn.program.memory_bound import images_at_once
 from xpcnn.program.network import Network
 from xpcnn.training import evaluation
@@ -42,17 +43,19 @@ class Model(Protocol):
 
     loss: Loss | None
     temperature: float
+    thresholds: tuple[float, ...] | None
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """A model's predictions for pictures, in the order in which they were given.
 
-    labels: the most probable class of each picture, None if it could not be read. probabilities: float32 (n, classes),
+    labels: the most probable class of each picture, None if it could not be read; from a model that gives several
+    labels, a tuple of those above their thresholds, the most probable first. probabilities: float32 (n, classes),
     NaN for a picture that could not be read. errors: why a picture could not be read, or None if it could.
     """
 
-    labels: list[str | None]
+    labels: list[Any]
     probabilities: HostArray
     errors: list[str | None]
 
@@ -97,9 +100,19 @@ def predict_images(model: Model, images: Any, threads: int | None, augment: str,
     warn_of_lost_values(facts, preprocessing.decoding)
     for line in left_out(facts, preprocessing.decoding):
         warnings.warn(line, stacklevel=3)
-    best = np.where(np.isnan(probabilities), -1, probabilities).argmax(axis=1)
-    labels = [None if error else names[row] for error, row in zip(errors, best.tolist(), strict=True)]
+    labels = [
+        None if error else _label(one, names, model.thresholds)
+        for error, one in zip(errors, probabilities, strict=True)
+    ]
     return Predictions(labels, probabilities, errors)
+
+
+def _label(probabilities: HostArray, names: Sequence[str], thresholds: Sequence[float] | None) -> Any:
+    """Return the name of the most probable class or, given thresholds, a tuple of the labels above them."""
+    if thresholds is None:
+        return names[int(np.where(np.isnan(probabilities), -1, probabilities).argmax())]
+    above = probabilities > np.array(thresholds)  # in 64 bits, as evaluation compares
+    return tuple(names[index] for index in np.argsort(-probabilities, kind="stable").tolist() if above[index])
 
 
 def _known(model: Model) -> tuple[Preprocessing, Sequence[str]]:
@@ -116,6 +129,7 @@ def _known(model: Model) -> tuple[Preprocessing, Sequence[str]]:
             f"The model's layers take images of shape {model.network.input_shape}, but its preprocessing produces "
             f"{preprocessing.decoding.shape}. Set a preprocessing that fits."
         )
+    check_thresholds(model.thresholds, model.network.output_shape)
     return preprocessing, names or [str(label) for label in range(max(2, model.network.output_shape[0]))]
 
 

@@ -14,6 +14,7 @@ from xpcnn.losses import Loss
 from xpcnn.metrics import Metric
 from xpcnn.optimizers import Optimizer
 from xpcnn.parameters import Shape
+from xpcnn.registry import Number
 
 HostArray = np.ndarray[Any, Any]
 
@@ -34,6 +35,7 @@ class ModelState:
     class_names: tuple[str, ...] | None
     preprocessing: Preprocessing | None
     temperature: float
+    thresholds: tuple[float, ...] | None
     epochs: int
     digests: HostArray | None
     optimizer: Optimizer | None
@@ -59,4 +61,15 @@ def check_names(names: Any, output_shape: Shape) -> None:
     if names is not None and not fit:
         raise ValueError(
             f"class_names must be one string for each of {count} classes. Received: {reprlib.repr(names)}."
+        )
+
+
+def check_thresholds(thresholds: Any, output_shape: Shape) -> None:
+    """Raise ValueError unless thresholds are None or one number from 0 to 1 for each of several outputs."""
+    count = output_shape[0]
+    fit = isinstance(thresholds, tuple | list) and len(thresholds) == count > 1
+    if thresholds is not None and not (fit and all(isinstance(t, Number) and 0 <= t <= 1 for t in thresholds)):
+        raise ValueError(
+            f"thresholds must be one number from 0 to 1 for each of {count} outputs, of which there are several. "
+            f"Received: {reprlib.repr(thresholds)}."
         )

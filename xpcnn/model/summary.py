@@ -1,4 +1,4 @@
-"""The table of a network's layers."""
+"""The layers of a network as text: a table, and a line for each."""
 
 from __future__ import annotations
 
@@ -48,6 +48,17 @@ def summary_table(network: Network) -> str:
     if buffers:
         totals += f"; {buffers:,} running statistics"
     return "\n".join([rows[0], rule, *rows[1:], rule, totals])
+
+
+def layer_list(layers: Iterable[Layer], depth: int = 0) -> str:
+    """Return one line per layer, indented by its depth: its name or, before a network is built, its kind, and itself.
+
+    The layers of a block have lines of their own, and are not repeated in its arguments.
+    """
+    return "\n".join(
+        f"{'  ' * level}({layer.name or layer.kind()}): {layer.described()}"
+        for layer, level in _with_depth(layers, depth)
+    )
 
 
 def _with_depth(layers: Iterable[Layer], depth: int = 0) -> Iterable[tuple[Layer, int]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from xpcnn.hints import did_you_mean
-from xpcnn.layers import Layer
+from xpcnn.layers import Dense, Layer, Sigmoid, Softmax
 from xpcnn.parameters import Shape
 from xpcnn.presets.alexnet import alexnet
 from xpcnn.presets.efficientnet import efficientnet_b0, efficientnet_lite
@@ -57,3 +57,23 @@ def get(name: str) -> Preset:
         hint = did_you_mean("preset", name, [*PRESETS])
         raise ValueError(f"There is no preset {name!r}.{hint} Use one of: {', '.join(PRESETS)}.")
     return PRESETS[name]
+
+
+def for_several_labels(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers of a preset with a sigmoid in place of the final softmax, so that labels are independent.
+
+    Raises ValueError for layers that do not end in a dense layer with a softmax, such as those of SqueezeNet, whose
+    last values are never negative, so that a sigmoid of them could not exclude a label.
+
+    >>> for_several_labels(get("tiny")((1, 8, 8), 3))[-1]
+    Dense(units=3, activation='sigmoid')
+    """
+    *others, last = layers
+    if isinstance(last, Softmax) and others and isinstance(others[-1], Dense):
+        return [*others, Sigmoid(name=last.name)]
+    if not isinstance(last, Dense) or last.activation != "softmax":
+        raise ValueError(
+            "Several labels an image need a network that ends in Dense and a softmax. Use another one, such as small. "
+            f"Received: one that ends in {last!r}."
+        )
+    return [*others, Dense(**{**last.config(), "activation": "sigmoid"})]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpcnn import files
+from xpcnn.data import labels
 from xpcnn.model.summary import summary_table
 from xpcnn.program import memory_bound
 from xpcnn.report import advice, filters, galleries, mistakes, page, results, sections, settings
@@ -137,7 +138,7 @@ class Report(Callback):
         outputs = best.predict(Normalized(images.x, rows, best.preprocessing), at_once, augment=augment)
         if outputs.shape[1] == 1:
             outputs = np.concatenate((1 - outputs, outputs), axis=1)
-        return Predictions(part, rows, images.y[rows], outputs)
+        return Predictions(part, rows, images.y[rows], outputs, best.thresholds)
 
     def _of_predictions(self, found: Predictions | None, metrics: Mapping[str, Any], best: Sequential) -> list[str]:
         """Return the sections of the predictions, first that of their calibration; it is empty without predictions."""
@@ -148,15 +149,21 @@ class Report(Callback):
             return ["", page.section("Predictions", "<p>No images were held out to evaluate the model on.</p>")]
         if not np.isfinite(found.probabilities).all():
             return ["", page.section("Predictions", "<p>NaN or infinite: the model's weights are too large.</p>")]
-        error = sections.measured(metrics, found.part, "calibration_error")
-        parts = [results.calibration_section(found, error, number(metrics.get("temperature")))]
-        if found.part == "validation":
-            parts.append(
-                '<p class="note">The test part has no images, so these metrics are those of the validation part. They '
-                "are too optimistic, since it was used to choose the best epoch.</p>"
-            )
+        optimistic = (
+            '<p class="note">The test part has no images, so these metrics are those of the validation part. They are '
+            "too optimistic, since it was used to choose the best epoch.</p>"
+            if found.part == "validation"
+            else ""
+        )
+        if found.thresholds is not None:
+            return ["", optimistic, results.labels_section(found, self.run)]
         classes, images = self.run.classes, self.shown.images
-        parts.append(results.classes_section(found, self.run))
+        error = sections.measured(metrics, found.part, "calibration_error")
+        parts = [
+            results.calibration_section(found, error, number(metrics.get("temperature"))),
+            optimistic,
+            results.classes_section(found, self.run),
+        ]
         if self._pictures and best.preprocessing is not None:
             parts.append(mistakes.mistakes_section(images, found, classes))
             parts.append(
@@ -167,13 +174,15 @@ class Report(Callback):
     def _inside(self, best: Sequential, found: Predictions | None) -> str:
         if not self._pictures or self.shown is None or best.preprocessing is None:
             return ""
-        images, split = self.shown.images, self.shown.split
+        images, split, classes = self.shown.images, self.shown.split, self.run.classes
         if found is not None:
             rows = found.rows
+        elif self.run.several_labels:
+            rows = np.concatenate((split.train, split.validation))
         else:
-            of_class = galleries.samples(images.y[split.train], len(self.run.classes))
+            of_class = galleries.samples(images.y[split.train], len(classes))
             rows = split.train[[place for places in of_class.values() for place in places]]
-        what = self.run.classes[int(images.y[rows[0]])]
+        what = labels.text(images.y[rows[0]], classes) or "no label"
         return filters.filters_section(best.network, images, rows, best.preprocessing, what)
 
     def _beside(self, network: str = "") -> list[str]:
@@ -186,7 +195,7 @@ class Report(Callback):
 
     def _samples(self) -> str:
         """Return samples of the data, which stay the same during the run."""
-        if self.shown is None or not self._pictures:
+        if self.shown is None or not self._pictures or self.run.several_labels:
             return ""
         if self._sample is None:
             self._sample = galleries.sample_gallery(self.shown.images, self.shown.split.train, self.run.classes)

@@ -84,7 +84,8 @@ def read(name: str) -> Finished:
     run, epochs, results = read_run(folder), read_history(folder), read_metrics(folder)
     if results is None:
         raise ValueError(f"The run {name!r} is not finished. Finish it: xpcnn train --resume {shlex.quote(name)}")
-    one = Finished(name, run, epochs, results, read_predictions(folder, run.classes))
+    predictions = None if run.several_labels else read_predictions(folder, run.classes)
+    one = Finished(name, run, epochs, results, predictions)
     count, accuracy = run.part("test"), one.figure("test", "accuracy")
     if accuracy is None if count else "test" in results:
         raise ValueError(f"{str(folder / 'metrics.json')!r} and parts.csv disagree on a test part. Start a new run.")
@@ -106,6 +107,8 @@ def refuse_incomparable(runs: list[Finished]) -> None:
         if place in places:
             raise ValueError(f"{places[place]!r} and {one.name!r} are the same run. Give different ones.")
         places[place] = one.name
+        if one.run.several_labels:
+            raise ValueError(f"{one.name!r} gives an image several labels, and only runs that give one are compared.")
     first, *others = runs
     expected = set(map(nfc, first.run.classes))
     for one in others:

@@ -25,16 +25,22 @@ MOST_PAIRS = 15
 
 @dataclass
 class Predictions:
-    """The best model's predictions for a part: its name, the rows of its images, labels (n,), probabilities (n, k)."""
+    """The best model's predictions for a part: its name, the rows of its images, labels (n,), probabilities (n, k).
+
+    thresholds: of each label, if an image may have several; labels are then (n, k) of 0 and 1.
+    """
 
     part: str
     rows: Array
     labels: Array
     probabilities: Array
+    thresholds: tuple[float, ...] | None = None
 
     @property
     def answers(self) -> Array:
-        """The most probable class of each image, (n,)."""
+        """The most probable class of each image, (n,), or the labels above their thresholds, bool (n, k)."""
+        if self.thresholds is not None:
+            return np.asarray(self.probabilities > np.array(self.thresholds))
         return np.asarray(self.probabilities.argmax(axis=1))
 
     @property
@@ -147,6 +153,33 @@ def _table(matrix: Array, classes: Sequence[str], part: str) -> str:
         rows.append((page.name(name), _bar(precision), _bar(recall), range_, f"{f1:.2f}", f"{support:,}"))
     headings = ("class", "precision", "recall", "recall, 95&nbsp;%", "F1", "images")
     return page.table(f"Metrics of each class, on the {part} part", headings, rows[:MOST_LINES])
+
+
+def labels_section(found: Predictions, run: Run) -> str:
+    """Return the section of each label, of images that may have several."""
+    assert found.thresholds is not None
+    figures = metrics.per_label(found.labels, found.answers)
+    ranked = metrics.average_precision(found.labels, found.probabilities)
+    rows = [
+        (page.name(name), _bar(p), _bar(r), f"{f1:.2f}", "—" if np.isnan(a) else f"{a:.2f}", f"{t:.3f}", f"{n:,}")
+        for name, p, r, f1, n, a, t in zip(run.classes, *figures, ranked, found.thresholds, strict=True)
+    ]
+    right = int((found.answers == (found.labels > 0.5)).all(axis=1).sum())
+    verdict = (
+        f"<p>All labels are right for {right:,} of {page.counted(len(found.labels), 'image')} of the {found.part} "
+        f"part, {percent(right / len(found.labels))}.</p>"
+    )
+    note = (
+        "A label is given to an image if its probability is above the label's threshold, which has the highest F1 on "
+        "the validation part. <b>Recall</b>: the fraction of the images with a label that were given it. "
+        "<b>Precision</b>: the fraction of the images given a label that have it. Average precision is that of all "
+        "thresholds. Look for short bars; for a label with few images they can be chance."
+    )
+    headings = ("label", "precision", "recall", "F1", "average precision", "threshold", "images")
+    caption = f"Metrics of each label, on the {found.part} part"
+    return page.section(
+        "How well each label is recognised", verdict, page.table(caption, headings, rows[:MOST_LINES]), note=note
+    )
 
 
 def _bar(share: float) -> str:

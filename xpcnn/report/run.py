@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from xpcnn.data.labels import SEPARATOR
+
 #: Larger files are refused unread; lists of images are read line by line, and may be longer.
 MOST_BYTES = 2**26
 MOST_BYTES_OF_A_LIST = 2**31
@@ -48,7 +50,8 @@ class Run:
     """The content of a run's files, without models and images.
 
     arguments: of args.json. classes: their names. counts: the number of images by (class, part). skipped: the first
-    files that could not be read, with the reason, and skipped_count their total number.
+    files that could not be read, with the reason, and skipped_count their total number. images: the number of images by
+    part, which the counts of classes do not give if an image may have several labels.
     """
 
     folder: Path
@@ -57,10 +60,21 @@ class Run:
     counts: Counter[tuple[str, str]]
     skipped: list[tuple[str, str]]
     skipped_count: int
+    images: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return bool(self.arguments.get("several_labels"))
+
+    @property
+    def total(self) -> int:
+        """The number of images in all parts."""
+        return sum(map(self.part, PARTS))
 
     def part(self, part: str) -> int:
         """Return the number of images in a part."""
-        return sum(self.counts[name, part] for name in self.classes)
+        return self.images[part] if self.several_labels else sum(self.counts[name, part] for name in self.classes)
 
 
 class Prediction(NamedTuple):
@@ -85,15 +99,20 @@ def read_run(folder: Path, arguments: Mapping[str, Any] | None = None) -> Run:
     classes = arguments.get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ValueError(f"{str(folder / 'args.json')!r} names no classes. Start a new run.")
-    known = set(classes)
-    counts = Counter((name, part) for _, name, part in images(folder) if name in known)
+    known, several = set(classes), bool(arguments.get("several_labels"))
+    counts: Counter[tuple[str, str]] = Counter()
+    in_parts: Counter[str] = Counter()
+    for _, label, part in images(folder):
+        names = label.split(SEPARATOR) if several else [label]
+        counts.update((name, part) for name in names if name in known)
+        in_parts[part] += 1
     skipped: list[tuple[str, str]] = []
     count = 0
     for path, reason in _rows(folder / "skipped.csv", ["path", "reason"]):
         count += 1
         if count <= MOST_SKIPPED:
             skipped.append((path, reason))
-    return Run(folder, arguments, classes, counts, skipped, count)
+    return Run(folder, arguments, classes, counts, skipped, count, in_parts)
 
 
 def images(folder: Path) -> Iterator[tuple[str, str, str]]:

@@ -30,10 +30,10 @@ def tiles(run: Run, epochs: Epochs, metrics: Mapping[str, Any]) -> str:
     if not told and epochs.columns.get("val_accuracy"):
         accuracy = epochs.columns["val_accuracy"][-1]
         told.append((f"validation accuracy{_within(accuracy, run.part('validation'))}", percent(accuracy)))
-    total = sum(run.counts.values())
+    total = run.total
     by_class = [sum(run.counts[name, part] for part in PARTS) for name in run.classes]
     told.append((f"images in {page.counted(len(run.classes), 'class', 'classes')}", f"{total:,}"))
-    if total:
+    if total and not run.several_labels:
         told.append(("by always predicting the largest class", percent(max(by_class) / total)))
     return page.tiles(told)
 
@@ -58,7 +58,7 @@ def curves_section(epochs: Epochs, best: int | None) -> str:
     if best is None and columns.get("val_loss"):
         best = epochs.numbers[int(np.argmin(np.nan_to_num(columns["val_loss"], nan=np.inf)))]
     figures = []
-    for name in ("loss", "accuracy"):
+    for name in ("loss", "accuracy", "multilabel_f1"):
         of_parts = {"training": name, "validation": f"val_{name}"}
         lines = {part: columns[column] for part, column in of_parts.items() if column in columns}
         if lines:

@@ -17,7 +17,7 @@ from xpcnn.version import __version__
 #: The most arguments to list.
 MOST_TOLD = 100
 #: The fields of args.json besides the arguments that the page shows in another place.
-_NO_ARGUMENTS = ("version", "computed_by", "classes", "environment", "decoding", "copies")
+_NO_ARGUMENTS = ("version", "computed_by", "classes", "environment", "decoding", "copies", "several_labels")
 
 
 def settings_section(run: Run, epochs: Epochs, command: Sequence[str], network: str) -> str:

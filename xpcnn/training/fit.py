@@ -27,6 +27,7 @@ class Model(Protocol):
 
     epochs: int
     temperature: float
+    thresholds: tuple[float, ...] | None
 
     def save(self, path: files.PathLike) -> None:
         """Write the model file."""

@@ -60,6 +60,8 @@ def run(
     if resume is not None:
         resume.restore(fit)
     fit.model.temperature = 1.0  # the calibration of the earlier weights no longer applies
+    if fit.model.thresholds is not None:
+        fit.model.thresholds = (0.5,) * len(fit.model.thresholds)
     work.optimizer.build(work.xp, work.network.parameters)
 
     def look(result: StepResult) -> None:

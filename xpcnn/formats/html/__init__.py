@@ -79,6 +79,10 @@ def _model(model: Sequential) -> Fields:
             f"{'no preprocessing' if preprocessing is None else f'outputs {network.output_shape}'}. Use a model that "
             "`xpcnn train` wrote, or set model.preprocessing."
         )
+    if model.thresholds is not None:
+        raise ValueError(
+            "A page names one class of a picture, and this model gives several labels. Use `xpcnn predict`."
+        )
     decoding = preprocessing.decoding
     _check_decoding(decoding, network.input_shape)
     arrays = Arrays()

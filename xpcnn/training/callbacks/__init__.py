@@ -11,6 +11,7 @@ from xpcnn.training.callbacks.json_lines import JSONLines
 from xpcnn.training.callbacks.keep_features import KeepFeatures
 from xpcnn.training.callbacks.learning_rate import LearningRate
 from xpcnn.training.callbacks.mlflow import MLflow
+from xpcnn.training.callbacks.plateau import ReduceLROnPlateau
 from xpcnn.training.callbacks.saving import Checkpoint, CSVLog, SaveLast
 from xpcnn.training.callbacks.stop_on_nan import StopOnNaN
 from xpcnn.training.callbacks.tensorboard import TensorBoard
@@ -28,6 +29,7 @@ __all__ = [
     "LearningRate",
     "MLflow",
     "Model",
+    "ReduceLROnPlateau",
     "SaveBest",
     "SaveLast",
     "StopOnNaN",

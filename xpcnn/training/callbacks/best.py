@@ -9,16 +9,17 @@ import numpy as np
 
 from xpcnn import files
 from xpcnn.endings import refuse_foreign
-from xpcnn.registry import check_int
+from xpcnn.registry import check_float, check_int
 from xpcnn.training.callbacks.base import Callback
 from xpcnn.training.fit import Fit
 
 
-class _Best(Callback):
-    """Monitors one quantity and knows whether the last epoch was the best so far."""
+class Best(Callback):
+    """Monitors one quantity and knows whether the last epoch was the best so far, by more than ``min_delta``."""
 
-    def __init__(self, monitor: str | None = None) -> None:
+    def __init__(self, monitor: str | None = None, min_delta: float = 0.0) -> None:
         self.monitor = monitor
+        self.min_delta = check_float("min_delta", min_delta, "[0, inf)")
         self.best = math.nan
         self.best_epoch = 0
 
@@ -37,7 +38,8 @@ class _Best(Callback):
             raise ValueError(f"There is no quantity {name!r} to monitor. Use one of: {', '.join(numbers)}.")
         value = fit.logs[name]
         falls = any(word in name for word in ("loss", "entropy", "mse"))
-        better = math.isnan(self.best) or (value < self.best if falls else value > self.best)
+        gain = self.best - value if falls else value - self.best
+        better = math.isnan(self.best) or gain > self.min_delta
         if better and not math.isnan(value):
             self.best, self.best_epoch = float(value), fit.epoch
             return True
@@ -52,7 +54,7 @@ class _Best(Callback):
         self.best, self.best_epoch = float(state["best"]), check_int("best_epoch", state["best_epoch"])
 
 
-class EarlyStopping(_Best):
+class EarlyStopping(Best):
     """Stop when ``monitor`` has not improved for ``patience`` epochs, and restore the best epoch's weights.
 
     monitor: by default "val_loss" if there is validation data, else "loss". Losses should fall, everything else rise.
@@ -93,7 +95,7 @@ class EarlyStopping(_Best):
         self._kept = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
 
 
-class SaveBest(_Best):
+class SaveBest(Best):
     """Write the model file after each epoch in which ``monitor`` improved (default: val_loss, else loss)."""
 
     writes = True
