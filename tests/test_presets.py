@@ -103,3 +103,15 @@ def test_an_image_that_is_too_small_for_blood_is_refused_by_the_layer_it_does_no
 def test_an_unknown_preset_is_refused_with_those_that_exist():
     with pytest.raises(ValueError, match=r"no preset 'inception'. Use one of: small, tiny, lenet, blood"):
         presets.get("inception")
+
+
+@pytest.mark.parametrize("name", presets.SCALABLE)
+def test_width_multiplies_the_filters(name):
+    filters = [
+        [layer.filters for layer in presets.get(name)((3, 32, 32), 4, width=width) if layer.kind() == "conv2d"]
+        for width in (0.5, 1, 2)
+    ]
+    assert filters == {
+        "small": [[8, 16, 32], [16, 32, 64], [32, 64, 128]],
+        "tiny": [[8, 8, 16], [8, 16, 32], [16, 32, 64]],
+    }[name]  # fmt: skip

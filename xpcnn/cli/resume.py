@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import zlib
 from collections.abc import Mapping
 from decimal import Decimal
@@ -26,7 +27,9 @@ FREE = frozenset(
     ["data", "labels", "group_by", "backend", "threads", "verbose", "no_plots", "checkpoint_every", "strict", "cache"]
 )
 #: The fields of args.json besides the arguments.
-ABOUT = frozenset(["version", "computed_by", "classes", "working_directory", "environment", "decoding", "weights"])
+ABOUT = frozenset(
+    ["command", "version", "computed_by", "classes", "working_directory", "environment", "decoding", "weights"]
+)
 #: Images whose checksums are computed by one process at a time.
 _TOGETHER = 1024
 #: The side to which version 0.1.0 resized the images of folders.
@@ -35,10 +38,10 @@ _FIRST_SIDE = 64
 OPTIONS = {"start": "--from"}
 
 
-def recall(folder: Path) -> tuple[dict[str, Any], SavedFit | None, Decoding | None]:
+def recall(folder: Path, command: str = "train") -> tuple[dict[str, Any], SavedFit | None, Decoding | None]:
     """Return a run's arguments, given and default, its checkpoint, None before the first, and its :func:`decoding_of`.
 
-    Raises ValueError or OSError if they cannot be read.
+    Raises ValueError or OSError if they cannot be read, or are those of another command.
     """
     from xpcnn.training import checkpoints
 
@@ -48,12 +51,24 @@ def recall(folder: Path) -> tuple[dict[str, Any], SavedFit | None, Decoding | No
             recorded = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{str(path)!r} cannot be read ({error}). Start a new run, without --resume.") from error
+        _refuse_other_command(folder, recorded, command)
         arguments, decoding = _checked(path, recorded)
         return arguments, None, decoding
+    _refuse_other_command(folder, {}, command)  # a run of several has no checkpoint
     saved = checkpoints.read(folder, "Remove it to start this run again, or start a new run, without --resume.")
     record = saved.record
     arguments, decoding = _checked(saved.path, record["arguments"] if isinstance(record, dict) else record)
     return arguments, saved, decoding
+
+
+def _refuse_other_command(folder: Path, recorded: Any, command: str) -> None:
+    """Raise ValueError if a run was started by another command."""
+    started = recorded.get("command", "train") if isinstance(recorded, dict) else "train"
+    if started != command:
+        raise ValueError(
+            f"{str(folder)!r} is a run of `xpcnn {started}`. Resume it: xpcnn {started} --resume "
+            f"{shlex.quote(str(folder))}"
+        )
 
 
 def _checked(path: Path, recorded: Any) -> tuple[dict[str, Any], Decoding | None]:
