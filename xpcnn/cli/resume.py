@@ -177,11 +177,13 @@ def list_images(images: LabelledImages, split: Split, data: str, communicator: C
     return rows
 
 
-def refuse_other_images(run: Path, saved: SavedFit, now: list[list[Any]], same_parts: bool = True) -> None:
+def refuse_other_images(
+    run: Path, saved: SavedFit, now: list[list[Any]], same_parts: bool = True, same_values: bool = True
+) -> None:
     """Raise ValueError, giving the first image of each kind, if the images are not those of the run.
 
     Names may be in another Unicode form, as after moving them between macOS and Linux. same_parts: False for another
-    fold of the same images.
+    fold of the same images. same_values: False if they were decoded in another way.
     """
     try:
         before = {str(name): tuple(rest) for name, *rest in saved.record["images"]}
@@ -193,7 +195,7 @@ def refuse_other_images(run: Path, saved: SavedFit, now: list[list[Any]], same_p
     found = {
         "missing": [name for name in before if name not in after],
         "new": [name for name in after if name not in before],
-        "changed": [name for name in both if before[name][2:] != after[name][2:]],
+        "changed": [name for name in both if same_values and before[name][2:] != after[name][2:]],
         "of another class": [name for name in both if _class(before[name]) != _class(after[name])],
         "in another part": [name for name in both if before[name][1:2] != after[name][1:2]],
     }

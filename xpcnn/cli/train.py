@@ -167,7 +167,7 @@ def carry_out(
             arguments |= pictures.arguments_of(loaded.decoding)
         listed = resume.list_images(images, split, options_.data, communicator)
         if directory.whole is not None:
-            folds.refuse_other_images(directory, directory.whole, listed)
+            folds.refuse_other_images(directory, directory.whole, listed, loaded.decoding.to_json())
         if saved is not None:
             resume.refuse_other_images(directory.path, saved, listed)
             print(f"resuming {directory.path} after step {saved.step}")
