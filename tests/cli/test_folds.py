@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from contextlib import contextmanager
 from itertools import count
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import xpcnn
-from tests.cli.conftest import FILES, fill, in_every_step, names, picture, rows, same_run, save
+from tests.cli.conftest import FILES, fill, from_here, in_every_step, names, picture, rows, same_run, save
 from xpcnn import metrics
 from xpcnn.cli import datasets, folds, main
 from xpcnn.data import Normalized, load_folder
@@ -283,6 +284,16 @@ class TestResuming:
         assert done.code == 0
         assert done.out.count("the run is finished") == 2
         assert os.stat(kept).st_mtime_ns == before
+        same_folds(here / "run", whole)
+
+    def test_after_a_kill(self, here, run, photos, whole):
+        line, environment = from_here(["train", photos, *QUICK, "--folds", "3", "--out", "run"])
+        with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) as child:
+            for out in child.stdout:
+                if out.startswith("fold 2"):
+                    break
+            child.kill()
+        assert run("train", "--resume", "run").code == 0
         same_folds(here / "run", whole)
 
     def test_one_fold_alone(self, run, here, whole, broken_off):

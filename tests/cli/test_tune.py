@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 from contextlib import contextmanager
 from itertools import count
@@ -14,7 +15,7 @@ from itertools import count
 import pytest
 
 import xpcnn
-from tests.cli.conftest import FILES, fill, in_every_step, names, same_run
+from tests.cli.conftest import FILES, fill, from_here, in_every_step, names, same_run
 from xpcnn.cli import main
 from xpcnn.cli.study import Study, score
 from xpcnn.extras import install_line
@@ -216,6 +217,16 @@ class TestInterrupted:
             done = run("tune", photos, *WIDTHS[2:], "--out", "run")
         assert (done.code, done.err) == (143, "xpcnn tune: terminated\n")
         assert names(here) == set()
+
+    def test_after_a_kill(self, here, run, photos, whole):
+        line, environment = from_here(["tune", photos, *WIDTHS, "--out", "run"])
+        with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) as child:
+            for out in child.stdout:
+                if out.startswith("trial 2"):
+                    break
+            child.kill()
+        assert run("tune", "--resume", "run").code == 0
+        same_search(here / "run", whole)
 
     def test_while_the_best_is_evaluated(self, run, here, photos, whole, monkeypatch):
         with monkeypatch.context() as patch:

@@ -30,6 +30,7 @@ PACKAGES = {
     "docs/how-to/onnx.md": ["onnx", "onnxruntime"],
     "docs/how-to/pytorch.md": ["torch"],
     "docs/how-to/scikit-learn.md": ["sklearn"],
+    "docs/how-to/tune.md": ["optuna"],
 }
 #: Languages of blocks that show something and are no code to run.
 SHOWN = ("text",)

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpcnn import files, metrics, presets
-from xpcnn.cli import report, study, train
+from xpcnn import files, metrics, presets, pretrained
+from xpcnn.cli import loading, report, study, train
 from xpcnn.cli.fitting import Fitting
+from xpcnn.cli.loading import Loaded
 from xpcnn.cli.run_directory import NewRun, ResumedRun, RunDirectory
 from xpcnn.cli.signals import StopOnSignal, how_to_go_on
 from xpcnn.cli.study import Study
 from xpcnn.cli.text import accuracy, printable
 from xpcnn.cli.train_arguments import DEFAULTS
-from xpcnn.communicator import ALONE
+from xpcnn.communicator import ALONE, Communicator
+from xpcnn.data import Decoding
+from xpcnn.layers import Layer
+from xpcnn.layers.configs import from_plain, kinds, to_plain
+from xpcnn.parameters import Shape
+from xpcnn.program.program import walk
 from xpcnn.report import run as files_of_runs
 from xpcnn.report import tuning
 from xpcnn.report.page import counted
@@ -43,21 +49,25 @@ TRIALS = 16
 #: The fraction of the minutes that is kept for evaluating the best trial.
 KEPT = 0.05
 PAGE = "tune.html"
+#: Why a trial at too high a rate was stopped.
+DIVERGED = "its loss became infinite"
 
 
 class Watch(StopOnSignal):
     """Tells the study of each epoch of a trial, and stops one that is worse than others, or that time runs out for."""
 
-    def __init__(self, trial: Trial, study: Study, is_late: Callable[[], bool]) -> None:
+    def __init__(self, trial: Trial, search: Study, is_late: Callable[[], bool]) -> None:
         super().__init__()
-        self._trial, self._study, self._is_late = trial, study, is_late
+        self._trial, self._study, self._is_late = trial, search, is_late
+        self._reported = {*search.reported(trial)}  # before the process was killed
         self._spent = float(trial.user_attrs.get("seconds", 0.0))
         self._begun = time.monotonic()
 
     def on_epoch_end(self, fit: Fit) -> None:
         """Report the validation accuracy, and the time."""
         images = self._study.plan["validation"]
-        self._trial.report(study.score(fit.logs["val_accuracy"], fit.logs["val_loss"], images), fit.epoch)
+        if fit.epoch not in self._reported:
+            self._trial.report(study.score(fit.logs["val_accuracy"], fit.logs["val_loss"], images), fit.epoch)
         self._trial.set_user_attr("seconds", self._spent + time.monotonic() - self._begun)
         self._study.note_time()
         if fit.epoch == fit.epochs or fit.stop_reason is not None:
@@ -89,6 +99,7 @@ class Search:
     def __init__(self, options_: argparse.Namespace, whole: RunDirectory, given: dict[str, Any]) -> None:
         self._whole = whole
         self._options = argparse.Namespace(**{**vars(options_), "minutes": None})
+        self._loaded: dict[int, Loaded] = {}
         self._seconds = 60 * (1 - KEPT) * float(given["minutes"])
         self._shared = train.with_part({key: value for key, value in given.items() if key != "minutes"})
         path = whole.path / study.NAME
@@ -102,6 +113,7 @@ class Search:
     def _plan(self, given: dict[str, Any], path: Path) -> None:
         """Look at the images, time an epoch, and write the study's file."""
         plan: dict[str, Any] = {}
+        begun = time.monotonic()
 
         def look(fitting: Fitting, resumed: bool) -> int:
             if len(fitting.split.validation) == 0:
@@ -113,9 +125,9 @@ class Search:
             survey = _Survey(os.path.join(folder, "survey"))
             survey.whole = self._whole
             arguments = train.completed(self._shared)
-            train.carry_out(self._options, survey, lambda directory: (arguments, None, None), ALONE, [], look)
+            self._carry_out(survey, lambda directory: (arguments, None, None), look, quiet=False)
             made = Path(folder, study.NAME)
-            Study.create(made, plan)
+            Study.create(made, plan, time.monotonic() - begun)
             about = {"command": "tune", "version": __version__, "working_directory": os.getcwd()}
             self._whole.write_arguments({"copies": DEFAULTS["copies"], **given, **about})
             os.replace(survey.path / "skipped.csv", self._whole.skipped)
@@ -144,7 +156,7 @@ class Search:
         }
 
     def run(self) -> int:
-        """Carry out trials until the time is up; return 0, or the exit code of a signal."""
+        """Carry out trials until the time is up, then evaluate the best; return 0, or the exit code of a signal."""
         with self._study.naming_file():
             while not self._is_over():
                 code = self._try(*self._study.next())
@@ -152,24 +164,21 @@ class Search:
                 self._write_page()
                 if code:
                     return code
-        return 0
+            return self._finish()
 
-    def finish(self) -> int:
+    def _finish(self) -> int:
         """Evaluate the best trial, on the test part too, and print what it is and how to repeat it."""
-        with self._study.naming_file():
-            best, count = self._study.best(), len(self._study.ended())
-            if best is None:
-                raise ValueError(
-                    f"None of {count} trials was completed, since their losses became infinite. Start a new run, with "
-                    "a smaller --lr."
-                )
+        best, count = self._study.best(), len(self._study.ended())
+        if best is None:
+            raise ValueError(
+                f"None of {count} trials was completed, since their losses became infinite. Start a new run, with a "
+                "smaller --lr."
+            )
         path = self._path(best.number)
         directory = ResumedRun(str(path))
         directory.whole = self._whole
         with redirect_stdout(None):
-            code = train.carry_out(
-                self._options, directory, lambda directory: train.recalled(directory, {}), ALONE, [], quiet=True
-            )
+            code = self._carry_out(directory, lambda directory: train.recalled(directory, {}))
         if code:
             print(how_to_go_on(self._whole))
             return code
@@ -217,32 +226,57 @@ class Search:
         if "stopped" not in trial.user_attrs:  # else the process ended before the study was told
             try:
                 with redirect_stdout(None):
-                    code = train.carry_out(self._options, directory, recall, ALONE, [], work, quiet=True)
+                    code = self._carry_out(directory, recall, work)
             except FloatingPointError:  # at too high a rate
                 trial.report(0.0, self._study.plan["epochs"])
-                trial.set_user_attr("stopped", "its loss became infinite")
+                trial.set_user_attr("stopped", DIVERGED)
             else:
                 if code:
                     print(f"stopped by {signals[0]}; {how_to_go_on(self._whole)}")
                     return code
+                if "stopped" not in trial.user_attrs:
+                    self._judge(trial, histories[0])
         if "stopped" in trial.user_attrs:
             self._study.tell(trial, None)
             print(f"{label}: stopped, {trial.user_attrs['stopped']}", flush=True)
         else:
-            value = self._judge(trial, histories[0])
-            self._study.tell(trial, value)
+            self._study.tell(trial, trial.user_attrs["score"])
             print(f"{label}: validation accuracy {accuracy(trial.user_attrs)}", flush=True)
         return 0
 
-    def _judge(self, trial: Trial, history: History) -> float:
-        """Return the score of the epoch whose model a run keeps, and note what the score is made of."""
+    def _judge(self, trial: Trial, history: History) -> None:
+        """Note the score of the epoch whose model a run keeps, and what it is made of."""
         losses, images = history.history["val_loss"], self._study.plan["validation"]
+        if np.isnan(losses).all():
+            trial.set_user_attr("stopped", DIVERGED)
+            return
         epoch = int(np.nanargmin(losses))
         right = history.history["val_accuracy"][epoch]
         trial.set_user_attr("accuracy", right)
         trial.set_user_attr("accuracy_95", metrics.wilson_interval(round(right * images), images))
         trial.set_user_attr("epoch", epoch + 1)
-        return study.score(right, losses[epoch], images)
+        trial.set_user_attr("score", study.score(right, losses[epoch], images))
+
+    def _carry_out(
+        self,
+        directory: RunDirectory,
+        recall: Callable[[RunDirectory], train.Recalled],
+        work: Callable[[Fitting, bool], int] = Fitting.run,
+        quiet: bool = True,
+    ) -> int:
+        """Carry out a run, on images that a run before has loaded, if they are of the same size."""
+
+        def load(
+            options_: argparse.Namespace, communicator: Communicator, decoding: Decoding | None, names: Any
+        ) -> Loaded:
+            size = options_.image_size if decoding is None else decoding.height
+            if size in self._loaded:
+                return self._loaded[size]
+            loaded = loading.load_images(options_, communicator, decoding, names)
+            self._loaded[loaded.decoding.height] = loaded
+            return loaded
+
+        return train.carry_out(self._options, directory, recall, ALONE, [], work, quiet, load)
 
     def _is_late(self) -> bool:
         """Whether the time is up, and a trial was completed in it."""
@@ -294,20 +328,30 @@ def _tried(one: FrozenTrial) -> Tried:
 
 def _sizes(fitting: Fitting, size: int) -> list[int]:
     """Return the sizes of images to try, of those that the network takes."""
-    if fitting.options.start:
-        return study.sizes_around(size)
-    channels, classes = fitting.images.x.shape[1], len(fitting.images.classes)
+    given, model = fitting.options, fitting.model
 
     def fits(side: int) -> bool:
-        shape: Any = (channels, side, side)
+        shape: Any = (fitting.images.x.shape[1], side, side)
         try:
-            for layer in presets.get(fitting.options.model)(shape, classes):
+            if given.start and pretrained.is_of_another_library(given.start):
+                pretrained.read(given.start, side)
+            layers = (
+                from_plain([to_plain(layer) for layer in model.layers], kinds())
+                if given.start
+                else presets.get(given.model)(shape, len(fitting.images.classes))
+            )
+            for layer in layers:
                 shape = layer.connect(shape)
         except ValueError:
             return False
-        return True
+        return not given.start or _arrays(layers) == _arrays(model.layers)
 
     return [side for side in study.sizes_around(size) if side == size or fits(side)]
+
+
+def _arrays(layers: Sequence[Layer]) -> list[Shape]:
+    """Return the shapes of the trainable arrays."""
+    return [declaration.shape for layer in walk(layers) for declaration in layer.declarations]
 
 
 def _fingerprint(fitting: Fitting) -> str:

@@ -66,12 +66,13 @@ class Study:
         self._started = time.monotonic()
 
     @classmethod
-    def create(cls, path: Path, plan: Mapping[str, Any]) -> None:
-        """Write the file of a study whose first trial has the defaults."""
+    def create(cls, path: Path, plan: Mapping[str, Any], seconds: float) -> None:
+        """Write the file of a study whose first trial has the defaults; seconds: what it took to plan it."""
         optuna = import_optuna()
         storage = _storage(optuna, path)
         study = optuna.create_study(study_name="xpcnn", storage=storage, direction="maximize")
         study.set_user_attr("plan", dict(plan))
+        study.set_user_attr("seconds", seconds)
         study.enqueue_trial(plan["default"])
         storage.engine.dispose()
 
@@ -156,6 +157,10 @@ class Study:
                 found[name] = trial.suggest_categorical(name, choices)
         trial.set_user_attr("settings", found)
         return found
+
+    def reported(self, trial: Trial) -> list[int]:
+        """Return the epochs of a trial that it has reported."""
+        return [*self.trials[trial.number].intermediate_values]
 
     def tell(self, trial: Trial, value: float | None) -> None:
         """End a trial with its value, or, without one, as stopped."""

@@ -123,11 +123,13 @@ def carry_out(
     begun: list[str],
     work: Callable[[Fitting, bool], int] = Fitting.run,
     quiet: bool = False,
+    load: Callable[..., Loaded] = loading.load_images,
 ) -> int:
     """Carry out the run of a directory, from its start or from where it was interrupted; ``work`` does the rest.
 
     recall: returns what the run has recorded. begun: gets the directory, once it is claimed. work: takes the compiled
-    fitting, and whether it is resumed, and returns the exit code. quiet: print no notes, as for the trials of others.
+    fitting, and whether it is resumed, and returns the exit code. quiet: print no notes. load: loads the
+    images, given what :func:`xpcnn.cli.loading.load_images` takes.
     """
     from xpcnn import recipe
     from xpcnn.cli import folds
@@ -161,7 +163,7 @@ def carry_out(
         distributed.use_own_device(xp, communicator)
         quiet = quiet or communicator.rank > 0
         with warnings_in_one_line(options_.command, quiet=quiet):
-            model, loaded = _prepare(options_, xp, communicator, decoding)
+            model, loaded = _prepare(options_, xp, communicator, decoding, load)
         images, split = loaded.images, loaded.split
         if decoding is None and not options_.start:
             arguments |= pictures.arguments_of(loaded.decoding)
@@ -243,7 +245,11 @@ def refuse_what_means_nothing(options_: argparse.Namespace) -> None:
 
 
 def _prepare(
-    options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator, decoding: Decoding | None
+    options_: argparse.Namespace,
+    xp: ArrayModule,
+    communicator: Communicator,
+    decoding: Decoding | None,
+    load: Callable[..., Loaded],
 ) -> tuple[Sequential, Loaded]:
     """Load the images and build the model, not compiled. decoding: that of a resumed run, else None."""
     import numpy as np
@@ -252,9 +258,9 @@ def _prepare(
     from xpcnn.data.digests import with_digests
 
     if options_.start:
-        model, loaded = _pretrained(options_, xp, communicator)
+        model, loaded = _pretrained(options_, xp, communicator, load)
     else:
-        loaded = loading.load_images(options_, communicator, decoding, None)
+        loaded = load(options_, communicator, decoding, None)
     images, split = loaded.images, loaded.split
     if options_.patience and len(split.validation) == 0:
         raise ValueError(
@@ -282,7 +288,9 @@ def _prepare(
     return model, loaded
 
 
-def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator) -> tuple[Sequential, Loaded]:
+def _pretrained(
+    options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator, load: Callable[..., Loaded]
+) -> tuple[Sequential, Loaded]:
     """Load pretrained weights, and the images as they take them; classes that they do not know get a new last layer."""
     from dataclasses import replace
 
@@ -291,7 +299,7 @@ def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Com
 
     if pretrained.is_of_another_library(options_.start):
         weights = pretrained.read(options_.start, options_.image_size)
-        loaded = loading.load_images(options_, communicator, weights.preprocessing.decoding, None)
+        loaded = load(options_, communicator, weights.preprocessing.decoding, None)
         classes = loaded.images.classes
         return weights.model(classes, len(classes), xp, options_.seed), loaded
     model, preprocessing, names = load_for_images(str(pretrained.find(options_.start)), xp)
@@ -299,7 +307,7 @@ def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Com
     if options_.image_size is not None:
         decoding = replace(decoding, height=options_.image_size, width=options_.image_size)
     replaces = datasets.has_other_classes(options_, names)
-    loaded = loading.load_images(options_, communicator, decoding, None if replaces else names)
+    loaded = load(options_, communicator, decoding, None if replaces else names)
     if replaces:
         loaded.notes.append(f"{options_.start} has other classes, so its last layer is replaced by a new one")
     if replaces or decoding != preprocessing.decoding:

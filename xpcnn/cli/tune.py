@@ -42,8 +42,7 @@ def run(options_: argparse.Namespace) -> int:
             recorded, *_ = resume.recall(whole.path, "tune")
             resume.refuse_other_arguments(whole.path, recorded, given)
             given = recorded | given
-        search = Search(options_, whole, given)
-        return search.run() or search.finish()
+        return Search(options_, whole, given).run()
 
 
 def _refuse_several_processes() -> bool:
