@@ -17,6 +17,7 @@ from tests.cli.conftest import FILES, fill, from_here, in_every_step, names, pic
 from xpcnn import metrics
 from xpcnn.cli import datasets, folds, main
 from xpcnn.data import Normalized, load_folder
+from xpcnn.model import file
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there"),
@@ -201,6 +202,14 @@ class TestEnsemble:
         last = run("train", "--resume", whole).out.splitlines()[-1]
         assert last.startswith(f"model: {whole / 'ensemble.safetensors'}, which averages ")
         assert last.endswith("has trained 2 of its 3 members, so expect at least the mean accuracy of the folds")
+
+    def test_what_would_be_too_large_to_load_is_not_left(self, run, here, whole, monkeypatch):
+        shutil.copytree(whole, here / "run")
+        monkeypatch.setattr(file, "MOST_LAYERS", 20)
+        last = run("train", "--resume", "run").out.splitlines()[-1]
+        assert last.startswith("no model of all folds together, since ")
+        assert last.endswith("; use that of a fold")
+        assert not (here / "run" / "ensemble.safetensors").exists()
 
     def test_folds_with_other_ranges_of_values_have_none(self, run, here):
         for number, kind in enumerate(("left", "right")):

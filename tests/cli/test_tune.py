@@ -319,17 +319,24 @@ class TestWhatIsRefused:
         assert done.code == 1
         assert "--minutes was 10.0, is 20.0" in done.err
 
-    def test_other_images_on_resuming(self, run, here, photos):
+    @pytest.mark.parametrize("begun", [True, False])
+    def test_other_images_on_resuming(self, run, here, photos, begun):
         shutil.copytree(photos, here / "cells")
         with interrupted(STEPS + 3):
             assert run("tune", "cells", *WIDTHS, "--out", "run").code == 130
+        if not begun:  # as if it had ended between two trials
+            shutil.rmtree(here / "run" / "trial-2")
         shutil.copy(here / "cells" / "left" / "left 0.png", here / "cells" / "right" / "more.png")
         done = run("tune", "--resume", "run")
         assert done.code == 1
         assert done.err.count("\n") == 1
-        assert "The images are not those" in done.err
+        run_of_it = os.path.join("run", "trial-2")
+        expected = f"of the run {run_of_it!r}: 1 new, the first" if begun else "that the run 'run' began with."
+        assert f"The images are not those {expected}" in done.err
 
-    @pytest.mark.parametrize("how", ["cut off", "overwritten", "empty", "of something else", "without a plan"])
+    @pytest.mark.parametrize(
+        "how", ["cut off", "overwritten", "empty", "of something else", "without a plan", "of zeros"]
+    )
     def test_a_damaged_file_of_trials(self, run, here, whole, how):
         shutil.copytree(whole, here / "run")
         path = here / "run" / "trials.sqlite3"
@@ -342,7 +349,14 @@ class TestWhatIsRefused:
                     "CREATE TABLE a (b)" if how == "of something else" else "DELETE FROM study_user_attributes"
                 )
         else:
-            path.write_bytes({"cut off": content[: len(content) // 2], "overwritten": b"no " * 9999, "empty": b""}[how])
+            path.write_bytes(
+                {
+                    "cut off": content[: len(content) // 2],
+                    "overwritten": b"no " * 9999,
+                    "of zeros": content[:-4096] + bytes(4096),
+                    "empty": b"",
+                }[how]
+            )
         done = run("tune", "--resume", "run")
         assert done.code == 1
         assert done.err.count("\n") == 1

@@ -41,7 +41,7 @@ def import_optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise ImportError(f"xpcnn tune needs optuna ({error}). Run `{install_line('tune')}`.") from error
+        raise ImportError(f"A search needs optuna ({error}). Run `{install_line('tune')}`.") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 

@@ -92,7 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser, tunes: bool = False) -> None:
     learning = parser.add_argument_group("learning")
     learning.add_argument(
         "--epochs", type=options.positive, metavar="N",
-        help=f"default: {DEFAULTS['epochs']}; without --from, for few images more, up to 120, to make 480 steps",
+        help="of each trial (default: as many as let 16 of them fit into the minutes)" if tunes
+        else f"default: {DEFAULTS['epochs']}; without --from, for few images more, up to 120, to make 480 steps",
     )  # fmt: skip
     learning.add_argument(
         "--minutes", type=options.rate, metavar="M",

@@ -16,6 +16,7 @@ RANKS = (("PMI_SIZE", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RAN
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``xpcnn tune``: those of ``xpcnn train`` that can be the same in all trials."""
     train_arguments.add_arguments(parser, tunes=True)
+    parser.epilog = "--lr, --width, --augment and --image-size are varied around their defaults, unless they are given."
 
 
 def run(options_: argparse.Namespace) -> int:
