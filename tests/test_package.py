@@ -43,7 +43,7 @@ def loaded_by(code):
 
 HEAVY = {
     "numpy", "cv2", "cupy", "matplotlib", "tqdm", "safetensors", "threadpoolctl", "torch", "sklearn", "PIL", "onnx",
-    "huggingface_hub",
+    "huggingface_hub", "optuna", "sqlalchemy", "alembic",
 }  # fmt: skip
 
 
@@ -99,7 +99,8 @@ def test_the_estimator_alone_needs_scikit_learn_and_says_how_to_get_it():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["train", "--help"], ["predict", "--help"], ["export", "--help"]]
+    "arguments",
+    [["--help"], ["--version"], ["train", "--help"], ["tune", "--help"], ["predict", "--help"], ["export", "--help"]],
 )
 def test_the_command_answers_for_help_without_numpy(arguments):
     code = f"from xpcnn.cli import main\ntry: main({arguments})\nexcept SystemExit as end: assert end.code == 0"

@@ -119,3 +119,15 @@ def test_every_preset_but_squeezenet_can_give_several_labels(name):
 def test_a_network_whose_values_are_never_negative_cannot_give_several_labels():
     with pytest.raises(ValueError, match="Several labels an image need a network that ends in Dense and a softmax"):
         presets.for_several_labels(presets.get("squeezenet")((3, 64, 64), 3))
+
+
+@pytest.mark.parametrize("name", presets.SCALABLE)
+def test_width_multiplies_the_filters(name):
+    filters = [
+        [layer.filters for layer in presets.get(name)((3, 32, 32), 4, width=width) if layer.kind() == "conv2d"]
+        for width in (0.5, 1, 2)
+    ]
+    assert filters == {
+        "small": [[8, 16, 32], [16, 32, 64], [32, 64, 128]],
+        "tiny": [[8, 8, 16], [8, 16, 32], [16, 32, 64]],
+    }[name]  # fmt: skip

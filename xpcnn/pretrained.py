@@ -310,7 +310,8 @@ def adapted(
         place = next((one for one in plain if one["name"] == head.name), None)
         if place is None:
             raise ValueError(
-                f"The last layer with weights, {head.name!r}, is inside a block, so it cannot be replaced."
+                f"The last layer with weights, {head.name!r}, is inside a block, so it cannot be replaced. "
+                "Start from a model that is not an average of several, such as one of its folds."
             )
         if outputs == 1 and count != 2:
             raise ValueError(f"The model tells two classes apart by one output, so it cannot learn {count} classes.")

@@ -117,10 +117,17 @@ def fine_tune(model: Sequential, part: str) -> None:
     falls from :data:`BODY` to a third of it at the first layer (Howard and Ruder, "Universal language model
     fine-tuning", 2018).
 
-    Raises ValueError for another part.
+    Raises ValueError for another part, and for a network whose last layer with weights is inside a block, such as an
+    average of several networks.
     """
     if part not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)}. Received: {part!r}.")
+    head = [layer for layer in walk(model.layers) if layer.declarations][-1:]
+    if head and head[0] not in model.layers:
+        raise ValueError(
+            f"The last layer with weights, {head[0].name!r}, is inside a block, so the layers before it cannot be told "
+            "apart from it. Train all layers alike, without --fine-tune, or start from another model."
+        )
     for layer in walk(model.layers):
         layer.trainable, layer.learning_rate_factor = True, 1.0  # whatever an earlier fit has left
     weighted = [layer for layer in walk(model.layers) if layer.declarations]

@@ -4,15 +4,20 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from contextlib import contextmanager
 from itertools import count
 
+import numpy as np
 import pytest
 
-from tests.cli.conftest import FILES, fill, in_every_step, names, rows, same_run
+import xpcnn
+from tests.cli.conftest import FILES, fill, from_here, in_every_step, names, picture, rows, same_run, save
 from xpcnn import metrics
 from xpcnn.cli import datasets, folds, main
+from xpcnn.data import Normalized, load_folder
+from xpcnn.model import file
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there"),
@@ -21,6 +26,8 @@ pytestmark = [
 
 QUICK = ["--epochs", "2", "--batch-size", "4", "--image-size", "16", "--model", "blood"]
 FOLDS = ["fold-1", "fold-2", "fold-3"]
+#: What is written when all folds are finished.
+TOGETHER = ["folds.json", "ensemble.safetensors"]
 #: Of a fold: 18 images to train on at most, in 5 steps an epoch.
 STEPS = 10
 
@@ -62,8 +69,9 @@ def broken_off(run, here, photos):
 
 
 def same_folds(one, other):
-    assert names(one) == names(other) == {"args.json", "folds.json", *FOLDS}
-    assert (one / "folds.json").read_bytes() == (other / "folds.json").read_bytes()
+    assert names(one) == names(other) == {"args.json", *TOGETHER, *FOLDS}
+    for name in TOGETHER:
+        assert (one / name).read_bytes() == (other / name).read_bytes()
     for fold in FOLDS:
         same_run(one / fold, other / fold)
 
@@ -102,7 +110,7 @@ class TestWhatTheyFind:
         found = json.loads((here / "run" / "folds.json").read_text())
         low, high = found["range"]
         start, end = found["accuracy_95"]
-        assert done.out.splitlines()[-1] == (
+        assert done.out.splitlines()[-2] == (
             f"3 folds: mean accuracy {found['mean_accuracy']:.4f} (lowest and highest: {low:.4f} to {high:.4f}); "
             f"all 30 images: {found['accuracy']:.4f} (95 %: {start:.4f} to {end:.4f})"
         )
@@ -131,6 +139,92 @@ class TestWhatTheyFind:
 
     def test_the_minutes_are_shared(self):
         assert folds.of_fold({"minutes": 3.0}, 2, 4) == {"minutes": 0.75, "folds": 4, "fold": 2}
+
+
+def probabilities(path):
+    """The probabilities in a table that predict wrote, without those of unreadable images."""
+    readable = (row for row in rows(path) if not row["error"])
+    return np.array([[float(value) for name, value in row.items() if name.startswith("p:")] for row in readable])
+
+
+class TestEnsemble:
+    """The model of all folds together, wherever models are taken."""
+
+    def test_predict_gives_the_mean_of_the_folds(self, run, here, photos, whole):
+        found = []
+        for place in [*FOLDS, "."]:
+            model = whole / place / ("ensemble" if place == "." else "best")
+            done = run("predict", f"{model}.safetensors", photos / "left", "--format", "csv", "-o", "answers.csv")
+            assert done.code == 0
+            found.append(probabilities(here / "answers.csv"))
+        *folds, together = found
+        assert len({each.tobytes() for each in folds}) == 3
+        np.testing.assert_allclose(together, np.mean(folds, axis=0), atol=1.1e-6)  # of six digits each
+
+    def test_all_folds_are_calibrated_and_normalise_in_their_own_way(self, whole):
+        models = [xpcnn.load(whole / fold / "best.safetensors", xp="numpy") for fold in FOLDS]
+        assert len({model.temperature for model in models} | {1.0}) == 4
+        assert len({model.preprocessing.mean for model in models}) == 3
+
+    def test_its_onnx_file_gives_the_same(self, run, here, photos, whole):
+        pytest.importorskip("onnx")
+        runtime = pytest.importorskip("onnxruntime")
+        assert run("export", whole / "ensemble.safetensors", "ensemble.onnx").code == 0
+        model = xpcnn.load(whole / "ensemble.safetensors", xp="numpy")
+        images = load_folder(str(photos / "left" / ".."), model.preprocessing.decoding).x
+        session = runtime.InferenceSession(here / "ensemble.onnx", providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {"images": images.astype(np.float32)})
+        expected = model.predict(Normalized(images, np.arange(len(images)), model.preprocessing))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    def test_every_other_command_takes_it(self, run, here, photos, whole):
+        model = whole / "ensemble.safetensors"
+        done = run("evaluate", model, photos)
+        assert done.code == 0
+        assert "was trained or selected with 30 of these 30 images" in done.err
+        assert run("export", model, "page.html").code == 0
+        assert "model_3.temperature" in run("info", model).out
+        quick = ["--epochs", "1", "--batch-size", "4", "--no-plots"]
+        assert run("train", photos, "--from", model, *quick, "--out", "more").code == 0
+        assert run("predict", "more/best.safetensors", photos / "right").code == 0
+
+    def test_what_it_cannot_do_is_said_in_one_line(self, run, here, photos, whole):
+        model = whole / "ensemble.safetensors"
+        fill(here / "set", classes=["left", "right"])
+        os.rename(here / "set" / "left", here / "set" / "other")
+        for data, options in ((photos, ["--fine-tune", "head"]), ("set", []), (photos, ["--freeze", "1"])):
+            done = run("train", data, "--from", model, *options)
+            assert done.code == 1
+            assert done.err.count("\n") == 1
+        assert "inside a block" in run("train", photos, "--from", model, "--fine-tune", "head").err
+
+    def test_the_last_line_says_where_it_is_and_what_to_expect(self, run, whole):
+        last = run("train", "--resume", whole).out.splitlines()[-1]
+        assert last.startswith(f"model: {whole / 'ensemble.safetensors'}, which averages ")
+        assert last.endswith("has trained 2 of its 3 members, so expect at least the mean accuracy of the folds")
+
+    def test_what_would_be_too_large_to_load_is_not_left(self, run, here, whole, monkeypatch):
+        shutil.copytree(whole, here / "run")
+        monkeypatch.setattr(file, "MOST_LAYERS", 20)
+        last = run("train", "--resume", "run").out.splitlines()[-1]
+        assert last.startswith("no model of all folds together, since ")
+        assert last.endswith("; use that of a fold")
+        assert not (here / "run" / "ensemble.safetensors").exists()
+
+    def test_folds_with_other_ranges_of_values_have_none(self, run, here):
+        for number, kind in enumerate(("left", "right")):
+            for i in range(8):
+                image = picture(kind, 16, 16, False, 100 * number + i).astype(np.uint16) * (200 + i)
+                save(here / "set" / kind / f"{i}.png", image)
+        assert run("train", "set", *QUICK, "--folds", "2", "--out", "run").code == 0
+        tested = [row for fold in FOLDS[:2] for row in rows(here / "run" / fold / "predictions.csv")]
+        assert len({row["image"] for row in tested}) == 16
+        last = run("train", "--resume", "run").out.splitlines()[-1]
+        assert last.startswith("no model of all folds together, since model 2 maps other values to black and white")
+        assert not (here / "run" / "ensemble.safetensors").exists()
+        given = ["--range", "0", "65535"]
+        assert run("train", "set", *QUICK, *given, "--folds", "2", "--out", "given").code == 0
+        assert (here / "given" / "ensemble.safetensors").exists()
 
 
 class TestAFoldIsAnOrdinaryRun:
@@ -201,6 +295,16 @@ class TestResuming:
         assert os.stat(kept).st_mtime_ns == before
         same_folds(here / "run", whole)
 
+    def test_after_a_kill(self, here, run, photos, whole):
+        line, environment = from_here(["train", photos, *QUICK, "--folds", "3", "--out", "run"])
+        with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) as child:
+            for out in child.stdout:
+                if out.startswith("fold 2"):
+                    break
+            child.kill()
+        assert run("train", "--resume", "run").code == 0
+        same_folds(here / "run", whole)
+
     def test_one_fold_alone(self, run, here, whole, broken_off):
         broken_off(STEPS + 4)
         assert run("train", "--resume", "run/fold-2").code == 0
@@ -216,7 +320,7 @@ class TestResuming:
         (here / "away").mkdir()
         monkeypatch.chdir(here / "away")
         assert run("train", "--resume", "../run").code == 0
-        assert names(here / "run") == {"args.json", "folds.json", "fold-1", "fold-2"}
+        assert names(here / "run") == {"args.json", *TOGETHER, "fold-1", "fold-2"}
 
     def test_with_minutes(self, run, here, photos):
         quick = [photos, "--model", "blood", "--image-size", "16", "--minutes", "0.02", "--folds", "2"]

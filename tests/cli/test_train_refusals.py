@@ -178,3 +178,8 @@ class TestRefusals:
             "xpcnn train: There is no folder nowhere. Give a folder that contains one folder per class.\n"
         )
         assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize("options", [["--model", "lenet"], ["--from", "a.safetensors"]])
+def test_a_width_of_a_network_that_has_but_one(refuses, options):
+    refuses("train", "--width", "2", *options, code=2, words=["--width is for small and tiny", options[0]])

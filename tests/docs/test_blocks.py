@@ -26,6 +26,7 @@ PACKAGES = {
     "docs/how-to/onnx.md": ["onnx", "onnxruntime"],
     "docs/how-to/pytorch.md": ["torch"],
     "docs/how-to/scikit-learn.md": ["sklearn"],
+    "docs/how-to/tune.md": ["optuna"],
 }
 
 

@@ -278,6 +278,7 @@ SINGLE = {
         if issubclass(kind, layers.Activation) and kind is not layers.Activation
     },
     "branches": [layers.Branches([conv(3, 1), [layers.MaxPool2D(3, 1, "same"), *conv(1, 1)]])],
+    "averaged branches": [layers.Branches([conv(3, 1), [layers.Tanh(), *conv(3, 1)]], merge="average")],
     "squeezed": [layers.SqueezeExcitation([*conv(1, 1, activation="silu"), *conv(2, 1, activation="hard_sigmoid")])],
     "averaged to any size": [layers.AdaptiveAveragePool2D((2, 3))],
     "averaged to one": [layers.AdaptiveAveragePool2D(1)],

@@ -35,7 +35,9 @@ EXAMPLES = [
     layers.SqueezeExcitation([layers.Conv2D(1, 1, activation="relu"), layers.Conv2D(2, 1, activation="hard_sigmoid")]),
     layers.AdaptiveAveragePool2D((1, 2)),
     *(layers.ReLU6(), layers.ELU(), layers.GELU(), layers.SiLU(), layers.HardSwish(), layers.HardSigmoid()),
+    layers.Branches([[layers.Flatten(), layers.Dense(2)], [layers.Flatten(), layers.Dense(2)]], "average"),
     layers.Add(),
+    layers.Average(),
     layers.Multiply(),
     layers.Concatenate(),
 ]

@@ -1,4 +1,4 @@
-"""Add, Multiply and Concatenate in custom blocks, against central differences; matching shapes, and others."""
+"""Add, Average, Multiply and Concatenate in custom blocks, against central differences; matching shapes, and others."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from tests.reference import numerical_gradient
 from xpcnn import layers, losses
 from xpcnn.layers import (
     Add,
+    Average,
     BatchNorm,
     Branches,
     Concatenate,
@@ -29,6 +30,8 @@ IMAGE = (2, 3, 3)
 
 BLOCKS = {
     "three added": lambda: Block(Add(), [Conv2D(2, 1)], [Tanh()], []),
+    "three averaged": lambda: Block(Average(), [Conv2D(2, 1)], [Tanh()], []),
+    "averaged side by side": lambda: Branches([[Conv2D(2, 1), BatchNorm()], [Tanh()]], "average"),
     "the same twice": lambda: Block(Add(), [], []),
     "multiplied": lambda: Block(Multiply(), [Conv2D(2, 1)], [Tanh()]),
     "gated": lambda: Block(Multiply(), [], [GlobalAveragePool2D(), Dense(2, activation="sigmoid")]),
@@ -63,6 +66,7 @@ def test_gradients_are_numerical_ones(xp, host, block, shards):
     ("merge", "expected"),
     [
         (Add(), lambda x: x + np.tanh(x)),
+        (Average(), lambda x: (x + np.tanh(x)) / 2),
         (Multiply(), lambda x: x * np.tanh(x)),
         (Concatenate(), lambda x: np.concatenate([x, np.tanh(x)], axis=1)),
     ],
@@ -121,7 +125,7 @@ class InPlace(layers.Layer):
         return x, lambda dy, gradients: dy * 2
 
 
-@pytest.mark.parametrize("merge", [Add, Multiply, Concatenate])
+@pytest.mark.parametrize("merge", [Add, Average, Multiply, Concatenate])
 @pytest.mark.parametrize("before", [lambda: Conv2D(2, 1), Tanh, BatchNorm])
 def test_a_custom_layer_may_write_into_its_input(xp, host, merge, before):
     network = Network([before(), Block(merge(), [InPlace()], []), Flatten(), Dense(3)], IMAGE, xp, dtype=np.float64)
@@ -129,7 +133,7 @@ def test_a_custom_layer_may_write_into_its_input(xp, host, merge, before):
     given = xp.asarray(x)
     outputs = activations(network, given, layers.Context(Workspace(xp)))
     (first, *_), block = outputs.values(), outputs["block_1"]
-    expected = {Add: lambda a: 3 * a, Multiply: lambda a: 2 * a * a}.get(
+    expected = {Add: lambda a: 3 * a, Average: lambda a: 3 * a / 2, Multiply: lambda a: 2 * a * a}.get(
         merge, lambda a: np.concatenate([2 * a, a], axis=1)
     )
     np.testing.assert_allclose(host(block), expected(host(first)), rtol=1e-14)
@@ -182,5 +186,9 @@ def test_branches_that_do_not_fit_or_are_none_are_refused():
     for few in ([], [[Tanh()]], None, "ab"):
         with pytest.raises(ValueError, match=r"Branches takes a list of at least two lists of layers\. Received"):
             Branches(few)
+    with pytest.raises(ValueError, match=r"merge must be one of concatenate, average\. Received: 'add'"):
+        Branches([[Tanh()], [Tanh()]], "add")
+    with pytest.raises(ValueError, match=r"\(2, 3, 3\) and \(1, 3, 3\) cannot be added"):
+        Network([Branches([[Tanh()], [Conv2D(1, 1)]], "average")], IMAGE, np)
     with pytest.raises(ValueError, match=r"Each branch must be a list of at least one layer. Received: \[\]"):
         Branches([[Tanh()], []])

@@ -57,6 +57,7 @@ BOUNDED = {
     "a block that ends in softmax": lambda: [layers.Flatten(), layers.Residual([layers.Tanh()], activation="softmax")],
     "branches": lambda: [branches(layers.Concatenate())],
     "a product": lambda: [branches(layers.Multiply())],
+    "an average": lambda: [branches(layers.Average())],
     "a custom layer": lambda: [layers.Flatten(), layers.Dense(3), Normalised()],
 }
 

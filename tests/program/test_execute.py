@@ -145,6 +145,11 @@ STACKS = {
         layers.Flatten(),
         layers.Dense(CLASSES, activation="softmax"),
     ],
+    "an average": lambda: [
+        layers.Branches(
+            [[layers.Flatten(), layers.Dense(CLASSES, activation="softmax")] for _ in range(3)], merge="average"
+        )
+    ],
 }
 LOSSES = {"averaged": "binary_cross_entropy", "convolutions and pools": losses.CrossEntropy(0.1)}
 BASES = {"Layer", "Context", "Pool2D", "Multiply", "Concatenate"}

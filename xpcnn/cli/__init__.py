@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from xpcnn.cli import compare, completion, evaluate, export, info, predict, report, text, train, weights
+from xpcnn.cli import compare, completion, evaluate, export, info, predict, report, text, train, tune, weights
 from xpcnn.cli.parser import Parser, wrong_usage
 
 COMMANDS = {
     "train": train,
+    "tune": tune,
     "evaluate": evaluate,
     "predict": predict,
     "report": report,

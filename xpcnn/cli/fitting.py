@@ -56,8 +56,8 @@ class Fitting:
         """Fit the compiled model, then evaluate it, unless a signal ends the fit; return the exit code."""
         from xpcnn.cli.signals import StopOnSignal, how_to_go_on
 
-        signals = StopOnSignal()
-        history, page = self._fit(signals, resumed)
+        signals, page = StopOnSignal(), self._page()
+        history = self.fit(signals, resumed, page)
         if signals.received is not None:
             page.write_interrupted()
             print(f"stopped by {signals.name}; {how_to_go_on(self.directory)}")
@@ -83,7 +83,8 @@ class Fitting:
                 with NewRun(path) if rank == 0 else OtherRank(path) as directory, redirect_stdout(None):
                     rehearsal = replace(self, options=first, directory=directory, model=model, split=split)
                     rehearsal.compile(budget.RATE)
-                    history, page = rehearsal._fit(clock)
+                    page = rehearsal._page()
+                    history = rehearsal.fit(clock, False, page)
                     model.to(self.model.network.xp)
                     fitted = time.monotonic()
                     if to_the_end and rank == 0:
@@ -95,8 +96,8 @@ class Fitting:
             planned = budget.Budget(self.options, started, self.model.network, self.split, rehearse, self.communicator)
             return planned.epochs()
 
-    def _fit(self, watch: Callback, resumed: bool = False) -> tuple[History, Report]:
-        """Fit the model, and write its files; ``watch`` is one more callback. Return the history and the report."""
+    def fit(self, watch: Callback, resumed: bool, page: Report | None = None) -> History:
+        """Fit the compiled model, and write its files; ``watch`` is one more callback, and so is ``page``, if given."""
         from xpcnn import recipe
         from xpcnn.training import callbacks
 
@@ -117,11 +118,11 @@ class Fitting:
             called.append(callbacks.SaveBest(directory.path / "best.safetensors", "val_loss"))
             if given.patience:
                 called.append(callbacks.EarlyStopping(given.patience, "val_loss", restore_best=False))
-        page = report.during_training(directory, self.record["arguments"], images, split)
-        called.append(page)
+        if page is not None:
+            called.append(page)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's on overflow: StopOnNaN says where and what to do
-            warnings.showwarning = say
+            warnings.showwarning = lambda message, *_, **__: say(message, given.command)
             history = self.model.fit(
                 *self._samples(split.train),
                 epochs=given.epochs,
@@ -137,7 +138,11 @@ class Fitting:
                 communicator=self.communicator,
             )
         directory.finish_models(self.model, chosen=validated)
-        return history, page
+        return history
+
+    def _page(self) -> Report:
+        """Return the callback that writes the report."""
+        return report.during_training(self.directory, self.record["arguments"], self.images, self.split)
 
     def _measure(self, history: History, page: Report) -> None:
         """Calibrate the best model, evaluate it on the held-out images, and write and print the results."""
@@ -199,6 +204,6 @@ class Fitting:
         return Normalized(self.images.x, rows, self.model.preprocessing), self.images.y[rows]
 
 
-def say(message: object, *_: Any, **__: Any) -> None:
-    """Print a warning in one line without its source location."""
-    print(f"xpcnn train: {message}", file=sys.stderr)
+def say(message: object, command: str) -> None:
+    """Print a warning of a command in one line."""
+    print(f"xpcnn {command}: {message}", file=sys.stderr)

@@ -55,11 +55,20 @@ def of_fold(arguments: Mapping[str, Any], number: int, folds: int) -> dict[str, 
     return own | {"minutes": own["minutes"] / folds} if "minutes" in own else own
 
 
-def refuse_other_images(fold: RunDirectory, whole: RunDirectory, listed: list[list[Any]]) -> None:
-    """Raise ValueError if the images of a fold are not those of the first, which may have ended days ago."""
+def refuse_other_images(
+    fold: RunDirectory, whole: RunDirectory, listed: list[list[Any]], decoding: Mapping[str, Any]
+) -> None:
+    """Raise ValueError if the images of a fold are not those of the first, which may have ended days ago.
+
+    decoding: if it is not that of the first, because the range of values was measured on other training images, the
+    same files give other images, which are not compared.
+    """
     first = whole.path / "fold-1"
     if first != fold.path and (first / checkpoints.NAME).exists():
-        resume.refuse_other_images(first, checkpoints.read(first, "Start a new run."), listed, same_parts=False)
+        saved = checkpoints.read(first, "Start a new run.")
+        alike = resume.decoding_of(saved.record["arguments"])
+        same = alike is not None and alike.to_json() == decoding
+        resume.refuse_other_images(first, saved, listed, same_parts=False, same_values=same)
 
 
 def run(
@@ -120,4 +129,22 @@ def _sum_up(whole: RunDirectory, paths: list[Path]) -> None:
     print(
         f"{len(paths)} folds: {labels}mean accuracy {found['mean_accuracy']:.4f} (lowest and highest: "
         f"{bounds(found['range'])}); all {images} images: {accuracy(found)}"
+    )
+    print(printable(_write_ensemble(whole.path / "ensemble.safetensors", paths)))
+
+
+def _write_ensemble(path: Path, folds: list[Path]) -> str:
+    """Write the mean of all folds' models as one, and return a line that says so, or why it cannot be."""
+    from xpcnn import load
+    from xpcnn.model.ensemble import ensemble
+
+    try:
+        ensemble([load(fold / "best.safetensors", xp="numpy") for fold in folds]).save(path)
+        load(path, xp="numpy")  # refuses what is too large for a model file
+    except ValueError as error:
+        path.unlink(missing_ok=True)
+        return f"no model of all folds together, since {error}; use that of a fold"
+    return (
+        f"model: {path}, which averages the probabilities of all folds; no image is left to test it on, since each one "
+        f"has trained {len(folds) - 1} of its {len(folds)} members, so expect at least the mean accuracy of the folds"
     )

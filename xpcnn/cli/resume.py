@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import zlib
 from collections.abc import Mapping
 from decimal import Decimal
@@ -27,7 +28,17 @@ FREE = frozenset(
 )
 #: The fields of args.json besides the arguments.
 ABOUT = frozenset(
-    ["version", "computed_by", "classes", "working_directory", "environment", "decoding", "weights", "several_labels"]
+    [
+        "command",
+        "version",
+        "computed_by",
+        "classes",
+        "working_directory",
+        "environment",
+        "decoding",
+        "weights",
+        "several_labels",
+    ]
 )
 #: Images whose checksums are computed by one process at a time.
 _TOGETHER = 1024
@@ -37,10 +48,10 @@ _FIRST_SIDE = 64
 OPTIONS = {"start": "--from"}
 
 
-def recall(folder: Path) -> tuple[dict[str, Any], SavedFit | None, Decoding | None]:
+def recall(folder: Path, command: str = "train") -> tuple[dict[str, Any], SavedFit | None, Decoding | None]:
     """Return a run's arguments, given and default, its checkpoint, None before the first, and its :func:`decoding_of`.
 
-    Raises ValueError or OSError if they cannot be read.
+    Raises ValueError or OSError if they cannot be read, or are those of another command.
     """
     from xpcnn.training import checkpoints
 
@@ -50,12 +61,24 @@ def recall(folder: Path) -> tuple[dict[str, Any], SavedFit | None, Decoding | No
             recorded = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{str(path)!r} cannot be read ({error}). Start a new run, without --resume.") from error
+        _refuse_other_command(folder, recorded, command)
         arguments, decoding = _checked(path, recorded)
         return arguments, None, decoding
+    _refuse_other_command(folder, {}, command)  # a run of several has no checkpoint
     saved = checkpoints.read(folder, "Remove it to start this run again, or start a new run, without --resume.")
     record = saved.record
     arguments, decoding = _checked(saved.path, record["arguments"] if isinstance(record, dict) else record)
     return arguments, saved, decoding
+
+
+def _refuse_other_command(folder: Path, recorded: Any, command: str) -> None:
+    """Raise ValueError if a run was started by another command."""
+    started = recorded.get("command", "train") if isinstance(recorded, dict) else "train"
+    if started != command:
+        raise ValueError(
+            f"{str(folder)!r} is a run of `xpcnn {started}`. Resume it: xpcnn {started} --resume "
+            f"{shlex.quote(str(folder))}"
+        )
 
 
 def _checked(path: Path, recorded: Any) -> tuple[dict[str, Any], Decoding | None]:
@@ -166,11 +189,13 @@ def list_images(images: LabelledImages, split: Split, data: str, communicator: C
     return rows
 
 
-def refuse_other_images(run: Path, saved: SavedFit, now: list[list[Any]], same_parts: bool = True) -> None:
+def refuse_other_images(
+    run: Path, saved: SavedFit, now: list[list[Any]], same_parts: bool = True, same_values: bool = True
+) -> None:
     """Raise ValueError, giving the first image of each kind, if the images are not those of the run.
 
     Names may be in another Unicode form, as after moving them between macOS and Linux. same_parts: False for another
-    fold of the same images.
+    fold of the same images. same_values: False if they were decoded in another way.
     """
     try:
         before = {str(name): tuple(rest) for name, *rest in saved.record["images"]}
@@ -182,7 +207,7 @@ def refuse_other_images(run: Path, saved: SavedFit, now: list[list[Any]], same_p
     found = {
         "missing": [name for name in before if name not in after],
         "new": [name for name in after if name not in before],
-        "changed": [name for name in both if before[name][2:] != after[name][2:]],
+        "changed": [name for name in both if same_values and before[name][2:] != after[name][2:]],
         "of another class": [name for name in both if _class(before[name]) != _class(after[name])],
         "in another part": [name for name in both if before[name][1:2] != after[name][1:2]],
     }

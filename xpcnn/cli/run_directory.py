@@ -23,18 +23,22 @@ from xpcnn.report.run import PREDICTIONS
 from xpcnn.training import checkpoints
 from xpcnn.version import __version__
 
-#: The directory of runs without --out.
-DEFAULT = Path("runs") / "train"
+#: Where the directories of runs without --out are.
+RUNS = Path("runs")
 
 
 class RunDirectory(ABC):
-    """A directory that only one process at a time writes to, within a ``with`` statement."""
+    """A directory that only one process at a time writes to, within a ``with`` statement.
 
-    #: The directory of all folds, if this is one of them.
+    command: the one that writes it.
+    """
+
+    #: The directory of all folds or trials, if this is one of them.
     whole: RunDirectory | None = None
 
-    def __init__(self, name: str | None) -> None:
+    def __init__(self, name: str | None, command: str = "train") -> None:
         self._name = name
+        self.command = command
 
     def __enter__(self) -> RunDirectory:
         self.path = self._claim()
@@ -79,6 +83,11 @@ class RunDirectory(ABC):
         """The HTML report."""
         return self.path / "report.html"
 
+    @property
+    def skipped(self) -> Path:
+        """The list of files that could not be read, where users find it."""
+        return self.path / "skipped.csv"
+
     def write_arguments(self, arguments: Mapping[str, Any]) -> None:
         """Write args.json: the arguments, and whatever else determines the run."""
         files.write_json(self.path / "args.json", arguments)
@@ -120,12 +129,12 @@ class RunDirectory(ABC):
 class NewRun(RunDirectory):
     """A new directory, created at once so that no other process takes its name, and removed if it stays empty.
 
-    Without a name it is the first of ``runs/train``, ``runs/train-2``, … that is free. Raises FileExistsError if the
-    named directory contains files, and OSError if it cannot be created.
+    Without a name it is the first of ``runs/train``, ``runs/train-2``, … that is free, or those of another command.
+    Raises FileExistsError if the named directory contains files, and OSError if it cannot be created.
     """
 
-    def __init__(self, name: str | None) -> None:
-        super().__init__(name)
+    def __init__(self, name: str | None, command: str = "train") -> None:
+        super().__init__(name, command)
         self._made: list[Path] = []
 
     def _claim(self) -> Path:
@@ -137,8 +146,8 @@ class NewRun(RunDirectory):
 
     def _make_one(self) -> Path:
         if self._name is None:
-            numbered = (DEFAULT.with_name(f"{DEFAULT.name}-{number}") for number in count(2))
-            return next(path for path in chain([DEFAULT], numbered) if self._make(path))
+            numbered = (RUNS / f"{self.command}-{number}" for number in count(2))
+            return next(path for path in chain([RUNS / self.command], numbered) if self._make(path))
         path = Path(self._name)
         if not self._make(path):
             self._refuse_what_is_there(path)
@@ -196,7 +205,9 @@ class ResumedRun(RunDirectory):
         path = Path(str(self._name))
         if not (path / "args.json").is_file() and not (path / checkpoints.NAME).is_file():
             found = "does not contain a run to resume" if path.is_dir() else "is not a run's directory"
-            raise FileNotFoundError(f"{self._name!r} {found}. Give one that `xpcnn train` wrote, such as {DEFAULT}.")
+            raise FileNotFoundError(
+                f"{self._name!r} {found}. Give one that `xpcnn {self.command}` wrote, such as {RUNS / self.command}."
+            )
         return path
 
     def _check(self) -> None:

@@ -58,7 +58,8 @@ class StopOnSignal(Callback):
 
 def how_to_go_on(directory: RunDirectory) -> str:
     """Return the command that resumes a run."""
-    return f"to resume: xpcnn train --resume {shlex.quote(str((directory.whole or directory).path))}"
+    whole = directory.whole or directory
+    return f"to resume: xpcnn {whole.command} --resume {shlex.quote(str(whole.path))}"
 
 
 @contextmanager

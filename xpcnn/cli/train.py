@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from xpcnn.cli import datasets, loading, options, pictures, ranks, report, resume
 from xpcnn.cli.fitting import Fitting, say
 from xpcnn.cli.text import printable, warnings_in_one_line
-from xpcnn.cli.train_arguments import DEFAULTS, FINE_TUNING, NOT_OF_THE_RUN
+from xpcnn.cli.train_arguments import DEFAULTS, FINE_TUNING, NOT_OF_THE_RUN, SCALABLE
 from xpcnn.cli.train_arguments import add_arguments as add_arguments  # which every command has
 
 if TYPE_CHECKING:
@@ -44,27 +44,27 @@ def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator
     out = begun[0] if begun else options_.out
     resumed = options_.resume or (out if begun and Path(out, "args.json").exists() else None)
     if resumed is None:
-        _refuse_among_images(options_.out, given.get("data", "digits"))
-        _refuse_what_means_nothing(argparse.Namespace(**{**vars(options_), **_completed(given)}))
-        started = _completed(_with_part(given))
+        refuse_among_images(options_.out, given.get("data", "digits"))
+        refuse_what_means_nothing(argparse.Namespace(**{**vars(options_), **completed(given)}))
+        started = completed(with_part(given))
         if folds.are_in(given):
             return _run_folds(options_, NewRun(out), lambda directory: started, given, communicator)
-        return _run(options_, NewRun(out), lambda directory: (started, None, None), communicator, begun)
+        return carry_out(options_, NewRun(out), lambda directory: (started, None, None), communicator, begun)
     if options_.resume and options_.out is not None:
         raise argparse.ArgumentError(None, "--resume writes to the run's own directory, so --out has no effect")
 
     if folds.are_resumed(resumed):
         return _run_folds(
-            options_, ResumedRun(resumed), lambda directory: _recalled(directory, given)[0], given, communicator
+            options_, ResumedRun(resumed), lambda directory: recalled(directory, given)[0], given, communicator
         )
-    return _run(options_, ResumedRun(resumed), lambda directory: _recalled(directory, given), communicator, begun)
+    return carry_out(options_, ResumedRun(resumed), lambda directory: recalled(directory, given), communicator, begun)
 
 
-def _recalled(directory: RunDirectory, given: dict[str, Any]) -> Recalled:
+def recalled(directory: RunDirectory, given: dict[str, Any]) -> Recalled:
     """Return what an interrupted run has recorded; raises ValueError if it was started with other arguments."""
     recorded, saved, decoding = resume.recall(directory.path)
     resume.refuse_other_arguments(directory.path, recorded, given)
-    return _completed(recorded) | given, saved, decoding
+    return completed(recorded) | given, saved, decoding
 
 
 def _run_folds(
@@ -79,23 +79,23 @@ def _run_folds(
     from xpcnn.cli.run_directory import NewRun
 
     def run_fold(directory: RunDirectory, arguments: dict[str, Any]) -> int:
-        def recalled(directory: RunDirectory) -> Recalled:
+        def recall_fold(directory: RunDirectory) -> Recalled:
             if isinstance(directory, NewRun):
                 return arguments, None, None
-            return _recalled(directory, {key: arguments[key] for key in {*given, "folds", "fold"}})
+            return recalled(directory, {key: arguments[key] for key in {*given, "folds", "fold"}})
 
-        return _run(options_, directory, recalled, communicator, [])
+        return carry_out(options_, directory, recall_fold, communicator, [])
 
     return folds.run(claimed, recall, run_fold)
 
 
-def _refuse_among_images(out: str | None, data: str) -> None:
+def refuse_among_images(out: str | None, data: str) -> None:
     """Raise ValueError if a run's directory would be taken for one of the classes."""
     if out is not None and data not in datasets.NAMED and Path(out).resolve().is_relative_to(Path(data).resolve()):
         raise ValueError(f"The run's directory {out!r} is inside the images' folder {data!r}. Give another with --out.")
 
 
-def _with_part(given: dict[str, Any]) -> dict[str, Any]:
+def with_part(given: dict[str, Any]) -> dict[str, Any]:
     """Return arguments that say which part of pretrained weights is trained: by default the last layer alone."""
     if "start" not in given or "fine_tune" in given or "freeze" in given:
         return given
@@ -104,7 +104,7 @@ def _with_part(given: dict[str, Any]) -> dict[str, Any]:
     return {**given, "fine_tune": "head"} if pretrained.is_of_another_library(given["start"]) else given
 
 
-def _completed(given: dict[str, Any]) -> dict[str, Any]:
+def completed(given: dict[str, Any]) -> dict[str, Any]:
     """Return arguments with defaults for those that are not given."""
     left_out = ["model", "label_smoothing", *pictures.OF_A_MODEL] if "start" in given else []  # that model has its own
     if "minutes" in given or "start" not in given:
@@ -115,14 +115,22 @@ def _completed(given: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in defaults.items() if key not in left_out} | given
 
 
-def _run(
+def carry_out(
     options_: argparse.Namespace,
     claimed: RunDirectory,
     recall: Callable[[RunDirectory], Recalled],
     communicator: Communicator,
     begun: list[str],
+    work: Callable[[Fitting, bool], int] = Fitting.run,
+    quiet: bool = False,
+    load: Callable[..., Loaded] = loading.load_images,
 ) -> int:
-    """Carry out the run of a directory, from its start or from where it was interrupted."""
+    """Carry out the run of a directory, from its start or from where it was interrupted; ``work`` does the rest.
+
+    recall: returns what the run has recorded. begun: gets the directory, once it is claimed. work: takes the compiled
+    fitting, and whether it is resumed, and returns the exit code. quiet: print no notes. load: loads the
+    images, given what :func:`xpcnn.cli.loading.load_images` takes.
+    """
     from xpcnn import recipe
     from xpcnn.cli import folds
     from xpcnn.cli.run_directory import OtherRank, about
@@ -147,20 +155,21 @@ def _run(
                 report.open_in_browser(directory.report)
             return 0
         options_ = argparse.Namespace(**{**vars(options_), **arguments})
-        _refuse_what_means_nothing(options_)
+        refuse_what_means_nothing(options_)
         xp = options.chosen_backend(options_)
         weights = _weights(options_.start, saved) if communicator.rank == 0 else None
         if resumed and options_.start and (directory.path / "last.safetensors").exists():
             options_.start = str(directory.path / "last.safetensors")  # the model it started from may be gone
         distributed.use_own_device(xp, communicator)
-        with warnings_in_one_line("train", quiet=communicator.rank > 0):
-            model, loaded = _prepare(options_, xp, communicator, decoding)
+        quiet = quiet or communicator.rank > 0
+        with warnings_in_one_line(options_.command, quiet=quiet):
+            model, loaded = _prepare(options_, xp, communicator, decoding, load)
         images, split = loaded.images, loaded.split
         if decoding is None and not options_.start:
             arguments |= pictures.arguments_of(loaded.decoding)
         listed = resume.list_images(images, split, options_.data, communicator)
         if directory.whole is not None:
-            folds.refuse_other_images(directory, directory.whole, listed)
+            folds.refuse_other_images(directory, directory.whole, listed, loaded.decoding.to_json())
         if saved is not None:
             resume.refuse_other_images(directory.path, saved, listed)
             print(f"resuming {directory.path} after step {saved.step}")
@@ -177,7 +186,7 @@ def _run(
 
         fitting = recorded()
         directory.write_lists(images, split)  # again on resuming: paths are relative to the working directory
-        skipped = f", {len(images.skipped)} skipped ({directory.path / 'skipped.csv'})" if images.skipped else ""
+        skipped = f", {len(images.skipped)} skipped ({directory.skipped})" if images.skipped else ""
         print(
             f"{len(images.y)} images in {len(images.classes)} classes{skipped}: {len(split.train)} to train, "
             f"{len(split.validation)} to validate, {len(split.test)} to test; seed {options_.seed}",
@@ -185,8 +194,8 @@ def _run(
         )
         for line in loaded.description:
             print(printable(line), flush=True)
-        for note in loaded.notes if communicator.rank == 0 else []:
-            say(printable(note))
+        for note in [] if quiet else loaded.notes:
+            say(printable(note), options_.command)
         if images.cache is not None:
             print(datasets.describe_cache(images.cache), flush=True)
         if options_.epochs is None:
@@ -195,7 +204,7 @@ def _run(
         fitting.compile(options_.lr)
         if options_.start and not resumed and communicator.rank == 0:
             model.save(directory.path / "last.safetensors")  # to resume from before the first epoch has ended
-        return fitting.run(resumed)
+        return work(fitting, resumed)
 
 
 def _weights(start: str | None, saved: SavedFit | None) -> dict[str, str] | None:
@@ -217,7 +226,7 @@ def _refuse_with_folds(options_: argparse.Namespace) -> None:
         raise argparse.ArgumentError(None, f"{single[0]} is for a single run, and --folds makes several; omit one")
 
 
-def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
+def refuse_what_means_nothing(options_: argparse.Namespace) -> None:
     """Raise a usage error for contradictory arguments."""
     decoding = [name for name in pictures.OF_A_MODEL if name != "image_size"]
     if options_.start and any(getattr(options_, name) is not None for name in decoding):
@@ -225,6 +234,9 @@ def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
     for option, value in (("--freeze", options_.freeze), ("--fine-tune", options_.fine_tune)):
         if value is not None and not options_.start:
             raise argparse.ArgumentError(None, f"{option} needs --from, whose model's layers it keeps")
+    if options_.width is not None and options_.model not in SCALABLE:
+        network = "--from" if options_.start else f"--model {options_.model}"
+        raise argparse.ArgumentError(None, f"--width is for {' and '.join(SCALABLE)}; omit it, or {network}")
     if options_.fold is not None and options_.fold > (options_.folds or 0):
         raise argparse.ArgumentError(None, f"--fold {options_.fold} needs --folds {max(2, options_.fold)} or more")
     if options_.folds and options_.test_fraction is not None:
@@ -233,7 +245,11 @@ def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
 
 
 def _prepare(
-    options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator, decoding: Decoding | None
+    options_: argparse.Namespace,
+    xp: ArrayModule,
+    communicator: Communicator,
+    decoding: Decoding | None,
+    load: Callable[..., Loaded],
 ) -> tuple[Sequential, Loaded]:
     """Load the images and build the model, not compiled. decoding: that of a resumed run, else None."""
     import numpy as np
@@ -243,9 +259,9 @@ def _prepare(
     from xpcnn.data.labels import are_several
 
     if options_.start:
-        model, loaded = _pretrained(options_, xp, communicator)
+        model, loaded = _pretrained(options_, xp, communicator, load)
     else:
-        loaded = loading.load_images(options_, communicator, decoding, None)
+        loaded = load(options_, communicator, decoding, None)
     images, split = loaded.images, loaded.split
     if options_.balance and are_several(images.y):
         raise ValueError("--balance is for images of one label each, and the table lists several. Omit --balance.")
@@ -257,7 +273,8 @@ def _prepare(
     datasets.refuse_one_colour(images, split)
     if not options_.start:
         shape = images.x.shape[1:]
-        layers = presets.get(options_.model)(shape, len(images.classes))
+        wide = {} if options_.width is None else {"width": options_.width}
+        layers = presets.get(options_.model)(shape, len(images.classes), **wide)
         if are_several(images.y):
             layers = presets.for_several_labels(layers)
         model = Sequential(layers, input_shape=shape, xp=xp, seed=options_.seed)
@@ -277,7 +294,9 @@ def _prepare(
     return model, loaded
 
 
-def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator) -> tuple[Sequential, Loaded]:
+def _pretrained(
+    options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator, load: Callable[..., Loaded]
+) -> tuple[Sequential, Loaded]:
     """Load pretrained weights, and the images as they take them; classes that they do not know get a new last layer."""
     from dataclasses import replace
 
@@ -287,7 +306,7 @@ def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Com
 
     if pretrained.is_of_another_library(options_.start):
         weights = pretrained.read(options_.start, options_.image_size)
-        loaded = loading.load_images(options_, communicator, weights.preprocessing.decoding, None)
+        loaded = load(options_, communicator, weights.preprocessing.decoding, None)
         classes = loaded.images.classes
         several = are_several(loaded.images.y)
         return weights.model(classes, len(classes), xp, options_.seed, several), loaded
@@ -296,7 +315,7 @@ def _pretrained(options_: argparse.Namespace, xp: ArrayModule, communicator: Com
     if options_.image_size is not None:
         decoding = replace(decoding, height=options_.image_size, width=options_.image_size)
     replaces = datasets.has_other_classes(options_, names)
-    loaded = loading.load_images(options_, communicator, decoding, None if replaces else names)
+    loaded = load(options_, communicator, decoding, None if replaces else names)
     if are_several(loaded.images.y) != (model.thresholds is not None):
         gives = "a class" if model.thresholds is None else "several labels"
         raise ValueError(

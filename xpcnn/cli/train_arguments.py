@@ -36,15 +36,21 @@ FINE_TUNING = {
     "last": {"augment": "light", "batch_size": 32, "epochs": 15, "lr": 3e-3},
     "all": {"augment": "light", "batch_size": 32, "epochs": 15, "lr": 3e-3},
 }
+#: The networks that --width makes wider or narrower.
+SCALABLE = ("small", "tiny")
 #: Arguments of the command or its output, not of the run.
-NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open", "distributed", "fast_sums", "elastic")
+TOGETHER = ("distributed", "fast_sums", "elastic")
+NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open", *TOGETHER)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``xpcnn train``."""
+def add_arguments(parser: argparse.ArgumentParser, tunes: bool = False) -> None:
+    """Add the arguments of ``xpcnn train``, or those of them that ``xpcnn tune`` has, where they are of all trials."""
+    command = "tune" if tunes else "train"
     parser.add_argument("data", nargs="?", metavar="DATA", help=f"{datasets.HELP}; default: digits")
     datasets.add_labels(parser)
-    parser.add_argument("--out", metavar="DIR", help="the run's directory (default: runs/train, runs/train-2, …)")
+    parser.add_argument(
+        "--out", metavar="DIR", help=f"the run's directory (default: runs/{command}, runs/{command}-2, …)"
+    )
     options.add_flag(
         parser,
         "--cache",
@@ -60,6 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from", dest="start", metavar="NAME|FILE",
         help="start from pretrained weights: a name that `xpcnn weights` lists, hf:owner/name on the Hugging Face hub, "
         "a PyTorch state dict, or a model file; other classes get a new last layer",
+    )  # fmt: skip
+    network.add_argument(
+        "--width", type=options.rate, metavar="X",
+        help=f"times as many filters, in the networks {' and '.join(SCALABLE)} (default: 1)",
     )  # fmt: skip
     unchanged = network.add_mutually_exclusive_group()
     unchanged.add_argument(
@@ -82,11 +92,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     learning = parser.add_argument_group("learning")
     learning.add_argument(
         "--epochs", type=options.positive, metavar="N",
-        help=f"default: {DEFAULTS['epochs']}; without --from, for few images more, up to 120, to make 480 steps",
+        help="of each trial (default: as many as let 16 of them fit into the minutes)" if tunes
+        else f"default: {DEFAULTS['epochs']}; without --from, for few images more, up to 120, to make 480 steps",
     )  # fmt: skip
     learning.add_argument(
         "--minutes", type=options.rate, metavar="M",
-        help="in place of --epochs: train for the epochs that, timed at the beginning, fit into M minutes",
+        help="the time for all trials" if tunes
+        else "in place of --epochs: train for the epochs that, timed at the beginning, fit into M minutes",
     )  # fmt: skip
     learning.add_argument("--batch-size", type=options.positive, metavar="N", help=f"default: {DEFAULTS['batch_size']}")
     learning.add_argument(
@@ -119,11 +131,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"fraction of the rest to choose the best epoch by (default: {DEFAULTS['validation_fraction']}; 0: none, "
         "the last epoch is the best)",
     )  # fmt: skip
-    parts.add_argument(
-        "--folds", type=options.several, metavar="K",
-        help="in place of --test-fraction: cross-validation, K runs that each test on another K-th of the images",
-    )  # fmt: skip
-    parts.add_argument("--fold", type=options.positive, help=argparse.SUPPRESS)  # in the arguments of one of these runs
+    if not tunes:
+        parts.add_argument(
+            "--folds", type=options.several, metavar="K",
+            help="in place of --test-fraction: cross-validation, K runs that each test on another K-th of the images",
+        )  # fmt: skip
+        parts.add_argument("--fold", type=options.positive, help=argparse.SUPPRESS)  # of one of these runs
     parts.add_argument(
         "--group-by", metavar="PATTERN|CSV",
         help="keep images that belong together, such as those of a patient, in one part: a regular expression whose "
@@ -138,7 +151,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_flag(parser, "--no-digests", "store no digests of images, by which evaluate and compare know them")
     options.add_flag(parser, "--no-plots", "omit plots and images from the report")
-    options.add_flag(parser, "--open", "open the report in the browser at the end")
+    if not tunes:
+        options.add_flag(parser, "--open", "open the report in the browser at the end")
     safety = parser.add_argument_group("interrupted runs")
     safety.add_argument(
         "--checkpoint-every", type=options.interval, metavar="N|Nm",
@@ -148,6 +162,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", metavar="RUN", help="resume a run, given its directory, as if it had never been interrupted"
     )
     options.add_computing(parser)
+    if tunes:
+        parser.set_defaults(**dict.fromkeys(("folds", "fold", "open", *TOGETHER)))
+    else:
+        _add_together(parser)
+
+
+def _add_together(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a run on several processes."""
     together = parser.add_argument_group("several processes")
     options.add_flag(
         together,

@@ -14,6 +14,7 @@ from xpcnn.layers import (
     Activation,
     AdaptiveAveragePool2D,
     Add,
+    Average,
     AveragePool2D,
     BatchNorm,
     Concatenate,
@@ -163,6 +164,11 @@ def _add(graph: Graph, layer: Add, x: str, *others_and_arrays: Any) -> str:
     return x
 
 
+def _average(graph: Graph, layer: Average, *inputs_and_arrays: Any) -> str:
+    *inputs, _ = inputs_and_arrays
+    return graph.add("Mean", *inputs)
+
+
 def _multiply(graph: Graph, layer: Multiply, x: str, factor: str, arrays: Sequence[str]) -> str:
     if len(layer.factor_shape) < len(layer.output_shape):
         as_in_input = 0
@@ -208,6 +214,7 @@ LAYERS: dict[type[Layer], Callable[..., str]] = {
     **dict.fromkeys((ReLU, ReLU6, ELU, GELU, SiLU, HardSwish, Sigmoid, HardSigmoid, Tanh, Softmax), _activation),
     LeakyReLU: _leaky_relu,
     Add: _add,
+    Average: _average,
     Multiply: _multiply,
     Concatenate: _concatenate,
 }

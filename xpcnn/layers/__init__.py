@@ -22,7 +22,7 @@ from xpcnn.layers.branches import Branches
 from xpcnn.layers.convolution import Conv2D
 from xpcnn.layers.dense import Dense
 from xpcnn.layers.dropout import Dropout
-from xpcnn.layers.merging import Add, Concatenate, Multiply
+from xpcnn.layers.merging import Add, Average, Concatenate, Multiply
 from xpcnn.layers.normalization import BatchNorm
 from xpcnn.layers.pooling import (
     AdaptiveAveragePool2D,
@@ -43,6 +43,7 @@ __all__ = [
     "Activation",
     "AdaptiveAveragePool2D",
     "Add",
+    "Average",
     "AveragePool2D",
     "BatchNorm",
     "Branches",

@@ -1,4 +1,4 @@
-"""Layers with several inputs, which merge the branches of a block: Add, Multiply and Concatenate."""
+"""Layers with several inputs, which merge the branches of a block: Add, Average, Multiply and Concatenate."""
 
 from __future__ import annotations
 
@@ -36,6 +36,19 @@ class Add(Merge):
     def forward(self, params: Arrays, x: tuple[Array, ...], context: Context) -> tuple[Array, Backward]:
         """Add the inputs."""
         y, backward = merging.add(context.xp, x, context.workspace)
+        return y, lambda dy, gradients: backward(dy)
+
+
+class Average(Add):
+    """Mean of inputs of the same shape, y = (x₁ + x₂ + …) / count, as of the answers of several networks.
+
+    >>> Average().connect((8,), (8,), (8,))
+    (8,)
+    """
+
+    def forward(self, params: Arrays, x: tuple[Array, ...], context: Context) -> tuple[Array, Backward]:
+        """Average the inputs."""
+        y, backward = merging.average(context.xp, x, context.workspace)
         return y, lambda dy, gradients: backward(dy)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from xpcnn.backend import ArrayModule
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data.augmentation import View
-from xpcnn.layers import Concatenate, GlobalAveragePool2D, GlobalMaxPool2D, Multiply, Reshape
+from xpcnn.layers import Average, Concatenate, GlobalAveragePool2D, GlobalMaxPool2D, Multiply, Reshape
 from xpcnn.layers.activation import applies
 from xpcnn.layers.pooling import Pool2D
 from xpcnn.losses import Loss
@@ -24,7 +24,7 @@ from xpcnn.training import evaluation
 HostArray = np.ndarray[Any, Any]
 
 #: Layers whose outputs lie between 0 and 1 where their inputs do.
-_PASS_PROBABILITIES = (Reshape, Pool2D, GlobalAveragePool2D, GlobalMaxPool2D, Multiply, Concatenate)
+_PASS_PROBABILITIES = (Reshape, Pool2D, GlobalAveragePool2D, GlobalMaxPool2D, Multiply, Concatenate, Average)
 
 
 @dataclass(frozen=True, eq=False)

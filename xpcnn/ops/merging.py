@@ -1,4 +1,4 @@
-"""Merging several inputs: sums, products and concatenations, each returning (y, backward)."""
+"""Merging several inputs: sums, means, products and concatenations, each returning (y, backward)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ def add(xp: ArrayModule, inputs: Sequence[Array], workspace: Workspace) -> tuple
     for x in others[1:]:
         y += x
     return y, lambda dy: (dy,) * len(inputs)
+
+
+def average(xp: ArrayModule, inputs: Sequence[Array], workspace: Workspace) -> tuple[Array, Backward]:
+    """y = Σ x / count, for inputs of the same shape."""
+    y, _ = add(xp, inputs, workspace)
+    y /= len(inputs)
+
+    def backward(dy: Array) -> tuple[Array, ...]:
+        return (xp.divide(dy, len(inputs), out=workspace.like(dy)),) * len(inputs)
+
+    return y, backward
 
 
 def multiply(xp: ArrayModule, x: Array, factor: Array, workspace: Workspace) -> tuple[Array, Backward]:

@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 from xpcnn.hints import did_you_mean
 from xpcnn.layers import Dense, Layer, Sigmoid, Softmax
-from xpcnn.parameters import Shape
 from xpcnn.presets.alexnet import alexnet
 from xpcnn.presets.efficientnet import efficientnet_b0, efficientnet_lite
 from xpcnn.presets.mobilenet import mobilenet_v2, mobilenet_v3_small
@@ -21,7 +20,7 @@ from xpcnn.presets.small import tiny
 from xpcnn.presets.squeezenet import squeezenet
 from xpcnn.presets.vgg import vgg_11
 
-Preset: TypeAlias = Callable[[Shape, int], list[Layer]]
+Preset: TypeAlias = Callable[..., list[Layer]]
 
 PRESETS: dict[str, Preset] = {
     "small": small,
@@ -43,6 +42,8 @@ PRESETS: dict[str, Preset] = {
     "alexnet": alexnet,
 }
 
+#: Those that take a third argument, ``width``, which multiplies their numbers of filters.
+SCALABLE = ("small", "tiny")
 #: Those that pretrained weights are known for.
 PRETRAINED = tuple(PRESETS)[[*PRESETS].index("resnet-18") :]
 

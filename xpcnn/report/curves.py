@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,19 @@ def compared(title: str, lines: Mapping[str, tuple[Sequence[int], Sequence[float
     return _svg(f"{title} by epoch", [frame, *(plot.line(kind, *line) for kind, line in lines.items())])
 
 
+def by_trial(accuracies: Mapping[int, float]) -> str:
+    """Draw the accuracy of each trial, by its number, and the best one so far."""
+    numbers = sorted(accuracies)
+    values = [accuracies[number] for number in numbers]
+    plot, frame = _by_epoch("validation accuracy", numbers, [values], "trial")
+    drawn = [frame, plot.line("training", numbers, [*accumulate(values, max)])]
+    drawn += [
+        f'<circle class="validation" cx="{plot.x(number)}" cy="{plot.y(value)}" r="3.5"/>'
+        for number, value in zip(numbers, values, strict=True)
+    ]
+    return _svg("validation accuracy by trial", drawn)
+
+
 def reliability(confidence: Any, right: Any, bins: int = 10) -> str:
     """Draw a reliability diagram: how often predictions of a certain probability are right, in ``bins`` of equal width.
 
@@ -63,12 +77,14 @@ def reliability(confidence: Any, right: Any, bins: int = 10) -> str:
     return _svg("fraction of right predictions by probability", drawn)
 
 
-def _by_epoch(title: str, epochs: Sequence[int], lines: Iterable[Sequence[float]]) -> tuple[_Plot, str]:
+def _by_epoch(
+    title: str, epochs: Sequence[int], lines: Iterable[Sequence[float]], below: str = "epoch"
+) -> tuple[_Plot, str]:
     """Return a plot in which the finite values of some lines have room, and its frame."""
     finite = [value for line in lines for value in line if math.isfinite(value)] or [0.0]
     around = 0.5 if len(epochs) == 1 else 0.0
     plot = _Plot((epochs[0] - around, epochs[-1] + around), _ticks(min(finite), max(finite)))
-    return plot, plot.frame(title, _whole_ticks(epochs[0], epochs[-1]), "epoch")
+    return plot, plot.frame(title, _whole_ticks(epochs[0], epochs[-1]), below)
 
 
 def _legend(place: int, kind: str, title: str) -> str:

@@ -96,6 +96,9 @@ def read_run(folder: Path, arguments: Mapping[str, Any] | None = None) -> Run:
         raise ValueError(
             f"{str(folder)!r} has a run for each fold. Give one of them, such as {str(folder / 'fold-1')!r}."
         )
+    if arguments.get("command") == "tune":
+        best = next(folder.glob("trial-*"), folder / "trial-1")
+        raise ValueError(f"{str(folder)!r} has the trials of `xpcnn tune`. Give the best one, such as {str(best)!r}.")
     classes = arguments.get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ValueError(f"{str(folder / 'args.json')!r} names no classes. Start a new run.")

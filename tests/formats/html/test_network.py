@@ -49,6 +49,7 @@ STACKS = {
         layers.Residual([Conv2D(6, 3, padding=1)], shortcut=[Conv2D(6, 1)]),
     ],
     "branches": lambda: [layers.Branches([[Conv2D(4, 1)], [Conv2D(3, 3, padding=1), layers.ReLU()]])],
+    "averaged branches": lambda: [layers.Branches([[Conv2D(3, 1)], [layers.Tanh()]], merge="average")],
     "squeeze and excitation": lambda: [
         Conv2D(4, 3),
         layers.SqueezeExcitation([Conv2D(2, 1, activation="silu"), Conv2D(4, 1, activation="sigmoid")]),

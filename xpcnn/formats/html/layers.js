@@ -381,6 +381,10 @@ const KINDS = {
     },
     backward: (node, dy, inputs) => inputs.map(() => dy),
   },
+  average: {
+    forward: (node, inputs) => KINDS.add.forward(node, inputs).map((value) => value / inputs.length),
+    backward: (node, dy, inputs) => { const each = dy.map((value) => value / inputs.length); return inputs.map(() => each); },
+  },
   multiply,
   concatenate,
   ...Object.fromEntries(Object.entries(ACTIVATIONS).map(([name, both]) => [name, elementwise(...both)])),

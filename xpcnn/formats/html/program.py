@@ -13,6 +13,7 @@ from xpcnn.layers import (
     Activation,
     AdaptiveAveragePool2D,
     Add,
+    Average,
     AveragePool2D,
     BatchNorm,
     Concatenate,
@@ -190,6 +191,7 @@ LAYERS: dict[type[Layer], Callable[..., Fields]] = {
     **dict.fromkeys((Sigmoid, HardSigmoid, Tanh, Softmax), _activation),
     LeakyReLU: lambda layer, params, arrays: {"op": "leaky_relu", "slope": layer.slope},
     Add: _plain("add"),
+    Average: _plain("average"),
     Multiply: _plain("multiply"),
     Concatenate: _plain("concatenate"),
 }
