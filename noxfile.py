@@ -15,7 +15,7 @@ nox.options.error_on_external_run = True  # a program that was not installed her
 nox.options.error_on_missing_interpreters = False
 
 #: What a session that runs others installs for all of them, once.
-TOGETHER = {"quick": ("lint", "types", "quick"), "all": ("test", "kernels", "docs")}
+TOGETHER = {"quick": ("lint", "types", "quick"), "all": ("test", "kernels", "docs", "release")}
 
 #: How pytest runs the tests that are not slow.
 QUICK = ("-n", "auto", "--dist", "worksteal", "-m", "not slow")
@@ -74,6 +74,13 @@ def tests(session: nox.Session, backend: str) -> None:
     install(session, ".[fast]" if backend == "numba" else ".", *group("quick"))
     default = "numba" if backend == "numba" else "numpy"
     beside_the_wheel(session, *QUICK, "--backend", backend, *session.posargs, backend=default)
+
+
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
+def pythons(session: nox.Session) -> None:
+    """The tests that are not slow, in NumPy's column, on each Python that is here; those that are not are named."""
+    session.install("--no-compile", ".", *group("quick"))
+    beside_the_wheel(session, *QUICK, "--backend", "numpy", *session.posargs)
 
 
 @nox.session
@@ -140,12 +147,15 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """The wheel and the source archive are built, and the wheel alone, with what it depends on, trains and predicts."""
+    """The archives for a package index: checked, as is what they contain; the wheel alone trains and predicts."""
+    install(session, ".", *group("quick", "release"))
     dist = Path(session.create_tmp()) / "dist"
     shutil.rmtree(dist, ignore_errors=True)
-    session.install("build")
     session.run("python", "-m", "build", "--outdir", str(dist), silent=True)
-    (built,) = dist.glob("*.whl")
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(dist / "checkout"), silent=True)
+    built, source = (*dist.glob("*.whl"), *dist.glob("*.tar.gz"))
+    session.run("twine", "check", "--strict", str(built), str(source))
+    session.run("pytest", "tests/test_archives.py", "-q", env={"XPCNN_DIST": str(dist.resolve())})
     fresh = Path(session.create_tmp()) / "fresh"
     session.run("python", "-m", "venv", "--clear", str(fresh), silent=True)
     python = str((fresh / ("Scripts/python.exe" if os.name == "nt" else "bin/python")).absolute())

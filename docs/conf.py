@@ -15,10 +15,10 @@ import xpcnn
 from xpcnn.cli import parser
 
 project = "xpcnn"
-author = "the xpcnn contributors"
+author = "The xpcnn authors"
 version = release = xpcnn.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "package-index.md"]
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3

@@ -1,6 +1,6 @@
 """Train on the bundled digits with the Python API, and plot the result.
 
-The plot needs matplotlib: pip install "xpcnn[plot]".
+The plot needs matplotlib: pip install ".[plot]".
 """
 
 import argparse

@@ -91,6 +91,7 @@ def test_without_a_working_cupy_auto_is_numpy_and_an_explicit_request_fails(inst
 
 
 TOO_OLD = RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
+INSTEAD = f"uninstall it and run `{install_line('cuda12')}`."
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ TOO_OLD = RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insu
     [
         (None, False, f"Run `{install_line('cuda12')}` or, for CUDA 13, `{install_line('cuda13')}`."),
         (fake_cupy(ones=failing(TOO_OLD)), False, "There is no NVIDIA driver on this machine: install it"),
-        (fake_cupy(ones=failing(TOO_OLD)), True, "The driver is too old for this CUDA: update it"),
+        (fake_cupy(ones=failing(TOO_OLD)), True, f"update it, or replace cupy-cuda13x: {INSTEAD}"),
         (fake_cupy(ones=failing(ImportError("libcublas.so.12: cannot open"))), True, "libraries are missing: run `pip"),
         (fake_cupy(module=failing(RuntimeError("DynamicLibNotFoundError: nvrtc"))), True, '[ctk]"`, which includes'),
         (fake_cupy(ones=fail), True, "Check `nvidia-smi`"),

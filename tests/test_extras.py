@@ -33,12 +33,19 @@ def installed(monkeypatch):
     return install
 
 
-@pytest.mark.parametrize(
-    "origin", [None, {"url": "file:///tmp/xpcnn-0.1.0-py3-none-any.whl", "archive_info": {}}], ids=["index", "wheel"]
-)
-def test_what_the_index_or_a_wheel_gave_has_a_name(installed, origin):
-    installed(origin)
+def test_what_an_index_gave_has_a_name(installed):
+    installed()
     assert extras.install_line("onnx") == 'pip install "xpcnn[onnx]"'
+
+
+def test_a_wheel_is_named_by_its_address_while_it_is_there(installed, tmp_path):
+    """No index need have it."""
+    wheel = tmp_path / "xpcnn-0.2.0-py3-none-any.whl"
+    wheel.touch()
+    installed({"url": wheel.as_uri(), "archive_info": {}})
+    assert extras.install_line("onnx") == f'pip install "xpcnn[onnx] @ {wheel.as_uri()}"'
+    wheel.unlink()
+    assert extras.install_line("onnx") == 'pip install "onnx>=1.16"'
 
 
 @pytest.mark.parametrize(("editable", "option"), [(False, ""), (True, "-e ")])
@@ -48,7 +55,7 @@ def test_a_clone_is_named_by_its_directory_while_it_is_there(installed, tmp_path
     installed({"url": clone.as_uri(), "dir_info": {"editable": editable}})
     assert extras.install_line("onnx") == f'pip install {option}"{clone}[onnx]"'
     clone.rmdir()
-    assert extras.install_line("onnx") == 'pip install "xpcnn[onnx]"'
+    assert extras.install_line("onnx") == 'pip install "onnx>=1.16"'
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there are other shells")

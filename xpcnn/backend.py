@@ -144,7 +144,10 @@ def _advice(error: Exception, packages: list[str]) -> str:
     if "insufficientdriver" in text:
         if not _has_driver():
             return "There is no NVIDIA driver on this machine: install it, or use a machine with an NVIDIA GPU."
-        return "The driver is too old for this CUDA: update it, or install `xpcnn[cuda12]` instead of `[cuda13]`."
+        line = install_line("cuda12")
+        return (
+            f"The driver is too old for this CUDA: update it, or replace cupy-cuda13x: uninstall it and run `{line}`."
+        )
     if isinstance(error, ImportError | OSError) or "lib" in text or "nvrtc" in text or "header" in text:
         package = packages[0] if packages else "cupy-cuda12x"
         return f'CUDA\'s libraries are missing: run `pip install "{package}[ctk]"`, which includes them.'

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 def install_line(extra: str) -> str:
     """Return the command that installs an extra, such as ``pip install "xpcnn[onnx]"``.
 
-    For a clone, it contains its directory; for an archive or a repository, its URL without user and password; for a
-    source tree that is not installed, the packages of the extra. pipx and uv environments have their own commands.
+    For a clone, it contains its directory; for an archive or a repository, its URL without user and password; where
+    these are gone or nothing is installed, the packages of the extra. pipx and uv environments have their own commands.
     """
     try:
         installed = distribution("xpcnn")
@@ -27,12 +27,13 @@ def install_line(extra: str) -> str:
     if (prefix / "pipx_metadata.json").exists():
         return f"pipx inject xpcnn {' '.join(map(_quoted, _required(installed, extra)))}"
     if (prefix / "uv-receipt.toml").exists():
-        return f"uv tool install {_source(installed, extra)}"
-    return f"{'uv ' if _made_by_uv(prefix) else ''}pip install {_source(installed, extra)}"
+        return f"uv tool install {_source(installed, extra) or _quoted(f'xpcnn[{extra}]')}"
+    what = _source(installed, extra) or " ".join(map(_quoted, _required(installed, extra)))
+    return f"{'uv ' if _made_by_uv(prefix) else ''}pip install {what}"
 
 
-def _source(installed: Distribution, extra: str) -> str:
-    """Return what to reinstall with the extra: the name on the package index, a directory or a URL."""
+def _source(installed: Distribution, extra: str) -> str | None:
+    """Return what to reinstall with the extra: the name on its index, a directory or a URL; None where that is gone."""
     named = f"xpcnn[{extra}]"
     origin: dict[str, Any] = json.loads(installed.read_text("direct_url.json") or "{}")
     url = urlsplit(origin.get("url", ""))
@@ -40,9 +41,10 @@ def _source(installed: Distribution, extra: str) -> str:
         from urllib.request import url2pathname  # a slow import
 
         folder = url2pathname(url.path)
-        if "dir_info" not in origin or not os.path.isdir(folder):
-            return _quoted(named)
-        return ("-e " if origin["dir_info"].get("editable") else "") + _quoted(f"{folder}[{extra}]")
+        if not os.path.exists(folder):
+            return None
+        if "dir_info" in origin:
+            return ("-e " if origin["dir_info"].get("editable") else "") + _quoted(f"{folder}[{extra}]")
     if not url.scheme:
         return _quoted(named)
     user, _, host = url.netloc.rpartition("@")

@@ -1,6 +1,6 @@
 """Plots of data, training and what a network has learned, as matplotlib figures: ``figure.savefig(path)``.
 
-They need no display. matplotlib comes with ``pip install "xpcnn[plot]"``.
+They need no display. matplotlib comes with ``pip install ".[plot]"``.
 """
 
 from __future__ import annotations

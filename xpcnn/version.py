@@ -10,7 +10,7 @@ def installed_version() -> str:
     try:
         return version("xpcnn")
     except PackageNotFoundError:
-        return "0.2.0.dev0+source"
+        return "0.2.0+source"
 
 
 __version__ = installed_version()

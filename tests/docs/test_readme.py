@@ -11,7 +11,7 @@ from tests.docs.pages import ROOT, blocks
 
 README = ROOT / "README.md"
 #: What a clone has that the installation needs.
-CLONE = ("xpcnn", "pyproject.toml", "README.md", "LICENSE")
+CLONE = ("xpcnn", "docs", "pyproject.toml", "README.md", "LICENSE")
 
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the pages are not beside the tests")
 

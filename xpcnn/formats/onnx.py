@@ -1,7 +1,7 @@
 """Models as ONNX files, which onnxruntime and other runtimes run without xpcnn.
 
 An exported model takes raw pixels: the normalisation of images is part of the graph, as is the temperature of
-calibrated probabilities. Install onnx with ``pip install "xpcnn[onnx]"``.
+calibrated probabilities. Install onnx with ``pip install ".[onnx]"``.
 """
 
 from __future__ import annotations
