@@ -6,6 +6,7 @@
 #include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <utility>
 #include <vector>
 #include <ucontext.h>
@@ -92,6 +93,44 @@ static REAL exchange(REAL value, int lane, int line) {
     return lane < 32 ? slots[thread / 32 * 32 + lane] : value;
 }
 
+#ifdef PACKED  // the operands of tensor cores, see mma.cuh; rounding and fragments as the manual of PTX defines them
+
+struct Fragment { unsigned a[4], b[2]; };
+static Fragment fragments[2][1024];
+
+static unsigned bits_of(float value) { unsigned bits; std::memcpy(&bits, &value, 4); return bits; }
+static float value_of(unsigned bits) { float value; std::memcpy(&value, &bits, 4); return value; }
+
+static unsigned rounded(float value) {
+    const unsigned bits = bits_of(value);
+    if (PACKED == 1) return value != value ? 0x7fffffffu : (bits + 0x1000u) & ~0x1fffu;
+    return value != value ? 0x7fffu : (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+}
+
+// The values of a word: in tf32 the lower bits are ignored, in bfloat16 the first value is the lower half.
+static double unpacked(unsigned word, int which) {
+    return value_of(PACKED == 1 ? word & ~0x1fffu : which ? word & 0xffff0000u : word << 16);
+}
+
+static void mma(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2], int line) {
+    const unsigned thread = current, first = thread / 32 * 32, group = thread % 32 / 4, four = thread % 4;
+    Fragment *slots = fragments[exchanges[thread]++ % 2];
+    std::copy(a, a + 4, slots[thread].a);
+    std::copy(b, b + 2, slots[thread].b);
+    wait(line);
+    for (int i = 0; i < 4; i++) {
+        const unsigned row = group + i / 2 * 8, column = four * 2 + i % 2;
+        double sum = sums[i];
+        for (unsigned word = 0; word < 8; word++)
+            for (int which = 0; which < PACKED; which++)
+                sum += unpacked(slots[first + row % 8 * 4 + word % 4].a[row / 8 + word / 4 * 2], which)
+                     * unpacked(slots[first + column * 4 + word % 4].b[word / 4], which);
+        sums[i] = sum;
+    }
+}
+
+#endif
+
 template <class... A, size_t... I> void call(void (*kernel)(A...), void **p, std::index_sequence<I...>) {
     kernel(*static_cast<A *>(p[I])...);
 }
@@ -122,6 +161,10 @@ static void launch(void (*kernel)(void **), const unsigned *grid, const unsigned
 #define __shfl_down_sync(mask, value, distance) shim::exchange(value, shim::current % 32 + distance, __LINE__)
 #define __shfl_xor_sync(mask, value, distance) shim::exchange(value, shim::current % 32 ^ distance, __LINE__)
 static unsigned long long atomicAdd(unsigned long long *sum, unsigned long long more) { return *sum += more, *sum - more; }
+#ifdef PACKED
+#define pack(low, high) (PACKED == 1 ? shim::rounded(low) : shim::rounded(low) | shim::rounded(high) << 16)
+#define mma(sums, a, b) shim::mma(sums, a, b, __LINE__)
+#endif
 #define __umul64hi(a, b) (unsigned long long)(((unsigned __int128)(a) * (b)) >> 64)
 
 // What a library offers for each kernel: a launch, and the sizes of its parameters.

@@ -124,6 +124,7 @@ def _run(
 ) -> int:
     """Carry out the run of a directory, from its start or from where it was interrupted."""
     from xpcnn import recipe
+    from xpcnn.backend import precision_of
     from xpcnn.cli import folds
     from xpcnn.cli.run_directory import OtherRank, about
     from xpcnn.cli.signals import noting_how_to_go_on
@@ -149,6 +150,7 @@ def _run(
         options_ = argparse.Namespace(**{**vars(options_), **arguments})
         _refuse_what_means_nothing(options_)
         xp = options.chosen_backend(options_)
+        arguments["precision"] = precision_of(xp)
         weights = _weights(options_.start, saved) if communicator.rank == 0 else None
         if resumed and options_.start and (directory.path / "last.safetensors").exists():
             options_.start = str(directory.path / "last.safetensors")  # the model it started from may be gone
@@ -164,6 +166,11 @@ def _run(
         if saved is not None:
             resume.refuse_other_images(directory.path, saved, listed)
             print(f"resuming {directory.path} after step {saved.step}")
+            if saved.precision != precision_of(xp):
+                say(
+                    f"the run was computed in {saved.precision} and goes on in {precision_of(xp)}: its results are not "
+                    "bit-identical to those of an uninterrupted run"
+                )
         if options_.epochs is None and not options_.minutes:
             options_.epochs = recipe.epochs_for(len(split.train), options_.batch_size)
 
