@@ -1,5 +1,6 @@
-// CUDA for a plain C++ compiler: the threads of a block run in turns, from one barrier to the next, on stacks of their own.
-// A barrier that not every thread of a block reaches is an error, as it would be a hang or a race on a device.
+// CUDA for a plain C++ compiler: the warps of a block run in turns, from one barrier to the next, and so do the threads of a
+// warp, from one exchange to the next, each on a stack of its own. A barrier that not every thread of a block reaches, or an
+// exchange that not every thread of a warp does, is an error, as it would be a hang or a race on a device.
 
 #include <algorithm>
 #include <cmath>
@@ -25,7 +26,7 @@ alignas(16) REAL memory[1 << 15];  // dynamic shared memory
 
 namespace shim {
 
-struct Thread { jmp_buf place; ucontext_t start; std::vector<char> stack; bool entered = false, done = false; int barrier = 0; };
+struct Thread { jmp_buf place; ucontext_t start; std::vector<char> stack; bool entered = false, done = false, of_warp = false; int barrier = 0; };
 
 static std::vector<Thread> threads;
 static jmp_buf scheduler;
@@ -40,9 +41,10 @@ static Dimensions index_of(unsigned thread) {
     return {thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / blockDim.x / blockDim.y};
 }
 
-// Give way to the other threads until all of them have come to the same barrier.
-static void wait(int barrier) {
+// Give way to the other threads, of the block or of the warp alone, until all of them have come to the same barrier.
+static void wait(int barrier, bool of_warp = false) {
     threads[current].barrier = barrier;
+    threads[current].of_warp = of_warp;
     if (!_setjmp(threads[current].place)) _longjmp(scheduler, 1);
 }
 
@@ -67,29 +69,37 @@ static void resume(unsigned thread) {
     swapcontext(&unused, &it.start);
 }
 
+// Whether some threads have ended; they must be at the same place.
+static bool ended(unsigned first, unsigned last) {
+    for (unsigned t = first + 1; t < last; t++)
+        if (threads[t].done != threads[first].done || (!threads[t].done && threads[t].barrier != threads[first].barrier)) {
+            std::fprintf(stderr, "threads wait at different barriers: lines %d and %d\n",
+                         threads[first].done ? 0 : threads[first].barrier, threads[t].done ? 0 : threads[t].barrier);
+            std::abort();
+        }
+    return threads[first].done;
+}
+
 // Threads of odd blocks take their turns backwards, so that a missing barrier shows in one block or the next.
 static void run_block() {
-    const unsigned count = blockDim.x * blockDim.y * blockDim.z;
+    const unsigned count = blockDim.x * blockDim.y * blockDim.z, warps = (count + 31) / 32;
     if (threads.size() < count) threads.resize(count);
     for (unsigned t = 0; t < count; t++) threads[t].entered = threads[t].done = exchanges[t] = 0;
     const bool backwards = (blockIdx.x + blockIdx.y + blockIdx.z) % 2;
-    for (;;) {
-        for (unsigned t = 0; t < count; t++) resume(backwards ? count - 1 - t : t);
-        for (unsigned t = 1; t < count; t++)
-            if (threads[t].done != threads[0].done || (!threads[0].done && threads[t].barrier != threads[0].barrier)) {
-                std::fprintf(stderr, "threads of a block wait at different barriers: lines %d and %d\n",
-                             threads[0].done ? 0 : threads[0].barrier, threads[t].done ? 0 : threads[t].barrier);
-                std::abort();
-            }
-        if (threads[0].done) return;
-    }
+    do
+        for (unsigned w = 0; w < warps; w++) {
+            const unsigned first = (backwards ? warps - 1 - w : w) * 32, last = min(first + 32, count);
+            do for (unsigned t = first; t < last; t++) resume(backwards ? first + last - 1 - t : t);
+            while (!ended(first, last) && threads[first].of_warp);
+        }
+    while (!ended(0, count));
 }
 
 static REAL exchange(REAL value, int lane, int line) {
     const unsigned thread = current;
     REAL *slots = exchanged[exchanges[thread]++ % 2];  // two in turn, so that one wait is enough
     slots[thread] = value;
-    wait(line);
+    wait(line, true);
     return lane < 32 ? slots[thread / 32 * 32 + lane] : value;
 }
 
@@ -117,7 +127,7 @@ static void mma(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]
     Fragment *slots = fragments[exchanges[thread]++ % 2];
     std::copy(a, a + 4, slots[thread].a);
     std::copy(b, b + 2, slots[thread].b);
-    wait(line);
+    wait(line, true);
     for (int i = 0; i < 4; i++) {
         const unsigned row = group + i / 2 * 8, column = four * 2 + i % 2;
         double sum = sums[i];

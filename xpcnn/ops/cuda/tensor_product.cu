@@ -106,16 +106,16 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) tensor_product(
 
     // Where values lie, null where there is a zero; and whether four neighbours can be read at once.
     auto place_in_a = [&](int depth, int row) {
-        return a + (long long)row * of.a_row + (long long)(depth / A_TAPS) * of.a_depth + depth % A_TAPS * a_tap;
+        return a + (row * of.a_row + depth / A_TAPS * of.a_depth + depth % A_TAPS * a_tap);
     };
     auto place_in_b = [&](int depth, int column) -> const REAL * {
-        if (SEEN == 0) return b + (long long)depth * of.b_depth + (long long)column * of.b_column;
+        if (SEEN == 0) return b + (depth * of.b_depth + column * of.b_column);
         const int element = SEEN == 1 ? depth : column, where = SEEN == 1 ? column : depth;
         const int tap = element % TAPS, place = where / seen_by.n;
         int row = place / seen_by.columns * seen_by.stride_down + tap / KERNEL_WIDTH * seen_by.dilation_down - seen_by.top;
         int cell = place % seen_by.columns * seen_by.stride_right + tap % KERNEL_WIDTH * seen_by.dilation_right - seen_by.left;
         if (!seen(row, seen_by.spread_down, seen_by.height) || !seen(cell, seen_by.spread_right, seen_by.width)) return nullptr;
-        return b + ((long long)(element / TAPS * seen_by.height + row) * seen_by.width + cell) * seen_by.n + where % seen_by.n;
+        return b + (((element / TAPS * seen_by.height + row) * seen_by.width + cell) * seen_by.n + where % seen_by.n);
     };
     const bool fours_in_a = (size_t)a % 16 == 0 && (A_DEEP
         ? of.a_depth == A_TAPS && (A_TAPS == 1 || a_tap == 1) && of.a_row % 4 == 0
