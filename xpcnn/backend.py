@@ -235,6 +235,11 @@ class _InPrecision(ModuleType):
         return getattr(self.module, name)
 
 
+def asked_precision() -> str:
+    """Return the value of ``XPCNN_PRECISION``, else "float32"; it may name none."""
+    return os.environ.get(PRECISION_VARIABLE) or "float32"
+
+
 def in_precision(xp: ArrayModule, precision: str | None = None, asked_by: str = "") -> ArrayModule:
     """Return the array module whose products and convolutions compute in a precision: another name for the same module.
 
@@ -245,7 +250,7 @@ def in_precision(xp: ArrayModule, precision: str | None = None, asked_by: str = 
     True
     """
     if precision is None:
-        precision, asked_by = os.environ.get(PRECISION_VARIABLE) or "float32", f" in {PRECISION_VARIABLE}"
+        precision, asked_by = asked_precision(), f" in {PRECISION_VARIABLE}"
     if precision not in PRECISIONS:
         why = (
             " It would need loss scaling."

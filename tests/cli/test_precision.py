@@ -78,6 +78,15 @@ class TestOnADevice:
         assert (done.code, self.precision(here)) == (0, "tf32")
         assert "the run was computed in float32 and goes on in tf32: its results are not bit-identical" in done.err
 
+    def test_folds_keep_it_too(self, gpu, run, here, photos, monkeypatch):
+        monkeypatch.setenv("XPCNN_PRECISION", "bfloat16")
+        with interrupted(after=3):
+            assert run("train", photos, *QUICK, "--folds", "2", "--out", "run").code == 130
+        monkeypatch.delenv("XPCNN_PRECISION")
+        assert run("train", "--resume", "run").code == 0
+        for path in ("args.json", "fold-1/args.json", "fold-2/args.json"):
+            assert json.loads((here / "run" / path).read_bytes())["precision"] == "bfloat16", path
+
     def test_a_host_says_how_to_go_on(self, gpu, run, here, photos):
         self.begin(run, photos, "--precision", "tf32")
         done = run("train", "--resume", "run", "--backend", "numpy")

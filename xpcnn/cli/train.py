@@ -48,6 +48,9 @@ def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator
         _refuse_what_means_nothing(argparse.Namespace(**{**vars(options_), **_completed(given)}))
         started = _completed(_with_part(given))
         if folds.are_in(given):
+            from xpcnn.backend import asked_precision
+
+            started.setdefault("precision", asked_precision())  # of all folds, whenever they are resumed
             return _run_folds(options_, NewRun(out), lambda directory: started, given, communicator)
         return _run(options_, NewRun(out), lambda directory: (started, None, None), communicator, begun)
     if options_.resume and options_.out is not None:

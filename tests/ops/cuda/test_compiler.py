@@ -18,7 +18,7 @@ from xpcnn.ops.window import Window
 
 #: From Volta to Blackwell; tensor cores take tf32 and bfloat16 from Ampere on.
 CARDS = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100")
-WITH_TENSOR_CORES = CARDS[2:]
+WITH_TENSOR_CORES = ("sm_80", "sm_90", "sm_100")
 #: A convolution, of which filters and channels are named below.
 OF = ConvShape(32, 1, 1, (32, 32), 1, (30, 30), (0, 0, 0, 0, 0))
 PLACES = {"one": (1, 1, 0), "four": (1, 4, 0), "pooled": (2, 2, 1)}
