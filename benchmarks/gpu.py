@@ -44,21 +44,25 @@ def main() -> None:
         "--data", type=Path, default=os.environ.get("XPCNN_DATA"), metavar="FOLDER",
         help="contains mnist/ and blood/ (default: $XPCNN_DATA); without it, random images of the same sizes",
     )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=("float32", "tf32", "bfloat16"), default="float32",
+        help="what xpcnn's products and convolutions compute in (default: float32); else PyTorch's compute in TF32",
+    )  # fmt: skip
     options = parser.parse_args()
-    results: dict[str, Any] = {"steps": [], "left_out": []}
+    results: dict[str, Any] = {"precision": options.precision, "steps": [], "left_out": []}
     try:
-        measure(results, options.data)
+        measure(results, options.data, options.precision)
     finally:  # save what was measured, however the run ends
         if options.json:
             options.json.write_text(json.dumps(results, indent=1) + "\n")
     print(f"\n{time.perf_counter() - started:.0f} s in total")
 
 
-def measure(results: dict[str, Any], data: Path | None) -> None:
+def measure(results: dict[str, Any], data: Path | None, precision: str) -> None:
     """Measure what there is time for, printing row by row, and store all figures in ``results``."""
     import torch
 
-    from xpcnn.backend import choose
+    from xpcnn.backend import choose, in_precision
     from xpcnn.training.engine.graphs import own_stream
 
     xp = choose("cupy").xp
@@ -73,6 +77,7 @@ def measure(results: dict[str, Any], data: Path | None) -> None:
     wrong = [name for name, value in results["agreement"].items() if not value <= AGREEMENT]
     if wrong:
         raise SystemExit(f"The two sides differ on {', '.join(wrong)}, so there is nothing to compare.")
+    xp = in_precision(xp, precision)  # from here on; the sides agree in float32
 
     def part(name: str, make: Callable[[], Any]) -> Any:
         """Run one part, if there is time; a failure is recorded, and the rest continues."""
@@ -93,7 +98,7 @@ def measure(results: dict[str, Any], data: Path | None) -> None:
             xp.get_default_memory_pool().free_all_blocks()
 
     print(f"\n{'ms':58}{'eager':>9}{'graph':>9}{'torch':>9}{'graph':>9}   torch/xpcnn: eager, graph")
-    for precise in (False, True):
+    for precise in (False, True) if precision == "float32" else (True,):
         tf32(precise)
         for task in ("train", "predict"):
             for name in NETWORKS:
@@ -103,10 +108,10 @@ def measure(results: dict[str, Any], data: Path | None) -> None:
                         lambda name=name, task=task, batch=batch: compare(xp, name, task, batch, precise, results),
                     )
                     results["steps"] += [row] if row else []
-        if not precise:
+        if not precise or precision != "float32":
             both = [part(f"epochs of {name}", lambda name=name: epochs(xp, name, data)) for name in ("blood", "mnist")]
             results["epochs"] = [epoch for epoch in both if epoch]
-    tf32(False)
+    tf32(precision != "float32")
     results["memory"] = [m for name in NETWORKS if (m := part(f"{name}, memory", lambda name=name: memory(xp, name)))]
     results["launches"] = [
         n for name in NETWORKS if (n := part(f"{name}, launches", lambda name=name: launches(xp, name)))
@@ -119,7 +124,7 @@ def measure(results: dict[str, Any], data: Path | None) -> None:
 
 
 def tf32(allowed: bool) -> None:
-    """Let PyTorch use TF32 in convolutions and matrix products, or in neither; xpcnn's kernels compute in float32."""
+    """Let PyTorch use TF32 in convolutions and matrix products, or in neither; xpcnn's precision is an option."""
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed

@@ -441,7 +441,7 @@ class OutOfMemoryError(MemoryError):
 
 
 #: Few, since kernels that are run here work one block after the other.
-_DEVICE = SimpleNamespace(id=0, attributes={"MultiProcessorCount": 4})
+_DEVICE = SimpleNamespace(id=0, attributes={"MultiProcessorCount": 4}, compute_capability="90")
 xp.cuda = SimpleNamespace(
     Device=lambda: _DEVICE, Stream=Stream, MemoryPool=MemoryPool, get_current_stream=_current_stream,
     using_allocator=lambda allocator: contextlib.nullcontext(),

@@ -188,6 +188,63 @@ def test_resolve_takes_names_none_and_modules(install):
     assert backend.probe_cupy.cache_info().misses == 1
 
 
+class TestPrecision:
+    def test_a_device_gets_another_name_for_the_same_module(self):
+        in_tf32 = backend.in_precision(strict.xp, "tf32")
+        assert backend.precision_of(in_tf32) == "tf32"
+        assert in_tf32 is backend.in_precision(strict.xp, "tf32"), "kernels are compiled once"
+        assert (in_tf32.__name__, in_tf32.ones, in_tf32.cuda) == (strict.xp.__name__, strict.xp.ones, strict.xp.cuda)
+        assert backend.precision_of(backend.in_precision(in_tf32, "bfloat16")) == "bfloat16"
+        assert backend.in_precision(in_tf32, "float32") is strict.xp
+        assert (backend.is_host(in_tf32), backend.kernels(in_tf32)) == (False, None)
+
+    def test_by_default_it_is_float32_or_what_the_environment_says(self, monkeypatch):
+        monkeypatch.delenv("XPCNN_PRECISION", raising=False)
+        assert backend.in_precision(strict.xp) is strict.xp
+        assert backend.in_precision(np) is np
+        monkeypatch.setenv("XPCNN_PRECISION", "bfloat16")
+        assert backend.precision_of(backend.in_precision(strict.xp)) == "bfloat16"
+        assert backend.in_precision(strict.xp, "float32") is strict.xp
+
+    def test_a_module_is_resolved_as_it_is_and_a_name_in_the_environments_precision(self, install, monkeypatch):
+        install(type("cupy", (), vars(fake_cupy())))
+        monkeypatch.setenv("XPCNN_PRECISION", "tf32")
+        monkeypatch.setattr(sys.modules["cupy"].cuda, "Device", lambda: SimpleNamespace(id=0, compute_capability="90"))
+        assert backend.precision_of(backend.resolve("cupy")) == "tf32"
+        assert backend.precision_of(backend.resolve()) == "tf32"
+        assert backend.resolve("cupy", "float32") is sys.modules["cupy"]
+        assert backend.resolve(sys.modules["cupy"]) is sys.modules["cupy"]
+        assert backend.resolve(np) is np
+
+    def test_the_host_computes_in_float32_alone(self, install, monkeypatch):
+        install(None)
+        with pytest.raises(backend.BackendError, match="'tf32' was requested, but numpy computes in float32 alone"):
+            backend.in_precision(np, "tf32")
+        monkeypatch.setenv("XPCNN_PRECISION", "bfloat16")
+        with pytest.raises(backend.BackendError, match="'bfloat16' was requested in XPCNN_PRECISION, but numpy"):
+            backend.resolve()
+
+    @pytest.mark.parametrize(("capability", "shown"), [("75", "7.5"), ("70", "7.0")])
+    def test_a_card_without_such_tensor_cores_says_what_it_has(self, monkeypatch, capability, shown):
+        monkeypatch.setattr(strict.xp.cuda.Device(), "compute_capability", capability)
+        with pytest.raises(backend.BackendError, match=f"has compute capability {shown}, .* 8.0. Use .* 'float32'"):
+            backend.in_precision(strict.xp, "tf32")
+
+    @pytest.mark.parametrize("capability", ["80", "90", "100", "120"])
+    def test_cards_from_ampere_on_have_them(self, monkeypatch, capability):
+        monkeypatch.setattr(strict.xp.cuda.Device(), "compute_capability", capability)
+        assert backend.precision_of(backend.in_precision(strict.xp, "bfloat16")) == "bfloat16"
+
+    def test_unknown_names_list_the_known_ones(self, monkeypatch):
+        with pytest.raises(backend.BackendError, match=r"no precision 'fp8'.* Use one of: float32, tf32, bfloat16"):
+            backend.in_precision(strict.xp, "fp8")
+        with pytest.raises(backend.BackendError, match=r"no precision 'float16'.* loss scaling"):
+            backend.in_precision(strict.xp, "float16")
+        monkeypatch.setenv("XPCNN_PRECISION", "bf16")
+        with pytest.raises(backend.BackendError, match=r"'bf16' in XPCNN_PRECISION\. Did you mean bfloat16"):
+            backend.in_precision(strict.xp)
+
+
 def test_only_numpy_is_on_the_host():
     assert backend.is_host(np)
     assert not backend.is_host(strict.xp)

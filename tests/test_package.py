@@ -307,7 +307,9 @@ def parameters(function):
 def test_the_models_signatures():
     model = xpcnn.Sequential
     assert parameters(model) == {"layers": (), "input_shape": None, "xp": None, "seed": 0}
-    assert parameters(model.compile) == {"optimizer": "adam", "loss": "cross_entropy", "metrics": None}
+    assert parameters(model.compile) == {
+        "optimizer": "adam", "loss": "cross_entropy", "metrics": None, "precision": None,
+    }  # fmt: skip
     fit = {
         "x": "needed", "y": None, "epochs": 1, "batch_size": 32, "validation_split": 0.0, "validation_data": None,
         "shuffle": True, "seed": 0, "callbacks": (), "verbose": 1, "shards": None, "threads": None,
@@ -323,9 +325,11 @@ def test_the_models_signatures():
     assert [*parameters(model.to)] == ["xp"]
     assert [*parameters(model.save)] == ["path"]
     assert [*parameters(model.set_weights)] == ["weights"]
-    assert parameters(model.get_weights) == parameters(model.summary) == {}
+    assert parameters(model.get_weights) == {}
+    assert parameters(model.summary) == {"precision": False}
     assert isinstance(model.parameters, property)
     assert isinstance(model.backend, property)
+    assert isinstance(model.precision, property)
     assert parameters(xpcnn.load) == {"path": "needed", "xp": None, "custom_layers": None}
 
 

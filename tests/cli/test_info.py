@@ -25,7 +25,7 @@ class TestMachine:
         shown = lines(done.out)
         assert list(shown) == [
             "xpcnn", "python", "numpy", "opencv", "tifffile", "imagecodecs", "pillow-heif", "cupy", "numba",
-            "XPCNN_BACKEND", "backend", "blas", "threads",
+            "XPCNN_BACKEND", "backend", "precision", "blas", "threads",
         ]  # fmt: skip
         assert shown["numpy"].split()[1] == np.__version__
         assert shown["backend"].endswith("numpy: numpy was requested")
@@ -54,6 +54,15 @@ class TestMachine:
         assert done.code == 0
         assert "There is no backend 'abacus' in XPCNN_BACKEND" in lines(done.out)["backend"]
         assert "threads" in lines(done.out)
+
+    def test_it_says_what_products_compute_in_or_why_not(self, run, monkeypatch):
+        monkeypatch.setenv("XPCNN_BACKEND", "numpy")
+        monkeypatch.delenv("XPCNN_PRECISION", raising=False)
+        assert lines(run("info").out)["precision"].endswith("  float32")
+        monkeypatch.setenv("XPCNN_PRECISION", "tf32")
+        done = run("info")
+        assert done.code == 0
+        assert "in XPCNN_PRECISION, but numpy computes in float32 alone" in lines(done.out)["precision"]
 
     def test_a_missing_opencv_is_told(self, run, monkeypatch):
         monkeypatch.setitem(sys.modules, "cv2", None)

@@ -1,11 +1,13 @@
-// CUDA for a plain C++ compiler: the threads of a block run in turns, from one barrier to the next, on stacks of their own.
-// A barrier that not every thread of a block reaches is an error, as it would be a hang or a race on a device.
+// CUDA for a plain C++ compiler: the warps of a block run in turns, from one barrier to the next, and so do the threads of a
+// warp, from one exchange to the next, each on a stack of its own. A barrier that not every thread of a block reaches, or an
+// exchange that not every thread of a warp does, is an error, as it would be a hang or a race on a device.
 
 #include <algorithm>
 #include <cmath>
 #include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <utility>
 #include <vector>
 #include <ucontext.h>
@@ -24,7 +26,7 @@ alignas(16) REAL memory[1 << 15];  // dynamic shared memory
 
 namespace shim {
 
-struct Thread { jmp_buf place; ucontext_t start; std::vector<char> stack; bool entered = false, done = false; int barrier = 0; };
+struct Thread { jmp_buf place; ucontext_t start; std::vector<char> stack; bool entered = false, done = false, of_warp = false; int barrier = 0; };
 
 static std::vector<Thread> threads;
 static jmp_buf scheduler;
@@ -39,9 +41,10 @@ static Dimensions index_of(unsigned thread) {
     return {thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / blockDim.x / blockDim.y};
 }
 
-// Give way to the other threads until all of them have come to the same barrier.
-static void wait(int barrier) {
+// Give way to the other threads, of the block or of the warp alone, until all of them have come to the same barrier.
+static void wait(int barrier, bool of_warp = false) {
     threads[current].barrier = barrier;
+    threads[current].of_warp = of_warp;
     if (!_setjmp(threads[current].place)) _longjmp(scheduler, 1);
 }
 
@@ -66,31 +69,77 @@ static void resume(unsigned thread) {
     swapcontext(&unused, &it.start);
 }
 
+// Whether some threads have ended; they must be at the same place.
+static bool ended(unsigned first, unsigned last) {
+    for (unsigned t = first + 1; t < last; t++)
+        if (threads[t].done != threads[first].done || (!threads[t].done && threads[t].barrier != threads[first].barrier)) {
+            std::fprintf(stderr, "threads wait at different barriers: lines %d and %d\n",
+                         threads[first].done ? 0 : threads[first].barrier, threads[t].done ? 0 : threads[t].barrier);
+            std::abort();
+        }
+    return threads[first].done;
+}
+
 // Threads of odd blocks take their turns backwards, so that a missing barrier shows in one block or the next.
 static void run_block() {
-    const unsigned count = blockDim.x * blockDim.y * blockDim.z;
+    const unsigned count = blockDim.x * blockDim.y * blockDim.z, warps = (count + 31) / 32;
     if (threads.size() < count) threads.resize(count);
     for (unsigned t = 0; t < count; t++) threads[t].entered = threads[t].done = exchanges[t] = 0;
     const bool backwards = (blockIdx.x + blockIdx.y + blockIdx.z) % 2;
-    for (;;) {
-        for (unsigned t = 0; t < count; t++) resume(backwards ? count - 1 - t : t);
-        for (unsigned t = 1; t < count; t++)
-            if (threads[t].done != threads[0].done || (!threads[0].done && threads[t].barrier != threads[0].barrier)) {
-                std::fprintf(stderr, "threads of a block wait at different barriers: lines %d and %d\n",
-                             threads[0].done ? 0 : threads[0].barrier, threads[t].done ? 0 : threads[t].barrier);
-                std::abort();
-            }
-        if (threads[0].done) return;
-    }
+    do
+        for (unsigned w = 0; w < warps; w++) {
+            const unsigned first = (backwards ? warps - 1 - w : w) * 32, last = min(first + 32, count);
+            do for (unsigned t = first; t < last; t++) resume(backwards ? first + last - 1 - t : t);
+            while (!ended(first, last) && threads[first].of_warp);
+        }
+    while (!ended(0, count));
 }
 
 static REAL exchange(REAL value, int lane, int line) {
     const unsigned thread = current;
     REAL *slots = exchanged[exchanges[thread]++ % 2];  // two in turn, so that one wait is enough
     slots[thread] = value;
-    wait(line);
+    wait(line, true);
     return lane < 32 ? slots[thread / 32 * 32 + lane] : value;
 }
+
+#ifdef PACKED  // the operands of tensor cores, see mma.cuh; rounding and fragments as the manual of PTX defines them
+
+struct Fragment { unsigned a[4], b[2]; };
+static Fragment fragments[2][1024];
+
+static unsigned bits_of(float value) { unsigned bits; std::memcpy(&bits, &value, 4); return bits; }
+static float value_of(unsigned bits) { float value; std::memcpy(&value, &bits, 4); return value; }
+
+static unsigned rounded(float value) {
+    const unsigned bits = bits_of(value);
+    if (PACKED == 1) return value != value ? 0x7fffffffu : (bits + 0x1000u) & ~0x1fffu;
+    return value != value ? 0x7fffu : (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+}
+
+// The values of a word: in tf32 the lower bits are ignored, in bfloat16 the first value is the lower half.
+static double unpacked(unsigned word, int which) {
+    return value_of(PACKED == 1 ? word & ~0x1fffu : which ? word & 0xffff0000u : word << 16);
+}
+
+static void mma(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2], int line) {
+    const unsigned thread = current, first = thread / 32 * 32, group = thread % 32 / 4, four = thread % 4;
+    Fragment *slots = fragments[exchanges[thread]++ % 2];
+    std::copy(a, a + 4, slots[thread].a);
+    std::copy(b, b + 2, slots[thread].b);
+    wait(line, true);
+    for (int i = 0; i < 4; i++) {
+        const unsigned row = group + i / 2 * 8, column = four * 2 + i % 2;
+        double sum = sums[i];
+        for (unsigned word = 0; word < 8; word++)
+            for (int which = 0; which < PACKED; which++)
+                sum += unpacked(slots[first + row % 8 * 4 + word % 4].a[row / 8 + word / 4 * 2], which)
+                     * unpacked(slots[first + column * 4 + word % 4].b[word / 4], which);
+        sums[i] = sum;
+    }
+}
+
+#endif
 
 template <class... A, size_t... I> void call(void (*kernel)(A...), void **p, std::index_sequence<I...>) {
     kernel(*static_cast<A *>(p[I])...);
@@ -122,6 +171,10 @@ static void launch(void (*kernel)(void **), const unsigned *grid, const unsigned
 #define __shfl_down_sync(mask, value, distance) shim::exchange(value, shim::current % 32 + distance, __LINE__)
 #define __shfl_xor_sync(mask, value, distance) shim::exchange(value, shim::current % 32 ^ distance, __LINE__)
 static unsigned long long atomicAdd(unsigned long long *sum, unsigned long long more) { return *sum += more, *sum - more; }
+#ifdef PACKED
+#define pack(low, high) (PACKED == 1 ? shim::rounded(low) : shim::rounded(low) | shim::rounded(high) << 16)
+#define mma(sums, a, b) shim::mma(sums, a, b, __LINE__)
+#endif
 #define __umul64hi(a, b) (unsigned long long)(((unsigned __int128)(a) * (b)) >> 64)
 
 // What a library offers for each kernel: a launch, and the sizes of its parameters.

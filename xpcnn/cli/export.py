@@ -24,10 +24,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _onnx(source: str, path: str) -> str:
+    import numpy as np
+
     from xpcnn import load
     from xpcnn.formats import onnx
 
-    model = load(source, xp="numpy")
+    model = load(source, xp=np)
     onnx.export(model, path)
     size, count = ("x".join(map(str, shape)) for shape in (model.network.input_shape, model.network.output_shape))
     values = "normalised as in training"
@@ -39,10 +41,12 @@ def _onnx(source: str, path: str) -> str:
 
 
 def _html(source: str, path: str) -> str:
+    import numpy as np
+
     from xpcnn import load
     from xpcnn.formats import html
 
-    model = load(source, xp="numpy")
+    model = load(source, xp=np)
     html.export(model, path)
     count, size = max(2, model.network.output_shape[0]), Path(path).stat().st_size
     return f"a page of {size / 1e6:.1f} MB that sorts pictures into {count} classes, in any browser, offline"

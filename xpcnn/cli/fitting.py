@@ -99,9 +99,12 @@ class Fitting:
     def fit(self, watch: Callback, resumed: bool, page: Report | None = None) -> History:
         """Fit the compiled model, and write its files; ``watch`` is one more callback, and so is ``page``, if given."""
         from xpcnn import recipe
-        from xpcnn.training import callbacks
+        from xpcnn.training import callbacks, checkpoints
 
         given, directory, images, split = self.options, self.directory, self.images, self.split
+        saved = None
+        if resumed and self.communicator.rank == 0:  # in the precision of this run, which may be another one
+            saved = checkpoints.read(directory.checkpoint).in_precision(self.model.precision)
         often = options.steps_or_minutes(given.checkpoint_every)
         validated = len(split.validation) > 0
         called: list[callbacks.Callback] = [
@@ -134,7 +137,7 @@ class Fitting:
                 threads=given.threads,
                 augment=given.augment,
                 class_weight=recipe.balanced(images.y[split.train], len(images.classes)) if given.balance else None,
-                resume=directory.checkpoint if resumed else None,
+                resume=saved,
                 communicator=self.communicator,
             )
         directory.finish_models(self.model, chosen=validated)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from xpcnn.cli import pictures
 from xpcnn.cli.text import printable
+
+if TYPE_CHECKING:
+    from xpcnn.backend import ArrayModule
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +45,9 @@ def _machine() -> list[tuple[str, str]]:
     try:
         choice = choose()
         backend = f"{choice.xp.__name__}: {choice.reason}"
+        precision = _precision(choice.xp)
     except BackendError as error:
-        backend = str(error)
+        backend, precision = str(error), "unknown"
     return [
         ("xpcnn", __version__),
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
@@ -53,12 +58,22 @@ def _machine() -> list[tuple[str, str]]:
         ("numba", _numba()),
         ("XPCNN_BACKEND", os.environ.get("XPCNN_BACKEND", "not set, so auto")),
         ("backend", backend),
+        ("precision", precision),
         (
             "blas",
             "; ".join(f"{b['internal_api']} {b['version']}, {b['num_threads']} threads" for b in blas) or "unknown",
         ),
         ("threads", str(available_threads())),
     ]
+
+
+def _precision(xp: ArrayModule) -> str:
+    from xpcnn.backend import BackendError, in_precision, precision_of
+
+    try:
+        return precision_of(in_precision(xp))
+    except BackendError as error:
+        return str(error)
 
 
 def _numba() -> str:
@@ -83,10 +98,12 @@ def _opencv() -> str:
 
 
 def _card(path: str) -> list[tuple[str, str]]:
+    import numpy as np
+
     from xpcnn import load
     from xpcnn.model.summary import summary_table
 
-    model = load(path, xp="numpy")
+    model = load(path, xp=np)
     lines = [("model", printable(path)), ("bytes", f"{os.path.getsize(path):,}"), ("epochs", str(model.epochs))]
     if model.class_names is not None:
         lines.append(("classes", printable(", ".join(model.class_names))))

@@ -114,8 +114,8 @@ def add_augment(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_computing(parser: argparse.ArgumentParser) -> None:
-    """Add --backend, --threads and --verbose."""
+def add_computing(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add --backend, --threads and --verbose; return their group."""
     group = parser.add_argument_group("computing")
     group.add_argument(
         "--backend", choices=("numpy", "numba", "cupy", "auto"), help="default: $XPCNN_BACKEND, else auto"
@@ -127,13 +127,14 @@ def add_computing(parser: argparse.ArgumentParser) -> None:
         help="number of threads (default: all processors, one for small networks)",
     )
     add_flag(group, "--verbose", "print more, such as which backend was chosen and why")
+    return group
 
 
 def chosen_backend(options: argparse.Namespace) -> ArrayModule:
-    """Return the requested array module, and with --verbose print which and why."""
-    from xpcnn.backend import choose
+    """Return the requested array module, in the requested precision; with --verbose print which and why."""
+    from xpcnn.backend import choose, in_precision
 
     choice = choose(options.backend)
     if options.verbose:
         print(f"backend {choice.xp.__name__}: {choice.reason}", file=sys.stderr)
-    return choice.xp
+    return in_precision(choice.xp, getattr(options, "precision", None))

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from xpcnn.data import Decoding, LabelledImages, Split
     from xpcnn.training.checkpoints import SavedFit
 
-#: Arguments that may change on resuming, since the weights do not depend on them; images are compared themselves.
-FREE = frozenset(
-    ["data", "labels", "group_by", "backend", "threads", "verbose", "no_plots", "checkpoint_every", "strict", "cache"]
-)
+#: Arguments that may change on resuming: the weights do not depend on them (or, for the precision, the change is told);
+#: images are compared themselves.
+FREE = frozenset([
+    "data", "labels", "group_by", "backend", "precision", "threads", "verbose", "no_plots", "checkpoint_every",
+    "strict", "cache",
+])  # fmt: skip
 #: The fields of args.json besides the arguments.
 ABOUT = frozenset(
     [
@@ -100,6 +102,7 @@ def _checked(path: Path, recorded: Any) -> tuple[dict[str, Any], Decoding | None
         ) from error
     given = {key: value for key, value in vars(options).items() if value is not None}
     given.setdefault("copies", "anywhere")  # as in runs from before copies were looked for
+    given.setdefault("precision", "float32")  # as in runs from before there were others
     for key in ("data", "start", "labels", "group_by"):
         named = key not in given or (key == "data" and given[key] in NAMED)
         if (

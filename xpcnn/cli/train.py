@@ -48,6 +48,9 @@ def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator
         refuse_what_means_nothing(argparse.Namespace(**{**vars(options_), **completed(given)}))
         started = completed(with_part(given))
         if folds.are_in(given):
+            from xpcnn.backend import asked_precision
+
+            started.setdefault("precision", asked_precision())  # of all folds, whenever they are resumed
             return _run_folds(options_, NewRun(out), lambda directory: started, given, communicator)
         return carry_out(options_, NewRun(out), lambda directory: (started, None, None), communicator, begun)
     if options_.resume and options_.out is not None:
@@ -132,6 +135,7 @@ def carry_out(
     images, given what :func:`xpcnn.cli.loading.load_images` takes.
     """
     from xpcnn import recipe
+    from xpcnn.backend import precision_of
     from xpcnn.cli import folds
     from xpcnn.cli.run_directory import OtherRank, about
     from xpcnn.cli.signals import noting_how_to_go_on
@@ -157,6 +161,7 @@ def carry_out(
         options_ = argparse.Namespace(**{**vars(options_), **arguments})
         refuse_what_means_nothing(options_)
         xp = options.chosen_backend(options_)
+        arguments["precision"] = precision_of(xp)
         weights = _weights(options_.start, saved) if communicator.rank == 0 else None
         if resumed and options_.start and (directory.path / "last.safetensors").exists():
             options_.start = str(directory.path / "last.safetensors")  # the model it started from may be gone
@@ -173,6 +178,11 @@ def carry_out(
         if saved is not None:
             resume.refuse_other_images(directory.path, saved, listed)
             print(f"resuming {directory.path} after step {saved.step}")
+            if saved.precision != precision_of(xp):
+                say(
+                    f"the run was computed in {saved.precision} and goes on in {precision_of(xp)}: its results are not "
+                    "bit-identical to those of an uninterrupted run"
+                )
         if options_.epochs is None and not options_.minutes:
             options_.epochs = recipe.epochs_for(len(split.train), options_.batch_size)
 

@@ -161,7 +161,11 @@ def add_arguments(parser: argparse.ArgumentParser, tunes: bool = False) -> None:
     safety.add_argument(
         "--resume", metavar="RUN", help="resume a run, given its directory, as if it had never been interrupted"
     )
-    options.add_computing(parser)
+    options.add_computing(parser).add_argument(
+        "--precision", choices=("float32", "tf32", "bfloat16"),
+        help="what products and convolutions on a GPU compute in (default: $XPCNN_PRECISION, else float32); changed on "
+        "resuming, the bits differ",
+    )  # fmt: skip
     if tunes:
         parser.set_defaults(**dict.fromkeys(("folds", "fold", "open", *TOGETHER)))
     else:

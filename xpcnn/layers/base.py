@@ -97,6 +97,8 @@ class Layer:
     hidden: bool = False
     #: False freezes the layer and those inside it, so that their arrays are not trained.
     trainable: bool = True
+    #: Whether a GPU's tensor cores can compute the layer, in another precision than float32.
+    on_tensor_cores: bool = False
     #: The fraction of the learning rate that the layer's own arrays take.
     learning_rate_factor: float = 1.0
     #: The layer's number in the network, counting blocks too, which is part of the key of its random draws.

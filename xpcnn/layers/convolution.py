@@ -69,6 +69,7 @@ class Conv2D(Layer):
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
         self._activation = activation_part(activation)
+        self.on_tensor_cores = self.groups == 1
 
     def sublayers(self) -> Sequence[Layer]:
         """Return the activation."""

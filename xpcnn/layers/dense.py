@@ -24,6 +24,7 @@ class Dense(Layer):
     """
 
     _fixed = frozenset({"activation"})
+    on_tensor_cores = True
 
     def __init__(
         self,

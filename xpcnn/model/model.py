@@ -14,7 +14,17 @@ import numpy as np
 
 from xpcnn import calibration, files, losses, optimizers, random
 from xpcnn import metrics as metrics_
-from xpcnn.backend import Array, ArrayModule, for_run, is_host, request_of, resolve, to_host
+from xpcnn.backend import (
+    Array,
+    ArrayModule,
+    for_run,
+    in_precision,
+    is_host,
+    precision_of,
+    request_of,
+    resolve,
+    to_host,
+)
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data import Normalized, Preprocessing
 from xpcnn.data.augmentation import Augmentation
@@ -74,6 +84,7 @@ class Sequential:
         self.seed = random.check_seed(seed)
         given = (one._xp for one in self._layers if one._xp is not None)
         self._xp = resolve(xp if xp is not None else next(given, None))
+        self._precision: str | None = None  # as given to compile
         self.class_names: tuple[str, ...] | None = None
         self.preprocessing: Preprocessing | None = None
         self.temperature = 1.0
@@ -123,7 +134,7 @@ class Sequential:
     @property
     def xp(self) -> ArrayModule:
         """The array module of the model's arrays: NumPy or CuPy."""
-        return np if is_host(self._xp) else self._xp
+        return np if is_host(self._xp) else in_precision(self._xp, "float32")
 
     @property
     def backend(self) -> str:
@@ -131,13 +142,23 @@ class Sequential:
         return str(self._xp.__name__)
 
     @property
+    def precision(self) -> str:
+        """What products and convolutions compute in: "float32", "tf32" or "bfloat16"."""
+        return precision_of(self._xp)
+
+    @property
     def parameters(self) -> dict[str, Array]:
         """The trainable arrays by name, {"conv2d_1.weight": view, …}; writing into a view changes the model."""
         return self.network.layout.views(self.network.parameters)
 
     def to(self, xp: ArrayModule | str) -> Sequential:
-        """Move parameters, buffers and the optimiser's state to another array module, and return the model."""
-        self._xp = resolve(xp)
+        """Move parameters, buffers and the optimiser's state to another array module, and return the model.
+
+        A precision given to :meth:`compile` is kept on a device; the host computes in float32.
+        """
+        self._xp = resolve(xp, None if self._precision is None else "float32")
+        if self._precision is not None and not is_host(self._xp):
+            self._xp = in_precision(self._xp, self._precision)
         if self._network is not None:
             self._network.to(self._xp)
         if self.optimizer is not None:
@@ -149,11 +170,16 @@ class Sequential:
         optimizer: Optimizer | str = "adam",
         loss: Loss | str = "cross_entropy",
         metrics: Sequence[Metric | Loss | str] | None = None,
+        precision: str | None = None,
     ) -> None:
         """Set optimiser, loss and metrics, as objects or by name; a loss can also serve as a metric.
 
-        metrics: by default accuracy, for classification losses. Raises ValueError for an unknown name.
+        metrics: by default accuracy, for classification losses. precision: what products and convolutions on a GPU
+        compute in, "float32", "tf32" or "bfloat16"; by default it stays, at first the value of ``XPCNN_PRECISION``.
+        Weights, sums and all else are float32. Raises ValueError for an unknown name, BackendError for a precision that
+        is unknown or not available.
         """
+        xp = self._xp if precision is None else in_precision(self._xp, precision)
         chosen_optimizer, chosen_loss = optimizers.get(optimizer), losses.get(loss)
         if metrics is None:
             metrics = ["accuracy"] if chosen_loss.activation else []
@@ -165,6 +191,9 @@ class Sequential:
             raise ValueError("The optimizer holds the state of another model. Create one optimizer per model.")
         chosen_optimizer.owner = weakref.ref(self)
         self.optimizer, self.loss, self.metrics = chosen_optimizer, chosen_loss, chosen_metrics
+        if precision is not None:
+            self._precision = precision
+            self.to(xp)
 
     def fit(
         self,
@@ -183,7 +212,7 @@ class Sequential:
         class_weight: Mapping[int, float] | Sequence[float] | None = None,
         sample_weight: Any = None,
         augment: Augmentation | str | None = None,
-        resume: files.PathLike | None = None,
+        resume: files.PathLike | checkpoints.SavedFit | None = None,
         data_format: str = "channels_first",
         communicator: Communicator | None = None,
     ) -> History:
@@ -228,8 +257,11 @@ class Sequential:
         epochs, batch_size = check_int("epochs", epochs, 1), check_int("batch_size", batch_size, 1)
         seed = random.check_seed(seed)
         communicator = communicator or ALONE
-        saved = None if resume is None or communicator.rank else checkpoints.read(resume)
-        saved = communicator.broadcast(saved)
+        if resume is not None and not isinstance(resume, checkpoints.SavedFit):
+            resume = None if communicator.rank else checkpoints.read(resume)
+        saved = communicator.broadcast(resume)
+        if saved is not None:
+            self._resume_in(saved)
         data = training_data.gather(
             objective, x, y, sample_weight, class_weight, validation_split, validation_data, seed, augment, data_format
         )
@@ -377,9 +409,12 @@ class Sequential:
         dtype = self.network.dtype
         self.network.set_values({name: np.asarray(value, dtype=dtype) for name, value in weights.items()})
 
-    def summary(self) -> str:
-        """Print and return a table of the layers: input and output shapes, activation, bias, parameters, bytes."""
-        table = summary_table(self.network)
+    def summary(self, precision: bool = False) -> str:
+        """Print and return a table of the layers: input and output shapes, activation, bias, parameters, bytes.
+
+        precision: also show what each layer computes in.
+        """
+        table = summary_table(self.network, precision)
         print(table)
         return table
 
@@ -445,7 +480,23 @@ class Sequential:
     def __reduce__(self) -> tuple[Any, ...]:
         classes = {type(layer).__name__: type(layer) for layer in walk(self._layers) if not layer.hidden}
         xp = request_of(self._xp) if is_host(self._xp) else None  # None: chosen when it is unpickled
-        return type(self).from_state, (self.state(), classes, xp)
+        return type(self).from_state, (self.state(), classes, xp), self._precision
+
+    def __setstate__(self, precision: str) -> None:
+        self._precision = precision
+        self.to(self._xp)
+
+    def _resume_in(self, saved: checkpoints.SavedFit) -> None:
+        """Compute in the precision of a checkpoint; raise ValueError if the model was compiled for another one."""
+        if saved.precision == self.precision:
+            return
+        if self._precision is not None:
+            raise ValueError(
+                f"{str(saved.path)!r} was computed in {saved.precision}, and the model is compiled for "
+                f"{self.precision}. Compile it with precision={saved.precision!r} to resume, or omit resume to start a "
+                "new fit."
+            )
+        self.to(in_precision(self._xp, saved.precision, " by the checkpoint"))
 
     def _compiled(self) -> tuple[Objective, Optimizer]:
         if self.optimizer is None or self.loss is None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from xpcnn.backend import precision_of
 from xpcnn.layers import Layer
 from xpcnn.parameters import Declaration
 from xpcnn.program.network import Network
 
-HEADINGS = ("layer", "input", "output", "activation", "bias", "parameters", "bytes")
+HEADINGS = ("layer", "input", "output", "activation", "bias", "precision", "parameters", "bytes")
 
 
-def summary_table(network: Network) -> str:
-    """Return one line per layer: name, shapes without the batch, activation, bias, parameters and bytes; totals."""
+def summary_table(network: Network, precision: bool = False) -> str:
+    """Return one line per layer: name, shapes without the batch, activation, bias, parameters and bytes; totals.
+
+    precision: also return what each layer computes in, as the column before the parameters.
+    """
     item = network.dtype.itemsize
-    lines = [HEADINGS]
+    lines = [tuple(heading for heading in HEADINGS if precision or heading != "precision")]
     for layer, depth in _with_depth(network.layers):
         count = _count(layer.declarations)
         own_activation = getattr(layer, "activation", None)
@@ -25,12 +29,13 @@ def summary_table(network: Network) -> str:
                 _shape(layer.output_shape),
                 own_activation.kind() if isinstance(own_activation, Layer) else own_activation or "",
                 ("yes" if layer.use_bias else "no") if hasattr(layer, "use_bias") else "",
+                *([precision_of(network.xp) if layer.on_tensor_cores else "float32"] if precision else []),
                 f"{count:,}" if count else "",
                 f"{count * item:,}" if count else "",
             )
         )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
-    numbers = len(HEADINGS) - 2
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    numbers = len(lines[0]) - 2
     rows = [
         "  ".join(
             cell.rjust(width) if column >= numbers else cell.ljust(width)

@@ -8,14 +8,14 @@ import reprlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpcnn import files
-from xpcnn.backend import ArrayModule, kernels, to_host
+from xpcnn.backend import ArrayModule, kernels, precision_of, to_host
 from xpcnn.parameters import check_values
 from xpcnn.registry import Number, check_float, check_int
 from xpcnn.training.engine.base import Figures
@@ -65,6 +65,7 @@ def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
     description = {
         "checkpoint": FORMAT,
         "versions": versions(fit.work.xp),
+        "precision": precision_of(fit.work.xp),
         "settings": fit.settings,
         "epoch": position.epoch,
         "first_epoch": position.first_epoch,
@@ -122,6 +123,15 @@ class SavedFit:
         """Whether compiled kernels computed the fit."""
         versions = self.description.get("versions")
         return isinstance(versions, dict) and "numba" in versions
+
+    @property
+    def precision(self) -> str:
+        """What products and convolutions were computed in."""
+        return str(self.description.get("precision", "float32"))
+
+    def in_precision(self, precision: str) -> SavedFit:
+        """Return the same checkpoint, to go on in another precision: with other bits than an uninterrupted fit."""
+        return replace(self, description={**self.description, "precision": precision})
 
     @property
     def finished(self) -> bool:

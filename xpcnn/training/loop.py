@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn.backend import has_graphs
+from xpcnn.backend import has_graphs, precision_of
 from xpcnn.data.batches import batches, shuffled
 from xpcnn.program.execute import Executor
 from xpcnn.program.network import Network
@@ -181,8 +181,8 @@ def _compare_ranks(fit: Fit, saves: bool) -> None:
     saves: whether checkpoints are read or written, which requires digests of the data.
     """
     together, network, xp = fit.communicator, fit.network, fit.work.xp
-    backend = str(xp.__name__)
-    together.same("code", checkpoints.versions(xp) | {"backend": backend, "sources": code_digest()})
+    computing = {"backend": str(xp.__name__), "precision": precision_of(xp)}
+    together.same("code", checkpoints.versions(xp) | computing | {"sources": code_digest()})
     together.same("arguments", fit.settings)
     together.same("data", fit.task.sample_digests())
     together.same("training progress", {"epochs": fit.epoch, "steps": fit.step})

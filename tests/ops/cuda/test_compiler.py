@@ -13,10 +13,12 @@ from tests import strict
 from xpcnn.ops.cuda import compiler, tiles
 from xpcnn.ops.cuda.compiler import c_name, check_size, kernel, structure, text
 from xpcnn.ops.cuda.conv_shape import ConvShape
+from xpcnn.ops.cuda.tensor_products import CUTS, PACKED
 from xpcnn.ops.window import Window
 
-#: From Volta to Hopper.
-CARDS = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90")
+#: From Volta to Blackwell; tensor cores take tf32 and bfloat16 from Ampere on.
+CARDS = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100")
+WITH_TENSOR_CORES = ("sm_80", "sm_90", "sm_100")
 #: A convolution, of which filters and channels are named below.
 OF = ConvShape(32, 1, 1, (32, 32), 1, (30, 30), (0, 0, 0, 0, 0))
 PLACES = {"one": (1, 1, 0), "four": (1, 4, 0), "pooled": (2, 2, 1)}
@@ -55,6 +57,18 @@ CONSTANTS = {
     f"product {each}, deep {a} {b}": ("product", {"EACH": each, "A_DEEP": a, "B_DEEP": b})
     for each in (2, 4) for a in (0, 1) for b in (0, 1)
 } | {
+    f"tensor_product {packed} packed, {rows} rows, seen {seen}, deep {a} {b}, {size or 'any'} rows": (
+        "tensor_product",
+        {"PACKED": packed, "SEEN": seen, "A_DEEP": a, "B_DEEP": b, "SPREAD": int(seen == 1), **CUTS[rows]}
+        | ({"KERNEL_HEIGHT": size, "KERNEL_WIDTH": size} if size else {}),
+    )
+    for packed in PACKED.values()
+    for rows, seen, a, b, size in [
+        *((64, 0, a, b, 1) for a in (0, 1) for b in (0, 1)), (16, 0, 1, 1, 1), (16, 1, 1, 0, 3), (32, 1, 1, 0, 5),
+        (64, 1, 1, 0, 3), (64, 1, 0, 0, 1), (64, 1, 1, 0, None), (16, 2, 1, 1, 3), (32, 2, 1, 1, None),
+        (64, 2, 1, 1, 3),
+    ]
+} | {
     "pooling squares of 2": ("pooling", {"WINNER": c_name("uint8"), "POOL": 2}),
 } | {
     f"pooling {winner}": ("pooling", {"WINNER": c_name(winner)}) for winner in ("uint8", "uint16", "uint32")
@@ -68,7 +82,11 @@ CONSTANTS = {
 }  # fmt: skip
 #: Variants that differ in more than numbers are compiled for every card, all of them for the newest.
 EVERYWHERE = [
-    name for name in CONSTANTS if "16 filters" in name or not name.startswith(("correlate ", "weight_gradient 4"))
+    name
+    for name in CONSTANTS
+    if "16 filters" in name
+    or "64 rows, seen" in name
+    or not name.startswith(("correlate ", "weight_gradient 4", "tensor"))
 ]
 
 
@@ -111,8 +129,13 @@ def nvrtc():
 @pytest.mark.parametrize("column", ["kernels"])
 @pytest.mark.parametrize(
     ("name", "card", "real"),
-    [(name, card, "float") for name in CONSTANTS for card in CARDS if card == CARDS[-1] or name in EVERYWHERE]
-    + [(name, CARDS[-1], "double") for name in EVERYWHERE if "tiles" not in name],
+    [
+        (name, card, "float")
+        for name in CONSTANTS
+        for card in (WITH_TENSOR_CORES if name.startswith("tensor") else CARDS)
+        if card == CARDS[-1] or name in EVERYWHERE
+    ]
+    + [(name, CARDS[-1], "double") for name in EVERYWHERE if "tiles" not in name and not name.startswith("tensor")],
 )
 def test_every_source_is_accepted_for_every_card(nvrtc, column, name, card, real):
     source, constants = CONSTANTS[name]

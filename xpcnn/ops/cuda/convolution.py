@@ -6,7 +6,7 @@ from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops import convolution as generic
 from xpcnn.ops.activations import relu6
 from xpcnn.ops.convolution import Backward
-from xpcnn.ops.cuda import correlation
+from xpcnn.ops.cuda import correlation, tensor_products
 from xpcnn.ops.cuda.activations import relu_gradient
 from xpcnn.ops.cuda.dense import dense
 from xpcnn.ops.cuda.pooling import pooled, unpooled
@@ -40,7 +40,8 @@ def convolution(
         y, relu6_backward = relu6(xp, y, workspace, y)
         return y, lambda dy, *others: convolution_backward(relu6_backward(dy), *others)
     relu = activation == "relu"
-    if not correlation.fits(window, x.dtype.itemsize):
+    on_tensor_cores = tensor_products.suit(xp, x.dtype, groups)
+    if not on_tensor_cores and not correlation.fits(window, x.dtype.itemsize):
         return generic.convolution.__wrapped__(  # type: ignore[attr-defined,no-any-return]
             xp, x, weight, bias, window, workspace,
             groups=groups, padding_mode=padding_mode, pool=pool, activation=activation, training=training,
@@ -51,7 +52,7 @@ def convolution(
     images = to_batch_last(pad(xp, x, window.padding, "edge", workspace) if edge else x, workspace)
     seen = window.unpadded if edge else window
     size = seen.output_size(images.shape[2], images.shape[3])
-    in_squares = pool is not None and pool == Window((2, 2), (2, 2))
+    in_squares = pool is not None and pool == Window((2, 2), (2, 2)) and not on_tensor_cores
     y, winners = correlation.correlate(
         xp, images, weight, bias if pool is None or in_squares else None, seen, workspace, groups=groups,
         relu=relu and (pool is None or in_squares), pooled=pool.output_size(*size) if pool and in_squares else None,

@@ -4,21 +4,13 @@
 
 #include "correlation.cuh"
 #include "places.cuh"
+#include "seen.cuh"
 
 // Loops of a size that is defined at compile time can be unrolled.
 #ifndef KERNEL_HEIGHT
 #define KERNEL_HEIGHT of.kernel_height
 #define KERNEL_WIDTH of.kernel_width
 #endif
-
-// The cell of an image that one kernel element sees, and whether there is one. SPREAD: zeros may lie between cells.
-__device__ inline bool seen(int &cell, int spread, int size) {
-    if (SPREAD) {
-        if (cell < 0 || cell % spread != 0) return false;
-        cell /= spread;
-    }
-    return cell >= 0 && cell < size;
-}
 
 // Sums FILTERS filters at PLACES_DOWN x PLACES_RIGHT places of one image.
 // Grid: (places and images, filters, groups). Block: (places and images, parts of the channels, a power of two).

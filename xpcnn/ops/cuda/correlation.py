@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.cuda import tiles
+from xpcnn.ops.cuda import tensor_products, tiles
 from xpcnn.ops.cuda.compiler import (
     SHARED_BYTES,
     ceil_divide,
@@ -88,6 +88,9 @@ def weight_gradient(
         n, groups, channels // groups, (size[0], size[1]), dy.shape[1] // groups, (dy.shape[2], dy.shape[3]),
         steps_of(dweight, groups),
     )  # fmt: skip
+    if tensor_products.suit(xp, x.dtype, groups):
+        tensor_products.weight_gradient(xp, of, window, x, dy, dweight, dbias)
+        return
     check_size(x, dy)
     in_tiles = tiles.suit_gradient(of, window, x.dtype)
     parts, launch = tiles.weight_gradient(xp, of, window) if in_tiles else _strips(xp, of, window, x.dtype)
@@ -134,7 +137,10 @@ def _launch(
     relu: bool,
     pooled: Pair | None,
 ) -> None:
-    """Launch the kernel that computes y: ``correlate_tiles`` where that is faster, else ``correlate``."""
+    """Launch the kernel that computes y: on tensor cores, else ``correlate_tiles`` where that is faster, or not."""
+    if tensor_products.suit(xp, x.dtype, of.groups) and pooled is None:
+        tensor_products.correlate(xp, of, window, spread, relu, x, weight, bias, y)
+        return
     check_size(x, y)
     if tiles.suit(xp, of, window, spread, pooled, x.dtype):
         tiles.correlate(xp, of, window, relu, pooled, x, weight, bias, y, winners)

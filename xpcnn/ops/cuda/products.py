@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.cuda import tensor_products
 from xpcnn.ops.cuda.compiler import FITTING_BLOCKS, ceil_divide, check_size, kernel, multiprocessors, structure
 
 #: As in product.cu.
@@ -23,6 +24,9 @@ def product(
 
     a: (rows, depth), b: (depth, columns), each transposed in memory or not; y: (rows, columns), contiguous.
     """
+    if tensor_products.suit(xp, y.dtype):
+        tensor_products.product(xp, a, b, y, bias, relu, row_sums)
+        return
     check_size(a, b, y)
     (rows, depth), columns = a.shape, b.shape[1]
     all_columns = columns + (row_sums is not None)
