@@ -218,6 +218,8 @@ def test_folds_test_every_image_once(place, run, here):
     assert f"mean macro F1 {found['mean_f1']:.4f}; all labels right: mean accuracy" in done.out
     tested = [row["image"] for fold in (1, 2) for row in rows(here / "run" / f"fold-{fold}" / "predictions.csv")]
     assert len(set(tested)) == 120
+    assert "no model of all folds together, since model 1 decides on several labels an image" in done.out
+    assert "ensemble.safetensors" not in names(here / "run")
 
 
 class TestRefusals:
@@ -225,6 +227,14 @@ class TestRefusals:
 
     def test_a_page(self, model, refuses):
         refuses("export", model, "page.html", words=["this model gives several labels. Use `xpcnn predict`"])
+
+    def test_a_search(self, place, run, here):
+        pytest.importorskip("optuna")
+        done = run("tune", place / "known", "--labels", place / "known.csv", "--minutes", "1", "--out", "search")
+        assert (done.code, names(here)) == (1, set())
+        assert done.err.splitlines()[-1] == (
+            "xpcnn tune: Trials are of images with one label each, and these have several. Use xpcnn train."
+        )
 
     def test_folders_of_predictions(self, place, model, refuses):
         refuses("predict", model, place / "new", "--copy-to", "x", words=["--copy-to needs one label an image"])

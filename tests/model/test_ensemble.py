@@ -100,6 +100,7 @@ def changed(end="softmax", **attributes):
     [
         (lambda: [member("softmax", 1), member("sigmoid", 2)], r"model 2 has other outputs than the first: \(1,\)"),
         (lambda: changed(class_names=tuple("abcd")), "model 2 has other classes than the first"),
+        (lambda: changed(thresholds=(0.5,) * 3), "model 2 decides on several labels an image"),
         (lambda: changed(preprocessing=None), "model 2 prepares images in another way than the first"),
         (
             lambda: changed(preprocessing=Preprocessing(Decoding(6, 6, 3, range=(0, 999)), (0.0,) * 3, (1.0,) * 3)),
@@ -110,7 +111,7 @@ def changed(end="softmax", **attributes):
             "model 1 does not end with softmax",
         ),
     ],
-    ids=["outputs", "classes", "preprocessing", "range", "activation"],
+    ids=["outputs", "classes", "labels", "preprocessing", "range", "activation"],
 )
 def test_models_that_do_not_fit_are_refused(models, message):
     with pytest.raises(ValueError, match=message):

@@ -118,6 +118,8 @@ class Search:
         def look(fitting: Fitting, resumed: bool) -> int:
             if len(fitting.split.validation) == 0:
                 raise ValueError("Trials are compared on validation images, and there are none. Use more images.")
+            if fitting.model.thresholds is not None:
+                raise ValueError("Trials are of images with one label each, and these have several. Use xpcnn train.")
             plan.update(self._planned(fitting, given))
             return 0
 

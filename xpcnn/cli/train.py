@@ -181,7 +181,8 @@ def carry_out(
             if saved.precision != precision_of(xp):
                 say(
                     f"the run was computed in {saved.precision} and goes on in {precision_of(xp)}: its results are not "
-                    "bit-identical to those of an uninterrupted run"
+                    "bit-identical to those of an uninterrupted run",
+                    options_.command,
                 )
         if options_.epochs is None and not options_.minutes:
             options_.epochs = recipe.epochs_for(len(split.train), options_.batch_size)

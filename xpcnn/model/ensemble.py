@@ -35,6 +35,8 @@ def ensemble(models: Sequence[Sequential]) -> Sequential:
     """
     first = models[0]
     for number, model in enumerate(models, 1):
+        if model.thresholds is not None:
+            raise ValueError(f"model {number} decides on several labels an image, by thresholds of its own")
         for what, own, expected in (
             ("classes", model.class_names, first.class_names),
             ("outputs", model.network.output_shape, first.network.output_shape),
