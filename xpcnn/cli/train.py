@@ -138,9 +138,9 @@ def _run(
         begun[:] = [str(directory.path)]
         arguments, saved, decoding = recall(directory) if communicator.rank == 0 else ({}, None, None)
         finished = directory.metrics.exists() and (saved is None or saved.finished)
-        arguments, resumed, finished, decoding = communicator.broadcast(
-            (arguments, saved is not None, finished, decoding)
-        )
+        built = None if saved is None else saved.layers  # the preset may have changed since
+        arguments, built, finished, decoding = communicator.broadcast((arguments, built, finished, decoding))
+        resumed = built is not None
         if finished:
             print(f"the run is finished; its metrics: {directory.metrics}")
             if options_.open and communicator.rank == 0:
@@ -154,7 +154,7 @@ def _run(
             options_.start = str(directory.path / "last.safetensors")  # the model it started from may be gone
         distributed.use_own_device(xp, communicator)
         with warnings_in_one_line("train", quiet=communicator.rank > 0):
-            model, loaded = _prepare(options_, xp, communicator, decoding)
+            model, loaded = _prepare(options_, xp, communicator, decoding, built)
         images, split = loaded.images, loaded.split
         if decoding is None and not options_.start:
             arguments |= pictures.arguments_of(loaded.decoding)
@@ -233,13 +233,18 @@ def _refuse_what_means_nothing(options_: argparse.Namespace) -> None:
 
 
 def _prepare(
-    options_: argparse.Namespace, xp: ArrayModule, communicator: Communicator, decoding: Decoding | None
+    options_: argparse.Namespace,
+    xp: ArrayModule,
+    communicator: Communicator,
+    decoding: Decoding | None,
+    built: list[Any] | None,
 ) -> tuple[Sequential, Loaded]:
-    """Load the images and build the model, not compiled. decoding: that of a resumed run, else None."""
+    """Load the images and build the model, not compiled. decoding, built: those of a resumed run, else None."""
     import numpy as np
 
     from xpcnn import Sequential, data, presets, recipe
     from xpcnn.data.digests import with_digests
+    from xpcnn.layers.configs import from_plain, kinds
 
     if options_.start:
         model, loaded = _pretrained(options_, xp, communicator)
@@ -254,7 +259,8 @@ def _prepare(
     datasets.refuse_one_colour(images, split)
     if not options_.start:
         shape = images.x.shape[1:]
-        layers = presets.get(options_.model)(shape, len(images.classes))
+        preset = presets.get(options_.model)
+        layers = from_plain(built, kinds()) if built is not None else preset(shape, len(images.classes))
         model = Sequential(layers, input_shape=shape, xp=xp, seed=options_.seed)
         model.class_names = images.classes
         model.preprocessing = data.Preprocessing.measure(
