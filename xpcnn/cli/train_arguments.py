@@ -7,8 +7,8 @@ import argparse
 from xpcnn.cli import datasets, options, pictures
 
 PRESETS = (
-    "small", "tiny", "lenet", "blood", "blood-unpooled", "zero-or-one", "four-small-1", "four-small-2", "four-small-3",
-    "four-small-4", "full-batch", "homework", "resnet-18", "resnet-34", "resnet-50", "mobilenet-v2",
+    "small", "medium", "tiny", "lenet", "blood", "blood-unpooled", "zero-or-one", "four-small-1", "four-small-2",
+    "four-small-3", "four-small-4", "full-batch", "homework", "resnet-18", "resnet-34", "resnet-50", "mobilenet-v2",
     "mobilenet-v3-small", "efficientnet-b0", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2",
     "squeezenet", "vgg-11", "alexnet",
 )  # fmt: skip

@@ -16,8 +16,8 @@ from xpcnn.presets.origins import blood_unpooled as blood_unpooled
 from xpcnn.presets.origins import four_small, full_batch, homework, lenet, zero_or_one
 from xpcnn.presets.resnet import resnet
 from xpcnn.presets.small import dense as dense
+from xpcnn.presets.small import medium, tiny
 from xpcnn.presets.small import small as small
-from xpcnn.presets.small import tiny
 from xpcnn.presets.squeezenet import squeezenet
 from xpcnn.presets.vgg import vgg_11
 
@@ -25,6 +25,7 @@ Preset: TypeAlias = Callable[[Shape, int], list[Layer]]
 
 PRESETS: dict[str, Preset] = {
     "small": small,
+    "medium": medium,
     "tiny": tiny,
     "lenet": lenet,
     "blood": blood,
