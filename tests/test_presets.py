@@ -35,11 +35,17 @@ def test_blood_unpooled_is_the_network_as_it_was_coded():
     assert model.parameters["dense_1.weight"].shape == (96, 10 * 21 * 21)
 
 
+@pytest.mark.parametrize("name", ["small", "medium"])
 @pytest.mark.parametrize(
-    ("side", "blocks"), [(1, 2), (8, 2), (15, 2), (16, 3), (28, 3), (47, 3), (48, 4), (64, 4), (127, 4), (128, 5)]
-)
-def test_small_has_two_to_five_blocks_by_the_size_of_the_image(side, blocks):
-    assert kinds(build("small", (1, side, side), 4)).count("conv2d") == blocks
+    ("side", "sides"),
+    [
+        (1, [1, 1]), (2, [1, 1]), (8, [4, 2]), (15, [7, 3]), (16, [4, 2]), (28, [7, 3]), (47, [11, 5]),
+        (48, [12, 12, 6]), (64, [16, 16, 8]), (127, [31, 31, 15]), (128, [16, 16, 8]), (224, [28, 28, 14]),
+    ],
+)  # fmt: skip
+def test_the_residual_blocks_see_small_maps_of_images_of_any_size(name, side, sides):
+    model = build(name, (1, side, side), 4)
+    assert [layer.output_shape[1] for layer in model.layers if layer.kind() == "residual"] == sides
 
 
 @settings(max_examples=25)
@@ -52,8 +58,8 @@ def test_small_takes_every_image_and_names_every_class(channels, height, width, 
     assert model.network.layout.size < 500_000
 
 
-@pytest.mark.parametrize(("name", "most"), [("small", 150_000), ("tiny", 20_000)])
-@pytest.mark.parametrize(("shape", "classes"), [((3, 64, 64), 8), ((1, 28, 28), 10), ((3, 64, 64), 40)])
+@pytest.mark.parametrize(("name", "most"), [("small", 100_000), ("medium", 400_000), ("tiny", 20_000)])
+@pytest.mark.parametrize(("shape", "classes"), [((3, 64, 64), 8), ((1, 28, 28), 10), ((3, 40, 40), 40)])
 def test_the_defaults_keep_to_their_number_of_weights(name, most, shape, classes):
     assert sum(value.size for value in build(name, shape, classes).parameters.values()) <= most
 
@@ -101,7 +107,7 @@ def test_an_image_that_is_too_small_for_blood_is_refused_by_the_layer_it_does_no
 
 
 def test_an_unknown_preset_is_refused_with_those_that_exist():
-    with pytest.raises(ValueError, match=r"no preset 'inception'. Use one of: small, tiny, lenet, blood"):
+    with pytest.raises(ValueError, match=r"no preset 'inception'. Use one of: small, medium, tiny, lenet, blood"):
         presets.get("inception")
 
 
@@ -130,4 +136,5 @@ def test_width_multiplies_the_filters(name):
     assert filters == {
         "small": [[8, 16, 32], [16, 32, 64], [32, 64, 128]],
         "tiny": [[8, 8, 16], [8, 16, 32], [16, 32, 64]],
+        "medium": [[16, 32, 64], [32, 64, 128], [64, 128, 256]],
     }[name]  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 
 import xpcnn
 from tests.cli.conftest import FILES, fill, in_every_step, names, picture, same_run, save
+from xpcnn import presets
 from xpcnn.cli import main, resume
 from xpcnn.cli.run_directory import about
 from xpcnn.data import folders
@@ -152,6 +153,13 @@ class TestTheSameEnd:
         (cells / "right" / f"right 0 {composed}").rename(cells / "right" / f"right 0 {decomposed}")
         done = run("train", "--resume", "run")
         assert (done.code, done.err) == (0, "")
+
+    def test_a_network_that_its_preset_no_longer_gives(self, run, here, photos, whole, broken_off, monkeypatch):
+        broken_off(photos, *QUICK)
+        monkeypatch.setitem(presets.PRESETS, "blood", presets.get("tiny"))
+        done = run("train", "--resume", "run")
+        assert (done.code, done.err) == (0, "")
+        same_run(here / "run", whole)
 
     @ANY_BYTES
     def test_one_that_was_begun_when_classes_were_called_as_their_folders(

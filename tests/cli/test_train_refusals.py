@@ -182,4 +182,4 @@ class TestRefusals:
 
 @pytest.mark.parametrize("options", [["--model", "lenet"], ["--from", "a.safetensors"]])
 def test_a_width_of_a_network_that_has_but_one(refuses, options):
-    refuses("train", "--width", "2", *options, code=2, words=["--width is for small and tiny", options[0]])
+    refuses("train", "--width", "2", *options, code=2, words=["--width is for small, medium, tiny", options[0]])

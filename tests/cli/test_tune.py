@@ -256,7 +256,7 @@ class TestWhatIsRefused:
             (["--minutes", "1", "--validation-fraction", "0"], "compared on validation images"),
             (["--minutes", "1", "--folds", "3"], "unrecognized arguments: --folds"),
             (["--minutes", "1", "--distributed"], "unrecognized arguments: --distributed"),
-            (["--minutes", "1", "--width", "2", "--model", "lenet"], "--width is for small and tiny"),
+            (["--minutes", "1", "--width", "2", "--model", "lenet"], "--width is for small, medium, tiny"),
             (["--resume", "run", "--out", "other"], "--out has no effect"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -583,9 +583,9 @@ def test_digits_that_the_command_learned_are_answered_the_same(tally, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet-18", "mobilenet-v3-small", "efficientnet-b0", "efficientnet-lite0", "squeezenet"]
+    "name", ["small", "resnet-18", "mobilenet-v3-small", "efficientnet-b0", "efficientnet-lite0", "squeezenet"]
 )
-def test_networks_with_pretrained_weights_give_their_outputs(tally, tmp_path, name):
+def test_preset_networks_give_their_outputs(tally, tmp_path, name):
     model = xpcnn.Sequential(xpcnn.presets.get(name)((3, 64, 64), 5), (3, 64, 64), "numpy")
     x = np.random.default_rng(0).normal(size=(3, 3, 64, 64)).astype(np.float32)
     with tally.case("onnxruntime"):

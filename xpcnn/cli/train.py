@@ -150,9 +150,9 @@ def carry_out(
         begun[:] = [str(directory.path)]
         arguments, saved, decoding = recall(directory) if communicator.rank == 0 else ({}, None, None)
         finished = directory.metrics.exists() and (saved is None or saved.finished)
-        arguments, resumed, finished, decoding = communicator.broadcast(
-            (arguments, saved is not None, finished, decoding)
-        )
+        built = None if saved is None else saved.layers  # the preset may have changed since
+        arguments, built, finished, decoding = communicator.broadcast((arguments, built, finished, decoding))
+        resumed = built is not None
         if finished:
             print(f"the run is finished; its metrics: {directory.metrics}")
             if options_.open and communicator.rank == 0:
@@ -168,7 +168,7 @@ def carry_out(
         distributed.use_own_device(xp, communicator)
         quiet = quiet or communicator.rank > 0
         with warnings_in_one_line(options_.command, quiet=quiet):
-            model, loaded = _prepare(options_, xp, communicator, decoding, load)
+            model, loaded = _prepare(options_, xp, communicator, decoding, built, load)
         images, split = loaded.images, loaded.split
         if decoding is None and not options_.start:
             arguments |= pictures.arguments_of(loaded.decoding)
@@ -247,7 +247,7 @@ def refuse_what_means_nothing(options_: argparse.Namespace) -> None:
             raise argparse.ArgumentError(None, f"{option} needs --from, whose model's layers it keeps")
     if options_.width is not None and options_.model not in SCALABLE:
         network = "--from" if options_.start else f"--model {options_.model}"
-        raise argparse.ArgumentError(None, f"--width is for {' and '.join(SCALABLE)}; omit it, or {network}")
+        raise argparse.ArgumentError(None, f"--width is for {', '.join(SCALABLE)}; omit it, or {network}")
     if options_.fold is not None and options_.fold > (options_.folds or 0):
         raise argparse.ArgumentError(None, f"--fold {options_.fold} needs --folds {max(2, options_.fold)} or more")
     if options_.folds and options_.test_fraction is not None:
@@ -260,14 +260,16 @@ def _prepare(
     xp: ArrayModule,
     communicator: Communicator,
     decoding: Decoding | None,
+    built: list[Any] | None,
     load: Callable[..., Loaded],
 ) -> tuple[Sequential, Loaded]:
-    """Load the images and build the model, not compiled. decoding: that of a resumed run, else None."""
+    """Load the images and build the model, not compiled. decoding, built: those of a resumed run, else None."""
     import numpy as np
 
     from xpcnn import Sequential, data, presets, recipe
     from xpcnn.data.digests import with_digests
     from xpcnn.data.labels import are_several
+    from xpcnn.layers.configs import from_plain, kinds
 
     if options_.start:
         model, loaded = _pretrained(options_, xp, communicator, load)
@@ -284,10 +286,13 @@ def _prepare(
     datasets.refuse_one_colour(images, split)
     if not options_.start:
         shape = images.x.shape[1:]
-        wide = {} if options_.width is None else {"width": options_.width}
-        layers = presets.get(options_.model)(shape, len(images.classes), **wide)
-        if are_several(images.y):
-            layers = presets.for_several_labels(layers)
+        if built is not None:
+            layers = from_plain(built, kinds())
+        else:
+            wide = {} if options_.width is None else {"width": options_.width}
+            layers = presets.get(options_.model)(shape, len(images.classes), **wide)
+            if are_several(images.y):
+                layers = presets.for_several_labels(layers)
         model = Sequential(layers, input_shape=shape, xp=xp, seed=options_.seed)
         model.class_names = images.classes
         model.thresholds = (0.5,) * len(images.classes) if are_several(images.y) else None

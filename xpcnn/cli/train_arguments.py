@@ -7,8 +7,8 @@ import argparse
 from xpcnn.cli import datasets, options, pictures
 
 PRESETS = (
-    "small", "tiny", "lenet", "blood", "blood-unpooled", "zero-or-one", "four-small-1", "four-small-2", "four-small-3",
-    "four-small-4", "full-batch", "homework", "resnet-18", "resnet-34", "resnet-50", "mobilenet-v2",
+    "small", "medium", "tiny", "lenet", "blood", "blood-unpooled", "zero-or-one", "four-small-1", "four-small-2",
+    "four-small-3", "four-small-4", "full-batch", "homework", "resnet-18", "resnet-34", "resnet-50", "mobilenet-v2",
     "mobilenet-v3-small", "efficientnet-b0", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2",
     "squeezenet", "vgg-11", "alexnet",
 )  # fmt: skip
@@ -37,7 +37,7 @@ FINE_TUNING = {
     "all": {"augment": "light", "batch_size": 32, "epochs": 15, "lr": 3e-3},
 }
 #: The networks that --width makes wider or narrower.
-SCALABLE = ("small", "tiny")
+SCALABLE = ("small", "medium", "tiny")
 #: Arguments of the command or its output, not of the run.
 TOGETHER = ("distributed", "fast_sums", "elastic")
 NOT_OF_THE_RUN = ("command", "debug", "out", "resume", "open", *TOGETHER)
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser, tunes: bool = False) -> None:
     )  # fmt: skip
     network.add_argument(
         "--width", type=options.rate, metavar="X",
-        help=f"times as many filters, in the networks {' and '.join(SCALABLE)} (default: 1)",
+        help=f"times as many filters, in the networks {', '.join(SCALABLE)} (default: 1)",
     )  # fmt: skip
     unchanged = network.add_mutually_exclusive_group()
     unchanged.add_argument(

@@ -15,8 +15,8 @@ from xpcnn.presets.origins import blood_unpooled as blood_unpooled
 from xpcnn.presets.origins import four_small, full_batch, homework, lenet, zero_or_one
 from xpcnn.presets.resnet import resnet
 from xpcnn.presets.small import dense as dense
+from xpcnn.presets.small import medium, tiny
 from xpcnn.presets.small import small as small
-from xpcnn.presets.small import tiny
 from xpcnn.presets.squeezenet import squeezenet
 from xpcnn.presets.vgg import vgg_11
 
@@ -24,6 +24,7 @@ Preset: TypeAlias = Callable[..., list[Layer]]
 
 PRESETS: dict[str, Preset] = {
     "small": small,
+    "medium": medium,
     "tiny": tiny,
     "lenet": lenet,
     "blood": blood,
@@ -43,7 +44,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 #: Those that take a third argument, ``width``, which multiplies their numbers of filters.
-SCALABLE = ("small", "tiny")
+SCALABLE = ("small", "medium", "tiny")
 #: Those that pretrained weights are known for.
 PRETRAINED = tuple(PRESETS)[[*PRESETS].index("resnet-18") :]
 

@@ -119,6 +119,12 @@ class SavedFit:
             return check_int("step", self.description["step"])
 
     @property
+    def layers(self) -> list[Any]:
+        """The layers of the network, for :func:`xpcnn.layers.configs.from_plain`."""
+        with _damage_told(self.path):
+            return list(self.description["settings"]["layers"])
+
+    @property
     def compiled(self) -> bool:
         """Whether compiled kernels computed the fit."""
         versions = self.description.get("versions")

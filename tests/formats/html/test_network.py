@@ -54,6 +54,9 @@ STACKS = {
         Conv2D(4, 3),
         layers.SqueezeExcitation([Conv2D(2, 1, activation="silu"), Conv2D(4, 1, activation="sigmoid")]),
     ],
+    "a gate in a residual block": lambda: [
+        layers.Residual([Conv2D(3, 3, padding=1), layers.SqueezeExcitation([Conv2D(3, 1)])], activation="relu")
+    ],
     "product": lambda: [Block(layers.Multiply(), [], [layers.GlobalAveragePool2D(), Dense(3, activation="sigmoid")])],
     "equal product": lambda: [Block(layers.Multiply(), [Conv2D(3, 1)], [Conv2D(3, 1, activation="tanh")])],
     "inner softmax": lambda: [Conv2D(4, 3), layers.Softmax(), layers.MaxPool2D(2)],
