@@ -50,7 +50,7 @@ def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator
         if folds.are_in(given):
             from xpcnn.backend import asked_precision
 
-            started.setdefault("precision", asked_precision())  # of all folds, whenever they are resumed
+            started = {"precision": asked_precision(), **started}  # of all folds, whenever they are resumed
             return _run_folds(options_, NewRun(out), lambda directory: started, given, communicator)
         return carry_out(options_, NewRun(out), lambda directory: (started, None, None), communicator, begun)
     if options_.resume and options_.out is not None:
