@@ -257,12 +257,7 @@ def per_class(confusion: HostArray) -> PerClass:
     [1.0, 0.5]
     """
     hits, support, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    return PerClass(
-        precision=hits / np.maximum(predicted, 1),
-        recall=hits / np.maximum(support, 1),
-        f1=2 * hits / np.maximum(support + predicted, 1),
-        support=support,
-    )
+    return _rates(hits, support, predicted)
 
 
 def per_label(targets: HostArray, predicted: HostArray) -> PerClass:
@@ -273,10 +268,15 @@ def per_label(targets: HostArray, predicted: HostArray) -> PerClass:
     """
     true, predicted = targets > 0.5, predicted > 0.5
     hits, support, count = (true & predicted).sum(axis=0), true.sum(axis=0), predicted.sum(axis=0)
+    return _rates(hits, support, count)
+
+
+def _rates(hits: HostArray, support: HostArray, predicted: HostArray) -> PerClass:
+    """Return precision, recall and F1, given how often each class is predicted rightly, there, and predicted."""
     return PerClass(
-        precision=hits / np.maximum(count, 1),
+        precision=hits / np.maximum(predicted, 1),
         recall=hits / np.maximum(support, 1),
-        f1=2 * hits / np.maximum(support + count, 1),
+        f1=2 * hits / np.maximum(support + predicted, 1),
         support=support,
     )
 
