@@ -48,6 +48,20 @@ def test_the_residual_blocks_see_small_maps_of_images_of_any_size(name, side, si
     assert [layer.output_shape[1] for layer in model.layers if layer.kind() == "residual"] == sides
 
 
+def test_a_residual_block_of_small_is_two_convolutions_then_relu_and_the_last_one_has_a_gate():
+    blocks = [layer for layer in presets.get("small")((3, 64, 64), 8) if isinstance(layer, layers.Residual)]
+    convolutions = ["conv2d", "batch_norm", "relu", "conv2d", "batch_norm"]
+    expected = [convolutions, convolutions, [*convolutions, "squeeze_excitation"]]
+    assert [[layer.kind() for layer in block.layers] for block in blocks] == expected
+    assert [block.activation for block in blocks] == ["relu"] * 3
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("small", 99_444), ("medium", 394_720)])
+def test_the_docstring_tells_the_number_of_weights_at_64_pixels_in_eight_classes(name, parameters):
+    assert sum(value.size for value in build(name, (3, 64, 64), 8).parameters.values()) == parameters
+    assert f"{parameters:,}" in getattr(presets, name).__doc__
+
+
 @settings(max_examples=25)
 @given(st.sampled_from([1, 3]), st.integers(1, 70), st.integers(1, 70), st.integers(2, 9))
 def test_small_takes_every_image_and_names_every_class(channels, height, width, classes):
