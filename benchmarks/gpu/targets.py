@@ -39,7 +39,7 @@ def targets(results: dict[str, Any], networks: Iterable[str]) -> list[Target]:
         _least("ResNet-18, 64 px, a step at 128, bfloat16, PyTorch / xpcnn", LEAST_OF_RESNET, _ratio(resnet)),
         _most("cifar, a step at 512, tf32, ms", MOST_MS_OF_CIFAR, min(cifar, default=None)),
         _most("MNIST to 98.5 %, s", MOST_S_OF_MNIST, min(learnt, default=None), tried=bool(results.get("mnist"))),
-        _most("a fresh process until the first epoch of digits ends, s", MOST_S_TO_START, min(started, default=None)),
+        _most("a process until the first epoch of digits ends, s", MOST_S_TO_START, min(started, default=None)),
     ]
 
 

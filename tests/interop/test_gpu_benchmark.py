@@ -96,11 +96,12 @@ def test_every_part_runs_and_is_kept(few, mnist, tmp_path, capsys):
     assert counts == {"train": 6, "presets": 2, "start": 2, "mnist": 2, "predict": 6, "compile": 4}
     for row in results["train"] + results["predict"] + results["presets"] + results["compile"]:
         assert {*row["ms"]} == {"xpcnn", "channels first", "channels last"}
-        assert row["captured"]
+        assert row["captured"] or row["network"] == "mnist"  # here dropout draws its masks on the host
         assert row["difference"] is None or row["difference"] < 0.1, row
+    assert [target["met"] for target in results["targets"][:6]] == [None] * 6, "of other batches"
     printed = capsys.readouterr().out
-    assert "five networks, a step at 512, tf32" in printed
-    assert len(results["targets"]) == 8
+    assert printed.count("xpcnn's graph was not captured") == 5
+    assert all(target["what"] in printed for target in results["targets"])
 
 
 @pytest.mark.parametrize("name", [*SHAPES, RESNET, LITE])
@@ -108,17 +109,19 @@ def test_both_sides_compute_the_same(small, name):
     assert steps.agreement(Host(np), name) < steps.AGREEMENT
 
 
-@pytest.mark.parametrize("precision", steps.PRECISIONS)
-def test_both_compute_in_the_same_precision(small, precision):
+def test_both_compute_in_the_precision_asked_for(small):
     if kernels.COMPILER is None:
         pytest.skip("there is no C++ compiler for the shim")
-    row = steps.compare(Host(kernels.xp), steps.Work("cifar", "train", 4, precision), compile_it=False)
-    assert row["difference"] < {"float32": 1e-5, "tf32": 1e-2, "bfloat16": 3e-2}[precision]
+    works = [steps.Work("blood", "train", 4, precision) for precision in steps.PRECISIONS]
+    differs = {work.precision: steps.compare(Host(kernels.xp), work, compile_it=False)["difference"] for work in works}
+    assert differs["float32"] < 1e-6
+    assert 1e-6 < differs["tf32"] < 1e-2, "where PyTorch's processor has no TF32"
+    assert 1e-6 < differs["bfloat16"] < 3e-2
 
 
 def test_other_sides_are_not_compared(small, monkeypatch):
     monkeypatch.setattr(steps, "AGREEMENT", 0.0)
-    with pytest.raises(SystemExit, match="do not agree on blood"):
+    with pytest.raises(SystemExit, match=r"the two sides do not agree on \w+ "):
         command.main(["--only", "train"], Host(np))
 
 
