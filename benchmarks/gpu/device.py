@@ -76,6 +76,7 @@ class Gpu:
         """Return a module compiled by PyTorch, which captures graphs itself."""
         import torch
 
+        torch.compiler.reset()  # after a few modules, their code would not be compiled any more
         return torch.compile(module, mode="reduce-overhead")
 
     def tidy(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,20 +62,31 @@ def preset(run: Run) -> None:
 
 
 def compiled(run: Run) -> None:
-    """Training steps of the five networks on the smallest batch, PyTorch's compiled by ``torch.compile``."""
-    _rows(
-        run, "compile", (Work(n, "train", min(BATCHES), p) for p in PRECISIONS[:2] for n in NETWORKS), compile_it=True
-    )
+    """Training steps of the five networks on the smallest batch, PyTorch's compiled, in its faster memory format."""
+    for precision in PRECISIONS[:2]:
+        for name in NETWORKS:
+            work = Work(name, "train", min(BATCHES), precision)
+            _row(run, "compile", work, [faster_format(run.results.get("train", []), work)], compile_it=True)
 
 
-def _rows(run: Run, part: str, works: Iterable[Work], compile_it: bool = False) -> None:
-    print(f"\n{'ms':52}{'xpcnn':>10}  PyTorch")
+def faster_format(rows: list[dict[str, Any]], work: Work) -> str:
+    """Return PyTorch's faster memory format for some work, if that was measured, else "channels last"."""
+    times = [row["ms"] for row in rows if tuple(row[field] for field in Work._fields) == work]
+    return min(sides.FORMATS, key=times[0].__getitem__) if times else "channels last"
+
+
+def _rows(run: Run, part: str, works: Iterable[Work]) -> None:
+    print(f"\n{part + ', ms':52}{'xpcnn':>10}  PyTorch")
     for work in works:
-        row = run.measure(part, f"{part}: {work}", lambda work=work: compare(run.gpu, work, compile_it))
-        if row:
-            ms = dict(row["ms"])
-            theirs = ", ".join(f"{name} {value:.4f}" for name, value in ms.items() if name != "xpcnn")
-            print(f"{work!s:52}{ms['xpcnn']:10.4f}  {theirs}   {row['ratio']:.2f}{remarks(row)}", flush=True)
+        _row(run, part, work, [*sides.FORMATS])
+
+
+def _row(run: Run, part: str, work: Work, formats: Sequence[str], compile_it: bool = False) -> None:
+    """Measure some work, and print its times."""
+    row = run.measure(part, f"{part}: {work}", lambda: compare(run.gpu, work, formats, compile_it))
+    if row:
+        theirs = ", ".join(f"{name} {ms:.4f}" for name, ms in row["ms"].items() if name != "xpcnn")
+        print(f"{work!s:52}{row['ms']['xpcnn']:10.4f}  {theirs}   {row['ratio']:.2f}{remarks(row)}", flush=True)
 
 
 def remarks(row: dict[str, Any]) -> str:
@@ -88,10 +99,10 @@ def remarks(row: dict[str, Any]) -> str:
     return "".join(f"\n  {remark}" for remark in said)
 
 
-def compare(gpu: Gpu, work: Work, compile_it: bool) -> dict[str, Any]:
+def compare(gpu: Gpu, work: Work, formats: Sequence[str], compile_it: bool = False) -> dict[str, Any]:
     """Time one kind of work on both sides, and compare what they compute first.
 
-    compile_it: whether PyTorch compiles its module instead of capturing the step.
+    formats: PyTorch's memory formats. compile_it: whether it compiles its module instead of capturing the step.
     """
     with own_stream(gpu.xp):
         model = sides.model_of(gpu, work.network, work.precision)
@@ -102,14 +113,15 @@ def compare(gpu: Gpu, work: Work, compile_it: bool) -> dict[str, Any]:
             model.network.xp,
             sides.xpcnn_train(model, images, rows) if training else sides.xpcnn_predict(model, images),
         )
-        theirs = {name: sides.Torch(gpu, module, x, y, work.precision, name) for name in sides.FORMATS}
-        difference = differ(gpu, model, theirs["channels first"], captured, training)
+        theirs = {name: sides.Torch(gpu, module, x, y, work.precision, name) for name in formats}
+        difference = differ(gpu, model, theirs[formats[0]], captured, training)
         ways: dict[str, Way] = {"xpcnn": Way(captured, gpu.ours)}
         for name, side in theirs.items():
             if compile_it:
                 side.module = gpu.compiled(side.module)
             step = side.train() if training else side.predict()
-            ways[name] = Way(step if compile_it else gpu.graph(step), gpu.theirs)
+            label = f"compiled, {name}" if compile_it else name
+            ways[label] = Way(step if compile_it else gpu.graph(step), gpu.theirs)
         ms = take_turns(ways)
         best = min(value for name, value in ms.items() if name != "xpcnn")
         row = work._asdict() | {"ms": ms, "ratio": best / ms["xpcnn"], "captured": captured.is_graph}
