@@ -138,6 +138,20 @@ def test_a_layer_of_ones_own_is_called_once_a_step(watched, column):
     assert calls == [True, True]
 
 
+@pytest.mark.parametrize("column", ["kernels"])
+def test_where_a_rehearsal_runs_out_of_memory_the_work_may_still_fit(watched, column):
+    x = watched.xp.ones(4, dtype=np.float32)
+
+    def rehearsal():
+        kernel(watched.xp, "parts", "add_parts", np.float32).for_each(1)
+        raise strict.OutOfMemoryError
+
+    with rehearsed(rehearsal):
+        kernel(watched.xp, "activations", "relu", np.float32).for_each(4, x, x, np.uint64(4))
+    assert ("launched", "relu") in watched.events
+    assert any(" add_parts(" in text for text in watched.compiled())
+
+
 def test_a_source_that_does_not_compile_is_an_error_of_the_work():
     class Module:
         def __init__(self, code, options):

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from xpcnn.backend import ArrayModule
+from xpcnn.backend import ArrayModule, is_out_of_memory
 from xpcnn.processors import available_threads
 
 #: The same for every source, since CuPy compiles an empty one for each tuple of options, in every process.
@@ -46,7 +46,7 @@ class Module:
             return None
         if name not in self._functions:
             if not self._is_compiled and own.rehearsal is not None:
-                _compile_ahead(own.rehearsal)
+                _compile_ahead(self._xp, own.rehearsal)
             self._functions[name] = self._raw.get_function(name)
             self._is_compiled = True
         return self._functions[name]
@@ -70,12 +70,16 @@ def rehearsed(rehearsal: Callable[[], object]) -> Iterator[None]:
         _of_thread.rehearsal = None
 
 
-def _compile_ahead(rehearsal: Callable[[], object]) -> None:
+def _compile_ahead(xp: ArrayModule, rehearsal: Callable[[], object]) -> None:
     """Compile, in parallel threads, every module that has a kernel in the rehearsal."""
     own, own_pool = _of_thread, ThreadPoolExecutor(min(available_threads(), MOST_AT_ONCE), "nvrtc")
     own.rehearsal, own.pool, own.called_for = None, own_pool, {}
     try:
-        rehearsal()
+        try:
+            rehearsal()
+        except Exception as error:  # without the arrays of a second one, the work may fit
+            if not is_out_of_memory(xp, error):
+                raise
         for compiled in own.called_for.values():
             compiled.result()
     finally:
