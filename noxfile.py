@@ -106,7 +106,7 @@ def cupy(session: nox.Session) -> None:
 def beside_the_wheel(session: nox.Session, *arguments: str, backend: str = "numpy") -> None:
     """Run pytest on a copy of the tests: in the checkout, the sources would be imported in place of the wheel."""
     place = Path(session.create_tmp())
-    for name in ("tests", "examples"):
+    for name in ("tests", "examples", "benchmarks"):
         shutil.rmtree(place / name, ignore_errors=True)
         shutil.copytree(name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):

@@ -90,9 +90,11 @@ def copy_weights(model: Any, module: Any) -> None:
     """Copy the weights of the xpcnn model to the PyTorch module; both have the same order and layout."""
     import torch
 
+    from xpcnn.backend import to_host
+
     with torch.no_grad():
         for ours, theirs in zip(model.parameters.values(), module.parameters(), strict=True):
-            theirs.copy_(torch.from_numpy(np.array(ours)))
+            theirs.copy_(torch.from_numpy(np.array(to_host(ours))))
 
 
 def samples(shape: tuple[int, ...], batch: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

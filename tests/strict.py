@@ -440,8 +440,20 @@ class OutOfMemoryError(MemoryError):
     """What CuPy raises where the device has no memory left."""
 
 
-#: Few, since kernels that are run here work one block after the other.
-_DEVICE = SimpleNamespace(id=0, attributes={"MultiProcessorCount": 4}, compute_capability="90")
+class Device:
+    """The only device, current in every thread."""
+
+    #: Few multiprocessors, since kernels that are run here work one block after the other.
+    id, attributes, compute_capability = 0, {"MultiProcessorCount": 4}, "90"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+_DEVICE = Device()
 xp.cuda = SimpleNamespace(
     Device=lambda: _DEVICE, Stream=Stream, MemoryPool=MemoryPool, get_current_stream=_current_stream,
     using_allocator=lambda allocator: contextlib.nullcontext(),

@@ -30,13 +30,20 @@ class RawModule:
     """Kernels of one source, as CuPy's class of that name."""
 
     def __init__(self, *, code, options=()):
-        names = re.findall(r"__global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(", code)
+        defined = (option.removeprefix("-D").split("=") for option in options if option.startswith("-D"))
+        self._code, self._library = "".join(f"#define {name} {value}\n" for name, value in defined) + code, None
+
+    def compile(self):
+        names = re.findall(r"__global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(", self._code)
+        constants, code = re.fullmatch(r"((?:#define [^\n]*\n)*)(.*)", self._code, re.DOTALL).groups()
         code = code.replace("extern __shared__", "extern")
-        text = f'#include "{SHIM}"\n{code}\n' + "".join(f"OFFER({name})\n" for name in names)
+        text = f'{constants}#include "{SHIM}"\n{code}\n' + "".join(f"OFFER({name})\n" for name in names)
         # PyDLL keeps the interpreter locked: the shim runs one kernel at a time.
-        self._library = ctypes.PyDLL(str(_compiled(text, [o for o in options if o.startswith("-D")])))
+        self._library = ctypes.PyDLL(str(_compiled(text)))
 
     def get_function(self, name):
+        if self._library is None:
+            self.compile()
         sizes = (ctypes.c_int * 64)()
         count = getattr(self._library, f"sizes_{name}")(sizes)
         return RawKernel(name, getattr(self._library, f"launch_{name}"), list(sizes[:count]))
@@ -78,10 +85,10 @@ class RawKernel:
         return held
 
 
-def _compiled(text, defines):
+def _compiled(text):
     """Return the shared library of a source, compiled once for all processes and runs."""
     text += SHIM.read_text(encoding="utf-8")
-    name = hashlib.sha256("\0".join([text, *defines]).encode()).hexdigest()[:24]
+    name = hashlib.sha256(text.encode()).hexdigest()[:24]
     folder = Path(tempfile.gettempdir()) / f"xpcnn-kernels-{os.getuid() if hasattr(os, 'getuid') else 'all'}"
     folder.mkdir(exist_ok=True)
     library = folder / f"{name}.so"
@@ -89,7 +96,7 @@ def _compiled(text, defines):
         with tempfile.TemporaryDirectory(dir=folder) as place:
             source, made = Path(place, "kernel.cpp"), Path(place, "kernel.so")
             source.write_text(text.removesuffix(SHIM.read_text(encoding="utf-8")), encoding="utf-8")
-            _run("-shared", "-include", _parsed(folder), *defines, source, "-o", made)
+            _run("-shared", "-include", _parsed(folder), source, "-o", made)
             made.replace(library)
     return library
 

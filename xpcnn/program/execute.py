@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -21,6 +21,7 @@ from xpcnn.communicator import ALONE, Communicator
 from xpcnn.layers import Context
 from xpcnn.layers.base import Arrays
 from xpcnn.losses import Loss
+from xpcnn.ops.cuda.ahead import rehearsed
 from xpcnn.ops.workspace import Workspace, to_batch_last
 from xpcnn.program.memory import Memory
 from xpcnn.program.network import Network
@@ -82,6 +83,15 @@ class Shard:
         self.dy: dict[int, Array] = {}
         self._params, self._gradients, self._releases = params, gradients, releases
         self._tape: list[Taped] = []
+
+    def rehearsal(self, x: Array) -> Shard:
+        """Return a shard that does the same work on the images ``x``, and writes into no array of this one."""
+        gradients = {
+            layer: {name: self.context.xp.empty_like(view) for name, view in views.items()}
+            for layer, views in self._gradients.items()
+        }
+        context = replace(self.context, buffers={})
+        return Shard(self.program, self._params, x, context, gradients, self.goal, releases=self._releases)
 
     def forward(self, segment: Segment, total: Any = None) -> Any:
         """Run the nodes of a segment, the first given ``total``; return this shard's part of the next sum."""
@@ -189,10 +199,30 @@ def training_rounds(program: Program) -> list[Round]:
 
 def train_whole(shard: Shard) -> None:
     """Run a training step of a whole batch as a single shard, whose sums are the totals."""
+    _run(_train, shard)
+
+
+def _train(shard: Shard) -> None:
     total = None
     for one_round in training_rounds(shard.program):
         for act, segment in one_round:
             total = act(shard, segment, total)
+
+
+def _predict(shard: Shard) -> None:
+    for segment in shard.program.segments:
+        shard.forward(segment)
+
+
+def _run(work: Callable[[Shard], None], shard: Shard) -> None:
+    """Do the work of a whole batch, whose kernels are compiled together; a custom part is not called once more."""
+    parts = (*(node.layer for node in shard.program.nodes), *((shard.goal.loss,) if shard.goal else ()))
+    if not all(map(is_known, parts)):
+        work(shard)
+        return
+    x = shard.slots[INPUT]
+    with rehearsed(lambda: work(shard.rehearsal(x))):
+        work(shard)
 
 
 def infer(
@@ -204,8 +234,7 @@ def infer(
     """
     params = network.prediction_params({}) if params is None else params
     shard = Shard(program, params, x, context, releases=network.knows())
-    for segment in program.segments:
-        shard.forward(segment)
+    _run(_predict, shard)
     return shard.slots[program.output]
 
 

@@ -1,4 +1,4 @@
-// What the kernels share. REAL, the type of the values, is defined on the compiler's command line.
+// What the kernels share. REAL, the type of the values, and all constants are defined before the source.
 
 // Four adjacent values, read or written at once.
 struct alignas(4 * sizeof(REAL)) Four { REAL of[4]; };

@@ -1,16 +1,16 @@
-"""The CUDA sources of this folder, compiled when a kernel is first used; CuPy caches the compiled code on disk."""
+"""The kernels in the CUDA sources of this folder, compiled when first launched; CuPy caches the result on disk."""
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
 import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.cuda.ahead import Module
 
 #: Threads per block, where nothing requires another number.
 THREADS = 256
@@ -32,17 +32,18 @@ _C_NAMES = {
 class Kernel:
     """One function of a CUDA source, for one dtype."""
 
-    def __init__(self, function: Callable[..., None], dtype: np.dtype[Any]) -> None:
-        self._function = function
-        self._real = dtype.type
+    def __init__(self, module: Module, name: str, dtype: np.dtype[Any]) -> None:
+        self._module, self._name, self._real = module, name, dtype.type
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any, shared: int = 0) -> None:
         """Launch the kernel, passing arrays as pointers, None as a null pointer, ints as int, floats in its dtype.
 
         NumPy scalars and structures of one element are passed by value. shared: values of shared memory.
         """
-        passed = tuple(self._passed(argument) for argument in arguments)
-        self._function(grid, block, passed, shared_mem=shared * self._real().itemsize)
+        function = self._module.function(self._name)
+        if function is not None:
+            passed = tuple(self._passed(argument) for argument in arguments)
+            function(grid, block, passed, shared_mem=shared * self._real().itemsize)
 
     def for_each(self, size: int, *arguments: Any) -> None:
         """Launch a thread for each of ``size`` elements."""
@@ -56,18 +57,26 @@ class Kernel:
 
 @functools.cache
 def kernel(xp: ArrayModule, source: str, name: str, dtype: Any, **constants: int | str) -> Kernel:
-    """Return the function ``name`` of ``source``.cu for a dtype, compiled with these constants.
+    """Return the function ``name`` of ``source``.cu for a dtype, with these constants.
 
-    Raises whatever the array module raises if there is no compiler or the source does not compile.
+    Its first launch raises whatever the array module raises if there is no compiler or the source does not compile.
     """
     dtype = np.dtype(dtype)
-    defined = {"REAL": c_name(dtype), **constants}
-    options = ("--std=c++17", *(f"-D{constant}={value}" for constant, value in defined.items()))
-    return Kernel(xp.RawModule(code=text(source), options=options).get_function(name), dtype)
+    return Kernel(_module(xp, source, REAL=c_name(dtype), **constants), name, dtype)
 
 
 @functools.cache
-def text(source: str) -> str:
+def _module(xp: ArrayModule, source: str, **constants: int | str) -> Module:
+    return Module(xp, text(source, **constants))
+
+
+def text(source: str, **constants: int | str) -> str:
+    """Return the text of ``source``.cu with its includes expanded, after definitions of the constants."""
+    return "".join(f"#define {name} {value}\n" for name, value in constants.items()) + _expanded(source)
+
+
+@functools.cache
+def _expanded(source: str) -> str:
     """Return a source with its includes expanded, so that changing a header changes the source."""
     folder = resources.files(__package__)
 
