@@ -1,8 +1,7 @@
-"""The search of ``xpcnn tune``: what its trials vary, and Optuna's study, in a file that outlives the process."""
+"""Optuna's study of ``xpcnn tune``, in a file that outlives the process."""
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 import sqlite3
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpcnn import random
-from xpcnn.cli.train_arguments import SCALABLE
 from xpcnn.extras import install_line
 
 if TYPE_CHECKING:
@@ -22,14 +20,6 @@ if TYPE_CHECKING:
 
 #: The file in the run's directory.
 NAME = "trials.sqlite3"
-#: The values to choose from; the learning rate and the size of the images are varied around their defaults.
-WIDTHS = (0.5, 1.0, 1.5, 2.0)
-AUGMENTATIONS = ("none", "shift", "light", "microscopy")
-#: Those whose views of an image are so few that frozen layers see each once.
-AUGMENTATIONS_OF_FROZEN = ("none", "flip", "dihedral")
-TIMES_THE_RATE, TIMES_THE_SIZE = 8, (0.5, 1, 1.5)
-#: The least size of an image to try, unless it is the default.
-LEAST_SIZE = 16
 #: Trials that are drawn at random, and that none is stopped among, before results say more.
 DRAWN, UNSTOPPED = 8, 4
 #: The fraction of the epochs that every trial is given, past the peak of the learning rate.
@@ -176,31 +166,6 @@ def score(accuracy: float, loss: float, images: int) -> float:
     """
     doubt = 1 / (2 + loss) if math.isfinite(loss) else 0.0
     return (round(accuracy * images) + doubt) / (images + 1)
-
-
-def sizes_around(size: int) -> list[int]:
-    """Return the sizes of images to try, given the default.
-
-    >>> sizes_around(64), sizes_around(8)
-    ([32, 64, 96], [8, 12])
-    """
-    found = [round(times * size) for times in TIMES_THE_SIZE]
-    return [one for one in found if one >= min(size, LEAST_SIZE)]
-
-
-def space_around(given: Mapping[str, Any], arguments: argparse.Namespace, sizes: list[int]) -> dict[str, list[Any]]:
-    """Return what the trials vary: whatever was not given.
-
-    arguments: of the first trial, with all defaults. sizes: of images that the network takes.
-    """
-    frozen = arguments.fine_tune == "head"
-    space: dict[str, list[Any]] = {
-        "lr": [float(f"{arguments.lr / TIMES_THE_RATE:.3g}"), float(f"{arguments.lr * TIMES_THE_RATE:.3g}")],
-        "width": [*WIDTHS] if arguments.model in SCALABLE else [],
-        "augment": [*(AUGMENTATIONS_OF_FROZEN if frozen else AUGMENTATIONS)],
-        "image_size": sizes,
-    }
-    return {name: choices for name, choices in space.items() if name not in given and len(choices) > 1}
 
 
 def _storage(optuna: Any, path: Path) -> Any:
