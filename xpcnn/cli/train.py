@@ -85,8 +85,9 @@ def _run_folds(
                 return arguments, None, None
             return recalled(directory, {key: arguments[key] for key in {*given, "folds", "fold"}})
 
-        return carry_out(options_, directory, recall_fold, communicator, [])
+        return carry_out(options_, directory, recall_fold, communicator, [], load=load)
 
+    load = loading.loading_once()
     return folds.run(claimed, recall, run_fold)
 
 
