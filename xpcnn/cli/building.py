@@ -77,7 +77,7 @@ def _pretrained(
     """Load pretrained weights, and the images as they take them; classes that they do not know get a new last layer."""
     from dataclasses import replace
 
-    from xpcnn import pretrained
+    from xpcnn import pretrained, recipe
     from xpcnn.cli.models import load_for_images
     from xpcnn.data.labels import are_several
 
@@ -99,6 +99,14 @@ def _pretrained(
             f"{options_.start!r} gives an image {gives}, and these images have "
             f"{'several labels' if model.thresholds is None else 'one label each'}. Start --from another, or omit it."
         )
+    if model.thresholds is not None and not replaces:
+        try:
+            recipe.layer_of_labels(model)
+        except ValueError as error:
+            raise ValueError(
+                f"{options_.start!r} does not end in a dense layer and a sigmoid, so its labels cannot be calibrated. "
+                "Start --from another model; of an average of folds, from that of a fold."
+            ) from error
     if replaces:
         loaded.notes.append(f"{options_.start} has other classes, so its last layer is replaced by a new one")
     if replaces or decoding != preprocessing.decoding:

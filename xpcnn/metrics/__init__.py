@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xpcnn import losses
 from xpcnn.losses import Loss
 from xpcnn.metrics.by_class import PerClass, average_precision, confusion_matrix, per_class, per_label
-from xpcnn.metrics.statistics import mcnemar, wilson_interval
+from xpcnn.metrics.statistics import macro_f1_interval, mcnemar, wilson_interval
 from xpcnn.metrics.streaming import (
     F1,
     Accuracy,
@@ -30,8 +30,8 @@ from xpcnn.registry import Registry
 
 __all__ = [
     "F1", "Accuracy", "CalibrationError", "ConfusionMatrix", "LossValue", "Metric", "MultilabelF1", "PerClass",
-    "Precision", "Recall", "TopK", "average_precision", "confusion_matrix", "get", "mcnemar", "per_class", "per_label",
-    "wilson_interval", "with_targets",
+    "Precision", "Recall", "TopK", "average_precision", "confusion_matrix", "get", "macro_f1_interval", "mcnemar",
+    "per_class", "per_label", "wilson_interval", "with_targets",
 ]  # fmt: skip
 
 _REGISTRY = Registry(
