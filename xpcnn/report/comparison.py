@@ -87,8 +87,8 @@ def labels_section(runs: list[Finished]) -> str:
     ]
     note = (
         "F1 is the harmonic mean of precision and recall; macro F1 is its mean over the labels. On other images like "
-        "those of the test part, expect it within the range, with a confidence of about 95 %, by the bootstrap; "
-        "with few mistakes less, and there is none without mistakes."
+        "those of the test part, expect it within the range, with a confidence of about 95 %, by the bootstrap. "
+        "With few mistakes it is too narrow, and without any there is none."
     )
     return page.section(
         "How well they recognise labels",
