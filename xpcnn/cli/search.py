@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpcnn import files, metrics
-from xpcnn.cli import loading, report, search_plan, study, train
+from xpcnn.cli import loading, report, search_plan, several_labels, study, train
 from xpcnn.cli.fitting import Fitting
 from xpcnn.cli.loading import Loaded
 from xpcnn.cli.run_directory import NewRun, ResumedRun, RunDirectory
@@ -51,10 +51,9 @@ class Watch(StopOnSignal):
         self._begun = time.monotonic()
 
     def on_epoch_end(self, fit: Fit) -> None:
-        """Report the validation accuracy, and the time."""
-        images = self._study.plan["validation"]
+        """Report the score, and the time."""
         if fit.epoch not in self._reported:
-            self._trial.report(study.score(fit.logs["val_accuracy"], fit.logs["val_loss"], images), fit.epoch)
+            self._trial.report(self._study.judge(fit.history.history, -1)[1], fit.epoch)
         self._trial.set_user_attr("seconds", self._spent + time.monotonic() - self._begun)
         self._study.note_time()
         if fit.epoch == fit.epochs or fit.stop_reason is not None:
@@ -114,7 +113,8 @@ class Search:
         tried = _tried(best)
         print(f"the best of {count} is trial {tried.number}, {printable(tuning.in_words(tried.settings.items()))}")
         if "test" in found:
-            print(f"test accuracy {accuracy(found['test'])}, loss {found['test']['loss']:.4f}")
+            told = several_labels.line(found["test"]) if self._of_labels else f"accuracy {accuracy(found['test'])}"
+            print(f"test {told}, loss {found['test']['loss']:.4f}")
         else:
             print("the test part has no images, so the best model was not evaluated")
         print(f"model: {path / 'best.safetensors'}")
@@ -168,7 +168,9 @@ class Search:
             print(f"{label}: stopped, {trial.user_attrs['stopped']}", flush=True)
         else:
             self._study.tell(trial, trial.user_attrs["score"])
-            print(f"{label}: validation accuracy {accuracy(trial.user_attrs)}", flush=True)
+            known = trial.user_attrs
+            told = f"macro F1 {known['f1']:.4f}" if self._of_labels else f"accuracy {accuracy(known)}"
+            print(f"{label}: validation {told}", flush=True)
         return 0
 
     def _judge(self, trial: Trial, history: History) -> None:
@@ -178,11 +180,17 @@ class Search:
             trial.set_user_attr("stopped", DIVERGED)
             return
         epoch = int(np.nanargmin(losses))
-        right = history.history["val_accuracy"][epoch]
-        trial.set_user_attr("accuracy", right)
-        trial.set_user_attr("accuracy_95", metrics.wilson_interval(round(right * images), images))
+        reached, score = self._study.judge(history.history, epoch)
+        trial.set_user_attr("f1" if self._of_labels else "accuracy", reached)
+        if not self._of_labels:
+            trial.set_user_attr("accuracy_95", metrics.wilson_interval(round(reached * images), images))
         trial.set_user_attr("epoch", epoch + 1)
-        trial.set_user_attr("score", study.score(right, losses[epoch], images))
+        trial.set_user_attr("score", score)
+
+    @property
+    def _of_labels(self) -> bool:
+        """Whether trials are judged by macro F1, since an image may have several labels."""
+        return self._study.metric != "accuracy"
 
     def _carry_out(
         self,
@@ -248,6 +256,6 @@ def _tried(one: FrozenTrial) -> Tried:
     """Return what the page shows of a trial."""
     known = one.user_attrs
     return Tried(
-        one.number + 1, known["settings"], known.get("accuracy"), known.get("accuracy_95"), known.get("epoch"),
-        known.get("seconds"), known.get("stopped"),
+        one.number + 1, known["settings"], known.get("accuracy", known.get("f1")), known.get("accuracy_95"),
+        known.get("epoch"), known.get("seconds"), known.get("stopped"),
     )  # fmt: skip

@@ -19,6 +19,7 @@ from xpcnn.cli.fitting import Fitting
 from xpcnn.cli.run_directory import NewRun, RunDirectory
 from xpcnn.cli.study import Study
 from xpcnn.cli.train_arguments import DEFAULTS, SCALABLE
+from xpcnn.data import labels
 from xpcnn.layers import Layer
 from xpcnn.layers.configs import from_plain, kinds, to_plain
 from xpcnn.parameters import Shape
@@ -80,8 +81,6 @@ def write(whole: RunDirectory, given: Mapping[str, Any], carry_out: CarryOut) ->
     def look(fitting: Fitting, resumed: bool) -> int:
         if len(fitting.split.validation) == 0:
             raise ValueError("Trials are compared on validation images, and there are none. Use more images.")
-        if fitting.model.thresholds is not None:
-            raise ValueError("Trials are of images with one label each, and these have several. Use xpcnn train.")
         plan.update(_planned(fitting, given))
         return 0
 
@@ -99,7 +98,7 @@ def write(whole: RunDirectory, given: Mapping[str, Any], carry_out: CarryOut) ->
 
 
 def _planned(fitting: Fitting, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plan of the study: what is varied, the default, how many epochs, and which images they are."""
+    """Return the plan of the study: what is varied, the default, the epochs, the metric, and which images they are."""
     arguments = fitting.options
     size = fitting.images.x.shape[2]
     space = space_around(given, arguments, _sizes(fitting, size))
@@ -117,6 +116,7 @@ def _planned(fitting: Fitting, given: Mapping[str, Any]) -> dict[str, Any]:
         "default": {name: default[name] for name in space},
         "epochs": epochs,
         "validation": len(fitting.split.validation),
+        "metric": fitting.model.metrics[0].name,
         "images": fingerprint(fitting),
     }
 
@@ -127,7 +127,8 @@ def fingerprint(fitting: Fitting) -> str:
     assert images.digests is not None
     for rows in (fitting.split.train, fitting.split.validation, fitting.split.test):
         for row in rows.tolist():
-            digest.update(images.digests[row].tobytes() + images.classes[images.y[row]].encode(errors="replace"))
+            told = labels.text(images.y[row], images.classes)
+            digest.update(images.digests[row].tobytes() + told.encode(errors="replace"))
         digest.update(b"\0")
     return digest.hexdigest()
 

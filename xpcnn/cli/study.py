@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 NAME = "trials.sqlite3"
 #: Trials that are drawn at random, and that none is stopped among, before results say more.
 DRAWN, UNSTOPPED = 8, 4
+#: The values of macro F1 that are told apart.
+STEPS = 10**6
 #: The fraction of the epochs that every trial is given, past the peak of the learning rate.
 GIVEN = 0.4
 
@@ -52,6 +54,9 @@ class Study:
             self.plan: dict[str, Any] = self.study.user_attrs["plan"]
             self._before = float(self.study.user_attrs.get("seconds", 0.0))
             self.study.pruner = self._optuna.pruners.MedianPruner(UNSTOPPED, math.ceil(GIVEN * self.plan["epochs"]))
+            self.metric: str = self.plan.setdefault(
+                "metric", "accuracy"
+            )  # as in searches from before there were others
             _ = self.trials, self.plan["default"], self.plan["space"], self.plan["images"]
         self._started = time.monotonic()
 
@@ -88,6 +93,13 @@ class Study:
     def seconds(self) -> float:
         """The seconds that the search has taken, in this process and those before."""
         return self._before + time.monotonic() - self._started
+
+    def judge(self, history: Mapping[str, Any], epoch: int) -> tuple[float, float]:
+        """Return the accuracy or macro F1 on the validation part after an epoch, from 0 on, and the score."""
+        of_labels = self.metric != "accuracy"
+        reached = history[f"val_{self.metric}"][epoch]
+        reached = 0.0 if math.isnan(reached) else float(reached)  # macro F1 without any label
+        return reached, score(reached, history["val_loss"][epoch], STEPS if of_labels else self.plan["validation"])
 
     def note_time(self) -> None:
         """Keep the seconds."""
@@ -158,14 +170,16 @@ class Study:
         self.study.tell(trial, value, state.PRUNED if value is None else state.COMPLETE)
 
 
-def score(accuracy: float, loss: float, images: int) -> float:
-    """Return what a trial is judged by: the images that are right, and among as many, the smaller loss.
+def score(reached: float, loss: float, steps: int) -> float:
+    """Return what a trial is judged by: the accuracy or macro F1 that it reached, and of equal ones, the smaller loss.
+
+    steps: how many values of it can be told apart, such as the number of images.
 
     >>> score(0.9, 0.3, 10) > score(0.9, 0.4, 10) > score(0.8, 0.1, 10)
     True
     """
     doubt = 1 / (2 + loss) if math.isfinite(loss) else 0.0
-    return (round(accuracy * images) + doubt) / (images + 1)
+    return (round(reached * steps) + doubt) / (steps + 1)
 
 
 def _storage(optuna: Any, path: Path) -> Any:
