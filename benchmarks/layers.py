@@ -54,7 +54,15 @@ def layer_times(name: str, rounds: int) -> list[dict[str, Any]]:
         def watched_forward(*given: Any, **options: Any) -> Any:
             y, backward = forward(*given, **options)
             key = number, "backward"
-            return y, tuple(timed(key, half) for half in backward) if type(backward) is tuple else timed(key, backward)
+            first = timed(key, backward)
+            if not layer.reduces_over_batch:
+                return y, first
+
+            def in_two(dy: Any, gradients: Any) -> tuple[Any, Any]:
+                sums, input_gradient = first(dy, gradients)
+                return sums, timed(key, input_gradient)
+
+            return y, in_two
 
         layer.forward = watched_forward
         if layer.reduces_over_batch:

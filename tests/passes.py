@@ -49,11 +49,10 @@ def run(layer, xp, x, dy=None, values=None, options=None, **context):
     if dy is not None:
         # A gradient that is not written, or is added to what was there, stays NaN.
         empty = {d.name: xp.full(d.shape, np.nan, dtype=x.dtype) for d in layer.declarations}
-        dx = (
-            backward[1](xp.asarray(dy), backward[0](xp.asarray(dy), empty))
-            if total
-            else backward(xp.asarray(dy), empty)
-        )
+        dx = backward(xp.asarray(dy), empty)
+        if total:
+            sums, input_gradient = dx
+            dx = input_gradient(sums)
         gradients = {name: to_host(gradient) for name, gradient in empty.items()}
     buffers = {name: to_host(value) for name, value in context.buffers.get(layer.name, {}).items()}
     return Result(to_host(y).copy(), None if dx is None else to_host(dx).copy(), gradients, buffers)

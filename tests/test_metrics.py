@@ -192,6 +192,40 @@ def test_mcnemar_counts_samples(received):
         metrics.mcnemar(*received)
 
 
+def test_the_interval_of_macro_f1_is_that_of_samples_drawn_again():
+    rng = np.random.default_rng(0)
+    targets = rng.random((400, 3)) < 0.4
+    predicted = targets ^ (rng.random((400, 3)) < 0.2)
+    low, high = metrics.macro_f1_interval(targets, predicted)
+    f1s = [
+        metrics.per_label(targets[drawn], predicted[drawn]).f1.mean()
+        for drawn in (rng.integers(400, size=400) for _ in range(2000))
+    ]
+    assert (low, high) == pytest.approx(np.quantile(f1s, [0.025, 0.975]), abs=0.005)
+    assert metrics.macro_f1_interval(targets, predicted) == (low, high)
+    less, more = metrics.macro_f1_interval(targets, predicted, confidence=0.5)
+    assert low < less < metrics.per_label(targets, predicted).f1.mean() < more < high
+
+
+def test_the_interval_of_macro_f1_leaves_out_labels_that_no_sample_has():
+    targets, predicted = np.array([[1, 0], [0, 0]] * 9), np.array([[1, 0], [0, 0]] * 9)
+    assert metrics.macro_f1_interval(targets, predicted) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("targets", "predicted", "confidence"),
+    [
+        (np.zeros((2, 2)), np.ones((2, 2)), 0.95),
+        (np.ones((2, 2)), np.ones((2, 3)), 0.95),
+        (np.ones(2), np.ones(2), 0.95),
+        (np.ones((2, 2)), np.ones((2, 2)), 1.0),
+    ],
+)
+def test_an_interval_of_no_macro_f1_is_refused(targets, predicted, confidence):
+    with pytest.raises(ValueError, match="Received: "):
+        metrics.macro_f1_interval(targets, predicted, confidence)
+
+
 def test_figures_of_each_class_are_zero_where_they_have_no_divisor():
     figures = metrics.per_class(np.array([[3, 1, 0], [2, 0, 0], [0, 0, 0]]))
     assert figures.precision.tolist() == [0.6, 0.0, 0.0]

@@ -47,8 +47,9 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     channel or by feature; rows are treated as images of 1 x 1 x features. y: labels (n,) of any kind.
 
     model: "auto" (the preset "small" for images, two dense layers for rows), the name of a preset, or a function of
-    (input_shape, classes) that returns layers, the last one with softmax. epochs. batch_size: "auto" uses 64 images or
-    32 rows. learning_rate (the peak of one cycle; in partial_fit the rate itself), weight_decay, label_smoothing: as in
+    (input_shape, classes) that returns layers, the last one with softmax. epochs: None for as many as
+    :func:`xpcnn.recipe.epochs_for` gives: 40, and more for few samples. batch_size: "auto" uses 64 images or 32 rows.
+    learning_rate (the peak of one cycle; in partial_fit the rate itself), weight_decay, label_smoothing: as in
     :func:`xpcnn.recipe.compile`. augment: a name that :func:`xpcnn.data.augment` knows, or a function like the one it
     returns. class_weight: None, "balanced" or {label: weight}. validation_fraction: the fraction of each class to hold
     out, evaluate after every epoch and use to calibrate the probabilities. patience: stop after this many epochs
@@ -74,7 +75,7 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         *,
         model: str | Callable[[Shape, int], Sequence[Layer]] = "auto",
-        epochs: int = recipe.EPOCHS,
+        epochs: int | None = None,
         batch_size: int | str = "auto",
         learning_rate: float = recipe.LEARNING_RATE,
         weight_decay: float = recipe.WEIGHT_DECAY,
@@ -119,8 +120,9 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         train, held = self._split(labels, seed, classes)
         if not goes_on:
             self._begin(X[train], classes, seed)
-        epochs = check_int("epochs", self.epochs, 1)
-        steps = epochs * -(-(len(labels) - len(held)) // self._batch())
+        images, batch = len(labels) - len(held), self._batch()
+        epochs = recipe.epochs_for(images, batch) if self.epochs is None else check_int("epochs", self.epochs, 1)
+        steps = epochs * -(-images // batch)
         recipe.compile(self.model_, steps, self.learning_rate, self.weight_decay, self.label_smoothing)
         validation = (self._images(X[held]), labels[held]) if len(held) else None
         callbacks = [] if self.patience is None else [EarlyStopping(self.patience, "val_loss")]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 #: The possible purposes of a draw; the position in this list is part of the key, so new ones go at the end.
-PURPOSES = ("weights", "shuffle", "split", "augmentation", "dropout", "sample", "groups", "folds", "tune")
+PURPOSES = ("weights", "shuffle", "split", "augmentation", "dropout", "sample", "groups", "folds", "tune", "bootstrap")
 
 
 def check_seed(seed: int) -> int:

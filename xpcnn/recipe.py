@@ -64,12 +64,7 @@ def calibrate_labels(model: Sequential, x: Any, y: Any, threads: int | None = No
 
     Raises ValueError for a model without ``thresholds``, or that does not end in a dense layer and a sigmoid.
     """
-    dense, last = [node.layer for node in model.network.nodes][-2:]
-    if model.thresholds is None or type(dense) is not Dense or not applies(last, "sigmoid"):
-        raise ValueError(
-            "Only a model with thresholds that ends in Dense and a sigmoid can be calibrated by label. Received: "
-            f"thresholds {model.thresholds}, and {dense!r}, {last!r} at the end."
-        )
+    dense = layer_of_labels(model)
     y = np.asarray(y)
     probabilities = model.predict(x, threads=threads)
     temperatures = tuple(
@@ -83,6 +78,20 @@ def calibrate_labels(model: Sequential, x: Any, y: Any, threads: int | None = No
     model.set_weights(weights)
     model.thresholds = calibration.find_thresholds(model.predict(x, threads=threads), y)
     return temperatures
+
+
+def layer_of_labels(model: Sequential) -> Dense:
+    """Return the last layer of a model that gives an image several labels, before the sigmoid.
+
+    Raises ValueError for a model without ``thresholds``, or that does not end in a dense layer and a sigmoid.
+    """
+    *_, dense, last = None, None, *(node.layer for node in model.network.nodes)
+    if model.thresholds is None or not isinstance(dense, Dense) or last is None or not applies(last, "sigmoid"):
+        raise ValueError(
+            "Only a model with thresholds that ends in Dense and a sigmoid can be calibrated by label. Received: "
+            f"thresholds {model.thresholds}, and {dense!r}, {last!r} at the end."
+        )
+    return dense
 
 
 def epochs_for(images: int, batch_size: int = BATCH_SIZE) -> int:

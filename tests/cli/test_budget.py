@@ -16,6 +16,7 @@ from xpcnn.cli import budget
 from xpcnn.cli.budget import Budget, Estimate, Times
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data import Split
+from xpcnn.training.features import FrozenPart
 
 QUICK = ["--image-size", "8", "--model", "tiny", "--batch-size", "4"]
 SHORT = ["--minutes", "0.02"]
@@ -115,27 +116,26 @@ class TestRefusals:
         refuses("train", *options, "--minutes", "1", "--epochs", "2", code=2, words=["--minutes", "omit --epochs"])
 
 
-def budget_of(rehearse, minutes=1.0, xps=(np,), at=10**9, communicator=ALONE, frozen=0, test_augment=None):
+def budget_of(rehearse, minutes=1.0, xps=(np,), at=10**9, communicator=ALONE, views=0, test_augment=None):
     """A budget that began just now, for 1000 images, of a network that the last module computes from ``at`` on."""
     images, held = 1000, 100
-    network = SimpleNamespace(
-        for_run=lambda count, training: xps[0] if count < at else xps[-1], frozen_start=lambda: frozen
-    )
+    network = SimpleNamespace(for_run=lambda count, training: xps[0] if count < at else xps[-1])
     split = Split(np.arange(images), np.arange(held), np.arange(held))
     given = SimpleNamespace(minutes=minutes, batch_size=10, test_augment=test_augment)
-    return Budget(given, time.monotonic(), network, split, rehearse, communicator)
+    return Budget(given, time.monotonic(), network, split, rehearse, communicator, views)
 
 
-def rehearsed(step=0.1, image=0.0, save=0.0, start=0.0, features=0.0, measure=0.0, first=0.0, asked=None):
+def rehearsed(step=0.1, image=0.0, save=0.0, start=0.0, features=0.0, measure=0.0, first=0.0, views=1, asked=None):
     """A function that gives the times of fits without fitting: of a step, of predicting an image, …"""
 
-    def rehearse(xp, split, to_the_end):
+    def rehearse(xp, split, planned, to_the_end):
         if asked is not None:
             asked.append((xp.__name__, len(split.train), len(split.validation), to_the_end))
         once = np.array([first, 0.0, 0.0, 0.0])
         train = once + step * -(-len(split.train) // 10)
         validate = 0 * once + image * len(split.validation)
-        return Times(start + features * len(split.train), train, validate, 0 * once + save, measure)
+        computed = views * len(split.train) + len(split.validation)
+        return Times(start + features * computed, train, validate, 0 * once + save, measure)
 
     return rehearse
 
@@ -166,12 +166,33 @@ class TestEstimates:
 
     def test_what_frozen_layers_compute_once_grows_with_the_images(self):
         asked = []
-        times = rehearsed(step=0.01, features=0.01, asked=asked)  # 10 s for all, and some for those held out
+        times = rehearsed(step=0.01, features=0.01, asked=asked)  # 11 s for all, and 3.5 s for predictions at the end
         assert budget_of(times).epochs() == 47
-        assert budget_of(times, frozen=3).epochs() == 42
+        assert budget_of(times, views=1).epochs() == 40
         counts = [count for _, count, *_ in asked]
         assert counts[1] > 700
-        assert 200 <= counts[3] <= 210  # 2.1 s for these, and 0.84 s of steps
+        assert counts[3] == 120  # 1.3 s for these, and 0.48 s of steps
+
+    def test_what_is_computed_once_counts_if_a_single_batch_of_it_takes_long(self):
+        asked = []
+        times = rehearsed(step=0.01, features=0.16, asked=asked)  # 176 s in all, though an epoch takes 1 s
+        assert budget_of(times, views=1).epochs() == 1
+        assert [count for _, count, *_ in asked] == [10, 10]
+
+    @pytest.mark.parametrize(
+        ("minutes", "epochs"),
+        [
+            (1.0, 46),  # 8.1 s once, then 1 s an epoch, not 2
+            (0.25, 6),  # 5.4 s would be left, and 8 epochs are needed
+            (0.295, 7),  # in 8 epochs of 2 s all views would be computed once, for which 7.8 s would be left
+        ],
+    )
+    def test_views_are_computed_once_if_there_are_as_many_epochs(self, minutes, epochs):
+        def rehearse(xp, split, planned, to_the_end):
+            anew, once = rehearsed(step=0.02), rehearsed(step=0.01, features=0.001, views=8)
+            return (once if planned >= 8 else anew)(xp, split, planned, to_the_end)
+
+        assert budget_of(rehearse, minutes, views=8).epochs() == epochs
 
     def test_predictions_averaged_over_views_take_longer(self):
         times = rehearsed(step=0.1, image=0.01)
@@ -236,7 +257,27 @@ def test_all_ranks_do_what_the_first_one_finds():
     assert told == []
 
 
-@pytest.mark.skipif(not backend.is_host(backend.choose().xp), reason="a device's memory is its own")
+ON_THE_HOST = pytest.mark.skipif(not backend.is_host(backend.choose().xp), reason="a device's memory is its own")
+
+
+@ON_THE_HOST
+def test_steps_are_timed_on_the_features_of_as_many_views_as_the_run_will_have(run, here, photos, model, monkeypatch):
+    computed, compute, fits, times = [], FrozenPart.compute, [], budget.Clock.times
+    monkeypatch.setattr(Estimate, "epochs", lambda estimate, seconds: 9)
+    monkeypatch.setattr(
+        FrozenPart, "compute", lambda part, *given: computed.append(len(part.views)) or compute(part, *given)
+    )
+    monkeypatch.setattr(
+        budget.Clock, "times", lambda clock, measure: fits.append(len(computed)) or times(clock, measure)
+    )
+    options = ["--from", model, "--fine-tune", "head", "--augment", "dihedral", "--batch-size", "4"]
+    assert run("train", photos, *options, "--minutes", "10", "--out", "timed").code == 0
+    assert fits == [1, 2]  # once for each timed fit, and again for the run
+    assert computed == [8, 8, 8]
+    assert len((here / "timed" / "history.csv").read_text(encoding="utf-8").splitlines()) == 1 + 9
+
+
+@ON_THE_HOST
 def test_the_clock_adds_up(run, photos, monkeypatch):
     found = []
     times = budget.Clock.times

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from itertools import count
 
@@ -16,7 +17,8 @@ import xpcnn
 from tests.cli.conftest import FILES, fill, from_here, in_every_step, names, picture, rows, same_run, save
 from xpcnn import metrics
 from xpcnn.cli import datasets, folds, main
-from xpcnn.data import Normalized, load_folder
+from xpcnn.cli.parts import split_data
+from xpcnn.data import Normalized, load_folder, reading
 from xpcnn.model import file
 
 pytestmark = [
@@ -235,6 +237,32 @@ class TestAFoldIsAnOrdinaryRun:
         assert "share no test images" in done.out
         assert run("predict", whole / "fold-3" / "best.safetensors", photos / "right").code == 0
 
+    @pytest.mark.parametrize("depth", [8, 16])
+    def test_files_are_read_once_and_each_fold_is_as_if_it_were_alone(self, run, here, monkeypatch, depth):
+        for kind in ("left", "right"):
+            for number in range(6):
+                image = picture(kind, 16, 16, False, number).astype(f"uint{depth}") * (depth // 8)
+                save(here / "set" / kind / f"{number}.png", image)
+        times, read = Counter(), reading.read_picture
+
+        def count_them(path, *given):
+            times[path] += 1
+            return read(path, *given)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(reading, "read_picture", count_them)
+            assert run("train", "set", *QUICK, "--folds", "2", "--out", "run").code == 0
+        assert sorted(times.values()) == [1] * 12
+        for fold in ("1", "2"):
+            alone = ["--folds", "2", "--fold", fold, "--out", f"alone-{fold}"]
+            assert run("train", "set", *QUICK, *alone).code == 0
+            same_run(here / f"alone-{fold}", here / "run" / f"fold-{fold}")
+
+    def test_a_cache_is_told_of_once(self, run, here, photos):
+        done = run("train", photos, *QUICK, "--cache", "--folds", "2", "--out", "run")
+        assert done.code == 0
+        assert done.out.count("images from the cache") == 1
+
     def test_its_report_has_the_command_that_repeats_it(self, run, here, photos, whole):
         assert "<span>--folds=3</span> <span>--fold=2</span>" in (whole / "fold-2" / "report.html").read_text(
             encoding="utf-8"
@@ -259,15 +287,15 @@ class TestResuming:
         same_folds(here / "run", whole)
 
     def test_between_two_folds(self, run, here, photos, whole, monkeypatch):
-        load, loaded = datasets.load_data, count(1)
+        times = count(1)
 
         def interrupt(*arguments, **named):
-            if next(loaded) == 2:
+            if next(times) == 2:
                 raise KeyboardInterrupt
-            return load(*arguments, **named)
+            return split_data(*arguments, **named)
 
         with monkeypatch.context() as patched:
-            patched.setattr(datasets, "load_data", interrupt)
+            patched.setattr("xpcnn.cli.parts.split_data", interrupt)
             done = run("train", photos, *QUICK, "--folds", "3", "--out", "run")
         assert done.code == 130
         assert done.err.endswith("xpcnn train: interrupted; to resume: xpcnn train --resume run\n")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from tests.cli.conftest import names, rows, same_run, save
 from tests.cli.test_resume import interrupted
 from xpcnn import data
 from xpcnn.cli import main
+from xpcnn.metrics import mcnemar
+from xpcnn.report.comparison import p_value
 
 LABELS = ("left", "right", "top")
 PLACES = {"left": np.s_[:, :6], "right": np.s_[:, 18:], "top": np.s_[:6]}
@@ -183,6 +186,147 @@ def test_the_report_shows_each_label_and_no_confusion(place):
     assert "Which classes are confused" not in page
 
 
+def section(page, title):
+    """The section of a page that has this title."""
+    (found,) = (one for one in page.split("<section ") if f"<h2>{title}</h2>" in one)
+    return found
+
+
+@pytest.mark.parametrize("data", ["known", "gone"])
+def test_the_report_is_written_again_from_the_files(place, run, here, data):
+    shutil.copytree(place / "run", here / "run")
+    before = (here / "run" / "report.html").read_text()
+    if data == "gone":
+        for name in ("args.json", "parts.csv"):
+            path = here / "run" / name
+            path.write_text(path.read_text().replace(str(place / "known"), str(here / "gone")))
+    (here / "run" / "report.html").unlink()
+    assert run("report", "run").code == 0
+    after = (here / "run" / "report.html").read_text()
+    if data == "gone":
+        assert "The images are no longer in their place" in after
+    else:
+        for title in ("How well each label is recognised", "Filters", "Images"):
+            assert section(after, title) == section(before, title)
+
+
+def test_the_report_of_a_run_without_held_out_images_shows_the_same_ones_again(place, run, here):
+    nothing = ["--validation-fraction", "0", "--test-fraction", "0", "--epochs", "1", "--out", "run"]
+    assert run("train", place / "known", "--labels", place / "known.csv", *OPTIONS, *nothing).code == 0
+    before = section((here / "run" / "report.html").read_text(), "Filters")
+    assert run("report", "run").code == 0
+    assert section((here / "run" / "report.html").read_text(), "Filters") == before
+    assert "the parts of 8 images" in before
+
+
+@pytest.fixture(scope="module")
+def other(place, tmp_path_factory):
+    """A run with fewer epochs, on the same parts."""
+    folder = tmp_path_factory.mktemp("other") / "run"
+    train = ["train", place / "known", "--labels", place / "known.csv", *OPTIONS, "--epochs", "1", "--out", folder]
+    assert main([*map(str, train)]) == 0
+    return folder
+
+
+class TestComparison:
+    """Two runs, by macro F1, and by the images whose labels are all right."""
+
+    def test_the_table_has_macro_f1_and_its_range(self, place, other, run, here):
+        done = run("compare", place / "run", other)
+        assert (done.code, done.err) == (0, "")
+        heading, *lines = done.out.splitlines()
+        assert " test macro F1 " in heading
+        f1 = json.loads((other / "metrics.json").read_text())["test"]["f1"]
+        _, found, low, _, high, images = lines[1].split()
+        assert (found, images) == (f"{f1:.4f}", "24")
+        assert 0 < float(low) < f1 < float(high) <= 1
+
+    def test_images_are_right_if_all_of_their_labels_are(self, place, other, run, here):
+        right = [
+            {row["image"]: row["class"] == row["predicted"] for row in rows(folder / "predictions.csv")}
+            for folder in (place / "run", other)
+        ]
+        first, second = (sum(a[image] and not b[image] for image in a) for a, b in (right, right[::-1]))
+        line = run("compare", place / "run", other).out.splitlines()[3]
+        assert (
+            f"share 24 test images: {first} have all labels right in the first alone, {second} in the second alone, p "
+            f"{p_value(mcnemar(first, second))}: "
+        ) in line
+        assert first > 0
+
+    def test_the_order_of_the_labels_does_not_matter(self, place, other, run, here):
+        shutil.copytree(other, here / "run")
+        path = here / "run" / "args.json"
+        arguments = json.loads(path.read_text())
+        path.write_text(json.dumps(arguments | {"classes": arguments["classes"][::-1]}))
+        path = here / "run" / "predictions.csv"
+        turned = {name: ";".join(name.split(";")[::-1]) for name in {row["class"] for row in rows(path)}}
+        lines = [
+            (row["image"], turned[row["class"]], ";".join(row["predicted"].split(";")[::-1]), "", row["digest"])
+            for row in rows(path)
+        ]
+        write(path, ["image", "class", "predicted", "probability", "digest"], lines)
+        _, *expected = run("compare", place / "run", other).out.splitlines()
+        _, *found = run("compare", place / "run", "run").out.splitlines()
+        assert found[1].split()[1:] == expected[1].split()[1:]
+        assert found[2].partition(" share ")[2] == expected[2].partition(" share ")[2]
+
+    def test_the_page_has_a_table_of_labels_and_curves_of_macro_f1(self, place, other, run, here):
+        assert run("compare", place / "run", other).code == 0
+        page = (here / "comparison.html").read_text()
+        assert "Test F1 of each label" in page
+        assert "validation macro F1 by epoch" in page
+        assert "An image is right if all of its labels are." in page
+        table = page.partition("Test F1 of each label")[2].partition("</table>")[0]
+        for label, figures in zip(
+            LABELS, json.loads((other / "metrics.json").read_text())["test"]["classes"], strict=True
+        ):
+            assert f">{label}<" in table
+            assert f">{figures['f1']:.2f}<" in table
+
+    def test_without_a_mistake_there_is_no_range(self, place, other, run, here):
+        shutil.copytree(other, here / "run")
+        path = here / "run" / "predictions.csv"
+        lines = [(row["image"], row["class"], row["class"], "", row["digest"]) for row in rows(path)]
+        write(path, ["image", "class", "predicted", "probability", "digest"], lines)
+        assert run("compare", other, "run").out.splitlines()[2].split()[2:] == ["—", "24"]
+
+    def test_a_run_without_a_test_part_has_no_figures(self, place, other, run, here):
+        nothing = ["--test-fraction", "0", "--epochs", "1", "--out", "run"]
+        assert run("train", place / "known", "--labels", place / "known.csv", *OPTIONS, *nothing).code == 0
+        done = run("compare", other, "run")
+        assert (done.code, done.err) == (0, "")
+        assert done.out.splitlines()[2].split()[1:] == ["—", "—", "0"]
+        assert "run has no test predictions to compare: no images were held out." in done.out
+
+
+def test_a_search_is_judged_by_macro_f1(place, run, here):
+    pytest.importorskip("optuna")
+    options = [*OPTIONS, "--epochs", "3", "--image-size", "24", "--no-plots", "--minutes", "10"]
+    done = run("tune", place / "known", "--labels", place / "known.csv", *options, "--out", "search")
+    assert (done.code, done.err.count("xpcnn tune: ")) == (0, 0), done.err
+    lines = done.out.splitlines()
+    found = {
+        int(line.split()[1].strip(":")): float(line.rpartition("macro F1 ")[2])
+        for line in lines
+        if ": validation macro F1 " in line
+    }
+    assert sorted(found) == [1, 2, 3, 4]
+    (best,) = (here / "search").glob("trial-*")
+    number = int(best.name.removeprefix("trial-"))
+    assert found[number] == max(found.values())
+    with open(best / "history.csv", newline="") as file:
+        epochs = [*csv.DictReader(file)]
+    kept = min(epochs, key=lambda row: float(row["val_loss"]))
+    assert found[number] == pytest.approx(float(kept["val_multilabel_f1"]), abs=5e-5)
+    test = json.loads((best / "metrics.json").read_text())["test"]
+    assert any(line.startswith(f"test macro F1 {test['f1']:.4f}, mean average precision ") for line in lines)
+    page = (here / "search" / "tune.html").read_text()
+    assert "validation macro F1 by trial" in page
+    assert f"<b>{test['f1']:.3f}</b>" in page or f">{test['f1']:.3f}<" in page
+    assert "validation accuracy" not in page
+
+
 def test_the_model_as_onnx_gives_the_same_probabilities(place, model, run, here):
     runtime = pytest.importorskip("onnxruntime")
     assert run("export", model, "m.onnx").code == 0
@@ -218,8 +362,17 @@ def test_folds_test_every_image_once(place, run, here):
     assert f"mean macro F1 {found['mean_f1']:.4f}; all labels right: mean accuracy" in done.out
     tested = [row["image"] for fold in (1, 2) for row in rows(here / "run" / f"fold-{fold}" / "predictions.csv")]
     assert len(set(tested)) == 120
-    assert "no model of all folds together, since model 1 decides on several labels an image" in done.out
-    assert "ensemble.safetensors" not in names(here / "run")
+    together = "run/ensemble.safetensors"
+    assert done.out.splitlines()[-1].startswith(f"model: {together}, which averages the probabilities of all folds; ")
+    whole, *folds = (xpcnn.load(path) for path in (together, *(f"run/fold-{n}/best.safetensors" for n in (1, 2))))
+    assert whole.thresholds == pytest.approx(np.mean([fold.thresholds for fold in folds], axis=0))
+    pictures = [place / "new" / f"{number}.png" for number in range(9)]
+    found, *each = (one.predict_images(pictures).probabilities for one in (whole, *folds))
+    np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-5)
+    assert run("evaluate", together, place / "new", "--labels", place / "new.csv").code == 0
+    done = run("train", place / "new", "--labels", place / "new.csv", "--from", together, "--out", "more")
+    assert (done.code, names(here)) == (1, {"run"})
+    assert "its labels cannot be calibrated. Start --from another model; of an average of folds" in done.err
 
 
 class TestRefusals:
@@ -228,22 +381,21 @@ class TestRefusals:
     def test_a_page(self, model, refuses):
         refuses("export", model, "page.html", words=["this model gives several labels. Use `xpcnn predict`"])
 
-    def test_a_search(self, place, run, here):
-        pytest.importorskip("optuna")
-        done = run("tune", place / "known", "--labels", place / "known.csv", "--minutes", "1", "--out", "search")
-        assert (done.code, names(here)) == (1, set())
-        assert done.err.splitlines()[-1] == (
-            "xpcnn tune: Trials are of images with one label each, and these have several. Use xpcnn train."
-        )
-
     def test_folders_of_predictions(self, place, model, refuses):
         refuses("predict", model, place / "new", "--copy-to", "x", words=["--copy-to needs one label an image"])
 
-    def test_a_report_that_is_written_again(self, place, refuses):
-        refuses("report", place / "run", words=["gives an image several labels"])
+    def test_a_comparison_with_a_run_of_one_label_each(self, place, trained, refuses):
+        told = ["gives an image several labels, and", "gives it one class. Compare runs that both give several"]
+        refuses("compare", place / "run", trained, words=told)
+        refuses("compare", trained, place / "run", words=told)
 
-    def test_a_comparison(self, place, refuses):
-        refuses("compare", place / "run", place / "run" / ".." / "run", words=["gives an image several labels"])
+    def test_a_prediction_of_an_unknown_label(self, place, other, here, refuses):
+        shutil.copytree(other, here / "run")
+        path = here / "run" / "predictions.csv"
+        path.write_text(path.read_text().replace("left", "lift"))
+        refuses(
+            "compare", place / "run", "run", words=["predictions.csv' has a class 'lift' that the run doesn't know"]
+        )
 
     def test_a_start_from_a_model_of_another_kind(self, place, model, trained, photos, run):
         labels = ["--labels", place / "known.csv"]

@@ -214,6 +214,13 @@ def test_early_stopping_ends_with_the_best_epoch():
     assert len(losses) == classifier.n_iter_ == int(np.argmin(losses)) + 3 < 60
 
 
+def test_few_samples_are_trained_on_for_more_epochs_unless_a_number_is_given():
+    x, y = images(60)
+    assert quick(epochs=None, batch_size=8).fit(x, y).n_iter_ == 480 // 8
+    assert quick(epochs=None, batch_size=8, validation_fraction=0.2).fit(x, y).n_iter_ == 480 // 6
+    assert quick(epochs=2, batch_size=8).fit(x, y).n_iter_ == 2
+
+
 def test_warm_start_goes_on_and_its_absence_begins_anew():
     x, y = images()
     classifier = quick(warm_start=True, epochs=2).fit(x, y)

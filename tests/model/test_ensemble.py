@@ -19,6 +19,7 @@ ENDS = {
     "softmax by name": lambda: [Flatten(), Dense(4), layers.Activation("softmax")],
     "pooled maps": lambda: [Conv2D(4, 1), layers.GlobalAveragePool2D(), layers.Softmax()],
     "sigmoid": lambda: [Flatten(), Dense(1, activation="sigmoid")],
+    "labels": lambda: [Flatten(), Dense(4, activation="sigmoid")],
 }
 
 
@@ -26,11 +27,13 @@ def member(end, number, temperature=1.0):
     """A model with random weights, a normalisation and a temperature of its own."""
     stack = [Conv2D(5, 3, padding=1), layers.BatchNorm(), layers.ReLU(), layers.Residual([Conv2D(5, 1)]), *ENDS[end]()]
     model = xpcnn.Sequential(stack, SHAPE, xp="numpy", seed=number)
-    model.compile(loss="binary_cross_entropy" if end == "sigmoid" else "cross_entropy")
+    model.compile(loss="binary_cross_entropy" if end in ("sigmoid", "labels") else "cross_entropy")
     rng = np.random.default_rng(number)
     mean, std = rng.uniform(90, 110, 3), rng.uniform(40, 60, 3)
     model.preprocessing = Preprocessing(Decoding(*SHAPE[1:], SHAPE[0]), tuple(mean.tolist()), tuple(std.tolist()))
     model.temperature, model.epochs = temperature, number
+    if end == "labels":
+        model.temperature, model.thresholds = 1.0, (0.5,) * 4
     model.digests = as_array([f"{number:016x}"])
     return model
 
@@ -50,6 +53,14 @@ def test_its_probabilities_are_the_mean_of_those_of_its_members(end):
     models = members(end)
     expected = np.mean([answers(model) for model in models], axis=0)
     np.testing.assert_allclose(answers(ensemble(models)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_of_several_labels_each_gets_the_mean_of_its_thresholds():
+    models = [member("labels", number) for number in (1, 2)]
+    models[0].thresholds, models[1].thresholds = (0.2, 0.5, 0.25, 1.0), (0.4, 0.5, 0.75, 0.0)
+    made = ensemble(models)
+    assert made.thresholds == pytest.approx((0.3, 0.5, 0.5, 0.5))
+    np.testing.assert_allclose(answers(made), np.mean([*map(answers, models)], axis=0), rtol=1e-5, atol=1e-6)
 
 
 def test_its_members_stay_as_they_are():
@@ -100,7 +111,7 @@ def changed(end="softmax", **attributes):
     [
         (lambda: [member("softmax", 1), member("sigmoid", 2)], r"model 2 has other outputs than the first: \(1,\)"),
         (lambda: changed(class_names=tuple("abcd")), "model 2 has other classes than the first"),
-        (lambda: changed(thresholds=(0.5,) * 3), "model 2 decides on several labels an image"),
+        (lambda: changed(thresholds=(0.5,) * 4), "model 2 gives an image several labels, and the first gives it one"),
         (lambda: changed(preprocessing=None), "model 2 prepares images in another way than the first"),
         (
             lambda: changed(preprocessing=Preprocessing(Decoding(6, 6, 3, range=(0, 999)), (0.0,) * 3, (1.0,) * 3)),

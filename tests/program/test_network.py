@@ -731,7 +731,7 @@ class Centre(Layer):
         if total is None:
             return x, lambda dy, gradients: dy
         mean = (total[:-1] / total[-1]).reshape(x.shape[1:])
-        return x - mean, (lambda dy, gradients: dy.sum(axis=0), lambda dy, dtotal: dy - dtotal / total[-1])
+        return x - mean, lambda dy, gradients: (dy.sum(axis=0), lambda dtotal: dy - dtotal / total[-1])
 
 
 def test_a_layer_of_ones_own_may_need_the_whole_batch(xp):

@@ -40,7 +40,7 @@ class Times:
 
 
 class Clock(Callback):
-    """Times a fit of :data:`TIMED` epochs."""
+    """Times the first :data:`TIMED` epochs of a fit, which it ends there."""
 
     def __init__(self) -> None:
         self._made = time.perf_counter()
@@ -61,6 +61,8 @@ class Clock(Callback):
     def on_epoch_end(self, fit: Fit) -> None:
         """Note how long it took with validation."""
         self._validated.append(self._begun[-1] + fit.logs["seconds"])
+        if fit.epoch == TIMED:
+            fit.stop("enough is timed")
 
     def on_stop(self, fit: Fit) -> None:
         """Note when the files of the last epoch are written."""
@@ -90,13 +92,18 @@ class Estimate:
         return max(0, int((seconds * (1 - SHARE_OF_TIME - UNFORESEEN) - self.once) / self.epoch))
 
 
-#: Fits a copy of a model, on an array module, to some images, evaluates it if the last argument is True, and times it.
-Rehearse = Callable[[ArrayModule, Split, bool], Times]
+#: Begins a fit of so many epochs of a copy of a model, on an array module, to some images, evaluates it if the last
+#: argument is True, and times it.
+Rehearse = Callable[[ArrayModule, Split, int, bool], Times]
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The minutes of a run that began at ``started``, of which all ranks make the same epochs."""
+    """The minutes of a run that began at ``started``, of which all ranks make the same epochs.
+
+    views: of each image that frozen first layers compute once, before the first epoch, if there are as many epochs; 0:
+    none.
+    """
 
     options: argparse.Namespace
     started: float
@@ -104,22 +111,19 @@ class Budget:
     split: Split
     rehearse: Rehearse
     communicator: Communicator
+    views: int
 
     def epochs(self) -> int:
         """Return how many epochs fit, at least 1, and print it.
 
         With the backend ``auto``, a run that is long enough for compiled kernels is timed with them too.
         """
-        estimates: dict[str, Estimate] = {}
-        epochs = fitting = 1
-        while True:
-            xp = self.network.for_run(epochs * len(self.split.train), training=True)
-            name = self.communicator.broadcast(str(xp.__name__))
-            if name in estimates:
-                break
-            one = estimates[name] = self._estimate(xp)
-            fitting = self.communicator.broadcast(one.epochs(self._left()))
-            epochs = max(1, fitting)
+        least = max(TIMED, self.views)
+        fitting, one = self._fitting(least)
+        if fitting < least > TIMED:  # too few to compute all views once
+            fitting, one = self._fitting(TIMED)
+            fitting = min(fitting, self.views - 1)
+        epochs = max(1, fitting)
         found = f"{epochs} of {one.epoch:.2g} s" if fitting else f"not even one of {one.epoch:.2g} s, which is trained"
         print(
             f"epochs that fit into {self.options.minutes:g} minutes: {found}; "
@@ -128,36 +132,56 @@ class Budget:
         )
         return epochs
 
+    def _fitting(self, planned: int) -> tuple[int, Estimate]:
+        """Return how many epochs fit, 0 if not even one does, and what each takes in a run of ``planned`` or more."""
+        estimates: dict[str, Estimate] = {}
+        fitting, name = 1, ""
+        while True:
+            xp = self.network.for_run(max(1, fitting) * len(self.split.train), training=True)
+            last, name = name, self.communicator.broadcast(str(xp.__name__))
+            if name in estimates:
+                return fitting, estimates[last]
+            estimates[name] = self._estimate(xp, planned)
+            fitting = self.communicator.broadcast(estimates[name].epochs(self._left()))
+
     def _left(self) -> float:
         return 60 * float(self.options.minutes) - (time.monotonic() - self.started)
 
-    def _estimate(self, xp: ArrayModule) -> Estimate:
+    def _estimate(self, xp: ArrayModule, planned: int) -> Estimate:
         """Time epochs of one batch, which also compiles what is to be compiled, then of as many as is worthwhile."""
         split, size = self.split, self.options.batch_size
         batches = -(-len(split.train) // size)
-        frozen = self.network.frozen_start() > 0  # these layers compute each image once, before the first epoch
-        first = self.rehearse(xp, _sample(split, size, size), False)
+        frozen = 0 < self.views <= planned
+        batch_alone = _sample(split, size, size)
+        first = self.rehearse(xp, batch_alone, planned, False)
         step, left = float(first.train[1:].min()), self._left()
         batch = TIMED * step + (first.start if frozen else 0.0)
-        affordable = int(left * TIMING / batch) if step * batches <= left else 0
-        affordable = self.communicator.broadcast(affordable and min(batches, max(2, affordable)))
-        if not affordable:  # not even one epoch
-            return Estimate(step * batches, 0.0)
-        some = _sample(split, affordable * size, size)
-        times = self.rehearse(xp, some, True)
+        affordable = self.communicator.broadcast(int(left * TIMING / batch) if step * batches <= left else None)
+        if not affordable:
+            once = 0.0
+            if frozen and affordable is not None:  # else there is no time for one epoch
+                again = self.rehearse(xp, batch_alone, planned, False)  # with all compiled
+                once = again.start * self._computed(split) / self._computed(batch_alone)
+            return Estimate(step * batches, once)
+        some = _sample(split, min(batches, max(2, affordable)) * size, size)
+        times = self.rehearse(xp, some, planned, True)
         train, validate, save = (float(np.median(each[1:])) for each in (times.train, times.validate, times.save))
         longer = len(split.train) / len(some.train)
         held, timed = len(split.validation), max(1, len(some.validation))
-        once = np.array([times.start, times.train[0] - train, times.validate[0] - validate, times.save[0] - save])
-        image = validate / timed
+        start, image = times.start, validate / timed
         if frozen:
-            once *= longer
-            image = max(image, times.start / len(some.train))
+            image = max(image, start / self._computed(some))
+            start *= self._computed(split) / self._computed(some)
+        once = start + (times.train[0] - train) + (times.validate[0] - validate) + (times.save[0] - save)
         # Calibration, evaluation and the report predict images that were left out here, too.
         views = 8 if self.options.test_augment else 1
         others = (1 + views) * (held - timed) + 2 * views * (len(split.test) - len(some.test))
         after = times.measure + image * others
-        return Estimate(train * longer + validate * held / timed + save, float(max(0.0, once.sum()) + after))
+        return Estimate(train * longer + validate * held / timed + save, float(max(0.0, once) + after))
+
+    def _computed(self, split: Split) -> int:
+        """Return of how many views frozen layers compute what they give."""
+        return self.views * len(split.train) + len(split.validation)
 
 
 def _sample(split: Split, images: int, batch_size: int) -> Split:

@@ -46,12 +46,16 @@ def run(options_: argparse.Namespace) -> int:
 
 def _table(runs: list[Finished]) -> str:
     """Return a line for each run."""
+    several = runs[0].run.several_labels
     names = [printable(one.name) for one in runs]
     width = max(map(len, ["run", *names]))
-    lines = [f"{'run':{width}}  test accuracy  {'95 %':>16}  images"]
+    lines = [f"{'run':{width}}  {'test macro F1' if several else 'test accuracy'}  {'95 %':>16}  images"]
     for name, one in zip(names, runs, strict=True):
-        accuracy, interval = one.figure("test", "accuracy"), one.interval()
-        told = "—" if accuracy is None else f"{accuracy:.4f}"
+        figure, interval = (
+            one.figure("test", "f1" if several else "accuracy"),
+            one.f1_interval() if several else one.interval(),
+        )
+        told = "—" if figure is None else f"{figure:.4f}"
         between = "—" if interval is None else bounds(interval)
         lines.append(f"{name:{width}}  {told:>13}  {between:>16}  {one.run.part('test'):6}")
     return "\n".join(lines)
@@ -63,8 +67,9 @@ def _line(pair: Pair) -> str:
 
     first, second = printable(pair.first.name), printable(pair.second.name)
     better = pair.better
+    what = "have all labels right" if pair.first.run.several_labels else "are right"
     return (
-        f"{first} and {second} share {pair.shared} test images: {pair.only_first} are right in the first alone, "
+        f"{first} and {second} share {pair.shared} test images: {pair.only_first} {what} in the first alone, "
         f"{pair.only_second} in the second alone, p {p_value(pair.p)}: "
         f"{'this may be chance' if better is None else f'{printable(better.name)} is better'}"
     )

@@ -70,13 +70,16 @@ class Fitting:
 
     def epochs_in_minutes(self, started: float) -> int:
         """Return how many epochs fit into --minutes since ``started``, and print it. Copies of the model are timed."""
+        from xpcnn import data
         from xpcnn.cli import budget
         from xpcnn.cli.run_directory import NewRun, OtherRank
+        from xpcnn.training.features import views_computed_once
 
-        timed = {"epochs": budget.TIMED, "patience": None, "open": None, "cache": False}
-        first, rank = argparse.Namespace(**{**vars(self.options), **timed}), self.communicator.rank
+        network, rank = self.model.network, self.communicator.rank
 
-        def rehearse(xp: ArrayModule, split: Split, to_the_end: bool) -> Times:
+        def rehearse(xp: ArrayModule, split: Split, epochs: int, to_the_end: bool) -> Times:
+            timed = {"epochs": epochs, "patience": None, "open": None, "cache": False}
+            first = argparse.Namespace(**{**vars(self.options), **timed})
             model, clock = copy.deepcopy(self.model).to(xp), budget.Clock()
             with tempfile.TemporaryDirectory(dir=self.directory.path if rank == 0 else None) as folder:
                 path = self.communicator.broadcast(folder)
@@ -85,7 +88,7 @@ class Fitting:
                     rehearsal.compile(budget.RATE)
                     page = rehearsal._page()
                     history = rehearsal.fit(clock, False, page)
-                    model.to(self.model.network.xp)
+                    model.to(network.xp)
                     fitted = time.monotonic()
                     if to_the_end and rank == 0:
                         rehearsal._measure(history, page)
@@ -93,7 +96,8 @@ class Fitting:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run itself will warn
-            planned = budget.Budget(self.options, started, self.model.network, self.split, rehearse, self.communicator)
+            views = len(views_computed_once(network, data.augment(self.options.augment)))
+            planned = budget.Budget(self.options, started, network, self.split, rehearse, self.communicator, views)
             return planned.epochs()
 
     def fit(self, watch: Callback, resumed: bool, page: Report | None = None) -> History:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xpcnn.cli import datasets, parts, pictures
@@ -26,6 +27,14 @@ class Loaded(NamedTuple):
     notes: list[str]
 
 
+class Read(NamedTuple):
+    """Images before they are split; measures: whether they are raw, until the training part shows their range."""
+
+    images: LabelledImages
+    decoding: Decoding
+    measures: bool
+
+
 def load_images(
     options_: argparse.Namespace,
     communicator: Communicator,
@@ -37,6 +46,38 @@ def load_images(
     decoding: that of the model to start from or of a resumed run; None: choose one by the images. class_names: of the
     model to start from, which determine the label indices, or None.
     """
+    return _split(read_images(options_, communicator, decoding, class_names), options_)
+
+
+def loading_once() -> Callable[..., Loaded]:
+    """Return a :func:`load_images` for runs that differ in their parts alone, which reads each file once."""
+    kept: dict[Any, Read] = {}
+
+    def load(
+        options_: argparse.Namespace,
+        communicator: Communicator,
+        decoding: Decoding | None,
+        class_names: Sequence[str] | None,
+    ) -> Loaded:
+        names = None if class_names is None else tuple(class_names)
+        if (decoding, names) in kept:
+            return _split(kept[decoding, names], options_)
+        found = read_images(options_, communicator, decoding, names)
+        kept[decoding, names] = found._replace(images=replace(found.images, cache=None))  # which is told once
+        if not found.measures:
+            kept[found.decoding, names] = kept[decoding, names]
+        return _split(found, options_)
+
+    return load
+
+
+def read_images(
+    options_: argparse.Namespace,
+    communicator: Communicator,
+    decoding: Decoding | None,
+    class_names: Sequence[str] | None,
+) -> Read:
+    """Read the images of a run, before they are split; the arguments are those of :func:`load_images`."""
     measures = False
     if decoding is None and options_.data in datasets.NAMED:
         decoding = datasets.decoding_of_named(options_.data, options_.image_size, options_.color)
@@ -56,6 +97,12 @@ def load_images(
         measures, images = False, load(raw=False)
     if class_names is not None:
         images = datasets.match_classes(images, tuple(class_names))
+    return Read(images, decoding, measures)
+
+
+def _split(read: Read, options_: argparse.Namespace) -> Loaded:
+    """Split images into parts, and measure their range of values on the training part, if it has yet to be."""
+    images, decoding, measures = read
     split, notes = parts.split_data(
         images, options_.test_fraction, options_.validation_fraction, options_.seed, strict=bool(options_.strict),
         copies=options_.copies, fold=(options_.fold, options_.folds) if options_.folds else None,

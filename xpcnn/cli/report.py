@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from xpcnn.report import Report, Shown
     from xpcnn.report.run import Run
 
+    #: The image, label and part of a line of parts.csv; the label is a number, or 0 or 1 for each class.
+    Listed = tuple[str, Any, str]
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``xpcnn report``."""
@@ -36,11 +39,6 @@ def run(options_: argparse.Namespace) -> int:
 
     with ResumedRun(options_.run) as directory:
         found = read_run(directory.path)
-        if found.several_labels:
-            raise ValueError(
-                f"The run {options_.run!r} gives an image several labels, and only reports of runs that give one are "
-                "written again. Its report is that of its end."
-            )
         epochs, metrics = read_history(directory.path), read_metrics(directory.path)
         if not len(epochs):
             raise ValueError(
@@ -100,12 +98,10 @@ def _find_images(run: Run, best: Sequential, measured: bool) -> Shown | None:
 
     from xpcnn.data import LabelledImages, Split
     from xpcnn.report import Shown
-    from xpcnn.report.run import PARTS, images
+    from xpcnn.report.run import PARTS
 
     assert best.preprocessing is not None
-    decoding, data = best.preprocessing.decoding, str(run.arguments.get("data", "digits"))
-    number = {nfc(name): place for place, name in enumerate(run.classes)}
-    listed = [(image, number[nfc(name)], part) for image, name, part in images(run.folder) if nfc(name) in number]
+    decoding, data, listed = best.preprocessing.decoding, str(run.arguments.get("data", "digits")), _listed(run)
     if data in datasets.NAMED:
         try:
             loaded = datasets.load_data(data, decoding, strict=False, threads=None)
@@ -119,7 +115,7 @@ def _find_images(run: Run, best: Sequential, measured: bool) -> Shown | None:
         if not listed_rows or max(listed_rows) >= len(loaded.y):
             return None
         return Shown(loaded, Split(*(np.array(rows[part], dtype=np.int64) for part in PARTS)))
-    wanted = _needed(listed, len(run.classes), measured)
+    wanted = _needed(listed, run, measured)
     where = Path(str(run.arguments.get("working_directory", ".")))
     paths = [where / image for image, _, _ in wanted]
     x, kept = _read(paths, decoding)
@@ -136,17 +132,38 @@ def _find_images(run: Run, best: Sequential, measured: bool) -> Shown | None:
     return Shown(loaded, split, missing=len(wanted) - len(kept))
 
 
-def _needed(listed: list[tuple[str, int, str]], classes: int, measured: bool) -> list[tuple[str, int, str]]:
+def _listed(run: Run) -> list[Listed]:
+    """Return the images of a run whose classes it knows."""
+    import numpy as np
+
+    from xpcnn.data import labels
+    from xpcnn.report.run import images
+
+    number, found = {nfc(name): place for place, name in enumerate(run.classes)}, []
+    for image, told, part in images(run.folder):
+        names = [*map(nfc, labels.names(told) if run.several_labels else [told])]
+        if all(name in number for name in names):
+            places = [number[name] for name in names]
+            label = np.bincount(places, minlength=len(number)) if run.several_labels else places[0]
+            found.append((image, label, part))
+    return found
+
+
+def _needed(listed: list[Listed], run: Run, measured: bool) -> list[Listed]:
     """Return the images that a report shows or evaluates: a sample of the training images, and one evaluated part."""
     import numpy as np
 
+    from xpcnn.report.filters import MOST_SEARCHED
     from xpcnn.report.galleries import samples
 
     train = [one for one in listed if one[2] == "train"]
-    shown = samples(np.array([label for _, label, _ in train], dtype=np.int64), classes)
-    sample = [train[place] for places in shown.values() for place in places]
     aside = "test" if any(part == "test" for _, _, part in listed) else "validation"
-    return sample + [one for one in listed if measured and one[2] == aside]
+    evaluated = [one for one in listed if measured and one[2] == aside]
+    if run.several_labels:  # only without others, training images are shown
+        spaced = np.linspace(0, len(train) - 1, min(MOST_SEARCHED, len(train))).astype(int)
+        return evaluated or [train[place] for place in spaced]
+    shown = samples(np.array([label for _, label, _ in train], dtype=np.int64), len(run.classes))
+    return [train[place] for places in shown.values() for place in places] + evaluated
 
 
 def _read(paths: list[Path], decoding: Any) -> tuple[Any, list[int]]:

@@ -3,51 +3,38 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import os
 import shlex
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpcnn import files, metrics, presets, pretrained
-from xpcnn.cli import loading, report, study, train
+from xpcnn import files, metrics
+from xpcnn.cli import loading, report, search_plan, several_labels, study, train
 from xpcnn.cli.fitting import Fitting
 from xpcnn.cli.loading import Loaded
 from xpcnn.cli.run_directory import NewRun, ResumedRun, RunDirectory
 from xpcnn.cli.signals import StopOnSignal, how_to_go_on
 from xpcnn.cli.study import Study
 from xpcnn.cli.text import accuracy, printable
-from xpcnn.cli.train_arguments import DEFAULTS
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data import Decoding
-from xpcnn.layers import Layer
-from xpcnn.layers.configs import from_plain, kinds, to_plain
-from xpcnn.parameters import Shape
-from xpcnn.program.program import walk
 from xpcnn.report import run as files_of_runs
 from xpcnn.report import tuning
 from xpcnn.report.page import counted
 from xpcnn.report.tuning import Tried
 from xpcnn.training.fit import Fit
-from xpcnn.version import __version__
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
     from xpcnn.training.history import History
 
-#: Trials for which there is time, if none is stopped early and all take as long as the first.
-TRIALS = 16
-#: The fraction of the minutes that is kept for evaluating the best trial.
-KEPT = 0.05
 PAGE = "tune.html"
 #: Why a trial at too high a rate was stopped.
 DIVERGED = "its loss became infinite"
@@ -64,10 +51,9 @@ class Watch(StopOnSignal):
         self._begun = time.monotonic()
 
     def on_epoch_end(self, fit: Fit) -> None:
-        """Report the validation accuracy, and the time."""
-        images = self._study.plan["validation"]
+        """Report the score, and the time."""
         if fit.epoch not in self._reported:
-            self._trial.report(study.score(fit.logs["val_accuracy"], fit.logs["val_loss"], images), fit.epoch)
+            self._trial.report(self._study.judge(fit.history.history, -1)[1], fit.epoch)
         self._trial.set_user_attr("seconds", self._spent + time.monotonic() - self._begun)
         self._study.note_time()
         if fit.epoch == fit.epochs or fit.stop_reason is not None:
@@ -78,21 +64,6 @@ class Watch(StopOnSignal):
             fit.stop(why)
 
 
-class _Survey(NewRun):
-    """A directory for looking at the images, which nothing is left of."""
-
-    @property
-    def can_be_resumed(self) -> bool:
-        """Never: a search that ends here begins again."""
-        return False
-
-    @property
-    def skipped(self) -> Path:
-        """Where it will be when this directory is gone."""
-        assert self.whole is not None
-        return self.whole.skipped
-
-
 class Search:
     """The trials in a run's directory; ``given`` are the arguments of the run, which all trials share."""
 
@@ -100,62 +71,15 @@ class Search:
         self._whole = whole
         self._options = argparse.Namespace(**{**vars(options_), "minutes": None})
         self._loaded: dict[int, Loaded] = {}
-        self._seconds = 60 * (1 - KEPT) * float(given["minutes"])
-        self._shared = train.with_part({key: value for key, value in given.items() if key != "minutes"})
+        self._seconds = search_plan.seconds(given)
+        self._shared = search_plan.shared(given)
         path = whole.path / study.NAME
         if not path.exists():
-            self._plan(given, path)
+            search_plan.write(whole, given, partial(self._carry_out, quiet=False))
         self._study = Study(path, train.completed(self._shared)["seed"])
         plan = self._study.plan
         told = "; ".join(tuning.in_words([one]) for one in plan["space"].items())
         print(f"trials of {counted(plan['epochs'], 'epoch')}, which vary {told}", flush=True)
-
-    def _plan(self, given: dict[str, Any], path: Path) -> None:
-        """Look at the images, time an epoch, and write the study's file."""
-        plan: dict[str, Any] = {}
-        begun = time.monotonic()
-
-        def look(fitting: Fitting, resumed: bool) -> int:
-            if len(fitting.split.validation) == 0:
-                raise ValueError("Trials are compared on validation images, and there are none. Use more images.")
-            if fitting.model.thresholds is not None:
-                raise ValueError("Trials are of images with one label each, and these have several. Use xpcnn train.")
-            plan.update(self._planned(fitting, given))
-            return 0
-
-        with tempfile.TemporaryDirectory(dir=self._whole.path) as folder:
-            survey = _Survey(os.path.join(folder, "survey"))
-            survey.whole = self._whole
-            arguments = train.completed(self._shared)
-            self._carry_out(survey, lambda directory: (arguments, None, None), look, quiet=False)
-            made = Path(folder, study.NAME)
-            Study.create(made, plan, time.monotonic() - begun)
-            about = {"command": "tune", "version": __version__, "working_directory": os.getcwd()}
-            self._whole.write_arguments({"copies": DEFAULTS["copies"], **given, **about})
-            os.replace(survey.path / "skipped.csv", self._whole.skipped)
-            os.replace(made, path)
-
-    def _planned(self, fitting: Fitting, given: dict[str, Any]) -> dict[str, Any]:
-        """Return the plan of the study: what is varied, the default, how many epochs, and which images they are."""
-        arguments = fitting.options
-        size = fitting.images.x.shape[2]
-        space = study.space_around(given, arguments, _sizes(fitting, size))
-        if not space:
-            raise argparse.ArgumentError(None, "all settings that a search varies are given; use xpcnn train")
-        default = {"lr": arguments.lr, "width": 1.0, "augment": arguments.augment, "image_size": size}
-        epochs = arguments.epochs
-        if "epochs" not in given:
-            timed = argparse.Namespace(**{**vars(arguments), "minutes": self._seconds / 60 / TRIALS})
-            with redirect_stdout(None):
-                fit = replace(fitting, options=timed).epochs_in_minutes(time.monotonic())
-            epochs = min(epochs, fit)
-        return {
-            "space": space,
-            "default": {name: default[name] for name in space},
-            "epochs": epochs,
-            "validation": len(fitting.split.validation),
-            "images": _fingerprint(fitting),
-        }
 
     def run(self) -> int:
         """Carry out trials until the time is up, then evaluate the best; return 0, or the exit code of a signal."""
@@ -189,7 +113,8 @@ class Search:
         tried = _tried(best)
         print(f"the best of {count} is trial {tried.number}, {printable(tuning.in_words(tried.settings.items()))}")
         if "test" in found:
-            print(f"test accuracy {accuracy(found['test'])}, loss {found['test']['loss']:.4f}")
+            told = several_labels.line(found["test"]) if self._of_labels else f"accuracy {accuracy(found['test'])}"
+            print(f"test {told}, loss {found['test']['loss']:.4f}")
         else:
             print("the test part has no images, so the best model was not evaluated")
         print(f"model: {path / 'best.safetensors'}")
@@ -243,7 +168,9 @@ class Search:
             print(f"{label}: stopped, {trial.user_attrs['stopped']}", flush=True)
         else:
             self._study.tell(trial, trial.user_attrs["score"])
-            print(f"{label}: validation accuracy {accuracy(trial.user_attrs)}", flush=True)
+            known = trial.user_attrs
+            told = f"macro F1 {known['f1']:.4f}" if self._of_labels else f"accuracy {accuracy(known)}"
+            print(f"{label}: validation {told}", flush=True)
         return 0
 
     def _judge(self, trial: Trial, history: History) -> None:
@@ -253,11 +180,17 @@ class Search:
             trial.set_user_attr("stopped", DIVERGED)
             return
         epoch = int(np.nanargmin(losses))
-        right = history.history["val_accuracy"][epoch]
-        trial.set_user_attr("accuracy", right)
-        trial.set_user_attr("accuracy_95", metrics.wilson_interval(round(right * images), images))
+        reached, score = self._study.judge(history.history, epoch)
+        trial.set_user_attr("f1" if self._of_labels else "accuracy", reached)
+        if not self._of_labels:
+            trial.set_user_attr("accuracy_95", metrics.wilson_interval(round(reached * images), images))
         trial.set_user_attr("epoch", epoch + 1)
-        trial.set_user_attr("score", study.score(right, losses[epoch], images))
+        trial.set_user_attr("score", score)
+
+    @property
+    def _of_labels(self) -> bool:
+        """Whether trials are judged by macro F1, since an image may have several labels."""
+        return self._study.metric != "accuracy"
 
     def _carry_out(
         self,
@@ -285,7 +218,7 @@ class Search:
         return self._study.seconds > self._seconds and bool(self._study.complete())
 
     def _refuse_other_images(self, fitting: Fitting) -> None:
-        if _fingerprint(fitting) != self._study.plan["images"]:
+        if search_plan.fingerprint(fitting) != self._study.plan["images"]:
             raise ValueError(
                 f"The images are not those that the run {str(self._whole.path)!r} began with. Restore them to resume "
                 "it, or start a new run, without --resume."
@@ -323,45 +256,6 @@ def _tried(one: FrozenTrial) -> Tried:
     """Return what the page shows of a trial."""
     known = one.user_attrs
     return Tried(
-        one.number + 1, known["settings"], known.get("accuracy"), known.get("accuracy_95"), known.get("epoch"),
-        known.get("seconds"), known.get("stopped"),
+        one.number + 1, known["settings"], known.get("accuracy", known.get("f1")), known.get("accuracy_95"),
+        known.get("epoch"), known.get("seconds"), known.get("stopped"),
     )  # fmt: skip
-
-
-def _sizes(fitting: Fitting, size: int) -> list[int]:
-    """Return the sizes of images to try, of those that the network takes."""
-    given, model = fitting.options, fitting.model
-
-    def fits(side: int) -> bool:
-        shape: Any = (fitting.images.x.shape[1], side, side)
-        try:
-            if given.start and pretrained.is_of_another_library(given.start):
-                pretrained.read(given.start, side)
-            layers = (
-                from_plain([to_plain(layer) for layer in model.layers], kinds())
-                if given.start
-                else presets.get(given.model)(shape, len(fitting.images.classes))
-            )
-            for layer in layers:
-                shape = layer.connect(shape)
-        except ValueError:
-            return False
-        return not given.start or _arrays(layers) == _arrays(model.layers)
-
-    return [side for side in study.sizes_around(size) if side == size or fits(side)]
-
-
-def _arrays(layers: Sequence[Layer]) -> list[Shape]:
-    """Return the shapes of the trainable arrays."""
-    return [declaration.shape for layer in walk(layers) for declaration in layer.declarations]
-
-
-def _fingerprint(fitting: Fitting) -> str:
-    """Return a digest of the content, class and part of all images, whatever their size."""
-    images, digest = fitting.images, hashlib.blake2b(digest_size=16)
-    assert images.digests is not None
-    for rows in (fitting.split.train, fitting.split.validation, fitting.split.test):
-        for row in rows.tolist():
-            digest.update(images.digests[row].tobytes() + images.classes[images.y[row]].encode(errors="replace"))
-        digest.update(b"\0")
-    return digest.hexdigest()

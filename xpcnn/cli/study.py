@@ -1,8 +1,7 @@
-"""The search of ``xpcnn tune``: what its trials vary, and Optuna's study, in a file that outlives the process."""
+"""Optuna's study of ``xpcnn tune``, in a file that outlives the process."""
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 import sqlite3
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpcnn import random
-from xpcnn.cli.train_arguments import SCALABLE
 from xpcnn.extras import install_line
 
 if TYPE_CHECKING:
@@ -22,16 +20,10 @@ if TYPE_CHECKING:
 
 #: The file in the run's directory.
 NAME = "trials.sqlite3"
-#: The values to choose from; the learning rate and the size of the images are varied around their defaults.
-WIDTHS = (0.5, 1.0, 1.5, 2.0)
-AUGMENTATIONS = ("none", "shift", "light", "microscopy")
-#: Those whose views of an image are so few that frozen layers see each once.
-AUGMENTATIONS_OF_FROZEN = ("none", "flip", "dihedral")
-TIMES_THE_RATE, TIMES_THE_SIZE = 8, (0.5, 1, 1.5)
-#: The least size of an image to try, unless it is the default.
-LEAST_SIZE = 16
 #: Trials that are drawn at random, and that none is stopped among, before results say more.
 DRAWN, UNSTOPPED = 8, 4
+#: The values of macro F1 that are told apart.
+STEPS = 10**6
 #: The fraction of the epochs that every trial is given, past the peak of the learning rate.
 GIVEN = 0.4
 
@@ -62,6 +54,9 @@ class Study:
             self.plan: dict[str, Any] = self.study.user_attrs["plan"]
             self._before = float(self.study.user_attrs.get("seconds", 0.0))
             self.study.pruner = self._optuna.pruners.MedianPruner(UNSTOPPED, math.ceil(GIVEN * self.plan["epochs"]))
+            self.metric: str = self.plan.setdefault(
+                "metric", "accuracy"
+            )  # as in searches from before there were others
             _ = self.trials, self.plan["default"], self.plan["space"], self.plan["images"]
         self._started = time.monotonic()
 
@@ -98,6 +93,13 @@ class Study:
     def seconds(self) -> float:
         """The seconds that the search has taken, in this process and those before."""
         return self._before + time.monotonic() - self._started
+
+    def judge(self, history: Mapping[str, Any], epoch: int) -> tuple[float, float]:
+        """Return the accuracy or macro F1 on the validation part after an epoch, from 0 on, and the score."""
+        of_labels = self.metric != "accuracy"
+        reached = history[f"val_{self.metric}"][epoch]
+        reached = 0.0 if math.isnan(reached) else float(reached)  # macro F1 without any label
+        return reached, score(reached, history["val_loss"][epoch], STEPS if of_labels else self.plan["validation"])
 
     def note_time(self) -> None:
         """Keep the seconds."""
@@ -168,39 +170,16 @@ class Study:
         self.study.tell(trial, value, state.PRUNED if value is None else state.COMPLETE)
 
 
-def score(accuracy: float, loss: float, images: int) -> float:
-    """Return what a trial is judged by: the images that are right, and among as many, the smaller loss.
+def score(reached: float, loss: float, steps: int) -> float:
+    """Return what a trial is judged by: the accuracy or macro F1 that it reached, and of equal ones, the smaller loss.
+
+    steps: how many values of it can be told apart, such as the number of images.
 
     >>> score(0.9, 0.3, 10) > score(0.9, 0.4, 10) > score(0.8, 0.1, 10)
     True
     """
     doubt = 1 / (2 + loss) if math.isfinite(loss) else 0.0
-    return (round(accuracy * images) + doubt) / (images + 1)
-
-
-def sizes_around(size: int) -> list[int]:
-    """Return the sizes of images to try, given the default.
-
-    >>> sizes_around(64), sizes_around(8)
-    ([32, 64, 96], [8, 12])
-    """
-    found = [round(times * size) for times in TIMES_THE_SIZE]
-    return [one for one in found if one >= min(size, LEAST_SIZE)]
-
-
-def space_around(given: Mapping[str, Any], arguments: argparse.Namespace, sizes: list[int]) -> dict[str, list[Any]]:
-    """Return what the trials vary: whatever was not given.
-
-    arguments: of the first trial, with all defaults. sizes: of images that the network takes.
-    """
-    frozen = arguments.fine_tune == "head"
-    space: dict[str, list[Any]] = {
-        "lr": [float(f"{arguments.lr / TIMES_THE_RATE:.3g}"), float(f"{arguments.lr * TIMES_THE_RATE:.3g}")],
-        "width": [*WIDTHS] if arguments.model in SCALABLE else [],
-        "augment": [*(AUGMENTATIONS_OF_FROZEN if frozen else AUGMENTATIONS)],
-        "image_size": sizes,
-    }
-    return {name: choices for name, choices in space.items() if name not in given and len(choices) > 1}
+    return (round(reached * steps) + doubt) / (steps + 1)
 
 
 def _storage(optuna: Any, path: Path) -> Any:

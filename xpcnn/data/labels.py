@@ -39,6 +39,15 @@ def text(label: Any, classes: Sequence[str]) -> str:
     return SEPARATOR.join(classes[index] for index in np.flatnonzero(label).tolist())
 
 
+def names(told: str) -> list[str]:
+    """Return the labels of an image that :func:`text` has told.
+
+    >>> names("cat;dog"), names("")
+    (['cat', 'dog'], [])
+    """
+    return told.split(SEPARATOR) if told else []
+
+
 def strata(labels: Labels, least: int = 2) -> NDArray[np.int64]:
     """Return the class by which each image is drawn into a part, int64 (n,): the rarest of its labels.
 

@@ -16,9 +16,9 @@ Arrays: TypeAlias = Mapping[str, Array]
 #: backward(dy, gradients) writes the layer's gradients into their views and returns the gradient of its input, or a
 #: tuple of gradients for a layer with several inputs.
 Backward: TypeAlias = Callable[[Array, Arrays], Any]
-#: The two halves of a backward that needs a sum over the whole batch: local_sums(dy, gradients) returns this shard's
-#: part of the sum, and backward(dy, total) returns the input's gradient.
-BackwardInTwo: TypeAlias = tuple[Callable[[Array, Arrays], Any], Callable[[Array, Any], Array]]
+#: A backward that needs a sum over the whole batch: backward(dy, gradients) returns this shard's part of the sum, and
+#: a function that returns the input's gradient, given the total.
+BackwardInTwo: TypeAlias = Callable[[Array, Arrays], tuple[Any, Callable[[Any], Array]]]
 
 
 @dataclass

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from xpcnn import initializers
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.layers.base import Arrays, Backward, BackwardInTwo, Context, Layer
@@ -94,11 +97,9 @@ class BatchNorm(Layer):
 
         if total is None:  # as in prediction, where samples are independent
             return y, lambda dy, gradients: first_pass(dy, gradients, self.trainable)[1](None, 0)
-        second_pass: list[InputGradient] = []
 
-        def local_sums(dy: Array, gradients: Arrays) -> Array:
+        def in_two(dy: Array, gradients: Arrays) -> tuple[Any, Callable[[Any], Array]]:
             sums, input_gradient = first_pass(dy, gradients)
-            second_pass.append(input_gradient)
-            return sums
+            return sums, lambda sums: input_gradient(sums, total.count)
 
-        return y, (local_sums, lambda dy, sums: second_pass.pop()(sums, total.count))
+        return y, in_two

@@ -29,14 +29,16 @@ def ensemble(models: Sequence[Sequential]) -> Sequential:
 
     Each one is a branch: a normalisation from the first one's mean and standard deviation of the images to its own, its
     layers up to the logits, a division by its temperature, and its softmax or sigmoid. Both normalisations are frozen.
+    If an image may have several labels, the threshold of each is the mean of those of all models.
 
     models: at least two, with as many outputs and the same decoding, each of which ends with softmax, or with sigmoid
-    if it has one output. Raises ValueError for others, saying which one and why.
+    if it has one output or several labels. Raises ValueError for others, saying which one and why.
     """
     first = models[0]
     for number, model in enumerate(models, 1):
-        if model.thresholds is not None:
-            raise ValueError(f"model {number} decides on several labels an image, by thresholds of its own")
+        if (model.thresholds is None) != (first.thresholds is None):
+            gives, other = ("one class" if one.thresholds is None else "several labels" for one in (model, first))
+            raise ValueError(f"model {number} gives an image {gives}, and the first gives it {other}")
         for what, own, expected in (
             ("classes", model.class_names, first.class_names),
             ("outputs", model.network.output_shape, first.network.output_shape),
@@ -49,6 +51,8 @@ def ensemble(models: Sequence[Sequential]) -> Sequential:
     result = Sequential([Branches(branches, merge="average")], first.network.input_shape, first.backend, first.seed)
     result.set_weights(result.get_weights() | values)
     result.class_names, result.preprocessing = first.class_names, first.preprocessing
+    thresholds = [model.thresholds for model in models if model.thresholds is not None]
+    result.thresholds = tuple(float(one) for one in np.mean(thresholds, axis=0)) if thresholds else None
     result.epochs = max(model.epochs for model in models)
     for model in models:
         if model.digests is None:
@@ -89,7 +93,7 @@ def _renamed(plain: Any, name: str) -> Any:
 
 def _without_activation(plain: list[Any], model: Sequential, name: str) -> str:
     """Remove the last activation, softmax or sigmoid, from the plain layers, and return what it is."""
-    wanted = "sigmoid" if model.network.output_shape == (1,) else "softmax"
+    wanted = "sigmoid" if model.network.output_shape == (1,) or model.thresholds is not None else "softmax"
     last = plain[-1]
     if last["layer"] == wanted or (last["layer"] == "activation" and last["activation"] == wanted):
         del plain[-1]

@@ -50,7 +50,7 @@ class Goal:
 
 
 class Taped(NamedTuple):
-    """A node that has run forward, its backward function, and the number of arrays allocated before it."""
+    """A node that has run forward, its backward function or what is left of it, and the number of arrays before it."""
 
     node: Node
     backward: Any
@@ -136,18 +136,19 @@ class Shard:
         """
         after = segment.reduces
         if after is not None and after.runs_backward:
-            node, (_, backward), requests = self._tape.pop()
+            node, input_gradient, requests = self._tape.pop()
             if node.passes_on:
-                self._pass_on(node, backward(self.dy.pop(node.output), total), requests)
+                self._pass_on(node, input_gradient(total), requests)
         for node in reversed(segment.nodes):
-            if node.reduces and node.runs_backward:
-                local_sums, _ = self._tape[-1].backward
-                sums = local_sums(self.dy[node.output], self._gradients_of(node))
-                return sums if node.passes_on else None
             _, backward, requests = self._tape.pop()
-            if node.runs_backward:
-                dx = backward(self.dy.pop(node.output), self._gradients_of(node))
-                self._pass_on(node, dx, requests)
+            if not node.runs_backward:
+                continue
+            found = backward(self.dy.pop(node.output), self._gradients_of(node))
+            if node.reduces:
+                sums, input_gradient = found
+                self._tape.append(Taped(node, input_gradient, requests))
+                return sums if node.passes_on else None
+            self._pass_on(node, found, requests)
         return None
 
     def _pass_on(self, node: Node, dx: Any, requests: int) -> None:

@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from xpcnn.data.names import nfc
 from xpcnn.report import curves, page
 from xpcnn.report.paired import SIGNIFICANT, Finished, Pair
-from xpcnn.report.results import percent
+from xpcnn.report.results import MOST_LINES, percent
 from xpcnn.version import __version__
 
 #: The most runs whose lines can be told apart.
@@ -25,7 +26,8 @@ def write_up(runs: list[Finished], pairs: list[Pair]) -> str:
     """Return the page that compares 2 to 8 runs of the same classes; pairs: as :func:`~xpcnn.report.paired.pairs`."""
     title = f"Comparison of {len(runs)} runs"
     status = f"{time.strftime('%Y-%m-%d %H:%M')}, xpcnn {page.text(__version__)}."
-    body = [accuracy_section(runs), pairs_section(runs, pairs), curves_section(runs), settings_section(runs)]
+    reached = [labels_section(runs)] if runs[0].run.several_labels else [accuracy_section(runs)]
+    body = [*reached, pairs_section(runs, pairs), curves_section(runs), settings_section(runs)]
     return page.page(title, status, "finished", "".join(body))
 
 
@@ -54,6 +56,54 @@ def accuracy_section(runs: list[Finished]) -> str:
     return page.section("How accurate they are", page.table("Metrics of each run", headings, rows), note=note)
 
 
+def labels_section(runs: list[Finished]) -> str:
+    """Return the section of what each run reached, over all labels and of each, if an image may have several."""
+    rows = []
+    for place, one in enumerate(runs, 1):
+        f1, right, ranked, loss = (
+            one.figure("test", name) for name in ("f1", "accuracy", "mean_average_precision", "loss")
+        )
+        interval = one.f1_interval()
+        rows.append(
+            (
+                _label(place, one),
+                *(_plain(f1), "—" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"),
+                *(_plain(ranked), "—" if right is None else percent(right), f"{one.run.part('test'):,}"),
+                "—" if loss is None else f"{loss:.4f}",
+            )
+        )
+    headings = (
+        "run",
+        "macro F1",
+        "95&nbsp;%",
+        "mean average precision",
+        "all labels right",
+        "test images",
+        "test loss",
+    )
+    every = [one.f1_of_labels() for one in runs]
+    of_labels = [(page.name(name), *(_plain(found.get(nfc(name))) for found in every)) for name in runs[0].run.classes][
+        :MOST_LINES
+    ]
+    note = (
+        "F1 is the harmonic mean of precision and recall; macro F1 is its mean over the labels. On other images like "
+        "those of the test part, expect it within the range, with a confidence of about 95 %, by the bootstrap. "
+        "With few mistakes it is too narrow, and without any there is none."
+    )
+    return page.section(
+        "How well they recognise labels",
+        page.table("Metrics of each run", headings, rows),
+        page.table(
+            "Test F1 of each label", ("label", *(_label(place, one) for place, one in enumerate(runs, 1))), of_labels
+        ),
+        note=note,
+    )
+
+
+def _plain(value: float | None) -> str:
+    return "—" if value is None else f"{value:.2f}"
+
+
 def pairs_section(runs: list[Finished], pairs: list[Pair]) -> str:
     """Return the section of which run is better on the test images that two of them share."""
     labels = {one.name: _label(place, one) for place, one in enumerate(runs, 1)}
@@ -68,7 +118,8 @@ def pairs_section(runs: list[Finished], pairs: list[Pair]) -> str:
         if pair.shared
     ]
     headings = ("two runs", "better", "p", "shared images", "both right", "first alone", "second alone")
-    note = (
+    right = "An image is right if all of its labels are. " if runs[0].run.several_labels else ""
+    note = right + (
         "Only images that were in the test part of both runs are compared, those with the same content. If both models "
         "were equally good, numbers of images that only one gets right would differ at least as much with probability "
         f"p, by McNemar's exact test; below {SIGNIFICANT}, the difference counts. Of twenty comparisons of equally "
@@ -95,17 +146,17 @@ def unpaired(pairs: list[Pair]) -> Iterator[str]:
 
 
 def curves_section(runs: list[Finished]) -> str:
-    """Return the section of loss and accuracy by epoch."""
+    """Return the section of loss and accuracy, or macro F1, by epoch."""
     drawn = []
     for part, prefix in (("validation", "val_"), ("training", "")):
-        for name in ("loss", "accuracy"):
+        for name in ("loss", "multilabel_f1" if runs[0].run.several_labels else "accuracy"):
             lines = {
                 f"run run-{place}": (one.epochs.numbers, one.epochs.columns[prefix + name])
                 for place, one in enumerate(runs, 1)
                 if one.epochs.columns.get(prefix + name)
             }
             if lines:
-                drawn.append(page.figure(curves.compared(f"{part} {name}", lines)))
+                drawn.append(page.figure(curves.compared(f"{part} {name.replace('multilabel_f1', 'macro F1')}", lines)))
     legend = "".join(f"<li>{_label(place, one, page.MOST_CHARACTERS)}</li>" for place, one in enumerate(runs, 1))
     note = (
         "Validation metrics can be compared if the validation parts are alike. Training metrics are measured with each "

@@ -40,17 +40,17 @@ def compared(title: str, lines: Mapping[str, tuple[Sequence[int], Sequence[float
     return _svg(f"{title} by epoch", [frame, *(plot.line(kind, *line) for kind, line in lines.items())])
 
 
-def by_trial(accuracies: Mapping[int, float]) -> str:
-    """Draw the accuracy of each trial, by its number, and the best one so far."""
-    numbers = sorted(accuracies)
-    values = [accuracies[number] for number in numbers]
-    plot, frame = _by_epoch("validation accuracy", numbers, [values], "trial")
+def by_trial(reached: Mapping[int, float], metric: str) -> str:
+    """Draw the validation accuracy, or another metric, of each trial, by its number, and the best one so far."""
+    numbers = sorted(reached)
+    values = [reached[number] for number in numbers]
+    plot, frame = _by_epoch(f"validation {metric}", numbers, [values], "trial")
     drawn = [frame, plot.line("training", numbers, [*accumulate(values, max)])]
     drawn += [
         f'<circle class="validation" cx="{plot.x(number)}" cy="{plot.y(value)}" r="3.5"/>'
         for number, value in zip(numbers, values, strict=True)
     ]
-    return _svg("validation accuracy by trial", drawn)
+    return _svg(f"validation {metric} by trial", drawn)
 
 
 def reliability(confidence: Any, right: Any, bins: int = 10) -> str:

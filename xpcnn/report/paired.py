@@ -10,7 +10,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xpcnn import metrics
+from xpcnn.data import labels
 from xpcnn.data.names import nfc
 from xpcnn.report.run import (
     Epochs,
@@ -41,6 +44,29 @@ class Finished:
         """Return a part's metric from metrics.json, None if there is none."""
         figures = self.metrics.get(part)
         return number(figures.get(name)) if isinstance(figures, dict) else None
+
+    def f1_interval(self) -> tuple[float, float] | None:
+        """Return the 95 % interval of the test macro F1 of several labels, None without predictions or mistakes."""
+        if not self.run.several_labels or not self.predictions:
+            return None
+        column = {name: place for place, name in enumerate(sorted(self.run.classes, key=nfc))}  # as in any other run
+        bits = np.zeros((2, len(self.predictions), len(column)), bool)
+        for place, line in enumerate(self.predictions):
+            for which, told in enumerate((line.true, line.predicted)):
+                bits[which, place, [column[name] for name in labels.names(told)]] = True
+        drawn_from = bits[0].any() and (bits[0] != bits[1]).any()
+        return metrics.macro_f1_interval(*bits) if drawn_from else None
+
+    def f1_of_labels(self) -> dict[str, float | None]:
+        """Return the test F1 of each label, by its name in Unicode's composed form."""
+        figures = self.metrics.get("test")
+        rows = figures.get("classes") if isinstance(figures, dict) else None
+        known = {nfc(name) for name in self.run.classes}
+        return {
+            nfc(row["class"]): number(row.get("f1"))
+            for row in (rows if isinstance(rows, list) else [])
+            if isinstance(row, dict) and isinstance(row.get("class"), str) and nfc(row["class"]) in known
+        }
 
     def interval(self) -> tuple[float, float] | None:
         """Return the 95 % interval of the test accuracy, None without a test part."""
@@ -84,7 +110,7 @@ def read(name: str) -> Finished:
     run, epochs, results = read_run(folder), read_history(folder), read_metrics(folder)
     if results is None:
         raise ValueError(f"The run {name!r} is not finished. Finish it: xpcnn train --resume {shlex.quote(name)}")
-    predictions = None if run.several_labels else read_predictions(folder, run.classes)
+    predictions = read_predictions(folder, run.classes, run.several_labels)
     one = Finished(name, run, epochs, results, predictions)
     count, accuracy = run.part("test"), one.figure("test", "accuracy")
     if accuracy is None if count else "test" in results:
@@ -107,9 +133,14 @@ def refuse_incomparable(runs: list[Finished]) -> None:
         if place in places:
             raise ValueError(f"{places[place]!r} and {one.name!r} are the same run. Give different ones.")
         places[place] = one.name
-        if one.run.several_labels:
-            raise ValueError(f"{one.name!r} gives an image several labels, and only runs that give one are compared.")
     first, *others = runs
+    for one in others:
+        if one.run.several_labels != first.run.several_labels:
+            several, single = (one, first) if one.run.several_labels else (first, one)
+            raise ValueError(
+                f"{several.name!r} gives an image several labels, and {single.name!r} gives it one class. Compare runs "
+                "that both give several, or both one."
+            )
     expected = set(map(nfc, first.run.classes))
     for one in others:
         classes = set(map(nfc, one.run.classes))
@@ -147,8 +178,11 @@ def _pair(first: Finished, second: Finished) -> Pair:
 
 
 def _answers(lines: list[Prediction], key: Callable[[Prediction], str]) -> dict[tuple[str, str], bool]:
-    """Return whether each image, known by its key and its class, was predicted correctly; copies count once."""
-    return {(key(line), nfc(line.true)): line.true == line.predicted for line in lines}
+    """Return whether each image, known by its key and its labels, was predicted correctly; copies count once."""
+    return {
+        (key(line), labels.SEPARATOR.join(sorted(map(nfc, labels.names(line.true))))): line.true == line.predicted
+        for line in lines
+    }
 
 
 def _place_of(run: Run) -> Callable[[Prediction], str]:

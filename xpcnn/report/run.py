@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xpcnn.data.labels import SEPARATOR
+from xpcnn.data import labels
 
 #: Larger files are refused unread; lists of images are read line by line, and may be longer.
 MOST_BYTES = 2**26
@@ -106,7 +106,7 @@ def read_run(folder: Path, arguments: Mapping[str, Any] | None = None) -> Run:
     counts: Counter[tuple[str, str]] = Counter()
     in_parts: Counter[str] = Counter()
     for _, label, part in images(folder):
-        names = label.split(SEPARATOR) if several else [label]
+        names = labels.names(label) if several else [label]
         counts.update((name, part) for name in names if name in known)
         in_parts[part] += 1
     skipped: list[tuple[str, str]] = []
@@ -127,14 +127,17 @@ def images(folder: Path) -> Iterator[tuple[str, str, str]]:
         yield image, name, part
 
 
-def read_predictions(folder: Path, classes: Sequence[str]) -> list[Prediction] | None:
-    """Read predictions.csv, or return None if the run has none; raises ValueError if it is damaged."""
+def read_predictions(folder: Path, classes: Sequence[str], several: bool = False) -> list[Prediction] | None:
+    """Read predictions.csv, or return None if the run has none; raises ValueError if it is damaged.
+
+    several: whether an image may have several labels.
+    """
     path = folder / "predictions.csv"
     if not path.exists():
         return None
     known, found = set(classes), []
     for image, true, predicted, _, digest in _rows(path, [*PREDICTIONS]):
-        for name in (true, predicted):
+        for name in [*labels.names(true), *labels.names(predicted)] if several else (true, predicted):
             if name not in known:
                 raise ValueError(f"{str(path)!r} has a class {name[:80]!r} that the run doesn't know. Start a new run.")
         found.append(Prediction(image, true, predicted, digest))

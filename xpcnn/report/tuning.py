@@ -1,10 +1,10 @@
-"""The page of a search: what its trials varied, how accurate each was, and how to repeat the best one."""
+"""The page of a search: what its trials varied, how good each was, and how to repeat the best one."""
 
 from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +18,12 @@ NAMES = {"lr": "learning rate", "width": "width", "augment": "augmentation", "im
 
 
 class Tried(NamedTuple):
-    """A trial: the settings that it varied; the epoch that was kept, and its validation accuracy with its 95 % range;
-    its seconds; why it was stopped, None if it was not."""
+    """A trial: the settings that it varied; the epoch that was kept, and its validation accuracy with its 95 % range,
+    or the macro F1 of several labels; its seconds; why it was stopped, None if it was not."""
 
     number: int
     settings: Mapping[str, Any]
-    accuracy: float | None
+    reached: float | None
     interval: Sequence[float] | None
     epoch: int | None
     seconds: float | None
@@ -62,21 +62,29 @@ def write_up(
     resume = f"<code>xpcnn tune --resume {page.text(shlex.quote(str(folder)))}</code>"
     status = f"<b>Finished</b>, {when}" if finished else f"<b>Not finished</b>, {when} This resumes it: {resume}"
     body = [
-        _tiles(trials, best, metrics),
-        _best_section(trials, best, command, metrics),
+        _tiles(trials, best, plan, metrics),
+        _best_section(trials, best, plan, command, metrics),
         _trials_section(trials, best, plan),
     ]
     return page.page(title, status, "finished" if finished else "broken", "".join(body))
 
 
-def _tiles(trials: Sequence[Tried], best: int | None, metrics: Mapping[str, Any]) -> str:
+def _metric(plan: Mapping[str, Any]) -> tuple[str, str, Callable[[float], str]]:
+    """Return what trials are judged by: its name, its key in metrics.json, and a function that tells a value."""
+    if plan.get("metric", "accuracy") == "accuracy":
+        return "accuracy", "accuracy", percent
+    return "macro F1", "f1", "{:.3f}".format
+
+
+def _tiles(trials: Sequence[Tried], best: int | None, plan: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     told = []
+    name, key, tell = _metric(plan)
     test = metrics.get("test")
-    if isinstance(test, dict) and number(test.get("accuracy")) is not None:
-        told.append((f"test accuracy of the best{_between(test.get('accuracy_95'))}", percent(test["accuracy"])))
+    if isinstance(test, dict) and number(test.get(key)) is not None:
+        told.append((f"test {name} of the best{_between(test.get(f'{key}_95'))}", tell(test[key])))
     for one in trials:
-        if one.number == best and one.accuracy is not None:
-            told.append((f"its validation accuracy{_between(one.interval)}", percent(one.accuracy)))
+        if one.number == best and one.reached is not None:
+            told.append((f"its validation {name}{_between(one.interval)}", tell(one.reached)))
     stopped = sum(one.stopped is not None for one in trials)
     told.append((f"trials, {stopped} of them stopped early", f"{len(trials)}"))
     return page.tiles(told)
@@ -88,35 +96,42 @@ def _between(interval: Any) -> str:
     return f", 95&nbsp;%: {percent(interval[0])} to {percent(interval[1])}"
 
 
-def _best_section(trials: Sequence[Tried], best: int | None, command: Sequence[str], metrics: Mapping[str, Any]) -> str:
+def _best_section(
+    trials: Sequence[Tried],
+    best: int | None,
+    plan: Mapping[str, Any],
+    command: Sequence[str],
+    metrics: Mapping[str, Any],
+) -> str:
     if best is None:
         return page.section("The best settings", "<p>No trial has been completed yet.</p>")
+    name = _metric(plan)[0]
     settings = next(one.settings for one in trials if one.number == best)
     facts = page.facts((NAMES[name], page.text(_value(name, value))) for name, value in settings.items())
     words = " ".join(f"<span>{page.text(shlex.quote(word))}</span>" for word in command)
     tested = (
-        "Its accuracy on the test part, which no choice depends on, was measured once, at the end: that is what to "
+        f"Its {name} on the test part, which no choice depends on, was measured once, at the end: that is what to "
         "expect on other images."
         if "test" in metrics
         else "The test part, if there is one, is looked at when the search has ended."
     )
+    most = "most validation images right" if name == "accuracy" else f"highest validation {name}"
     note = (
-        "The best trial is the one with the most validation images right, and among equals the one with the smallest "
-        f"validation loss. Since it was chosen by them, its validation accuracy is too optimistic. {tested}"
+        f"The best trial is the one with the {most}, and among equals the one with the smallest validation loss. Since "
+        f"it was chosen by them, its validation {name} is too optimistic. {tested}"
     )
     return page.section("The best settings", facts, f"<p>This repeats it:</p><pre>{words}</pre>", note=note)
 
 
 def _trials_section(trials: Sequence[Tried], best: int | None, plan: Mapping[str, Any]) -> str:
-    names = [*plan["space"]]
+    names, (metric, _, tell) = [*plan["space"]], _metric(plan)
     rows = []
-    for one in sorted(trials, key=lambda one: (one.number != best, -(one.accuracy or 0.0), one.number)):
-        low, high = one.interval or (0.0, 1.0)
+    for one in sorted(trials, key=lambda one: (one.number != best, -(one.reached or 0.0), one.number)):
         rows.append(
             (
                 f"{one.number}{' <b>best</b>' if one.number == best else ''}",
-                "—" if one.accuracy is None else percent(one.accuracy),
-                "—" if one.accuracy is None else f"{percent(low)} to {percent(high)}",
+                "—" if one.reached is None else tell(one.reached),
+                "—" if one.interval is None else f"{percent(one.interval[0])} to {percent(one.interval[1])}",
                 *(page.text(_value(name, one.settings[name])) for name in names),
                 "—" if one.epoch is None else f"{one.epoch}",
                 "—" if one.seconds is None else f"{one.seconds:.0f}",
@@ -124,18 +139,19 @@ def _trials_section(trials: Sequence[Tried], best: int | None, plan: Mapping[str
             )
         )
     headings = (
-        "trial", "validation accuracy", "95&nbsp;%", *(NAMES[name] for name in names), "best epoch", "seconds",
+        "trial", f"validation {metric}", "95&nbsp;%", *(NAMES[name] for name in names), "best epoch", "seconds",
         "stopped",
     )  # fmt: skip
+    thresholds = " Macro F1 is that of thresholds of 0.5." if metric == "macro F1" else ""
     images, epochs = page.counted(plan["validation"], "validation image"), page.counted(plan["epochs"], "epoch")
     note = (
-        f"Each trial had {epochs}, and was judged by {images}. The first one has the defaults. A trial that was worse "
-        "than half of the others at the same epoch was stopped. Trials whose ranges overlap widely may well be equally "
-        "good."
+        f"Each trial had {epochs}, and was judged by {images}.{thresholds} The first has the defaults. A trial that "
+        "was worse than half of the others at the same epoch was stopped. Trials whose ranges overlap widely may well "
+        "be equally good."
     )
-    complete = {one.number: one.accuracy for one in trials if one.accuracy is not None}
+    complete = {one.number: one.reached for one in trials if one.reached is not None}
     caption = "Dots: the trials that were not stopped. Line: the best so far."
-    drawn = page.figure(curves.by_trial(complete), caption) if len(complete) > 1 else ""
+    drawn = page.figure(curves.by_trial(complete, metric), caption) if len(complete) > 1 else ""
     varied = page.facts((NAMES[name], page.text(_value(name, choices))) for name, choices in plan["space"].items())
     table = page.table("All trials, the best first", headings, rows)
     return page.section("What was tried", f'<div class="pair">{drawn}{varied}</div>', table, note=note)

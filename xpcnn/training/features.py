@@ -114,7 +114,7 @@ class FrozenPart:
     def work(self) -> Work:
         """The work of training the rest on the features."""
         work, features = self._fit.work, self._features["train"]
-        samples, drawer = work.samples, _drawer(work.samples)
+        samples, drawer = work.samples, _drawer(work.samples.augment)
         _, height, width = self.first.input_shape
         x = features.reshape(-1, len(self.views), *features.shape[1:])
         drawn = None if drawer is None else functools.partial(drawer.drawn, (height, width))
@@ -132,8 +132,8 @@ def frozen_part(fit: Fit, held: Any, threads: int | None) -> FrozenPart | None:
     work = fit.work
     network, samples = work.network, work.samples
     count = network.frozen_start()
-    views = _views(samples, network)
-    if count == 0 or not is_host(network.xp) or not 0 < len(views) <= fit.epochs - fit.first_epoch:
+    views = views_computed_once(network, samples.augment)
+    if not 0 < len(views) <= fit.epochs - fit.first_epoch:
         return None
     first, rest = network.split(count)
     evaluated = 0 if held is None else len(held)
@@ -144,13 +144,18 @@ def frozen_part(fit: Fit, held: Any, threads: int | None) -> FrozenPart | None:
     return FrozenPart(fit, first, rest, held, views, threads) if fits and worthwhile else None
 
 
-def _views(samples: Samples, network: Network) -> Sequence[View]:
-    """Return the views that augmentation gives of an image; none if they are not a few."""
-    if samples.augment is None:
+def views_computed_once(network: Network, augment: Any) -> Sequence[View]:
+    """Return the views of each image that frozen first layers compute once, in a fit of at least as many epochs.
+
+    None of them without such layers, on a device, and if ``augment`` does not give one of a few views.
+    """
+    if network.frozen_start() == 0 or not is_host(network.xp):
+        return []
+    if augment is None:
         return evaluation.ONE_VIEW
-    drawer, (_, height, width) = _drawer(samples), network.input_shape
+    drawer, (_, height, width) = _drawer(augment), network.input_shape
     return [] if drawer is None else drawer.views((height, width))
 
 
-def _drawer(samples: Samples) -> OneOfViews | None:
-    return samples.augment.few_views if isinstance(samples.augment, GeometricAugmentation) else None
+def _drawer(augment: Any) -> OneOfViews | None:
+    return augment.few_views if isinstance(augment, GeometricAugmentation) else None

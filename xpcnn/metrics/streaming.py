@@ -1,23 +1,17 @@
-"""Metrics: counts that are summed over shards and batches on the device, and a result computed on the host.
-
-A metric receives probabilities (n, width) and labels (n,); a single output has the classes 0 and 1, split at 0.5.
-"""
+"""Metrics of a fit: counts that are summed over shards and batches on the device, and a result computed on the host."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping, Sequence
-from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from xpcnn import losses
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.losses import Loss
+from xpcnn.metrics.by_class import per_class
 from xpcnn.ops.counts import confusion, hits
-from xpcnn.registry import Named, Registry, check_int
+from xpcnn.registry import Named, check_int
 from xpcnn.targets import Targets, encode
 
 HostArray = np.ndarray[Any, Any]
@@ -222,132 +216,6 @@ class LossValue(Metric):
         return float(sums[0] / sums[1])
 
 
-class PerClass(NamedTuple):
-    """The metrics of each class, float64 (classes,), and its support, the number of its samples, int64."""
-
-    precision: HostArray
-    recall: HostArray
-    f1: HostArray
-    support: HostArray
-
-
-def confusion_matrix(labels: Any, predicted: Any, classes: int) -> HostArray:
-    """Return the int64 (classes, classes) counts, with true classes as rows, of two host arrays (n,).
-
-    Raises ValueError for arrays of different length or classes out of range.
-
-    >>> confusion_matrix([0, 1, 1], [0, 1, 0], classes=2).tolist()
-    [[1, 0], [1, 1]]
-    """
-    labels, predicted = np.asarray(labels, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
-    if labels.ndim != 1 or labels.shape != predicted.shape:
-        raise ValueError(
-            f"Labels and predictions must have the same length. Received: shapes {labels.shape} and {predicted.shape}."
-        )
-    both = np.concatenate((labels, predicted))
-    if both.size and (both.min() < 0 or both.max() >= classes):
-        raise ValueError(f"Classes must be from 0 to {classes - 1}. Received: {both.min()} to {both.max()}.")
-    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
-
-
-def per_class(confusion: HostArray) -> PerClass:
-    """Return precision, recall, F1 and support of each class of a confusion matrix; a division by 0 gives 0.
-
-    >>> per_class(np.array([[1, 0], [1, 1]])).recall.tolist()
-    [1.0, 0.5]
-    """
-    hits, support, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    return _rates(hits, support, predicted)
-
-
-def per_label(targets: HostArray, predicted: HostArray) -> PerClass:
-    """Return precision, recall, F1 and support of each label, given rows (n, labels) of what is and what is predicted.
-
-    >>> per_label(np.array([[1, 1], [0, 1]]), np.array([[True, False], [True, True]])).precision.tolist()
-    [0.5, 1.0]
-    """
-    true, predicted = targets > 0.5, predicted > 0.5
-    hits, support, count = (true & predicted).sum(axis=0), true.sum(axis=0), predicted.sum(axis=0)
-    return _rates(hits, support, count)
-
-
-def _rates(hits: HostArray, support: HostArray, predicted: HostArray) -> PerClass:
-    """Return precision, recall and F1, given how often each class is predicted rightly, there, and predicted."""
-    return PerClass(
-        precision=hits / np.maximum(predicted, 1),
-        recall=hits / np.maximum(support, 1),
-        f1=2 * hits / np.maximum(support + predicted, 1),
-        support=support,
-    )
-
-
-def average_precision(targets: HostArray, probabilities: HostArray) -> HostArray:
-    """Return the average precision of each label, float64 (labels,), NaN for one that no sample has.
-
-    targets: (n, labels) of 0 and 1. The samples are ranked by probability; the result is the mean, over those with the
-    label, of the precision among the samples ranked no lower. Ties are one rank, as in scikit-learn. Its mean over
-    labels is called mAP. Manning, Raghavan and Schütze, "Introduction to information retrieval", 2008, section 8.4.
-
-    >>> average_precision(np.array([[1], [0], [1]]), np.array([[0.9], [0.8], [0.7]])).round(4).tolist()
-    [0.8333]
-    """
-    found = np.full(targets.shape[1], np.nan)
-    for label, (true, p) in enumerate(zip(targets.T > 0.5, probabilities.T, strict=True)):
-        if true.any():
-            order = np.argsort(-p, kind="stable")
-            ends = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)  # the last sample of each rank
-            hits = np.cumsum(true[order])[ends]
-            gained = np.diff(hits, prepend=0)
-            found[label] = (gained * hits / (ends + 1)).sum() / true.sum()
-    return found
-
-
-def wilson_interval(correct: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the confidence interval of a fraction of which ``correct`` of ``count`` samples were observed.
-
-    The score interval of Wilson, "Probable inference, the law of succession, and statistical inference", 1927, which
-    also holds for few samples and for fractions near 0 or 1. Without samples it is (0, 1). Raises ValueError unless
-    ``correct`` is from 0 to ``count`` and ``confidence`` between 0 and 1.
-
-    >>> [round(bound, 4) for bound in wilson_interval(9, 10)]
-    [0.5958, 0.9821]
-    """
-    correct = check_int("correct", correct)
-    if not correct <= check_int("count", count):
-        raise ValueError(f"correct must be from 0 to count. Received: {correct} of {count}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1. Received: {confidence}.")
-    if count == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share, correction = correct / count, z * z / count
-    middle = (share + correction / 2) / (1 + correction)
-    half = z * math.sqrt(share * (1 - share) / count + correction / (4 * count)) / (1 + correction)
-    return (middle - half if correct else 0.0), (middle + half if correct < count else 1.0)
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Return the p-value of McNemar's test for two classifiers that predicted the same samples.
-
-    only_first, only_second: the number of samples that only one of the two predicted correctly. If both classifiers are
-    equally good, each of these samples is as likely to be of one kind as of the other: the p-value is the probability
-    of numbers at least as unequal. McNemar, "Note on the sampling error of the difference between correlated
-    proportions or percentages", 1947, with the exact binomial distribution, two-sided, which holds for any number of
-    samples. Without such samples it is 1. Raises ValueError for negative numbers.
-
-    >>> round(mcnemar(1, 9), 4)
-    0.0215
-    """
-    fewer, more = sorted((check_int("only_first", only_first), check_int("only_second", only_second)))
-    count = fewer + more
-    term = math.exp(math.lgamma(count + 1) - math.lgamma(fewer + 1) - math.lgamma(more + 1) - count * math.log(2))
-    total = 0.0
-    for number in range(fewer, -1, -1):  # from the largest term of the tail to the smallest
-        total += term
-        term *= number / (count - number + 1)
-    return min(1.0, 2 * total)
-
-
 def with_targets(metrics: Sequence[Metric], targets: Targets, y: Any, width: int) -> list[tuple[Metric, HostArray]]:
     """Return each metric with the targets it uses: classes (n,), or rows (n, width) without weights and smoothing.
 
@@ -359,29 +227,3 @@ def with_targets(metrics: Sequence[Metric], targets: Targets, y: Any, width: int
         else (metric, encode(y, width, targets.rows.dtype)[0])
         for metric in metrics
     ]
-
-
-_REGISTRY = Registry(
-    "metric", Metric, [Accuracy, TopK, Precision, Recall, F1, ConfusionMatrix, CalibrationError, MultilabelF1]
-)
-
-
-def get(metric: Metric | Loss | str | Mapping[str, Any]) -> Metric:
-    """Return the metric for a name, a configuration or an object; "top_3" is ``TopK(3)``, and losses are metrics too.
-
-    Raises ValueError for an unknown name, listing the known ones, and TypeError for anything else.
-
-    >>> get("top_3")
-    TopK(k=3)
-    """
-    name = metric.get("name") if isinstance(metric, Mapping) else metric
-    if isinstance(metric, Loss) or name in losses.NAMES:
-        return LossValue(losses.get(metric))  # type: ignore[arg-type]  # a metric object has no loss's name
-    numbered = re.fullmatch(r"top_(\d{1,9})", metric) if isinstance(metric, str) else None
-    return TopK(int(numbered[1])) if numbered else _REGISTRY.get(metric)
-
-
-if not TYPE_CHECKING:  # type checkers know which names are missing
-
-    def __getattr__(name):
-        raise _REGISTRY.no_attribute(__name__, name)
