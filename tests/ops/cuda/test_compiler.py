@@ -75,9 +75,14 @@ CONSTANTS = {
 } | {
     f"batches of {source}": ("batches", {"SOURCE": c_name(source)}) for source in ("uint8", "float32")
 } | {
+    f"activations {function}": ("activations", {"FUNCTION": function})
+    for function in (
+        "RELU", "RELU6", "LEAKY_RELU", "ELU", "GELU", "SILU", "HARD_SWISH", "SIGMOID", "HARD_SIGMOID", "TANH"
+    )
+} | {
     name: (name, {})
     for name in (
-        "activations", "adam", "counts", "cross_entropy", "dropout", "finish_product", "normalization", "parts"
+        "adam", "counts", "cross_entropy", "dropout", "finish_product", "normalization", "parts"
     )
 }  # fmt: skip
 #: Variants that differ in more than numbers are compiled for every card, all of them for the newest.
