@@ -69,9 +69,11 @@ CONSTANTS = {
         (64, 2, 1, 1, 3),
     ]
 } | {
-    "pooling squares of 2": ("pooling", {"WINNER": c_name("uint8"), "POOL": 2}),
-} | {
-    f"pooling {winner}": ("pooling", {"WINNER": c_name(winner)}) for winner in ("uint8", "uint16", "uint32")
+    f"{source} {winner}, squares of {squares or 'any'}": (
+        source, {"WINNER": c_name(winner)} | ({"POOL": squares} if squares else {}),
+    )
+    for source in ("pooling", "pooled_normalization")
+    for winner, squares in [("uint8", 2), ("uint8", None), ("uint16", None), ("uint32", None)]
 } | {
     f"batches of {source}": ("batches", {"SOURCE": c_name(source)}) for source in ("uint8", "float32")
 } | {
@@ -82,7 +84,8 @@ CONSTANTS = {
 } | {
     name: (name, {})
     for name in (
-        "adam", "counts", "cross_entropy", "dropout", "finish_product", "normalization", "parts"
+        "adam", "copies", "counts", "cross_entropy", "dropout", "finish_product", "global_average", "normalization",
+        "parts",
     )
 }  # fmt: skip
 #: Variants that differ in more than numbers are compiled for every card, all of them for the newest.
