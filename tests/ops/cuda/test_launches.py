@@ -27,29 +27,66 @@ vars(XP).update({name: value for name, value in vars(kernels.xp).items() if not 
 vars(XP).update(RawModule=OnlyCounted)
 
 
-def blood():
-    """The network of that name in benchmarks/networks.py."""
-    blocks = [part for _ in range(2) for part in (layers.Conv2D(10, 5, activation="relu"), layers.MaxPool2D(2))]
-    return (1, 50, 50), [*blocks, layers.Flatten(), layers.Dense(96, activation="relu"), layers.Dense(8)]
+def conv(filters, size, padding=0, *after):
+    return [layers.Conv2D(filters, size, padding=padding), *after]
 
 
-def batchnorm():
-    """The network of that name in benchmarks/networks.py."""
-    blocks = [
-        part
-        for filters in (16, 32, 64, 128)
-        for part in (layers.Conv2D(filters, 3, padding=1), layers.BatchNorm(), layers.ReLU(), layers.MaxPool2D(2))
-    ]
-    return (3, 64, 64), [*blocks, layers.GlobalAveragePool2D(), layers.Dense(8)]
+def relu_conv(filters, size, padding=0, *after):
+    return conv(filters, size, padding, layers.ReLU(), *after)
+
+
+def dense(*sizes):
+    return [layers.Flatten(), *(layers.Dense(size, activation="relu") for size in sizes), layers.Dense(8)]
+
+
+#: Image shape and layers of the networks of benchmarks/networks.py, all with 8 classes.
+NETWORKS = {
+    "blood": lambda: (
+        (1, 50, 50),
+        [*relu_conv(10, 5, 0, layers.MaxPool2D(2)), *relu_conv(10, 5, 0, layers.MaxPool2D(2)), *dense(96)],
+    ),
+    "blood-unpooled": lambda: (
+        (1, 50, 50),
+        [*relu_conv(10, 5), *relu_conv(10, 5, 0, layers.MaxPool2D(2)), *dense(96)],
+    ),
+    "mnist": lambda: (
+        (1, 28, 28),
+        [
+            *relu_conv(4, 3), *relu_conv(8, 3, 0, layers.MaxPool2D(2)), layers.Flatten(),
+            layers.Dense(64, activation="relu"), layers.Dropout(0.5), layers.Dense(8),
+        ],
+    ),
+    "cifar": lambda: (
+        (3, 32, 32),
+        [
+            *relu_conv(32, 3, 1), *relu_conv(32, 3, 1, layers.MaxPool2D(2)),
+            *relu_conv(64, 3, 1), *relu_conv(64, 3, 1, layers.MaxPool2D(2)), *dense(256),
+        ],
+    ),
+    "batchnorm": lambda: (
+        (3, 64, 64),
+        [
+            *(
+                part
+                for filters in (16, 32, 64, 128)
+                for part in conv(filters, 3, 1, layers.BatchNorm(), layers.ReLU(), layers.MaxPool2D(2))
+            ),
+            layers.GlobalAveragePool2D(), layers.Dense(8),
+        ],
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("network", "batch", "launches"),
-    [(blood, 32, 22), (batchnorm, 32, 46), (batchnorm, 128, 48), (batchnorm, 512, 49)],
-)
-def test_a_training_step_is_so_many_launches(monkeypatch, network, batch, launches):
+    ("name", "batch", "launches"),
+    [
+        ("blood", 32, 22), ("blood-unpooled", 32, 21), ("mnist", 32, 24), ("cifar", 32, 32),
+        ("batchnorm", 32, 46), ("batchnorm", 128, 48), ("batchnorm", 512, 49),
+    ],
+)  # fmt: skip
+def test_a_training_step_is_so_many_launches(monkeypatch, name, batch, launches):
     monkeypatch.setattr("xpcnn.ops.cuda.compiler.count_multiprocessors", lambda xp, device: 132)  # an H100's
-    shape, stack = network()
+    shape, stack = NETWORKS[name]()
     model = Sequential([*stack, layers.Softmax()], shape, XP)
     model.compile("adam", "cross_entropy")
     network, optimizer = model.network, model.optimizer
@@ -58,7 +95,7 @@ def test_a_training_step_is_so_many_launches(monkeypatch, network, batch, launch
     images = Workspace(XP).batch_last((batch, *shape), np.float32)
     targets, scalars = XP.zeros((batch, 8), dtype=np.float32), XP.ones(len(optimizer.scalars(0)), dtype=np.float32)
     goal = Goal(model.loss, targets, None, XP.full((), float(batch), dtype=np.float32))
-    context = Context(Workspace(XP), training=True)
+    context = Context(Workspace(XP), training=True, step=XP.zeros(1, dtype=np.uint64))
     program, views = network.training_program(model.loss), network.layout.layer_views(gradient)
     with strict.counting() as counts:
         train_whole(Shard(program, network.params, images, context, views, goal))
