@@ -1,5 +1,7 @@
 """Batch normalisation with pooling and ReLU on a GPU; for the formulas see tests/layers/test_normalization.py."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,16 @@ def test_it_is_three_launches_forward_and_two_or_three_backward(device, pool, im
         total, input_gradient = backward(dy, dweight, dbias)
         input_gradient(total, x.size // 3)
     assert (forward.launches, back.launches) == (3, sums + 1)
+
+
+@WITH_KERNELS
+def test_what_another_rank_receives_are_the_combined_moments(device, host):
+    x = arrays(device, (40, 3, 24, 32))[0]
+    total = normalization.moments(device, x, Workspace(device))
+    sent = copy.copy(total)  # by the protocol by which ranks send objects
+    assert type(sent) is generic.Moments
+    np.testing.assert_allclose(host(sent.mean), host(x).mean(axis=(0, 2, 3)), rtol=1e-10)
+    np.testing.assert_allclose(host(sent.squares), host(x).var(axis=(0, 2, 3)) * sent.count, rtol=1e-10)
 
 
 @WITH_KERNELS

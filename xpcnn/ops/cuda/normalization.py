@@ -30,6 +30,10 @@ class MomentsOfParts(Moments):
     def __init__(self, xp: ArrayModule, count: int, parts: Array) -> None:
         vars(self).update(xp=xp, count=count, parts=parts)
 
+    def __reduce__(self) -> tuple[type[Moments], tuple[int, Array, Array]]:
+        """Another rank gets combined moments."""
+        return Moments, (self.count, self.mean, self.squares)
+
     @functools.cached_property
     def _combined(self) -> Array:
         _, channels, parts = self.parts.shape
@@ -63,12 +67,12 @@ def statistics(
     xp: ArrayModule, total: Moments, running_mean: Array, running_var: Array, momentum: float, epsilon: float
 ) -> tuple[Array, Array, Array, Array]:
     """See :func:`xpcnn.ops.normalization.statistics`."""
-    means, squares = total.parts if isinstance(total, MomentsOfParts) else (total.mean, total.squares)
+    parts = total.parts if isinstance(total, MomentsOfParts) else (total.mean, total.squares)
     channels = running_mean.size
     results = xp.empty((4, channels), running_mean.dtype)
     _kernel(xp, "statistics", results).for_each(
-        channels, means, squares, running_mean, running_var, results, float(momentum), float(epsilon), channels,
-        means.size // channels, total.count,
+        channels, parts[0], parts[1], running_mean, running_var, results, float(momentum), float(epsilon), channels,
+        parts[0].size // channels, total.count,
     )  # fmt: skip
     return results[0], results[1], results[2], results[3]
 
