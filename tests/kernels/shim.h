@@ -12,7 +12,7 @@
 #include <vector>
 #include <ucontext.h>
 
-using std::exp; using std::log; using std::max; using std::min; using std::sqrt;
+using std::erf; using std::exp; using std::expm1; using std::log; using std::max; using std::min; using std::sqrt; using std::tanh;
 
 #define __global__
 #define __device__

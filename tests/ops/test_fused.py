@@ -28,9 +28,10 @@ def test_a_kernel_has_the_signature_of_the_function_it_stands_in_for(function, p
 
 def test_these_have_cuda_kernels():
     assert {function.__name__ for function, packages in FUSED.items() if "cuda" in packages} == {
-        "convolution", "dense", "extreme_pool", "relu", "moments", "statistics", "normalize", "gradient_sums",
-        "normalize_backward", "softmax_cross_entropy", "dropout", "adam", "gather", "next_rows", "count_step", "hits",
-        "confusion",
+        "convolution", "dense", "extreme_pool", "relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "hard_swish",
+        "sigmoid", "hard_sigmoid", "tanh", "moments", "statistics", "batch_normalization",
+        "softmax_cross_entropy", "dropout", "adam", "gather", "next_rows", "count_step", "hits", "confusion",
+        "global_average_pool", "copy_each",
     }  # fmt: skip
 
 

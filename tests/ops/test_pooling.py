@@ -55,6 +55,16 @@ def test_a_window_may_have_any_number_of_cells(host, largest, cells):
     _find_the_last(np, host, largest, cells)
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (40, 2, 7, 11), (64, 1, 3, 3)])
+def test_a_global_average_is_of_all_cells_and_its_gradient_goes_to_each(xp, host, shape):
+    x = np.random.default_rng(0).normal(size=shape)
+    dy = np.random.default_rng(1).normal(size=shape[:2])
+    y, backward = global_average_pool(xp, xp.asarray(x), Workspace(xp))
+    np.testing.assert_allclose(host(y), x.mean(axis=(2, 3)), rtol=1e-12, atol=1e-14)
+    expected = np.broadcast_to(dy[:, :, None, None] / (shape[2] * shape[3]), shape)
+    np.testing.assert_allclose(host(backward(xp.asarray(dy))), expected, rtol=1e-12)
+
+
 def _find_the_last(xp, host, largest, cells):
     x = np.zeros((1, 1, 1, cells), np.float32)
     x[..., -1] = 1 if largest else -1

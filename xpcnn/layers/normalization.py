@@ -9,7 +9,7 @@ from xpcnn import initializers
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.layers.base import Arrays, Backward, BackwardInTwo, Context, Layer
 from xpcnn.ops import normalization
-from xpcnn.ops.normalization import InputGradient, Moments
+from xpcnn.ops.normalization import Moments
 from xpcnn.ops.window import Window
 from xpcnn.parameters import Shape
 from xpcnn.registry import check_float
@@ -78,8 +78,7 @@ class BatchNorm(Layer):
         if total is None:
             mean, std = running_mean, xp.sqrt(running_var + self.epsilon)
         else:
-            mean = total.mean
-            std, running_mean, running_var = normalization.statistics(
+            mean, std, running_mean, running_var = normalization.statistics(
                 xp, total, running_mean, running_var, self.momentum, self.epsilon
             )
             context.buffers[self.name] = {"running_mean": running_mean, "running_var": running_var}
@@ -87,19 +86,16 @@ class BatchNorm(Layer):
             xp, x, mean, std, params["weight"], params["bias"], context.workspace,
             pool=pool, relu=relu, training=context.backward,
         )  # fmt: skip
-
-        def first_pass(dy: Array, gradients: Arrays, with_sums: bool = True) -> tuple[Array | None, InputGradient]:
-            sums, input_gradient = backward(dy, with_sums)
-            if sums is not None:
-                gradients["bias"][...] = sums[0]
-                gradients["weight"][...] = sums[1] / std
-            return sums, input_gradient
-
         if total is None:  # as in prediction, where samples are independent
-            return y, lambda dy, gradients: first_pass(dy, gradients, self.trainable)[1](None, 0)
+
+            def at_once(dy: Array, gradients: Arrays) -> Array:
+                own = (gradients["weight"], gradients["bias"]) if self.trainable else (None, None)
+                return backward(dy, *own)[1](None, 0)
+
+            return y, at_once
 
         def in_two(dy: Array, gradients: Arrays) -> tuple[Any, Callable[[Any], Array]]:
-            sums, input_gradient = first_pass(dy, gradients)
+            sums, input_gradient = backward(dy, gradients["weight"], gradients["bias"])
             return sums, lambda sums: input_gradient(sums, total.count)
 
         return y, in_two

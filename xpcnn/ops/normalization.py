@@ -15,8 +15,9 @@ from xpcnn.ops.workspace import Workspace, channel_blocks, channel_rows
 #: input_gradient(sums, count): the input's gradient, given the sums over the whole batch and how many values of each
 #: channel it has, or None and 0 where mean and std are not statistics of the batch.
 InputGradient = Callable[[Array | None, int], Array]
-#: backward(dy, with_sums) returns :func:`gradient_sums` of this shard, None unless asked for, and an input_gradient.
-Backward = Callable[[Array, bool], tuple[Array | None, InputGradient]]
+#: backward(dy, dweight, dbias) writes this shard's gradients of weight and bias, and returns its :func:`gradient_sums`
+#: and an input_gradient; with None for the two, nothing is written and there are no sums.
+Backward = Callable[[Array, Array | None, Array | None], tuple[Array | None, InputGradient]]
 
 
 @dataclass(frozen=True)
@@ -55,23 +56,24 @@ def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
 @fused("cuda")
 def statistics(
     xp: ArrayModule, total: Moments, running_mean: Array, running_var: Array, momentum: float, epsilon: float
-) -> tuple[Array, Array, Array]:
-    """Return sqrt(variance + epsilon), and the running mean and variance moved by ``momentum`` towards these moments.
+) -> tuple[Array, Array, Array, Array]:
+    """Return the mean, sqrt(variance + epsilon), and the running mean and variance moved by ``momentum`` towards them.
 
     The running variance is unbiased, as in PyTorch. A single value has no unbiased variance, so both then stay as is.
     """
     std = xp.sqrt(total.squares * (1.0 / total.count) + epsilon)
     if total.count == 1:
-        return std, running_mean * 1.0, running_var * 1.0
+        return total.mean, std, running_mean * 1.0, running_var * 1.0
     unbiased = total.squares * (1.0 / (total.count - 1))
     return (
+        total.mean,
         std,
         running_mean * (1.0 - momentum) + total.mean * momentum,
         running_var * (1.0 - momentum) + unbiased * momentum,
     )
 
 
-@fused("cpu")
+@fused("cuda", "cpu")
 def batch_normalization(
     xp: ArrayModule,
     x: Array,
@@ -96,23 +98,32 @@ def batch_normalization(
     if relu:
         y, relu_backward = rectified(xp, y, workspace, y)
 
-    def backward(dy: Array, with_sums: bool) -> tuple[Array | None, InputGradient]:
+    def backward(dy: Array, dweight: Array | None, dbias: Array | None) -> tuple[Array | None, InputGradient]:
         if relu:
             dy = relu_backward(dy)
         if pool is not None:
             dy = pool_backward(dy)
+        own = None
+        if dweight is not None and dbias is not None:
+            own = gradient_sums(xp, dy, x, mean, workspace)
+            write_gradients(own, std, dweight, dbias)
 
         def input_gradient(sums: Array | None, count: int) -> Array:
             if sums is None:
                 return xp.multiply(dy, _per_channel(weight / std, dy), out=workspace.like(dy))
             return normalize_backward(xp, dy, x, mean, sums, count, std, weight, workspace)
 
-        return gradient_sums(xp, dy, x, mean, workspace) if with_sums else None, input_gradient
+        return own, input_gradient
 
     return y, backward
 
 
-@fused("cuda")
+def write_gradients(sums: Array, std: Array, dweight: Array, dbias: Array) -> None:
+    """Write the gradients of weight and bias, given the :func:`gradient_sums`."""
+    dbias[...] = sums[0]
+    dweight[...] = sums[1] / std
+
+
 def normalize(
     xp: ArrayModule, x: Array, mean: Array, std: Array, weight: Array, bias: Array, workspace: Workspace
 ) -> Array:
@@ -127,7 +138,6 @@ def normalize(
     return y
 
 
-@fused("cuda")
 def gradient_sums(xp: ArrayModule, dy: Array, x: Array, mean: Array, workspace: Workspace) -> Array:
     """Return Σ dy and Σ dy (x - mean) of each channel, as one (2, channels) array that is summed over shards."""
     rows, dy_rows = channel_rows(x), channel_rows(dy)
@@ -138,7 +148,6 @@ def gradient_sums(xp: ArrayModule, dy: Array, x: Array, mean: Array, workspace: 
     return sums
 
 
-@fused("cuda")
 def normalize_backward(
     xp: ArrayModule,
     dy: Array,

@@ -196,6 +196,7 @@ def adaptive_average_pool(xp: ArrayModule, x: Array, size: Pair, workspace: Work
     return y, backward
 
 
+@fused("cuda")
 def global_average_pool(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
     """Average each channel of each image: (n, channels, height, width) to (n, channels)."""
     n, channels, height, width = x.shape

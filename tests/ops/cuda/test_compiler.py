@@ -69,15 +69,23 @@ CONSTANTS = {
         (64, 2, 1, 1, 3),
     ]
 } | {
-    "pooling squares of 2": ("pooling", {"WINNER": c_name("uint8"), "POOL": 2}),
-} | {
-    f"pooling {winner}": ("pooling", {"WINNER": c_name(winner)}) for winner in ("uint8", "uint16", "uint32")
+    f"{source} {winner}, squares of {squares or 'any'}": (
+        source, {"WINNER": c_name(winner)} | ({"POOL": squares} if squares else {}),
+    )
+    for source in ("pooling", "pooled_normalization")
+    for winner, squares in [("uint8", 2), ("uint8", None), ("uint16", None), ("uint32", None)]
 } | {
     f"batches of {source}": ("batches", {"SOURCE": c_name(source)}) for source in ("uint8", "float32")
 } | {
+    f"activations {function}": ("activations", {"FUNCTION": function})
+    for function in (
+        "RELU", "RELU6", "LEAKY_RELU", "ELU", "GELU", "SILU", "HARD_SWISH", "SIGMOID", "HARD_SIGMOID", "TANH"
+    )
+} | {
     name: (name, {})
     for name in (
-        "activations", "adam", "counts", "cross_entropy", "dropout", "finish_product", "normalization", "parts"
+        "adam", "copies", "counts", "cross_entropy", "dropout", "finish_product", "global_average", "normalization",
+        "parts",
     )
 }  # fmt: skip
 #: Variants that differ in more than numbers are compiled for every card, all of them for the newest.

@@ -12,7 +12,7 @@ from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops import normalization as generic
 from xpcnn.ops.cpu.compiler import BLOCK, kernel, summing_kernel
 from xpcnn.ops.cpu.pooling import fits, pooled, unpooled_onto_lines
-from xpcnn.ops.normalization import Backward, InputGradient, Moments
+from xpcnn.ops.normalization import Backward, InputGradient, Moments, write_gradients
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace, channel_rows, to_batch_last
 
@@ -51,11 +51,12 @@ def batch_normalization(
     y = workspace.like(z)
     _normalize(channel_rows(z), mean, std, weight, bias, relu, channel_rows(y))
 
-    def backward(dy: Array, with_sums: bool) -> tuple[Array | None, InputGradient]:
+    def backward(dy: Array, dweight: Array | None, dbias: Array | None) -> tuple[Array | None, InputGradient]:
         dy, sums = to_batch_last(dy, workspace), None
-        if with_sums:
+        if dweight is not None and dbias is not None:
             sums = workspace.empty((2, len(mean)), dy.dtype)
             _gradient_sums(channel_rows(dy), channel_rows(y), channel_rows(z), mean, relu, sums[0], sums[1])
+            write_gradients(sums, std, dweight, dbias)
 
         def input_gradient(totals: Array | None, count: int) -> Array:
             lines = workspace.empty((len(mean), 4), dy.dtype)

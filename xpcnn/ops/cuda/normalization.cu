@@ -1,6 +1,7 @@
 // Batch normalisation. A channel is a row of `count` contiguous values: every position of every image.
 
 #include "common.cuh"
+#include "normalization.cuh"
 
 // Grid: (channels, parts). Each block writes the mean of its part of a row, and the sum of squared deviations from it.
 extern "C" __global__ void moments_of_parts(
@@ -19,82 +20,119 @@ extern "C" __global__ void moments_of_parts(
     }
 }
 
-// One thread per channel combines its parts (Chan, Golub and LeVeque, 1979).
-extern "C" __global__ void combine_moments(
-    const REAL *__restrict__ means, const REAL *__restrict__ squares, REAL *__restrict__ mean, REAL *__restrict__ square,
-    int channels, int parts, int count)
+// The mean of a channel, and the sum of squared deviations from it, of those of its parts (Chan, Golub and LeVeque, 1979).
+__device__ inline void combine(const REAL *means, const REAL *squares, int parts, int count, REAL &mean, REAL &square)
 {
-    const int channel = blockIdx.x * blockDim.x + threadIdx.x;
-    if (channel >= channels) return;
     const int length = (count + parts - 1) / parts;
-    REAL total_mean = 0, total_squares = 0;
     int counted = 0;
+    mean = square = 0;
     for (int part = 0; part < parts; part++) {
         const int more = min(length, count - part * length);
         if (more <= 0) break;
-        const REAL distance = means[channel * parts + part] - total_mean, share = REAL(more) / (counted + more);
-        total_mean += distance * share;
-        total_squares += squares[channel * parts + part] + distance * distance * counted * share;
+        const REAL distance = means[part] - mean, share = REAL(more) / (counted + more);
+        mean += distance * share;
+        square += squares[part] + distance * distance * counted * share;
         counted += more;
     }
-    mean[channel] = total_mean;
-    square[channel] = total_squares;
 }
 
-// results: the std of each channel, and its running mean and variance moved towards these moments.
-extern "C" __global__ void statistics(
-    const REAL *__restrict__ mean, const REAL *__restrict__ squares, const REAL *__restrict__ running_mean,
-    const REAL *__restrict__ running_var, REAL *__restrict__ results, REAL momentum, REAL epsilon, int count, int channels)
+// One thread per channel. results: its mean and its sum of squares.
+extern "C" __global__ void combine_moments(
+    const REAL *__restrict__ means, const REAL *__restrict__ squares, REAL *__restrict__ results, int channels, int parts,
+    int count)
 {
     const int channel = blockIdx.x * blockDim.x + threadIdx.x;
     if (channel >= channels) return;
-    const REAL moved = count > 1 ? momentum : REAL(0), unbiased = count > 1 ? squares[channel] / (count - 1) : REAL(0);
-    results[channel] = sqrt(squares[channel] / count + epsilon);
-    results[channels + channel] = running_mean[channel] * (1 - moved) + mean[channel] * moved;
-    results[2 * channels + channel] = running_var[channel] * (1 - moved) + unbiased * moved;
+    REAL mean, square;
+    combine(means + channel * parts, squares + channel * parts, parts, count, mean, square);
+    results[channel] = mean;
+    results[channels + channel] = square;
+}
+
+// One thread per channel. results: its mean and std, and its running mean and variance moved towards these moments.
+extern "C" __global__ void statistics(
+    const REAL *__restrict__ means, const REAL *__restrict__ squares, const REAL *__restrict__ running_mean,
+    const REAL *__restrict__ running_var, REAL *__restrict__ results, REAL momentum, REAL epsilon, int channels, int parts,
+    int count)
+{
+    const int channel = blockIdx.x * blockDim.x + threadIdx.x;
+    if (channel >= channels) return;
+    REAL mean, square;
+    combine(means + channel * parts, squares + channel * parts, parts, count, mean, square);
+    const REAL moved = count > 1 ? momentum : REAL(0), unbiased = count > 1 ? square / (count - 1) : REAL(0);
+    results[channel] = mean;
+    results[channels + channel] = sqrt(square / count + epsilon);
+    results[2 * channels + channel] = running_mean[channel] * (1 - moved) + mean * moved;
+    results[3 * channels + channel] = running_var[channel] * (1 - moved) + unbiased * moved;
 }
 
 // Grid: (channels, blocks of a row).
 extern "C" __global__ void normalize(
     const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ std,
-    const REAL *__restrict__ weight, const REAL *__restrict__ bias, REAL *__restrict__ y, int count)
+    const REAL *__restrict__ weight, const REAL *__restrict__ bias, REAL *__restrict__ y, int count, int relu)
 {
-    const int channel = blockIdx.x;
-    const REAL scale = weight[channel] / std[channel], middle = mean[channel], shift = bias[channel];
+    const size_t row = (size_t)blockIdx.x * count;
+    const Line line(blockIdx.x, mean, std, weight, bias);
     for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < count; i += gridDim.y * blockDim.x)
-        y[(size_t)channel * count + i] = (x[(size_t)channel * count + i] - middle) * scale + shift;
+        y[row + i] = line.at(x[row + i], relu);
 }
 
-// Grid: (channels, parts). Each block writes the sums of dy and of dy (x - mean) over its part of a row.
-extern "C" __global__ void gradient_sums_of_parts(
-    const REAL *__restrict__ dy, const REAL *__restrict__ x, const REAL *__restrict__ mean, REAL *__restrict__ parts, int count)
+// The gradients of weight and bias.
+__device__ inline void write_gradients(
+    int channel, REAL sum, REAL products, const REAL *std, REAL *dweight, REAL *dbias)
+{
+    dweight[channel] = products / std[channel];
+    dbias[channel] = sum;
+}
+
+// Grid: (channels, parts). Each block writes the sums of dy and of dy (x - mean) over its part of a row; the only one, the
+// gradients too. y: where it is not above 0, dy counts as 0; null without ReLU.
+extern "C" __global__ void __launch_bounds__(1024) gradient_sums_of_parts(
+    const REAL *__restrict__ dy, const REAL *__restrict__ y, const REAL *__restrict__ x, const REAL *__restrict__ mean,
+    const REAL *__restrict__ std, REAL *__restrict__ parts, REAL *__restrict__ dweight, REAL *__restrict__ dbias, int count)
 {
     const int length = (count + gridDim.y - 1) / gridDim.y, first = blockIdx.y * length, last = min(first + length, count);
     const size_t row = (size_t)blockIdx.x * count;
     const REAL middle = mean[blockIdx.x];
     REAL sum = 0, products = 0;
     for (int i = first + threadIdx.x; i < last; i += blockDim.x) {
-        sum += dy[row + i];
-        products += dy[row + i] * (x[row + i] - middle);
+        const REAL gradient = !y || y[row + i] > 0 ? dy[row + i] : REAL(0);
+        sum += gradient;
+        products += gradient * (x[row + i] - middle);
     }
     sum = block_sum(sum);
     products = block_sum(products);
-    if (threadIdx.x == 0) {
-        parts[blockIdx.y * 2 * gridDim.x + blockIdx.x] = sum;
-        parts[blockIdx.y * 2 * gridDim.x + gridDim.x + blockIdx.x] = products;
-    }
+    if (threadIdx.x > 0) return;
+    parts[blockIdx.y * 2 * gridDim.x + blockIdx.x] = sum;
+    parts[blockIdx.y * 2 * gridDim.x + gridDim.x + blockIdx.x] = products;
+    if (gridDim.y == 1) write_gradients(blockIdx.x, sum, products, std, dweight, dbias);
 }
 
-// Grid: (channels, blocks of a row). sums: of dy and of dy (x - mean), over the batch of `samples` values per channel.
-extern "C" __global__ void normalize_backward(
-    const REAL *__restrict__ dy, const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ sums,
-    const REAL *__restrict__ std, const REAL *__restrict__ weight, REAL *__restrict__ dx, int count, REAL samples)
+// One thread per channel adds up the sums of its parts, in order.
+extern "C" __global__ void add_gradient_sums(
+    const REAL *__restrict__ parts, const REAL *__restrict__ std, REAL *__restrict__ sums, REAL *__restrict__ dweight,
+    REAL *__restrict__ dbias, int channels, int count)
 {
-    const int channel = blockIdx.x;
-    const REAL wide = std[channel], scale = weight[channel] / wide, middle = mean[channel];
-    const REAL shift = sums[channel] / samples, slope = sums[gridDim.x + channel] / (wide * wide) / samples;
-    for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < count; i += gridDim.y * blockDim.x) {
-        const size_t cell = (size_t)channel * count + i;
-        dx[cell] = (dy[cell] - ((x[cell] - middle) * slope + shift)) * scale;
+    const int channel = blockIdx.x * blockDim.x + threadIdx.x;
+    if (channel >= channels) return;
+    REAL sum = 0, products = 0;
+    for (int part = 0; part < count; part++) {
+        sum += parts[part * 2 * channels + channel];
+        products += parts[part * 2 * channels + channels + channel];
     }
+    sums[channel] = sum;
+    sums[channels + channel] = products;
+    write_gradients(channel, sum, products, std, dweight, dbias);
+}
+
+// Grid: (channels, blocks of a row). y: as above.
+extern "C" __global__ void normalize_backward(
+    const REAL *__restrict__ dy, const REAL *__restrict__ y, const REAL *__restrict__ x, const REAL *__restrict__ mean,
+    const REAL *__restrict__ sums, const REAL *__restrict__ std, const REAL *__restrict__ weight, REAL *__restrict__ dx,
+    int count, REAL samples)
+{
+    const size_t row = (size_t)blockIdx.x * count;
+    const GradientLine line(blockIdx.x, gridDim.x, mean, sums, std, weight, samples);
+    for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < count; i += gridDim.y * blockDim.x)
+        dx[row + i] = line.at(!y || y[row + i] > 0 ? dy[row + i] : REAL(0), x[row + i]);
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.cuda.compiler import Kernel, c_name, check_size, kernel, structure
+from xpcnn.ops.cuda.compiler import Kernel, c_name, ceil_divide, check_size, kernel, structure
 from xpcnn.ops.pooling import Backward
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace, to_batch_last
@@ -38,10 +38,10 @@ def pooled(
     x = to_batch_last(x, workspace)
     n, channels, height, width = x.shape
     y = workspace.batch_last((n, channels, *window.output_size(height, width)), x.dtype)
-    winners = workspace.batch_last(y.shape, _dtype(xp, window)) if training else None
+    winners = workspace.batch_last(y.shape, winner_dtype(xp, window)) if training else None
     check_size(x, y)
-    of = _structure(window, x.shape, y.shape, largest, relu)
-    _kernel(xp, "pool", window, x.dtype).for_each(y.size, x, bias, y, winners, of)
+    of = structure_of(window, x.shape, y.shape, largest=largest, relu=relu)
+    kernel_for(xp, "pooling", "pool", window, x.dtype).for_each(y.size, x, bias, y, winners, of)
     return y, winners
 
 
@@ -61,24 +61,45 @@ def unpooled(
         raise RuntimeError("This pooling ran without training=True, so it has no backward pass.")
     dy = to_batch_last(dy, workspace)
     dx = workspace.batch_last((*dy.shape[:2], *size), dy.dtype)
-    of = _structure(window, dx.shape, dy.shape, True, relu)
-    _kernel(xp, "unpool", window, dy.dtype).for_each(dx.size, dy, y, winners, dx, of)
+    of = structure_of(window, dx.shape, dy.shape, relu=relu)
+    kernel_for(xp, "pooling", "unpool", window, dy.dtype).for_each(dx.size, dy, y, winners, dx, of)
     return dx
 
 
-def _dtype(xp: ArrayModule, window: Window) -> type:
+def global_average_pool(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
+    """See :func:`xpcnn.ops.pooling.global_average_pool`."""
+    x = to_batch_last(x, workspace)
+    check_size(x)
+    n, channels, height, width = x.shape
+    y = workspace.batch_last((n, channels), x.dtype)
+    kernel(xp, "global_average", "global_average", x.dtype)(
+        (channels, ceil_divide(n, 32)), (32, 8), x, y, height * width, n
+    )
+
+    def backward(dy: Array) -> Array:
+        dy, dx = to_batch_last(dy, workspace), workspace.like(x)
+        kernel(xp, "global_average", "global_average_gradient", dy.dtype).for_each(
+            dx.size, dy, dx, height * width, n, dx.size
+        )
+        return dx
+
+    return y, backward
+
+
+def winner_dtype(xp: ArrayModule, window: Window) -> type:
     """Return the smallest integer type that can index the cells of a window."""
     cells = math.prod(window.kernel)
     return xp.uint8 if cells <= 2**8 else xp.uint16 if cells <= 2**16 else xp.uint32  # type: ignore[no-any-return]
 
 
-def _kernel(xp: ArrayModule, name: str, window: Window, dtype: type) -> Kernel:
+def kernel_for(xp: ArrayModule, source: str, name: str, window: Window, dtype: type) -> Kernel:
+    """Return a kernel of a source that includes pooling.cuh, compiled for a window."""
     known = {"POOL": window.kernel[0]} if window in SQUARES else {}
-    return kernel(xp, "pooling", name, dtype, WINNER=c_name(_dtype(xp, window)), **known)
+    return kernel(xp, source, name, dtype, WINNER=c_name(winner_dtype(xp, window)), **known)
 
 
-def _structure(window: Window, x: tuple[int, ...], y: tuple[int, ...], largest: bool, relu: bool) -> Array:
-    """Return the structure of the same name as in pooling.cu."""
+def structure_of(window: Window, x: tuple[int, ...], y: tuple[int, ...], *, largest: bool = True, relu: bool) -> Array:
+    """Return the structure Pooling of pooling.cuh for images of shape ``x``, pooled to shape ``y``."""
     (top, _), (left, _) = window.padding
     return structure(
         n=x[0], channels=x[1], height=x[2], width=x[3], rows=y[2], columns=y[3],
