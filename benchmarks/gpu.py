@@ -62,7 +62,8 @@ def measure(results: dict[str, Any], data: Path | None, precision: str) -> None:
     """Measure what there is time for, printing row by row, and store all figures in ``results``."""
     import torch
 
-    from xpcnn.backend import choose, in_precision
+    from xpcnn.backend import choose
+    from xpcnn.precision import in_precision
     from xpcnn.training.engine.graphs import own_stream
 
     xp = choose("cupy").xp

@@ -8,7 +8,8 @@ import pytest
 
 from tests import precisions, strict
 from xpcnn import Sequential, callbacks, files, layers
-from xpcnn.backend import BackendError, in_precision
+from xpcnn.backend import BackendError
+from xpcnn.precision import in_precision
 
 WITH_KERNELS = pytest.mark.parametrize("device", ["kernels", "cupy"], indirect=True)
 IN_EACH = pytest.mark.parametrize("precision", precisions.NAMES)
@@ -90,10 +91,10 @@ def test_the_host_refuses_it_and_the_model_stays(precision):
 
 
 def test_copies_and_pickles_compute_in_it_too(monkeypatch):
-    monkeypatch.setattr("xpcnn.backend.choose", lambda name=None: type("Choice", (), {"xp": strict.xp}))
+    monkeypatch.setattr("xpcnn.precision.choose", lambda name=None: type("Choice", (), {"xp": strict.xp}))
     model = network(strict.xp, precision="bfloat16")
     assert copy.deepcopy(model).precision == pickle.loads(pickle.dumps(model)).precision == "bfloat16"
-    monkeypatch.setattr("xpcnn.backend.choose", lambda name=None: type("Choice", (), {"xp": np}))
+    monkeypatch.setattr("xpcnn.precision.choose", lambda name=None: type("Choice", (), {"xp": np}))
     assert pickle.loads(pickle.dumps(model)).precision == "float32", "on the host"
 
 

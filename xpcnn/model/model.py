@@ -14,17 +14,7 @@ import numpy as np
 
 from xpcnn import calibration, files, losses, optimizers, random
 from xpcnn import metrics as metrics_
-from xpcnn.backend import (
-    Array,
-    ArrayModule,
-    for_run,
-    in_precision,
-    is_host,
-    precision_of,
-    request_of,
-    resolve,
-    to_host,
-)
+from xpcnn.backend import Array, ArrayModule, for_run, is_host, request_of, to_host
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data import Normalized, Preprocessing
 from xpcnn.data.augmentation import Augmentation
@@ -39,6 +29,7 @@ from xpcnn.model.summary import layer_list, summary_table
 from xpcnn.ops.workspace import Workspace
 from xpcnn.optimizers import Optimizer
 from xpcnn.parameters import Shape
+from xpcnn.precision import in_precision, precision_of, resolve
 from xpcnn.program.execute import Executor, activations
 from xpcnn.program.network import Network
 from xpcnn.program.program import walk

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from xpcnn import files
-from xpcnn.backend import ArrayModule, kernels, precision_of, to_host
+from xpcnn.backend import ArrayModule, kernels, to_host
 from xpcnn.parameters import check_values
+from xpcnn.precision import precision_of
 from xpcnn.registry import Number, check_float, check_int
 from xpcnn.training.engine.base import Figures
 from xpcnn.training.fit import Fit, Position, Stateful

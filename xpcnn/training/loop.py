@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn.backend import has_graphs, precision_of
+from xpcnn.backend import has_graphs
 from xpcnn.data.batches import batches, shuffled
+from xpcnn.precision import precision_of
 from xpcnn.program.execute import Executor
 from xpcnn.program.network import Network
 from xpcnn.training import checkpoints

@@ -9,13 +9,13 @@ from tests import cases, precisions
 from tests.layers.test_convolution import of_case
 from tests.passes import run
 from xpcnn import layers
-from xpcnn.backend import in_precision
 from xpcnn.ops import convolution as generic
 from xpcnn.ops.convolution import convolution
 from xpcnn.ops.cuda import compiler, tensor_products
 from xpcnn.ops.cuda.products import product
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace
+from xpcnn.precision import in_precision
 
 WITH_KERNELS = pytest.mark.parametrize("device", ["kernels", "cupy"], indirect=True)
 IN_EACH = pytest.mark.parametrize("precision", precisions.NAMES)

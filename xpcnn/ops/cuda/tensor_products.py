@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn.backend import Array, ArrayModule, precision_of
+from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.cuda.compiler import FITTING_BLOCKS, ceil_divide, check_size, kernel, multiprocessors, structure
 from xpcnn.ops.cuda.conv_shape import ConvShape
 from xpcnn.ops.window import Pair, Window
+from xpcnn.precision import precision_of
 
 #: Values that a word of 32 bits holds.
 PACKED = {"tf32": 1, "bfloat16": 2}
