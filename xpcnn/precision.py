@@ -15,7 +15,7 @@ from xpcnn.hints import did_you_mean
 
 PRECISION_VARIABLE = "XPCNN_PRECISION"
 #: What products and convolutions on a GPU can compute in; the default first.
-PRECISIONS = ("float32", "tf32", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 #: The first compute capability with tensor cores for the other precisions.
 TENSOR_CORES_SINCE = 80
 
@@ -49,12 +49,8 @@ def in_precision(xp: ArrayModule, precision: str | None = None, asked_by: str = 
     if precision is None:
         precision, asked_by = asked_precision(), f" in {PRECISION_VARIABLE}"
     if precision not in PRECISIONS:
-        why = (
-            " It would need loss scaling."
-            if precision == "float16"
-            else did_you_mean("precision", precision, PRECISIONS)
-        )
-        raise BackendError(f"There is no precision {precision!r}{asked_by}.{why} Use one of: {', '.join(PRECISIONS)}.")
+        hint = did_you_mean("precision", precision, PRECISIONS)
+        raise BackendError(f"There is no precision {precision!r}{asked_by}.{hint} Use one of: {', '.join(PRECISIONS)}.")
     plain = xp.module if isinstance(xp, _InPrecision) else xp
     if precision == "float32":
         return plain
@@ -78,7 +74,7 @@ def _named(xp: ArrayModule, precision: str) -> ArrayModule:
 
 
 def precision_of(xp: ArrayModule) -> str:
-    """Return the precision in which products and convolutions compute: "float32", "tf32" or "bfloat16"."""
+    """Return the precision in which products and convolutions compute, one of :data:`PRECISIONS`."""
     return xp.precision if isinstance(xp, _InPrecision) else "float32"
 
 

@@ -33,15 +33,6 @@ def test_the_host_refuses_it_in_one_line(process, here, by):
     assert not list(here.iterdir())
 
 
-def test_float16_is_refused_in_one_line(process, here):
-    done = process("train", "--backend", "numpy", XPCNN_PRECISION="float16")
-    assert done.err.startswith(
-        "xpcnn train: There is no precision 'float16' in XPCNN_PRECISION. It would need loss scaling"
-    )
-    assert done.err.count("\n") == 1
-    assert process("train", "--precision", "float16").code == 2
-
-
 def test_a_run_records_it(run, here, photos):
     assert run("train", photos, *QUICK, "--out", "run").code == 0
     assert json.loads((here / "run" / "args.json").read_bytes())["precision"] == "float32"
