@@ -45,7 +45,7 @@ def main() -> None:
         help="contains mnist/ and blood/ (default: $XPCNN_DATA); without it, random images of the same sizes",
     )  # fmt: skip
     parser.add_argument(
-        "--precision", choices=("float32", "tf32", "bfloat16"), default="float32",
+        "--precision", choices=("float32", "tf32", "bfloat16", "float16"), default="float32",
         help="what xpcnn's products and convolutions compute in (default: float32); else PyTorch's compute in TF32",
     )  # fmt: skip
     options = parser.parse_args()

@@ -30,7 +30,7 @@ def test_these_have_cuda_kernels():
     assert {function.__name__ for function, packages in FUSED.items() if "cuda" in packages} == {
         "convolution", "dense", "extreme_pool", "relu", "moments", "statistics", "normalize", "gradient_sums",
         "normalize_backward", "softmax_cross_entropy", "dropout", "adam", "gather", "next_rows", "count_step", "hits",
-        "confusion",
+        "confusion", "update_scale",
     }  # fmt: skip
 
 

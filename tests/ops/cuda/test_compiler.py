@@ -75,6 +75,8 @@ CONSTANTS = {
 } | {
     f"batches of {source}": ("batches", {"SOURCE": c_name(source)}) for source in ("uint8", "float32")
 } | {
+    "loss_scale": ("loss_scale", {"PERIOD": 2000}),
+} | {
     name: (name, {})
     for name in (
         "activations", "adam", "counts", "cross_entropy", "dropout", "finish_product", "normalization", "parts"
