@@ -22,12 +22,13 @@ def unset(monkeypatch):
     monkeypatch.delenv("XPCNN_PRECISION", raising=False)
 
 
+@pytest.mark.parametrize("precision", ["tf32", "float16"])
 @pytest.mark.parametrize("by", ["--precision", "XPCNN_PRECISION"])
-def test_the_host_refuses_it_in_one_line(process, here, by):
+def test_the_host_refuses_it_in_one_line(process, here, by, precision):
     line = ("train", "--backend", "numpy")
-    done = process(*line, "--precision", "tf32") if by == "--precision" else process(*line, XPCNN_PRECISION="tf32")
+    done = process(*line, by, precision) if by == "--precision" else process(*line, XPCNN_PRECISION=precision)
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("xpcnn train: The precision 'tf32' was requested")
+    assert done.err.startswith(f"xpcnn train: The precision '{precision}' was requested")
     assert "numpy computes in float32 alone. Use the precision 'float32', or the backend 'cupy'." in done.err
     assert done.err.count("\n") == 1
     assert not list(here.iterdir())
@@ -68,6 +69,17 @@ class TestOnADevice:
         done = run("train", "--resume", "run", "--precision", "tf32")
         assert (done.code, self.precision(here)) == (0, "tf32")
         assert "the run was computed in float32 and goes on in tf32: its results are not bit-identical" in done.err
+
+    def test_float16_goes_on_with_its_loss_scale_or_in_another_precision(self, gpu, run, here, photos):
+        self.begin(run, photos, "--precision", "float16")
+        assert self.precision(here) == "float16"
+        checkpoint = here / "run" / "checkpoint.safetensors"
+        assert files.load_tensors(checkpoint)[1]["loss_scale"]["scale"] == 65536
+        done = run("train", "--resume", "run", "--precision", "bfloat16")
+        assert (done.code, self.precision(here)) == (0, "bfloat16")
+        assert "computed in float16 and goes on in bfloat16: its results are not bit-identical" in done.err
+        assert files.load_tensors(checkpoint)[1]["loss_scale"] is None
+        assert "float16" in (here / "run" / "report.html").read_text(encoding="utf-8")
 
     def test_folds_keep_it_too(self, gpu, run, here, photos, monkeypatch):
         monkeypatch.setenv("XPCNN_PRECISION", "bfloat16")
