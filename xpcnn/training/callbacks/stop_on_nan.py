@@ -17,6 +17,7 @@ from xpcnn.training.fit import Fit
 
 #: Images with larger values are the likely cause of an overflow.
 EXTREME = 1e6
+#: In float16, these already.
 LARGEST_FLOAT16 = 65504
 
 
@@ -75,7 +76,10 @@ def not_finite(fit: Fit, failure: Failure) -> FloatingPointError:
     cause = f"a learning rate of {fit.optimizer.rate:g}. Use a smaller learning rate, or clip_norm."
     if scale is not None:
         scaled = f" with a loss scale of {scale.numbers()['scale']:g}"
-        cause = f"values beyond {LARGEST_FLOAT16:,}, the largest of float16. Use the precision 'bfloat16'."
+        cause = (
+            f"values beyond {LARGEST_FLOAT16:,}, the largest of float16, or a learning rate of {fit.optimizer.rate:g}. "
+            "Use the precision 'bfloat16', or a smaller learning rate."
+        )
     if reach > (EXTREME if scale is None else LARGEST_FLOAT16):
         cause = f"pixel values of up to {reach:g}. Scale images to about 0 to 1."
     return FloatingPointError(
