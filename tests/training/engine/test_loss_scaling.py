@@ -14,9 +14,9 @@ from xpcnn.training.callbacks import Callback, StopOnNaN
 from xpcnn.training.engine.device import DeviceEngine
 
 WITH_KERNELS = pytest.mark.parametrize("device", ["kernels", "cupy"], indirect=True)
-#: 40 images, 16 a batch: 3 steps an epoch.
-ARGUMENTS = {"epochs": 5, "batch_size": 16, "shuffle": False, "verbose": 0}
-STEPS = 15
+#: 40 images, 4 a batch: 10 steps an epoch, so that steps are skipped, and others made, in the same one.
+ARGUMENTS = {"epochs": 2, "batch_size": 4, "shuffle": False, "verbose": 0}
+STEPS = 20
 RATE = schedules.StepDecay(0.01, every=1, factor=0.9)
 
 
@@ -84,14 +84,14 @@ def test_a_skipped_step_counts_for_the_schedule_but_not_for_adams_correction(cli
     fit(watched, overflowing(strict.xp), watch)
     finite = [np.isfinite(gradient).all() for gradient in watch.gradients]
     assert finite[:2] == [False, False]
-    assert sum(finite) > 5
+    assert any(finite[:10])
     assert numbers(model)["scale"] == 2.0 ** (127 - finite.count(False))
     assert (model.optimizer.step, model.optimizer.skipped) == (STEPS, finite.count(False))
     x, y = far()
     adam, network = optimizers.Adam(clip_norm=clip_norm), host.network
     adam.build(np, network.parameters)
     for step in np.flatnonzero(finite):
-        batch = slice(step % 3 * 16, step % 3 * 16 + 16)
+        batch = slice(step % 10 * 4, step % 10 * 4 + 4)
         _, gradients = host.loss_and_gradients(x[batch], y[batch])
         adam.learning_rate = RATE(step)
         flat = np.zeros_like(network.parameters)
@@ -149,7 +149,7 @@ def test_once_captured_a_step_is_one_launch_and_skips_without_the_host(monkeypat
     x, y = far()
     model = compiled(strict.xp)
     model.fit(x[:32], y[:32], **ARGUMENTS, callbacks=[overflowing(strict.xp), StopOnNaN()])
-    assert seen[3:] == [1] * 7
+    assert seen[3:] == [1] * 13
     assert numbers(model)["skipped"] > 2
 
 
@@ -194,13 +194,13 @@ def test_a_second_fit_goes_on_with_the_scale(device):
     fit(model, overflowing(device))
     before = numbers(model)
     fit(model, epochs=1)
-    assert numbers(model) == {**before, "finite_steps": before["finite_steps"] + 3}
+    assert numbers(model) == {**before, "finite_steps": before["finite_steps"] + 10}
 
 
 # To the same end
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("step", [1, 4, 9, 10, 13])
 def test_a_fit_interrupted_at_any_step_ends_with_the_same_bits(device, tmp_path, step):
     path, begin = tmp_path / "a", overflowing(device)
     whole, model, resumed = (compiled(device, mixed) for _ in range(3))
@@ -263,7 +263,7 @@ class TestStopOnNaN:
     def test_a_loss_that_is_not_finite_stops_at_once(self, device, watched):
         model = compiled(device)
         x, y = far()
-        x[20] = 3e38
+        x[4] = 3e38
         with pytest.raises(
             FloatingPointError, match=r"^Step 2, epoch 1: the output of '\w+' is not finite with a loss"
         ):
@@ -312,7 +312,7 @@ class Two(Communicator):
 
 def test_ranks_skip_the_same_steps_though_the_gradient_of_only_one_overflows():
     x, y = far()
-    y[np.arange(40) % 16 < 8] *= 1e-6  # the half of each batch that rank 0 computes
+    y[np.arange(40) % 4 < 2] *= 1e-6  # the half of each batch that rank 0 computes
     barrier, slots, ended = threading.Barrier(2), [None, None], {}
 
     def run(rank):
