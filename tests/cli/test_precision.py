@@ -64,6 +64,10 @@ class TestOnADevice:
         self.begin(run, photos)
         assert self.precision(here) == "bfloat16"
 
+    def test_the_description_of_the_machine_says_what_computes(self, gpu, run, here, monkeypatch):
+        monkeypatch.setenv("XPCNN_PRECISION", "float16")
+        assert [line for line in run("info").out.splitlines() if line.split() == ["precision", "float16"]]
+
     def test_another_one_given_on_resuming_goes_on_and_says_that_bits_differ(self, gpu, run, here, photos):
         self.begin(run, photos)
         done = run("train", "--resume", "run", "--precision", "tf32")
