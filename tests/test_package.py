@@ -156,6 +156,7 @@ LAYERS = {
     "xpcnn.extras": 1,
     "xpcnn.files": 1,
     "xpcnn.hints": 1,
+    "xpcnn.precision": 1,
     "xpcnn.processors": 1,
     "xpcnn.recording": 1,
     "xpcnn.registry": 1,

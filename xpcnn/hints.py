@@ -77,7 +77,7 @@ FOREIGN = {
         _SCHEDULE: "LearningRateScheduler",
     },
     "backend": {"cupy": "cuda gpu", "numpy": "cpu"},
-    "precision": {"bfloat16": "bf16", "float32": "fp32", "tf32": "tensorfloat32"},
+    "precision": {"bfloat16": "bf16", "float16": "fp16 half", "float32": "fp32", "tf32": "tensorfloat32"},
     "option": {
         "--backend": "--device --gpu --cpu",
         "--from": "--weights --pretrained --start",

@@ -22,24 +22,16 @@ def unset(monkeypatch):
     monkeypatch.delenv("XPCNN_PRECISION", raising=False)
 
 
+@pytest.mark.parametrize("precision", ["tf32", "float16"])
 @pytest.mark.parametrize("by", ["--precision", "XPCNN_PRECISION"])
-def test_the_host_refuses_it_in_one_line(process, here, by):
+def test_the_host_refuses_it_in_one_line(process, here, by, precision):
     line = ("train", "--backend", "numpy")
-    done = process(*line, "--precision", "tf32") if by == "--precision" else process(*line, XPCNN_PRECISION="tf32")
+    done = process(*line, by, precision) if by == "--precision" else process(*line, XPCNN_PRECISION=precision)
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("xpcnn train: The precision 'tf32' was requested")
+    assert done.err.startswith(f"xpcnn train: The precision '{precision}' was requested")
     assert "numpy computes in float32 alone. Use the precision 'float32', or the backend 'cupy'." in done.err
     assert done.err.count("\n") == 1
     assert not list(here.iterdir())
-
-
-def test_float16_is_refused_in_one_line(process, here):
-    done = process("train", "--backend", "numpy", XPCNN_PRECISION="float16")
-    assert done.err.startswith(
-        "xpcnn train: There is no precision 'float16' in XPCNN_PRECISION. It would need loss scaling"
-    )
-    assert done.err.count("\n") == 1
-    assert process("train", "--precision", "float16").code == 2
 
 
 def test_a_run_records_it(run, here, photos):
@@ -72,11 +64,26 @@ class TestOnADevice:
         self.begin(run, photos)
         assert self.precision(here) == "bfloat16"
 
+    def test_the_description_of_the_machine_says_what_computes(self, gpu, run, here, monkeypatch):
+        monkeypatch.setenv("XPCNN_PRECISION", "float16")
+        assert [line for line in run("info").out.splitlines() if line.split() == ["precision", "float16"]]
+
     def test_another_one_given_on_resuming_goes_on_and_says_that_bits_differ(self, gpu, run, here, photos):
         self.begin(run, photos)
         done = run("train", "--resume", "run", "--precision", "tf32")
         assert (done.code, self.precision(here)) == (0, "tf32")
         assert "the run was computed in float32 and goes on in tf32: its results are not bit-identical" in done.err
+
+    def test_float16_goes_on_with_its_loss_scale_or_in_another_precision(self, gpu, run, here, photos):
+        self.begin(run, photos, "--precision", "float16")
+        assert self.precision(here) == "float16"
+        checkpoint = here / "run" / "checkpoint.safetensors"
+        assert files.load_tensors(checkpoint)[1]["loss_scale"]["scale"] == 65536
+        done = run("train", "--resume", "run", "--precision", "bfloat16")
+        assert (done.code, self.precision(here)) == (0, "bfloat16")
+        assert "computed in float16 and goes on in bfloat16: its results are not bit-identical" in done.err
+        assert files.load_tensors(checkpoint)[1]["loss_scale"] is None
+        assert "float16" in (here / "run" / "report.html").read_text(encoding="utf-8")
 
     def test_folds_keep_it_too(self, gpu, run, here, photos, monkeypatch):
         monkeypatch.setenv("XPCNN_PRECISION", "bfloat16")

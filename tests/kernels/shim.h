@@ -103,7 +103,8 @@ static REAL exchange(REAL value, int lane, int line) {
     return lane < 32 ? slots[thread / 32 * 32 + lane] : value;
 }
 
-#ifdef PACKED  // the operands of tensor cores, see mma.cuh; rounding and fragments as the manual of PTX defines them
+#if defined(TF32) || defined(BFLOAT16) || defined(FLOAT16)
+#define TENSOR_CORES  // their operands, see mma.cuh; rounding and fragments as the manual of PTX defines them
 
 struct Fragment { unsigned a[4], b[2]; };
 static Fragment fragments[2][1024];
@@ -111,15 +112,46 @@ static Fragment fragments[2][1024];
 static unsigned bits_of(float value) { unsigned bits; std::memcpy(&bits, &value, 4); return bits; }
 static float value_of(unsigned bits) { float value; std::memcpy(&value, &bits, 4); return value; }
 
+#if defined(TF32)
+
+static const unsigned VALUES = 1;  // of a word
+static unsigned rounded(float value) { return value != value ? 0x7fffffffu : (bits_of(value) + 0x1000u) & ~0x1fffu; }
+static double operand(unsigned bits) { return value_of(bits & ~0x1fffu); }  // the lower bits are ignored
+
+#elif defined(BFLOAT16)
+
+static const unsigned VALUES = 2;
 static unsigned rounded(float value) {
     const unsigned bits = bits_of(value);
-    if (PACKED == 1) return value != value ? 0x7fffffffu : (bits + 0x1000u) & ~0x1fffu;
     return value != value ? 0x7fffu : (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
 }
+static double operand(unsigned bits) { return value_of(bits << 16); }
 
-// The values of a word: in tf32 the lower bits are ignored, in bfloat16 the first value is the lower half.
-static double unpacked(unsigned word, int which) {
-    return value_of(PACKED == 1 ? word & ~0x1fffu : which ? word & 0xffff0000u : word << 16);
+#else  // 11 bits, or multiples of 2^-24 below 2^-13; the next of them has the next number, up to infinity
+
+static const unsigned VALUES = 2;
+static unsigned rounded(float value) {
+    const float size = std::fabs(value);
+    int exponent;
+    std::frexp(size, &exponent);
+    const int place = size < 0x1p-13f ? -24 : exponent - 11;
+    const unsigned sign = std::signbit(value) ? 0x8000u : 0u;
+    if (value != value) return 0x7fffu;
+    return sign | (size >= 0x1p16f ? 0x7c00u : (place + 24) * 1024 + unsigned(std::nearbyint(std::ldexp(size, -place))));
+}
+static double operand(unsigned bits) {
+    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    const double size = exponent == 31 ? (fraction ? NAN : INFINITY)
+                      : exponent ? std::ldexp(1024 + fraction, exponent - 25) : std::ldexp(fraction, -24);
+    return bits >> 15 ? -size : size;
+}
+
+#endif
+
+// The first value of a word is its lower half.
+static unsigned packed(float low, float high) { return VALUES == 1 ? rounded(low) : rounded(low) | rounded(high) << 16; }
+static double unpacked(unsigned word, unsigned which) {
+    return operand(VALUES == 1 ? word : which ? word >> 16 : word & 0xffffu);
 }
 
 static void mma(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2], int line) {
@@ -132,7 +164,7 @@ static void mma(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]
         const unsigned row = group + i / 2 * 8, column = four * 2 + i % 2;
         double sum = sums[i];
         for (unsigned word = 0; word < 8; word++)
-            for (int which = 0; which < PACKED; which++)
+            for (unsigned which = 0; which < VALUES; which++)
                 sum += unpacked(slots[first + row % 8 * 4 + word % 4].a[row / 8 + word / 4 * 2], which)
                      * unpacked(slots[first + column * 4 + word % 4].b[word / 4], which);
         sums[i] = sum;
@@ -171,8 +203,8 @@ static void launch(void (*kernel)(void **), const unsigned *grid, const unsigned
 #define __shfl_down_sync(mask, value, distance) shim::exchange(value, shim::current % 32 + distance, __LINE__)
 #define __shfl_xor_sync(mask, value, distance) shim::exchange(value, shim::current % 32 ^ distance, __LINE__)
 static unsigned long long atomicAdd(unsigned long long *sum, unsigned long long more) { return *sum += more, *sum - more; }
-#ifdef PACKED
-#define pack(low, high) (PACKED == 1 ? shim::rounded(low) : shim::rounded(low) | shim::rounded(high) << 16)
+#ifdef TENSOR_CORES
+#define pack shim::packed
 #define mma(sums, a, b) shim::mma(sums, a, b, __LINE__)
 #endif
 #define __umul64hi(a, b) (unsigned long long)(((unsigned __int128)(a) * (b)) >> 64)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from tests import precisions, strict
-from xpcnn import Sequential, callbacks, files, layers
-from xpcnn.backend import BackendError, in_precision
+from xpcnn import Sequential, callbacks, files, layers, load
+from xpcnn.backend import BackendError
+from xpcnn.precision import in_precision
+from xpcnn.training import checkpoints
 
 WITH_KERNELS = pytest.mark.parametrize("device", ["kernels", "cupy"], indirect=True)
 IN_EACH = pytest.mark.parametrize("precision", precisions.NAMES)
@@ -90,31 +92,50 @@ def test_the_host_refuses_it_and_the_model_stays(precision):
 
 
 def test_copies_and_pickles_compute_in_it_too(monkeypatch):
-    monkeypatch.setattr("xpcnn.backend.choose", lambda name=None: type("Choice", (), {"xp": strict.xp}))
+    monkeypatch.setattr("xpcnn.precision.choose", lambda name=None: type("Choice", (), {"xp": strict.xp}))
     model = network(strict.xp, precision="bfloat16")
     assert copy.deepcopy(model).precision == pickle.loads(pickle.dumps(model)).precision == "bfloat16"
-    monkeypatch.setattr("xpcnn.backend.choose", lambda name=None: type("Choice", (), {"xp": np}))
+    monkeypatch.setattr("xpcnn.precision.choose", lambda name=None: type("Choice", (), {"xp": np}))
     assert pickle.loads(pickle.dumps(model)).precision == "float32", "on the host"
 
 
-def test_the_summary_lists_what_computes_in_it():
-    model = network(strict.xp, precision="tf32")
+@IN_EACH
+def test_the_summary_lists_what_computes_in_it(precision):
+    model = network(strict.xp, precision=precision)
     assert " precision " not in model.summary()
     lines = [line.split() for line in model.summary(precision=True).splitlines()]
-    shown = {words[0]: {"tf32", "float32"} & {*words} for words in lines if words and "_" in words[0]}
+    shown = {words[0]: {precision, "float32"} & {*words} for words in lines if words and "_" in words[0]}
     assert shown == {
-        "conv2d_1": {"tf32"}, "average_pool2d_1": {"float32"}, "batch_norm_1": {"float32"}, "conv2d_2": {"float32"},
-        "flatten_1": {"float32"}, "dense_1": {"tf32"},
+        "conv2d_1": {precision}, "average_pool2d_1": {"float32"}, "batch_norm_1": {"float32"}, "conv2d_2": {"float32"},
+        "flatten_1": {"float32"}, "dense_1": {precision},
     }  # fmt: skip
-    assert "tf32" not in model.to("numpy").summary(precision=True)
+    assert precision not in model.to("numpy").summary(precision=True)
+
+
+@IN_EACH
+def test_a_model_trained_in_it_loads_in_float32(precision, tmp_path):
+    model = network(strict.xp, precision=precision)
+    model.fit(*data(), batch_size=16, verbose=0)
+    model.save(tmp_path / "model.safetensors")
+    loaded = load(tmp_path / "model.safetensors", xp="numpy")
+    assert loaded.precision == "float32"
+    np.testing.assert_allclose(loaded.predict(data()[0]), model.predict(data()[0]), rtol=1e-4, atol=1e-6)
+
+
+def halved(model):
+    """The state of an optimiser that has skipped two steps."""
+    size = model.network.layout.size
+    moments = {name: np.zeros(size) for name in model.optimizer.moment_names}
+    numbers = {"step": 2, "scale": 16384.0, "finite_steps": 0, "skipped": 2}
+    return moments | {name: np.array(number) for name, number in numbers.items()}
 
 
 class TestResuming:
     def fit(self, model, path, epochs=4, stop=None, **arguments):
         class Stop(callbacks.Callback):
-            def on_batch_end(self, fit, *_):
+            def on_step_end(self, fit):
                 if fit.step == stop:
-                    fit.stop("enough", interrupted=True)
+                    fit.interrupt("enough")
 
         return model.fit(
             *data(),
@@ -137,6 +158,43 @@ class TestResuming:
         assert resumed.precision == "tf32"
         for name, weight in whole.get_weights().items():
             np.testing.assert_array_equal(resumed.get_weights()[name], weight)
+
+    @pytest.mark.parametrize(("before", "after"), [("float16", "float32"), ("float32", "float16")])
+    def test_in_another_one_it_goes_on_where_that_is_asked_for_with_a_scale_that_begins_anew(
+        self, tmp_path, before, after
+    ):
+        path = tmp_path / "checkpoint.safetensors"
+        model, resumed = network(strict.xp, precision=before), network(strict.xp, precision=after)
+        if before == "float16":
+            model.optimizer.load_state(halved(model))
+        self.fit(model, path, stop=5)
+        saved = checkpoints.read(path)
+        assert (saved.description["loss_scale"] is not None) == (before == "float16")
+        self.fit(resumed, path, resume=saved.in_precision(after))
+        assert (resumed.epochs, resumed.precision) == (4, after)
+        if after == "float16":
+            assert resumed.optimizer.loss_scale.numbers() == {"scale": 65536.0, "finite_steps": 7, "skipped": 0}
+        else:
+            assert (resumed.optimizer.loss_scale, resumed.optimizer.skipped, resumed.optimizer.step) == (None, 2, 14)
+
+    @pytest.mark.parametrize(
+        "numbers",
+        [{"scale": 3.0}, {"scale": 0}, {"scale": "1"}, {"scale": 1e39}, {"skipped": 6}, {"skipped": -1},
+         {"finite_steps": 2000}, {"finite_steps": None}, {"other": 1}],
+    )  # fmt: skip
+    def test_a_loss_scale_that_is_impossible_is_told_as_damage(self, tmp_path, numbers):
+        path = tmp_path / "checkpoint.safetensors"
+        model = network(strict.xp, precision="float16")
+        self.fit(model, path, stop=5)
+        tensors, description = files.load_tensors(path)
+        description["loss_scale"] |= numbers
+        files.save_tensors(path, tensors, description)
+        other = network(strict.xp, precision="float16")
+        before = other.get_weights()
+        with pytest.raises(ValueError, match=r"checkpoint.safetensors' is damaged and cannot be resumed: .*\.$"):
+            self.fit(other, path, resume=path)
+        for name, weight in other.get_weights().items():
+            np.testing.assert_array_equal(weight, before[name])
 
     def test_in_another_one_is_refused_naming_both(self, tmp_path):
         path = tmp_path / "checkpoint.safetensors"

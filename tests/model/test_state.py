@@ -11,7 +11,8 @@ import pytest
 
 import xpcnn
 from tests.models import SHAPE, bits, mixed, samples
-from xpcnn import backend, callbacks, data, layers, optimizers
+from xpcnn import callbacks, data, layers, optimizers
+from xpcnn.precision import resolve
 
 COPIES = pytest.mark.parametrize(
     "copied", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy], ids=["pickle", "deepcopy"]
@@ -135,7 +136,7 @@ def test_what_a_device_computed_is_read_where_the_default_is(device):
     model = mixed(device)
     model.fit(x, y, verbose=0)
     other = pickle.loads(pickle.dumps(model))
-    assert other.xp is backend.resolve(None)
+    assert other.xp is resolve(None)
     np.testing.assert_allclose(other.predict(x), model.predict(x), rtol=1e-4, atol=1e-6)
     other.fit(x, y, verbose=0)
 

@@ -244,7 +244,7 @@ def test_the_file_says_what_computed_it(folder, keep):
 
 def test_libraries_that_come_with_other_packages_decide_nothing():
     code = (
-        "from xpcnn.backend import resolve; from xpcnn.training.feature_file import maker_of; "
+        "from xpcnn.precision import resolve; from xpcnn.training.feature_file import maker_of; "
         "before = maker_of(resolve('numpy'), 64); import cv2; assert maker_of(resolve('numpy'), 64) == before; "
         "assert before['blas']"
     )

@@ -68,7 +68,8 @@ def _machine() -> list[tuple[str, str]]:
 
 
 def _precision(xp: ArrayModule) -> str:
-    from xpcnn.backend import BackendError, in_precision, precision_of
+    from xpcnn.backend import BackendError
+    from xpcnn.precision import in_precision, precision_of
 
     try:
         return precision_of(in_precision(xp))

@@ -132,7 +132,8 @@ def add_computing(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 def chosen_backend(options: argparse.Namespace) -> ArrayModule:
     """Return the requested array module, in the requested precision; with --verbose print which and why."""
-    from xpcnn.backend import choose, in_precision
+    from xpcnn.backend import choose
+    from xpcnn.precision import in_precision
 
     choice = choose(options.backend)
     if options.verbose:

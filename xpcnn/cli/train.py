@@ -46,7 +46,7 @@ def _run_new_or_resumed(options_: argparse.Namespace, communicator: Communicator
         refuse_what_means_nothing(argparse.Namespace(**{**vars(options_), **completed(given)}))
         started = completed(with_part(given))
         if folds.are_in(given):
-            from xpcnn.backend import asked_precision
+            from xpcnn.precision import asked_precision
 
             started = {"precision": asked_precision(), **started}  # of all folds, whenever they are resumed
             return _run_folds(options_, NewRun(out), lambda directory: started, given, communicator)
@@ -134,10 +134,10 @@ def carry_out(
     images, given what :func:`xpcnn.cli.loading.load_images` takes.
     """
     from xpcnn import recipe
-    from xpcnn.backend import precision_of
     from xpcnn.cli import folds
     from xpcnn.cli.run_directory import OtherRank, about
     from xpcnn.cli.signals import noting_how_to_go_on
+    from xpcnn.precision import precision_of
     from xpcnn.training import distributed
 
     started = time.monotonic()

@@ -162,7 +162,7 @@ def add_arguments(parser: argparse.ArgumentParser, tunes: bool = False) -> None:
         "--resume", metavar="RUN", help="resume a run, given its directory, as if it had never been interrupted"
     )
     options.add_computing(parser).add_argument(
-        "--precision", choices=("float32", "tf32", "bfloat16"),
+        "--precision", choices=("float32", "tf32", "bfloat16", "float16"),
         help="what products and convolutions on a GPU compute in (default: $XPCNN_PRECISION, else float32); changed on "
         "resuming, the bits differ",
     )  # fmt: skip

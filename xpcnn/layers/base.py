@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from xpcnn import registry
-from xpcnn.backend import Array, ArrayModule, resolve
+from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.workspace import Workspace
 from xpcnn.parameters import Declaration, Initializer, Shape
+from xpcnn.precision import resolve
 
 Arrays: TypeAlias = Mapping[str, Array]
 #: backward(dy, gradients) writes the layer's gradients into their views and returns the gradient of its input, or a

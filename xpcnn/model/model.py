@@ -14,17 +14,7 @@ import numpy as np
 
 from xpcnn import calibration, files, losses, optimizers, random
 from xpcnn import metrics as metrics_
-from xpcnn.backend import (
-    Array,
-    ArrayModule,
-    for_run,
-    in_precision,
-    is_host,
-    precision_of,
-    request_of,
-    resolve,
-    to_host,
-)
+from xpcnn.backend import Array, ArrayModule, for_run, is_host, request_of, to_host
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data import Normalized, Preprocessing
 from xpcnn.data.augmentation import Augmentation
@@ -38,7 +28,9 @@ from xpcnn.model.state import ModelState, check_names, check_thresholds
 from xpcnn.model.summary import layer_list, summary_table
 from xpcnn.ops.workspace import Workspace
 from xpcnn.optimizers import Optimizer
+from xpcnn.optimizers.loss_scale import LossScale
 from xpcnn.parameters import Shape
+from xpcnn.precision import in_precision, precision_of, resolve
 from xpcnn.program.execute import Executor, activations
 from xpcnn.program.network import Network
 from xpcnn.program.program import walk
@@ -143,7 +135,7 @@ class Sequential:
 
     @property
     def precision(self) -> str:
-        """What products and convolutions compute in: "float32", "tf32" or "bfloat16"."""
+        """What products and convolutions compute in: "float32", "tf32", "bfloat16" or "float16"."""
         return precision_of(self._xp)
 
     @property
@@ -175,9 +167,9 @@ class Sequential:
         """Set optimiser, loss and metrics, as objects or by name; a loss can also serve as a metric.
 
         metrics: by default accuracy, for classification losses. precision: what products and convolutions on a GPU
-        compute in, "float32", "tf32" or "bfloat16"; by default it stays, at first the value of ``XPCNN_PRECISION``.
-        Weights, sums and all else are float32. Raises ValueError for an unknown name, BackendError for a precision that
-        is unknown or not available.
+        compute in, "float32", "tf32", "bfloat16" or "float16"; by default it stays, at first the value of
+        ``XPCNN_PRECISION``. Weights, sums and all else are float32. Raises ValueError for an unknown name, BackendError
+        for a precision that is unknown or not available.
         """
         xp = self._xp if precision is None else in_precision(self._xp, precision)
         chosen_optimizer, chosen_loss = optimizers.get(optimizer), losses.get(loss)
@@ -385,9 +377,16 @@ class Sequential:
         objective, _ = self._compiled()
         x, y = inputs.samples(x, y, self.network.input_shape)
         targets = objective.targets(y, sample_weight)
+        scale = LossScale(self._xp) if self.precision == "float16" else None
         with Executor(self.network, len(x), training=True) as executor:
             x = np.asarray(x[:], dtype=self.network.dtype)
-            result = ShardedTraining(executor, objective.loss).train(x, targets, [], self.seed, 0)
+            training = ShardedTraining(executor, objective.loss)
+            result = training.train(x, targets, [], self.seed, 0, scale)
+            while scale is not None and not to_host(finite := scale.unscale(self._xp, result.gradient)):
+                if to_host(scale.is_lowest()):
+                    break
+                scale.update(self._xp, finite)
+                result = training.train(x, targets, [], self.seed, 0, scale)
         gradient = np.array(to_host(result.gradient))  # a copy, since the next step reuses the memory
         return float(result.loss), self.network.layout.views(gradient)
 

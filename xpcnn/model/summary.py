@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from xpcnn.backend import precision_of
 from xpcnn.layers import Layer
 from xpcnn.parameters import Declaration
+from xpcnn.precision import precision_of
 from xpcnn.program.network import Network
 
 HEADINGS = ("layer", "input", "output", "activation", "bias", "precision", "parameters", "bytes")

@@ -14,7 +14,9 @@ import numpy as np
 
 from xpcnn import schedules
 from xpcnn.backend import Array, ArrayModule, is_host, to_host
+from xpcnn.optimizers.loss_scale import LossScale
 from xpcnn.parameters import Segment
+from xpcnn.precision import precision_of
 from xpcnn.registry import Named, Number, check_float
 from xpcnn.schedules import Schedule
 
@@ -22,6 +24,9 @@ from xpcnn.schedules import Schedule
 BLOCK = 65_536
 #: The number of updates after which moments below about 1e-31 are set to 0, before they become slow subnormals.
 FLUSH_EVERY = 128
+
+#: Attributes whose change leaves captured updates valid.
+_NO_OPTIONS = ("learning_rate", "step", "skipped", "moments", "loss_scale", "owner")
 
 Moments = dict[str, Array]
 #: The values that change with every update: numbers or, on a device, a flat array of them.
@@ -42,7 +47,7 @@ class Optimizer(Named):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if not name.startswith("_") and name not in ("learning_rate", "step", "moments", "owner"):
+        if not name.startswith("_") and name not in _NO_OPTIONS:
             super().__setattr__("changes", self.changes + 1)
 
     def __init__(self, learning_rate: float | Schedule, clip_norm: float | None = None) -> None:
@@ -52,8 +57,12 @@ class Optimizer(Named):
             else schedules.get(learning_rate)
         )
         self.clip_norm = None if clip_norm is None else check_float("clip_norm", clip_norm, "(0, inf)")
-        #: Updates done so far.
+        #: Steps done so far, with those that were skipped, since their gradient overflowed in float16.
         self.step = 0
+        #: How many were, as of :meth:`note_skipped`.
+        self.skipped = 0
+        #: In float16, from :meth:`build` on.
+        self.loss_scale: LossScale | None = None
         self.moments: Moments = {}
         #: The model that compiled it, if it still exists.
         self.owner: weakref.ref[Any] | None = None
@@ -63,7 +72,15 @@ class Optimizer(Named):
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for pickle and copy: all but the model, the array module and scratch arrays."""
         moments = {name: np.array(to_host(moment)) for name, moment in self.moments.items()}
-        return {**self.__dict__, "moments": moments, "owner": None, "_xp": None, "_scratch": {}}
+        scale = None if self.loss_scale is None else LossScale(np, **self.loss_scale.numbers())
+        return {
+            **self.__dict__,
+            "moments": moments,
+            "loss_scale": scale,
+            "owner": None,
+            "_xp": None,
+            "_scratch": {},
+        }
 
     @property
     def rate(self) -> float:
@@ -88,7 +105,7 @@ class Optimizer(Named):
                     f"{next(iter(self.moments.values())).shape}, for parameters of shape {parameters.shape}."
                 )
             self.moments = {name: np.zeros(parameters.shape) for name in self.moment_names}
-            self.step = 0
+            self.step, self.skipped, self.loss_scale = 0, 0, None
         self.moments = {name: m.astype(parameters.dtype, copy=False) for name, m in self.moments.items()}
         self._xp = xp
         self.to(xp)
@@ -99,11 +116,26 @@ class Optimizer(Named):
             self.moments = {name: xp.asarray(to_host(moment)) for name, moment in self.moments.items()}
             self._xp = xp
             self._scratch = {}
+            self.note_skipped()
+            numbers = {"skipped": self.skipped} if self.loss_scale is None else self.loss_scale.numbers()
+            self.loss_scale = LossScale(xp, **numbers) if precision_of(xp) == "float16" else None
+
+    def note_skipped(self) -> None:
+        """Read back how many steps were skipped; waits for the device in float16."""
+        if self.loss_scale is not None:
+            self.skipped = self.loss_scale.numbers()["skipped"]
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return copies on the host: the moments by name, and "step", the number of updates so far (0-d, int64)."""
+        """Return copies on the host: the moments by name, and "step", the number of steps so far (0-d, int64).
+
+        If any were skipped, "skipped" is their number, and in float16 "scale" and "finite_steps" are the loss scale's.
+        """
         moments = {name: np.array(to_host(moment)) for name, moment in self.moments.items()}
-        return {"step": np.array(self.step, dtype=np.int64), **moments}
+        self.note_skipped()
+        numbers = {"skipped": self.skipped} if self.skipped else {}
+        if self.loss_scale is not None:
+            numbers = self.loss_scale.numbers()
+        return {"step": np.array(self.step, dtype=np.int64), **moments} | {n: np.array(v) for n, v in numbers.items()}
 
     def load_state(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Restore a state returned by :meth:`state`, before or after :meth:`build`.
@@ -112,6 +144,8 @@ class Optimizer(Named):
         once it is built, its parameters.
         """
         arrays = {name: np.asarray(array) for name, array in state.items()}
+        numbers = {name: arrays.pop(name).item() for name in ("scale", "finite_steps", "skipped") if name in arrays}
+        scale = LossScale(np, **numbers)
         if arrays.keys() != {"step", *self.moment_names}:
             raise ValueError(
                 f"The state of {self.name} must contain step{''.join(f', {m}' for m in self.moment_names)}. "
@@ -128,15 +162,36 @@ class Optimizer(Named):
                 f"Received: {', '.join(f'{name} {a.dtype} {a.shape}' for name, a in arrays.items())}, "
                 f"for {', '.join(str(m.shape) for m in built.values()) or 'no parameters yet'}."
             )
-        self.step = int(step)
+        if scale.numbers()["skipped"] > step:
+            raise ValueError(f"The state's step must be at least skipped. Received: {step}, {numbers}.")
+        self.step, self.skipped = int(step), numbers.get("skipped", 0)
         if self._xp is None:
             self.moments = {name: array.copy() for name, array in arrays.items()}
+            self.loss_scale = scale if "scale" in numbers else None
+        elif self.loss_scale is not None:
+            self.loss_scale.load(**numbers)
         for name, moment in built.items():
             moment[...] = self._xp.asarray(arrays[name].astype(moment.dtype))  # type: ignore[union-attr]
 
     def scalars(self, step: int) -> tuple[float, ...]:
         """Return the values that change with every update, for the one after ``step`` others: the learning rate."""
         return (self.rate_at(step),)
+
+    def corrections(self, updates: int) -> tuple[float, ...]:
+        """Return the factors of :meth:`scalars` that depend on the updates made, not on all steps: by default ones."""
+        return (1.0,) * len(self.scalars(updates))
+
+    def uncorrected(self, step: int) -> tuple[float, ...]:
+        """Return :meth:`scalars` without :meth:`corrections`."""
+        pairs = zip(self.scalars(step), self.corrections(step), strict=True)
+        return tuple(scalar / correction for scalar, correction in pairs)
+
+    def scalars_at(self, step: int) -> tuple[float, ...]:
+        """Return the scalars for the step after ``step`` others, some of which were skipped."""
+        if not self.skipped:
+            return self.scalars(step)
+        pairs = zip(self.uncorrected(step), self.corrections(step - self.skipped), strict=True)
+        return tuple(scalar * correction for scalar, correction in pairs)
 
     def update(self, parameters: Array, gradient: Array, segments: Sequence[Segment | tuple[slice, bool]]) -> None:
         """Update the parameters in place, once.
@@ -146,13 +201,18 @@ class Optimizer(Named):
         (1 if not given); elements outside them stay unchanged and do not count towards the gradient's norm. Nothing is
         read back from a device. Raises RuntimeError before :meth:`build`.
         """
-        self.apply(parameters, gradient, segments, self.scalars(self.step))
+        self.apply(parameters, gradient, segments, self.scalars_at(self.step))
         self.step += 1
         if self.step % FLUSH_EVERY == 0 and is_host(self._xp):  # devices are just as fast with subnormal numbers
             for moment in self.moments.values():
                 # Rounds to multiples of about 1e-31; if gradients stay 0, moments would otherwise never reach 0.
                 moment += 1e-24
                 moment -= 1e-24
+
+    def skip(self) -> None:
+        """Count a step that changes nothing, since its gradient is not finite in float16."""
+        self.step += 1
+        self.skipped += 1
 
     def apply(
         self, parameters: Array, gradient: Array, segments: Sequence[Segment | tuple[slice, bool]], scalars: Scalars

@@ -150,6 +150,12 @@ class Adam(Optimizer):
             1.0 - rate * self.weight_decay,
         )
 
+    def corrections(self, updates: int) -> tuple[float, ...]:
+        """Return the corrections for the moments' beginning at 0."""
+        t = updates + 1
+        lacks = math.sqrt((1 - self.beta2) / (1 - self.beta2**t))
+        return (1 - self.beta1) / (1 - self.beta1**t) / lacks, 1 / lacks, 1.0
+
 
 class AdamW(Adam):
     """Adam that first multiplies the weights by 1 - rate weight_decay.

@@ -40,13 +40,15 @@ _NONE: Arrays = MappingProxyType({})
 class Goal:
     """The training target of one shard: the loss, and the targets as the loss prepared them.
 
-    normalizer: of the whole batch, so that the losses and gradients of its shards add up.
+    normalizer: of the whole batch, so that the losses and gradients of its shards add up. scale: the factor of the
+    gradients, an array (1,), in float16.
     """
 
     loss: Loss
     rows: Array
     weights: Array | None
     normalizer: Array | float
+    scale: Array | None = None
 
 
 class Taped(NamedTuple):
@@ -122,12 +124,13 @@ class Shard:
     def evaluate(self, segment: Segment, total: Any = None) -> None:
         """Compute and report the loss, and store the gradient from which the backward pass starts."""
         assert self.goal is not None
-        goal, program, xp = self.goal, self.program, self.context.workspace.xp
+        goal, program, workspace = self.goal, self.program, self.context.workspace
+        xp = workspace.xp
         value, dy, probabilities = goal.loss.evaluate(
             xp, self.slots[program.output], goal.rows, goal.weights, goal.normalizer, from_logits=program.from_logits
         )
         self.report(value, probabilities)
-        self.dy[program.output] = dy
+        self.dy[program.output] = dy if goal.scale is None else xp.multiply(dy, goal.scale, out=workspace.like(dy))
 
     def backward(self, segment: Segment, total: Any = None) -> Any:
         """Run backward through the node after a segment, given the ``total`` it needs, and through the segment.

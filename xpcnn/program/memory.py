@@ -28,6 +28,7 @@ class Batch:
     rows: HostArray
     weights: HostArray | None
     normalizer: HostArray
+    scale: Array | None
     seed: int
     step: int
     y: Array

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from xpcnn import files
-from xpcnn.backend import ArrayModule, kernels, precision_of, to_host
+from xpcnn.backend import ArrayModule, kernels, to_host
+from xpcnn.optimizers.loss_scale import LossScale
 from xpcnn.parameters import check_values
+from xpcnn.precision import precision_of
 from xpcnn.registry import Number, check_float, check_int
 from xpcnn.training.engine.base import Figures
 from xpcnn.training.fit import Fit, Position, Stateful
@@ -42,7 +44,7 @@ def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
 
     record: any JSON-serialisable value to store with it. Raises OSError for a path that cannot be written.
     """
-    position, layout = fit.position(), fit.network.layout
+    position, layout, scale = fit.position(), fit.network.layout, fit.optimizer.loss_scale
     tensors = {f"model.{name}": value for name, value in fit.network.host_values().items()}
     for name, moment in fit.optimizer.moments.items():
         tensors |= {f"moments.{name}.{key}": view for key, view in layout.views(to_host(moment)).items()}
@@ -72,6 +74,8 @@ def write(path: files.PathLike, fit: Fit, record: Any = None) -> None:
         "done": position.done,
         "seconds": position.seconds,
         "step": fit.step,
+        "skipped": fit.optimizer.skipped,
+        "loss_scale": None if scale is None else scale.numbers(),
         "learning_rate": _changed_rate(fit),
         "stop_reason": None if fit.interrupted else fit.stop_reason,
     }
@@ -136,8 +140,12 @@ class SavedFit:
         return str(self.description.get("precision", "float32"))
 
     def in_precision(self, precision: str) -> SavedFit:
-        """Return the same checkpoint, to go on in another precision: with other bits than an uninterrupted fit."""
-        return replace(self, description={**self.description, "precision": precision})
+        """Return the same checkpoint, to go on in another precision: with other bits than an uninterrupted fit.
+
+        The loss scale of float16 then begins anew.
+        """
+        kept = self.description.get("loss_scale") if precision == self.precision else None
+        return replace(self, description={**self.description, "precision": precision, "loss_scale": kept})
 
     @property
     def finished(self) -> bool:
@@ -169,6 +177,9 @@ class SavedFit:
                 check_values(kept, layout.declarations)
                 for key, view in layout.views(moment).items():
                     view[...] = kept[key]
+            scaling = description.get("loss_scale") or {"skipped": description.get("skipped", 0)}
+            if LossScale(np, **scaling).numbers()["skipped"] > step:
+                raise ValueError("more steps were skipped than made")
             if not all(np.isfinite(array).all() for array in (*values.values(), *moments.values())):
                 raise ValueError("it contains NaN or infinite weights")
             sums = [tensors[f"epoch.sums.{index}"] for index in range(len(fit.metrics) if description["done"] else 0)]
@@ -187,7 +198,7 @@ class SavedFit:
             self._tell_of_versions(fit.work.xp)
         fit.network.set_values(values)
         fit.optimizer.build(fit.work.xp, fit.network.parameters)
-        fit.optimizer.load_state({"step": np.array(step), **moments})
+        fit.optimizer.load_state({"step": np.array(step), **moments} | {n: np.array(v) for n, v in scaling.items()})
         fit.history.history, fit.history.steps, fit.logs = history, steps, logs
         fit.stop_reason = None if stop_reason is None else str(stop_reason)
         fit.go_on_from(position)

@@ -131,7 +131,7 @@ class Fit:
 
     @property
     def step(self) -> int:
-        """Number of updates that the optimiser has made so far."""
+        """Number of steps that the optimiser has made so far, with those that float16 skipped."""
         return self.work.optimizer.step
 
     @property

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn.backend import has_graphs, precision_of
+from xpcnn.backend import has_graphs
 from xpcnn.data.batches import batches, shuffled
+from xpcnn.precision import precision_of
 from xpcnn.program.execute import Executor
 from xpcnn.program.network import Network
 from xpcnn.training import checkpoints
@@ -107,6 +108,13 @@ def run(
                 callback.on_stop(fit)
         fit.history.steps.extend(fit.position().figures.losses.tolist())  # of an unfinished epoch
     fit.history.stop_reason = fit.stop_reason
+    scale = fit.optimizer.loss_scale
+    if scale is not None and together.rank == 0 and scale.numbers().items() >= {"scale": 1, "finite_steps": 0}.items():
+        warnings.warn(
+            "Gradients overflow float16 even with a loss scale of 1, so the last steps changed nothing. Use the "
+            "precision 'bfloat16', or callbacks.StopOnNaN() to see where it begins.",
+            stacklevel=3,
+        )
     return fit.history
 
 

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 from tests import reference
-from xpcnn.backend import resolve
 from xpcnn.ops.convolution import convolution
 from xpcnn.ops.cpu import depthwise
 from xpcnn.ops.cpu.compiler import lanes
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace
+from xpcnn.precision import resolve
 
 SAME = Window((3, 3), padding=((1, 1), (1, 1)))
 

@@ -5,11 +5,11 @@ import pytest
 
 pytest.importorskip("numba")
 from tests import reference
-from xpcnn.backend import resolve
 from xpcnn.ops.convolution import convolution
 from xpcnn.ops.cpu import pointwise
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace
+from xpcnn.precision import resolve
 
 WINDOW = Window((1, 1))
 

@@ -5,12 +5,12 @@ import pytest
 
 pytest.importorskip("numba")
 from tests import reference
-from xpcnn.backend import resolve
 from xpcnn.ops.convolution import convolution
 from xpcnn.ops.cpu import winograd
 from xpcnn.ops.cpu.toom_cook import TILE
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace
+from xpcnn.precision import resolve
 
 WINDOWS = {
     **{f"{taps} rows": Window((taps, 3)) for taps in TILE},

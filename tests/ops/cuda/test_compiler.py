@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import strict
+from tests import precisions, strict
 from xpcnn.ops.cuda import compiler, tiles
 from xpcnn.ops.cuda.compiler import c_name, check_size, kernel, structure, text
 from xpcnn.ops.cuda.conv_shape import ConvShape
-from xpcnn.ops.cuda.tensor_products import CUTS, PACKED
+from xpcnn.ops.cuda.tensor_products import CUTS
 from xpcnn.ops.window import Window
 
-#: From Volta to Blackwell; tensor cores take tf32 and bfloat16 from Ampere on.
+#: From Volta to Blackwell; tensor cores take the other precisions from Ampere on.
 CARDS = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100")
 WITH_TENSOR_CORES = ("sm_80", "sm_90", "sm_100")
 #: A convolution, of which filters and channels are named below.
@@ -57,12 +57,12 @@ CONSTANTS = {
     f"product {each}, deep {a} {b}": ("product", {"EACH": each, "A_DEEP": a, "B_DEEP": b})
     for each in (2, 4) for a in (0, 1) for b in (0, 1)
 } | {
-    f"tensor_product {packed} packed, {rows} rows, seen {seen}, deep {a} {b}, {size or 'any'} rows": (
+    f"tensor_product {precision}, {rows} rows, seen {seen}, deep {a} {b}, {size or 'any'} rows": (
         "tensor_product",
-        {"PACKED": packed, "SEEN": seen, "A_DEEP": a, "B_DEEP": b, "SPREAD": int(seen == 1), **CUTS[rows]}
+        {precision.upper(): 1, "SEEN": seen, "A_DEEP": a, "B_DEEP": b, "SPREAD": int(seen == 1), **CUTS[rows]}
         | ({"KERNEL_HEIGHT": size, "KERNEL_WIDTH": size} if size else {}),
     )
-    for packed in PACKED.values()
+    for precision in precisions.NAMES
     for rows, seen, a, b, size in [
         *((64, 0, a, b, 1) for a in (0, 1) for b in (0, 1)), (16, 0, 1, 1, 1), (16, 1, 1, 0, 3), (32, 1, 1, 0, 5),
         (64, 1, 1, 0, 3), (64, 1, 0, 0, 1), (64, 1, 1, 0, None), (16, 2, 1, 1, 3), (32, 2, 1, 1, None),
@@ -81,6 +81,8 @@ CONSTANTS = {
     for function in (
         "RELU", "RELU6", "LEAKY_RELU", "ELU", "GELU", "SILU", "HARD_SWISH", "SIGMOID", "HARD_SIGMOID", "TANH"
     )
+} | {
+    "loss_scale": ("loss_scale", {"PERIOD": 2000}),
 } | {
     name: (name, {})
     for name in (

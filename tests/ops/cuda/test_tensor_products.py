@@ -9,13 +9,13 @@ from tests import cases, precisions
 from tests.layers.test_convolution import of_case
 from tests.passes import run
 from xpcnn import layers
-from xpcnn.backend import in_precision
 from xpcnn.ops import convolution as generic
 from xpcnn.ops.convolution import convolution
 from xpcnn.ops.cuda import compiler, tensor_products
 from xpcnn.ops.cuda.products import product
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace
+from xpcnn.precision import in_precision
 
 WITH_KERNELS = pytest.mark.parametrize("device", ["kernels", "cupy"], indirect=True)
 IN_EACH = pytest.mark.parametrize("precision", precisions.NAMES)
@@ -152,7 +152,8 @@ def test_convolutions_are_pytorchs_to_within_the_rounding(device, precision, cas
         {name: case.arrays[name].astype(np.float32) for name in names},
     )  # fmt: skip
     ours = run(of_case(case), in_precision(device, precision), x, dy, values)
-    magnitudes = run(of_case(case), np, np.abs(case.x), np.abs(case.dy), {n: np.abs(case.arrays[n]) for n in names})
+    sizes = {name: precisions.magnitude(case.arrays[name], precision) for name in ("x", "dy", *names)}
+    magnitudes = run(of_case(case), np, sizes["x"], sizes["dy"], {name: sizes[name] for name in names})
     precisions.assert_close(ours.y, case.y, magnitudes.y, precision)
     precisions.assert_close(ours.dx, case.dx, magnitudes.dx, precision)
     for name in names:
@@ -168,7 +169,8 @@ def test_dense_layers_are_numpys_to_within_the_rounding(device, precision):
     single = {name: value.astype(np.float32) for name, value in values.items()}
     ours = run(layers.Dense(10), in_precision(device, precision), x.astype(np.float32), dy.astype(np.float32), single)
     right = run(layers.Dense(10), np, x, dy, values)
-    magnitudes = run(layers.Dense(10), np, np.abs(x), np.abs(dy), {name: np.abs(one) for name, one in values.items()})
+    sizes = [precisions.magnitude(array, precision) for array in (x, dy, *values.values())]
+    magnitudes = run(layers.Dense(10), np, *sizes[:2], dict(zip(values, sizes[2:], strict=True)))
     precisions.assert_close(ours.y, right.y, magnitudes.y, precision)
     precisions.assert_close(ours.dx, right.dx, magnitudes.dx, precision)
     for name, gradient in ours.gradients.items():

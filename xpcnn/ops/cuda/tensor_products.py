@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn.backend import Array, ArrayModule, precision_of
+from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.cuda.compiler import FITTING_BLOCKS, ceil_divide, check_size, kernel, multiprocessors, structure
 from xpcnn.ops.cuda.conv_shape import ConvShape
 from xpcnn.ops.window import Pair, Window
+from xpcnn.precision import precision_of
 
-#: Values that a word of 32 bits holds.
-PACKED = {"tf32": 1, "bfloat16": 2}
 #: Threads of a block, and depth and columns of its tile, as in tensor_product.cu.
 THREADS, DEPTH, COLUMNS = 256, 32, 128
 #: How the warps of a block divide its tile, by the tile's rows.
@@ -98,7 +97,7 @@ def _launch(
     tiles = ceil_divide(rows, tile_rows) * ceil_divide(columns, COLUMNS)
     parts = max(1, min(FITTING_BLOCKS * multiprocessors(xp) // tiles, ceil_divide(depth, DEPTH)))
     sums = xp.empty((parts, rows * (columns + (row_sums is not None))), y.dtype) if parts > 1 else None
-    constants = {**constants, **CUTS[tile_rows], "PACKED": PACKED[precision_of(xp)], "SPREAD": int(spread != (1, 1))}
+    constants = {**constants, **CUTS[tile_rows], precision_of(xp).upper(): 1, "SPREAD": int(spread != (1, 1))}
     if window.kernel in UNROLLED:
         constants |= {"KERNEL_HEIGHT": window.kernel[0], "KERNEL_WIDTH": window.kernel[1]}
     kernel(xp, "tensor_product", "tensor_product", y.dtype, **constants)(

@@ -17,11 +17,14 @@ from xpcnn.training.fit import Fit
 
 #: Images with larger values are the likely cause of an overflow.
 EXTREME = 1e6
+#: In float16, these already.
+LARGEST_FLOAT16 = 65504
 
 
 class StopOnNaN(Callback):
     """Raise FloatingPointError if the loss or gradient is NaN or infinite, before the weights are updated.
 
+    In float16, a gradient that is not finite halves the loss scale, and is an error only once that is 1.
     The message names the step, the likely cause, and the first layer whose output, recomputed in prediction mode, or
     the last layer whose gradient is not finite. A device is checked only every ``steps`` steps and at the
     end of an epoch, to avoid waiting for it; it stops updating the weights itself at the failing step.
@@ -39,7 +42,9 @@ class StopOnNaN(Callback):
 
     def on_gradient(self, fit: Fit, result: StepResult) -> None:
         """Check the loss and the sum of the gradient."""
-        if not math.isfinite(float(result.loss + result.gradient.sum())):
+        scale = fit.optimizer.loss_scale
+        skips = scale is not None and not to_host(scale.is_lowest())
+        if not math.isfinite(float(result.loss if skips else result.loss + result.gradient.sum())):
             raise not_finite(fit, Failure(fit.step, float(result.loss), fit.batch[0], result.gradient))
 
     def on_step_end(self, fit: Fit) -> None:
@@ -67,14 +72,18 @@ def not_finite(fit: Fit, failure: Failure) -> FloatingPointError:
         views = fit.network.layout.views(failure.gradient)
         wrong = [name for name, gradient in views.items() if not are_finite(gradient)]
         what = f"the gradient of {wrong[-1]!r}" if wrong else "the gradient's sum"
-    reach = float(np.abs(failure.x).max())
-    cause = (
-        f"pixel values of up to {reach:g}. Scale images to about 0 to 1."
-        if reach > EXTREME
-        else f"a learning rate of {fit.optimizer.rate:g}. Use a smaller learning rate, or clip_norm."
-    )
+    reach, scale, scaled = float(np.abs(failure.x).max()), fit.optimizer.loss_scale, ""
+    cause = f"a learning rate of {fit.optimizer.rate:g}. Use a smaller learning rate, or clip_norm."
+    if scale is not None:
+        scaled = f" with a loss scale of {scale.numbers()['scale']:g}"
+        cause = (
+            f"values beyond {LARGEST_FLOAT16:,}, the largest of float16, or a learning rate of {fit.optimizer.rate:g}. "
+            "Use the precision 'bfloat16', or a smaller learning rate."
+        )
+    if reach > (EXTREME if scale is None else LARGEST_FLOAT16):
+        cause = f"pixel values of up to {reach:g}. Scale images to about 0 to 1."
     return FloatingPointError(
-        f"Step {failure.step + 1}, epoch {fit.epoch + 1}: {what} is not finite; loss {failure.loss:g}. "
+        f"Step {failure.step + 1}, epoch {fit.epoch + 1}: {what} is not finite{scaled}; loss {failure.loss:g}. "
         f"The weights are those before this step. Likely cause: {cause}"
     )
 

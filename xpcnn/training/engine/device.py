@@ -16,6 +16,7 @@ from xpcnn.layers import Context
 from xpcnn.metrics import with_targets
 from xpcnn.ops.batches import count_step, gather, next_rows
 from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace
+from xpcnn.optimizers.loss_scale import LossScale
 from xpcnn.program.execute import Goal, Shard, train_whole
 from xpcnn.program.lru_cache import LRUCache
 from xpcnn.training.engine.base import EMPTY, Failure, Figures, Look, Samples, StepEngine, Work
@@ -69,7 +70,12 @@ class DeviceEngine(StepEngine):
         #: The number of the next step, in the epoch and in total.
         self._number, self._step = xp.zeros(1, dtype=np.int32), xp.zeros(1, dtype=np.uint64)
         #: For each step of the epoch, the normalizer of its batch and the optimiser's scalars.
-        self._table = xp.zeros((self._steps_per_epoch, 1 + len(work.optimizer.scalars(0))), dtype=dtype)
+        numbers = len(work.optimizer.scalars(0))
+        self._table = xp.zeros((self._steps_per_epoch, 1 + numbers), dtype=dtype)
+        #: In float16: the loss scale, the scalars' corrections by updates, and the steps skipped before the epoch.
+        self._scale = work.optimizer.loss_scale
+        self._corrections = xp.zeros((self._steps_per_epoch, numbers), dtype=dtype)
+        self._skipped = xp.zeros(1, dtype=np.int32)
         self._losses = xp.zeros(self._steps_per_epoch, dtype=dtype)
         nothing = xp.zeros((1, width), dtype=dtype)
         self._sums = [
@@ -137,13 +143,25 @@ class DeviceEngine(StepEngine):
 
     def _plan(self) -> None:
         """Send the optimiser's scalars for all steps of the epoch, as they are planned now."""
-        scalars = self.work.optimizer.scalars
-        self._planned = [scalars(self._first_step + number) for number in range(len(self._normalizers))]
-        self._table[: len(self._planned)] = self._rows_of_table(range(len(self._planned)))
+        optimizer = self.work.optimizer
+        optimizer.note_skipped()
+        # Rows of steps that were made before the fit was resumed are not read.
+        steps = [max(self._first_step + number, optimizer.step) for number in range(len(self._normalizers))]
+        self._planned = [self._scalars(step) for step in steps]
+        self._table[: len(steps)] = self._rows_of_table(range(len(steps)))
+        if self._scale is not None:
+            corrections = [optimizer.corrections(step - optimizer.skipped) for step in steps]
+            self._corrections[: len(steps)] = self.work.network.xp.asarray(np.array(corrections, self._table.dtype))
+            self._skipped.fill(optimizer.skipped)
+
+    def _scalars(self, step: int) -> tuple[float, ...]:
+        """Return the scalars of a step; in float16 not corrected yet, since only the device knows what it skips."""
+        optimizer = self.work.optimizer
+        return optimizer.scalars_at(step) if self._scale is None else optimizer.uncorrected(step)
 
     def _send_changed_numbers(self) -> None:
         """Send the scalars of the next step again, if the learning rate has changed."""
-        scalars = self.work.optimizer.scalars(self.work.optimizer.step)
+        scalars = self._scalars(self.work.optimizer.step)
         if scalars != self._planned[self._done]:
             self._planned[self._done] = scalars
             self._table[self._done : self._done + 1] = self._rows_of_table([self._done])
@@ -219,7 +237,7 @@ class DeviceEngine(StepEngine):
         rows = xp.take(self._rows, indices, axis=0)
         weights = None if self._weights is None else xp.take(self._weights, indices, axis=0)
         reported: list[tuple[Array, Array]] = []
-        goal = Goal(work.loss, rows, weights, scalars[0])
+        goal = Goal(work.loss, rows, weights, scalars[0], None if self._scale is None else self._scale.scale)
         report = lambda *result: reported.append(result)  # noqa: E731
         train_whole(Shard(self._program, network.params, x, context, self._views, goal, report))
         ((loss, probabilities),) = reported
@@ -228,8 +246,11 @@ class DeviceEngine(StepEngine):
             metric.sums(xp, probabilities, xp.take(expected, indices, axis=0))
             for metric, expected in zip(work.metrics, self._expected, strict=True)
         ]
-        if self._guarded:
-            self._update_unless_failed(loss, scalars[1:], buffers)
+        if self._scale is not None:
+            self._update_unless_skipped(self._scale, loss, scalars[1:], buffers)
+        elif self._guarded:
+            fails = ~xp.isfinite(loss + self._gradient.sum())
+            self._update_unless(self._failed_by(fails), scalars[1:], buffers)
         else:
             self._update(scalars[1:], buffers)
         self._count(loss, sums)
@@ -239,19 +260,38 @@ class DeviceEngine(StepEngine):
         self.work.optimizer.apply(network.parameters, self._gradient, self._segments, scalars)
         network.update_buffers(buffers)
 
-    def _update_unless_failed(self, loss: Array, scalars: Array, buffers: dict[str, dict[str, Array]]) -> None:
-        """Update, but undo it if this step or an earlier one has failed."""
-        network, xp = self.work.network, self.work.network.xp
-        fails = ~xp.isfinite(loss + self._gradient.sum()) & (self._failed < 0)
+    def _update_unless_skipped(
+        self, scale: LossScale, loss: Array, scalars: Array, buffers: dict[str, dict[str, Array]]
+    ) -> None:
+        """Update in float16, but undo it if the gradient has overflowed, or this step or an earlier one has failed."""
+        xp = self.work.network.xp
+        updates = self._number - (scale.skipped - self._skipped)
+        scalars = scalars * xp.take(self._corrections, updates, axis=0)[0]
+        finite = scale.unscale(xp, self._gradient)
+        if self._guarded:
+            failed = self._failed_by(~xp.isfinite(loss) | (~finite & scale.is_lowest()))
+        else:
+            failed = self._failed >= 0
+        scale.update(xp, finite, failed)
+        self._update_unless(failed | ~finite, scalars, buffers)
+
+    def _failed_by(self, fails: Array) -> Array:
+        """Note whether this step ``fails``, and return whether it or an earlier one has."""
+        xp = self.work.network.xp
+        fails = fails & (self._failed < 0)
         xp.copyto(self._failed, self._step.astype(np.int64), where=fails)
         xp.copyto(self._failed_gradient, self._gradient, where=fails)
-        failed = self._failed >= 0
+        return self._failed >= 0
+
+    def _update_unless(self, stays: Array, scalars: Array, buffers: dict[str, dict[str, Array]]) -> None:
+        """Update, but undo it where the state ``stays``."""
+        network, xp = self.work.network, self.work.network.xp
         state = (network.parameters, network.buffers, *self.work.optimizer.moments.values())
         kept = [(flat, flat.copy()) for flat in state]
-        xp.copyto(self._gradient, xp.zeros(1, dtype=network.dtype), where=failed)
+        xp.copyto(self._gradient, xp.zeros(1, dtype=network.dtype), where=stays)
         self._update(scalars, buffers)
         for flat, before in kept:
-            xp.copyto(flat, before, where=failed)
+            xp.copyto(flat, before, where=stays)
 
     def _count(self, loss: Array, sums: list[Array]) -> None:
         """Accumulate loss and metrics, and advance to the next step."""
@@ -262,6 +302,7 @@ class DeviceEngine(StepEngine):
 
     def figures(self) -> Figures:
         """Wait for the steps of the epoch and read the results back."""
+        self.work.optimizer.note_skipped()
         losses = to_host(self._losses)[: self._done].astype(float)
         return Figures(losses, self._normalizers[: self._done], [to_host(total) for total in self._sums])
 
@@ -273,6 +314,7 @@ class DeviceEngine(StepEngine):
         if step < 0:
             return None
         self.work.optimizer.step = step
+        self.work.optimizer.note_skipped()
         number = step - self._first_step
         x = self.images(self.order[number * self._batch_size :][: self._batch_size])
         return Failure(step, float(to_host(self._losses)[number]), x, self._failed_gradient)

@@ -12,6 +12,7 @@ from xpcnn.backend import Array, ArrayModule, is_host, to_device, to_host
 from xpcnn.layers import Context
 from xpcnn.losses import Loss, Targets
 from xpcnn.metrics import Metric, with_targets
+from xpcnn.optimizers.loss_scale import LossScale
 from xpcnn.program.execute import Executor, Goal, Shard, training_rounds
 from xpcnn.program.memory import Batch, Memory
 from xpcnn.program.network import Network
@@ -52,11 +53,18 @@ class HostEngine(StepEngine):
         y, weights = samples.y[rows], None if samples.weights is None else samples.weights[rows]
         width = network.output_shape[0]
         targets = loss.prepare(y, width, weights, network.dtype)
-        result = self._sharded.train(x, targets, with_targets(work.metrics, targets, y, width), seed, optimizer.step)
+        measured, scale = with_targets(work.metrics, targets, y, width), optimizer.loss_scale
+        result = self._sharded.train(x, targets, measured, seed, optimizer.step, scale)
+        finite = None if scale is None else scale.unscale(network.xp, result.gradient)
         look(result)
         self.rate = optimizer.rate
-        optimizer.update(network.parameters, result.gradient, self._segments)
-        network.update_buffers(result.buffers)
+        if scale is not None:
+            scale.update(network.xp, finite)
+        if finite is None or to_host(finite):
+            optimizer.update(network.parameters, result.gradient, self._segments)
+            network.update_buffers(result.buffers)
+        else:
+            optimizer.skip()
         self._losses.append(result.loss)
         self._weights.append(targets.normalizer)
         pairs = zip(self._sums, result.sums, strict=True)
@@ -101,12 +109,18 @@ class ShardedTraining:
             gradient.fill(0)  # backward doesn't reach frozen layers before the first trained one
 
     def train(
-        self, x: HostArray, targets: Targets, measured: Sequence[tuple[Metric, HostArray]], seed: int, step: int
+        self,
+        x: HostArray,
+        targets: Targets,
+        measured: Sequence[tuple[Metric, HostArray]],
+        seed: int,
+        step: int,
+        scale: LossScale | None = None,
     ) -> StepResult:
         """Return loss, metrics and gradient of one batch of host arrays.
 
         x: the images of :meth:`own_rows` only; everything else, including the result, refers to the whole batch.
-        measured: each metric with the targets that it compares.
+        measured: each metric with the targets that it compares. scale: what the gradient is multiplied by, if anything.
         """
         n, together, executor, xp = len(targets.rows), self._together, self._executor, self._xp
         batch, shards, dtype = self._memory.batch, cut(n, executor.shards), self._network.dtype
@@ -115,7 +129,7 @@ class ShardedTraining:
         batch.x, batch.rows, batch.weights = x, targets.rows, targets.weights
         batch.first_row = self.own_rows(n).start
         batch.normalizer = np.asarray(targets.normalizer or 1.0, dtype)  # if all weights are 0, it contributes nothing
-        batch.seed, batch.step = seed, step
+        batch.seed, batch.step, batch.scale = seed, step, None if scale is None else scale.scale
         batch.losses = xp.empty(len(shards), dtype=dtype)
         batch.y = xp.empty((n, *self._network.output_shape), dtype=dtype)
         gradients = self._memory.gradients[: len(own)] or self._memory.gradients[:1]
@@ -187,6 +201,7 @@ class ShardedTraining:
             made_each_time(lambda: to_device(xp, batch.rows[rows])),
             None if batch.weights is None else made_each_time(weights),
             made_each_time(lambda: to_device(xp, batch.normalizer)),
+            batch.scale,
         )
         params, releases = self._network.params, self._network.knows(self._loss)
         return Shard(self._program, params, x, context, memory.views[place], goal, report, releases=releases)
