@@ -109,13 +109,17 @@ def test_a_rehearsal_changes_no_bit(watched, column, before, build):
         assert rehearsing.get_weights()[name].tobytes() == value.tobytes(), name
 
 
+def relu(xp, name="activate"):
+    return kernel(xp, "activations", name, np.float32, FUNCTION="RELU")
+
+
 @pytest.mark.parametrize("column", ["kernels"])
 def test_what_is_compiled_is_not_rehearsed_again(watched, column):
     x, calls = watched.xp.ones(4, dtype=np.float32), []
-    for name in ("relu", "relu", "relu_gradient"):
-        arrays = [x] * (2 if name == "relu" else 3)
+    for name in ("activate", "activate", "activate_gradient"):
+        arrays = [x] * (2 if name == "activate" else 3)
         with rehearsed(lambda: calls.append(None)):
-            kernel(watched.xp, "activations", name, np.float32).for_each(4, *arrays, np.uint64(4))
+            relu(watched.xp, name).for_each(4, *arrays, 0.0, np.uint64(4))
     assert len(calls) == 1
 
 
@@ -147,8 +151,8 @@ def test_where_a_rehearsal_runs_out_of_memory_the_work_may_still_fit(watched, co
         raise strict.OutOfMemoryError
 
     with rehearsed(rehearsal):
-        kernel(watched.xp, "activations", "relu", np.float32).for_each(4, x, x, np.uint64(4))
-    assert ("launched", "relu") in watched.events
+        relu(watched.xp).for_each(4, x, x, 0.0, np.uint64(4))
+    assert ("launched", "activate") in watched.events
     assert any(" add_parts(" in text for text in watched.compiled())
 
 
@@ -162,6 +166,5 @@ def test_a_source_that_does_not_compile_is_an_error_of_the_work():
 
     xp = ModuleType("broken")
     xp.RawModule, xp.cuda = Module, strict.xp.cuda
-    relu = kernel(xp, "activations", "relu", np.float32)
-    with pytest.raises(RuntimeError, match="expected a ;"), rehearsed(lambda: relu.for_each(1)):
-        relu.for_each(1)
+    with pytest.raises(RuntimeError, match="expected a ;"), rehearsed(lambda: relu(xp).for_each(1)):
+        relu(xp).for_each(1)
