@@ -1,1 +1,1 @@
-"""xpcnn on CuPy beside PyTorch on the same GPU, in one run of at most 8 minutes: ``python -m benchmarks.gpu``."""
+"""xpcnn on CuPy beside PyTorch on the same GPU: ``python -m benchmarks.gpu``."""

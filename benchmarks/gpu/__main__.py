@@ -1,4 +1,4 @@
-"""Compare xpcnn on CuPy with PyTorch on the same GPU, in one run of at most 8 minutes.
+"""Compare xpcnn on CuPy with PyTorch on the same GPU, in one run that begins nothing after 400 seconds.
 
     python -m benchmarks.gpu [--only PART[,PART]] [--data FOLDER] [--json FILE]
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: What is measured, the most important first.
 PARTS = ("train", "presets", "start", "mnist", "predict", "compile")
-#: Seconds after which nothing is begun, so that the whole run takes at most 8 minutes.
+#: Seconds after which nothing is begun, so that the whole run is meant to take 8 minutes.
 SECONDS = 400.0
 
 

@@ -75,7 +75,11 @@ def xpcnn_train(model: Any, images: Any, rows: Any) -> Step:
 def xpcnn_predict(model: Any, images: Any) -> Step:
     """Return the work of a prediction, which gives probabilities."""
     network = model.network
-    return lambda: infer(network, images, Context(Workspace(network.xp)), network.program())
+    program, params = (
+        network.program(),
+        network.prediction_params({}),
+    )  # with batch normalisation folded, as predict does
+    return lambda: infer(network, images, Context(Workspace(network.xp)), program, params)
 
 
 class Torch:

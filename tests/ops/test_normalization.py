@@ -77,6 +77,14 @@ def test_running_statistics_move_towards_those_of_the_batch_unless_it_is_one_val
     np.testing.assert_allclose(new_var, 0.9 * running_var + 0.1 * unbiased if moved else running_var, rtol=1e-12)
 
 
+def test_a_single_value_leaves_running_statistics_as_they_are_even_if_it_is_infinite(xp, host):
+    infinite, ones = np.full(3, np.inf), xp.ones(3)
+    total = Moments(1, xp.asarray(infinite), xp.asarray(infinite))
+    _, _, *running = normalization.statistics(xp, total, ones, ones, 0.1, 1e-5)
+    for statistic in running:
+        np.testing.assert_array_equal(host(statistic), np.ones(3))
+
+
 def test_more_channels_than_a_grid_has_rows_are_normalised_all_the_same(xp, host):
     x = np.random.default_rng(0).normal(size=(2, 66_000)).astype(np.float32)
     total = moments(xp, xp.asarray(x), Workspace(xp))

@@ -64,6 +64,7 @@ def run(
     if fit.model.thresholds is not None:
         fit.model.thresholds = (0.5,) * len(fit.model.thresholds)
     work.optimizer.build(work.xp, work.network.parameters)
+    before = fit.step, work.optimizer.skipped
 
     def look(result: StepResult) -> None:
         for callback in called:
@@ -108,14 +109,24 @@ def run(
                 callback.on_stop(fit)
         fit.history.steps.extend(fit.position().figures.losses.tolist())  # of an unfinished epoch
     fit.history.stop_reason = fit.stop_reason
-    scale = fit.optimizer.loss_scale
-    if scale is not None and together.rank == 0 and scale.numbers().items() >= {"scale": 1, "finite_steps": 0}.items():
-        warnings.warn(
-            "Gradients overflow float16 even with a loss scale of 1, so the last steps changed nothing. Use the "
-            "precision 'bfloat16', or callbacks.StopOnNaN() to see where it begins.",
-            stacklevel=3,
-        )
+    if together.rank == 0:
+        _tell_of_skipped(fit, *before)
     return fit.history
+
+
+def _tell_of_skipped(fit: Fit, step: int, skipped: int) -> None:
+    """Warn of a fit in float16 whose steps were all skipped, since there were ``step`` steps, or whose last one was."""
+    if fit.optimizer.loss_scale is None:
+        return
+    now, steps = fit.optimizer.loss_scale.numbers(), fit.step - step
+    skips, stuck = now["skipped"] - skipped, now["scale"] == 1 and now["finite_steps"] == 0
+    if skips and (skips == steps or stuck):
+        warnings.warn(
+            f"{skips} of {steps} steps changed nothing, since their gradients overflowed float16; the loss scale is now "
+            f"{now['scale']:g}. Train longer if that is above 1; else use the precision 'bfloat16', or "
+            "callbacks.StopOnNaN() to see where it begins.",
+            stacklevel=4,
+        )
 
 
 def _begin_epoch(fit: Fit, engine: StepEngine, callbacks: Sequence[Callback], shuffle: bool) -> Iterator[HostArray]:

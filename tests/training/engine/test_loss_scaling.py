@@ -102,6 +102,23 @@ def test_a_skipped_step_counts_for_the_schedule_but_not_for_adams_correction(cli
         np.testing.assert_allclose(model.get_weights()[name], weight, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+def test_a_step_that_is_made_again_where_memory_ran_out_counts_once(monkeypatch):
+    models, apply, ran_out = (compiled(strict.xp), compiled(strict.xp)), optimizers.Adam.apply, []
+
+    def too_large_at_first(self, *arguments):
+        if not ran_out:
+            ran_out.append(True)
+            raise strict.OutOfMemoryError
+        apply(self, *arguments)
+
+    fit(models[0], overflowing(strict.xp))
+    monkeypatch.setattr(optimizers.Adam, "apply", too_large_at_first)
+    fit(models[1], overflowing(strict.xp))
+    assert ran_out
+    assert numbers(models[1]) == numbers(models[0])
+    assert bits(models[1]) == bits(models[0])
+
+
 @WITH_KERNELS
 def test_what_overflows_float16_halves_the_first_scale_until_it_does_not(device):
     model = compiled(device)
@@ -252,11 +269,15 @@ class TestStopOnNaN:
         assert numbers(model) == {"scale": 1.0, "finite_steps": 0, "skipped": 3}
         assert not model.get_weights()["first.weight"].any()
 
-    def test_without_it_such_steps_are_all_skipped_which_is_told(self):
+    @pytest.mark.parametrize(("begin", "ends"), [(8.0, 1.0), (65536.0, 256.0)])
+    def test_without_it_such_steps_are_all_skipped_which_is_told(self, begin, ends):
         model, x, y = self.infinite(strict.xp)
-        with pytest.warns(UserWarning, match=r"^Gradients overflow float16 even with a loss scale of 1, so"):
-            model.fit(x, y, batch_size=1, epochs=2, verbose=0, callbacks=[Begin(8.0)])
-        assert numbers(model) == {"scale": 1.0, "finite_steps": 0, "skipped": 8}
+        says = (
+            f"^8 of 8 steps changed nothing, since their gradients overflowed float16; the loss scale is now {ends:g}"
+        )
+        with pytest.warns(UserWarning, match=says):
+            model.fit(x, y, batch_size=1, epochs=2, verbose=0, callbacks=[Begin(begin)])
+        assert numbers(model) == {"scale": ends, "finite_steps": 0, "skipped": 8}
         assert not model.get_weights()["first.weight"].any()
 
     @pytest.mark.parametrize("watched", [False, True])

@@ -49,7 +49,8 @@ extern "C" __global__ void combine_moments(
     results[channels + channel] = square;
 }
 
-// One thread per channel. results: its mean and std, and its running mean and variance moved towards these moments.
+// One thread per channel. results: its mean and std, and its running mean and variance moved towards these moments
+// unless they are of a single value.
 extern "C" __global__ void statistics(
     const REAL *__restrict__ means, const REAL *__restrict__ squares, const REAL *__restrict__ running_mean,
     const REAL *__restrict__ running_var, REAL *__restrict__ results, REAL momentum, REAL epsilon, int channels, int parts,
@@ -59,11 +60,11 @@ extern "C" __global__ void statistics(
     if (channel >= channels) return;
     REAL mean, square;
     combine(means + channel * parts, squares + channel * parts, parts, count, mean, square);
-    const REAL moved = count > 1 ? momentum : REAL(0), unbiased = count > 1 ? square / (count - 1) : REAL(0);
     results[channel] = mean;
     results[channels + channel] = sqrt(square / count + epsilon);
-    results[2 * channels + channel] = running_mean[channel] * (1 - moved) + mean * moved;
-    results[3 * channels + channel] = running_var[channel] * (1 - moved) + unbiased * moved;
+    const REAL before = running_mean[channel], variance = running_var[channel];
+    results[2 * channels + channel] = count > 1 ? before * (1 - momentum) + mean * momentum : before;
+    results[3 * channels + channel] = count > 1 ? variance * (1 - momentum) + square / (count - 1) * momentum : variance;
 }
 
 // Grid: (channels, blocks of a row).

@@ -12,6 +12,8 @@ from xpcnn.ops.workspace import Workspace, to_batch_last
 
 #: Windows whose kernels are compiled for their size, since dividing by a constant is cheap.
 SQUARES = (Window((2, 2), (2, 2)), Window((3, 3), (3, 3)))
+#: Threads of a block, as in global_average.cu.
+IMAGES, LANES = 32, 8
 
 
 def extreme_pool(
@@ -73,7 +75,7 @@ def global_average_pool(xp: ArrayModule, x: Array, workspace: Workspace) -> tupl
     n, channels, height, width = x.shape
     y = workspace.batch_last((n, channels), x.dtype)
     kernel(xp, "global_average", "global_average", x.dtype)(
-        (channels, ceil_divide(n, 32)), (32, 8), x, y, height * width, n
+        (channels, ceil_divide(n, IMAGES)), (IMAGES, LANES), x, y, height * width, n
     )
 
     def backward(dy: Array) -> Array:

@@ -272,8 +272,8 @@ class DeviceEngine(StepEngine):
             failed = self._failed_by(~xp.isfinite(loss) | (~finite & scale.is_lowest()))
         else:
             failed = self._failed >= 0
-        scale.update(xp, finite, failed)
         self._update_unless(failed | ~finite, scalars, buffers)
+        scale.update(xp, finite, failed)  # last, since what is repeated when memory runs out must not count twice
 
     def _failed_by(self, fails: Array) -> Array:
         """Note whether this step ``fails``, and return whether it or an earlier one has."""
