@@ -75,10 +75,7 @@ def xpcnn_train(model: Any, images: Any, rows: Any) -> Step:
 def xpcnn_predict(model: Any, images: Any) -> Step:
     """Return the work of a prediction, which gives probabilities."""
     network = model.network
-    program, params = (
-        network.program(),
-        network.prediction_params({}),
-    )  # with batch normalisation folded, as predict does
+    program, params = network.program(), network.prediction_params({})  # folded once, as predict does
     return lambda: infer(network, images, Context(Workspace(network.xp)), program, params)
 
 
