@@ -122,8 +122,8 @@ def _tell_of_skipped(fit: Fit, step: int, skipped: int) -> None:
     skips, stuck = now["skipped"] - skipped, now["scale"] == 1 and now["finite_steps"] == 0
     if skips and (skips == steps or stuck):
         warnings.warn(
-            f"{skips} of {steps} steps changed nothing, since their gradients overflowed float16; the loss scale is now "
-            f"{now['scale']:g}. Train longer if that is above 1; else use the precision 'bfloat16', or "
+            f"{skips} of {steps} steps changed nothing, since their gradients overflowed float16; the loss scale is "
+            f"now {now['scale']:g}. Train longer if that is above 1; else use the precision 'bfloat16', or "
             "callbacks.StopOnNaN() to see where it begins.",
             stacklevel=4,
         )

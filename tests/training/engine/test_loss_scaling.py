@@ -217,6 +217,7 @@ def test_a_second_fit_goes_on_with_the_scale(device):
 # To the same end
 
 
+@pytest.mark.filterwarnings("ignore:. of . steps changed nothing")
 @pytest.mark.parametrize("step", [1, 4, 9, 10, 13])
 def test_a_fit_interrupted_at_any_step_ends_with_the_same_bits(device, tmp_path, step):
     path, begin = tmp_path / "a", overflowing(device)
@@ -272,9 +273,7 @@ class TestStopOnNaN:
     @pytest.mark.parametrize(("begin", "ends"), [(8.0, 1.0), (65536.0, 256.0)])
     def test_without_it_such_steps_are_all_skipped_which_is_told(self, begin, ends):
         model, x, y = self.infinite(strict.xp)
-        says = (
-            f"^8 of 8 steps changed nothing, since their gradients overflowed float16; the loss scale is now {ends:g}"
-        )
+        says = f"^8 of 8 steps changed nothing, since their gradients overflowed .* the loss scale is now {ends:g}"
         with pytest.warns(UserWarning, match=says):
             model.fit(x, y, batch_size=1, epochs=2, verbose=0, callbacks=[Begin(begin)])
         assert numbers(model) == {"scale": ends, "finite_steps": 0, "skipped": 8}
