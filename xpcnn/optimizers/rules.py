@@ -140,19 +140,14 @@ class Adam(Optimizer):
 
     def scalars(self, step: int) -> tuple[float, ...]:
         """Return the rate and epsilon, adjusted for the stored moments, and the weight-decay factor."""
-        t = step + 1
-        # v' = square * lacks^2 and m' = mean * (1 - beta1) / (1 - beta1^t).
-        lacks = math.sqrt((1 - self.beta2) / (1 - self.beta2**t))
+        of_mean, of_square, _ = self.corrections(step)
         rate = self.rate_at(step)
-        return (
-            rate * (1 - self.beta1) / (1 - self.beta1**t) / lacks,
-            self.epsilon / lacks,
-            1.0 - rate * self.weight_decay,
-        )
+        return rate * of_mean, self.epsilon * of_square, 1.0 - rate * self.weight_decay
 
     def corrections(self, updates: int) -> tuple[float, ...]:
         """Return the corrections for the moments' beginning at 0."""
         t = updates + 1
+        # v' = square * lacks^2 and m' = mean * (1 - beta1) / (1 - beta1^t).
         lacks = math.sqrt((1 - self.beta2) / (1 - self.beta2**t))
         return (1 - self.beta1) / (1 - self.beta1**t) / lacks, 1 / lacks, 1.0
 
