@@ -207,6 +207,14 @@ def test_the_interval_of_macro_f1_is_that_of_samples_drawn_again():
     assert low < less < metrics.per_label(targets, predicted).f1.mean() < more < high
 
 
+def test_macro_f1_lies_within_its_interval_where_labels_have_a_single_sample_too():
+    targets, predicted = np.zeros((2, 500, 11))
+    targets[:250, 0] = predicted[10:260, 0] = 1
+    targets[range(10), range(1, 11)] = 1  # of which none is found
+    low, high = metrics.macro_f1_interval(targets, predicted)
+    assert low <= metrics.per_label(targets, predicted).f1.mean() <= high
+
+
 def test_the_interval_of_macro_f1_leaves_out_labels_that_no_sample_has():
     targets, predicted = np.array([[1, 0], [0, 0]] * 9), np.array([[1, 0], [0, 0]] * 9)
     assert metrics.macro_f1_interval(targets, predicted) == (1.0, 1.0)
@@ -240,9 +248,10 @@ TARGETS = (np.random.default_rng(0).random((40, 4)) < (0.5, 0.3, 0.1, 0)).astype
 SCORES = np.random.default_rng(1).random((40, 4)).round(1).astype(np.float32)
 
 
-def test_the_f1_of_several_labels_is_the_mean_over_those_that_occur(xp):
+def test_the_f1_of_several_labels_is_the_mean_over_those_that_some_sample_has(xp):
     hits = ((SCORES > 0.5) & (TARGETS > 0.5)).sum(axis=0)
-    expected = [2 * h / ((SCORES[:, k] > 0.5).sum() + TARGETS[:, k].sum()) for k, h in enumerate(hits)]
+    expected = [2 * h / ((SCORES[:, k] > 0.5).sum() + TARGETS[:, k].sum()) for k, h in enumerate(hits[:3])]
+    assert (SCORES[:, 3] > 0.5).any()  # though none has the label
     assert measure("multilabel_f1", xp, SCORES, TARGETS) == pytest.approx(np.mean(expected))
     assert math.isnan(measure("multilabel_f1", xp, SCORES * 0, TARGETS * 0))
 

@@ -116,13 +116,13 @@ class TestRefusals:
         refuses("train", *options, "--minutes", "1", "--epochs", "2", code=2, words=["--minutes", "omit --epochs"])
 
 
-def budget_of(rehearse, minutes=1.0, xps=(np,), at=10**9, communicator=ALONE, views=0, test_augment=None):
+def budget_of(rehearse, minutes=1.0, xps=(np,), at=10**9, communicator=ALONE, views=0, kept=True, test_augment=None):
     """A budget that began just now, for 1000 images, of a network that the last module computes from ``at`` on."""
     images, held = 1000, 100
     network = SimpleNamespace(for_run=lambda count, training: xps[0] if count < at else xps[-1])
     split = Split(np.arange(images), np.arange(held), np.arange(held))
     given = SimpleNamespace(minutes=minutes, batch_size=10, test_augment=test_augment)
-    return Budget(given, time.monotonic(), network, split, rehearse, communicator, views)
+    return Budget(given, time.monotonic(), network, split, rehearse, communicator, views, kept)
 
 
 def rehearsed(step=0.1, image=0.0, save=0.0, start=0.0, features=0.0, measure=0.0, first=0.0, views=1, asked=None):
@@ -193,6 +193,20 @@ class TestEstimates:
             return (once if planned >= 8 else anew)(xp, split, planned, to_the_end)
 
         assert budget_of(rehearse, minutes, views=8).epochs() == epochs
+
+    @pytest.mark.parametrize(
+        ("views", "epochs"),
+        [
+            (1, 4),  # of 1 s, and 11 s for the features of all images, which those of a sample took once
+            (8, 27),  # of 2 s, as in a fit of too few epochs
+        ],
+    )
+    def test_features_that_do_not_fit_in_memory_take_time_in_every_epoch(self, views, epochs):
+        def rehearse(xp, split, planned, to_the_end):
+            anew, once = rehearsed(step=0.02), rehearsed(step=0.01, features=0.01, views=views)
+            return (once if planned >= views else anew)(xp, split, planned, to_the_end)
+
+        assert budget_of(rehearse, views=views, kept=False).epochs() == epochs
 
     def test_predictions_averaged_over_views_take_longer(self):
         times = rehearsed(step=0.1, image=0.01)

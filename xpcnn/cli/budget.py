@@ -102,7 +102,7 @@ class Budget:
     """The minutes of a run that began at ``started``, of which all ranks make the same epochs.
 
     views: of each image that frozen first layers compute once, before the first epoch, if there are as many epochs; 0:
-    none.
+    none. kept: whether those of all images fit in memory, as those of a sample do; else each epoch computes its own.
     """
 
     options: argparse.Namespace
@@ -112,13 +112,14 @@ class Budget:
     rehearse: Rehearse
     communicator: Communicator
     views: int
+    kept: bool
 
     def epochs(self) -> int:
         """Return how many epochs fit, at least 1, and print it.
 
         With the backend ``auto``, a run that is long enough for compiled kernels is timed with them too.
         """
-        least = max(TIMED, self.views)
+        least = max(TIMED, self.views if self.kept else 0)
         fitting, one = self._fitting(least)
         if fitting < least > TIMED:  # too few to compute all views once
             fitting, one = self._fitting(TIMED)
@@ -151,33 +152,40 @@ class Budget:
         """Time epochs of one batch, which also compiles what is to be compiled, then of as many as is worthwhile."""
         split, size = self.split, self.options.batch_size
         batches = -(-len(split.train) // size)
-        frozen = 0 < self.views <= planned
+        frozen = 0 < self.views <= planned  # in a rehearsal
         batch_alone = _sample(split, size, size)
         first = self.rehearse(xp, batch_alone, planned, False)
         step, left = float(first.train[1:].min()), self._left()
         batch = TIMED * step + (first.start if frozen else 0.0)
         affordable = self.communicator.broadcast(int(left * TIMING / batch) if step * batches <= left else None)
         if not affordable:
-            once = 0.0
+            once = each = 0.0
             if frozen and affordable is not None:  # else there is no time for one epoch
                 again = self.rehearse(xp, batch_alone, planned, False)  # with all compiled
-                once = again.start * self._computed(split) / self._computed(batch_alone)
-            return Estimate(step * batches, once)
+                once, each = self._of_frozen(again.start / self._computed(batch_alone))
+            return Estimate(step * batches + each, once)
         some = _sample(split, min(batches, max(2, affordable)) * size, size)
         times = self.rehearse(xp, some, planned, True)
         train, validate, save = (float(np.median(each[1:])) for each in (times.train, times.validate, times.save))
         longer = len(split.train) / len(some.train)
         held, timed = len(split.validation), max(1, len(some.validation))
-        start, image = times.start, validate / timed
+        start, each, image = times.start, 0.0, validate / timed
         if frozen:
-            image = max(image, start / self._computed(some))
-            start *= self._computed(split) / self._computed(some)
+            start, each = self._of_frozen(times.start / self._computed(some))
+            image = max(image, times.start / self._computed(some))
         once = start + (times.train[0] - train) + (times.validate[0] - validate) + (times.save[0] - save)
         # Calibration, evaluation and the report predict images that were left out here, too.
         views = 8 if self.options.test_augment else 1
         others = (1 + views) * (held - timed) + 2 * views * (len(split.test) - len(some.test))
         after = times.measure + image * others
-        return Estimate(train * longer + validate * held / timed + save, float(max(0.0, once) + after))
+        epoch = train * longer + each + validate * held / timed + save
+        return Estimate(epoch, float(max(0.0, once) + after))
+
+    def _of_frozen(self, image: float) -> tuple[float, float]:
+        """Return what frozen layers take once, before the first epoch, and in each, if they take so long an image."""
+        if self.kept:
+            return image * self._computed(self.split), 0.0
+        return 0.0, image * (len(self.split.train) + len(self.split.validation))
 
     def _computed(self, split: Split) -> int:
         """Return of how many views frozen layers compute what they give."""

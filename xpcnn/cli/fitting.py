@@ -73,7 +73,7 @@ class Fitting:
         from xpcnn import data
         from xpcnn.cli import budget
         from xpcnn.cli.run_directory import NewRun, OtherRank
-        from xpcnn.training.features import views_computed_once
+        from xpcnn.training.features import fit_in_memory, views_computed_once
 
         network, rank = self.model.network, self.communicator.rank
 
@@ -97,7 +97,10 @@ class Fitting:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run itself will warn
             views = len(views_computed_once(network, data.augment(self.options.augment)))
-            planned = budget.Budget(self.options, started, network, self.split, rehearse, self.communicator, views)
+            kept = views > 0 and fit_in_memory(network, views, len(self.split.train), len(self.split.validation))
+            planned = budget.Budget(
+                self.options, started, network, self.split, rehearse, self.communicator, views, kept
+            )
             return planned.epochs()
 
     def fit(self, watch: Callback, resumed: bool, page: Report | None = None) -> History:

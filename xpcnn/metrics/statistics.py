@@ -49,7 +49,8 @@ def macro_f1_interval(targets: HostArray, predicted: HostArray, confidence: floa
 
     As many samples are drawn again, with replacement, :data:`RESAMPLES` times, always the same ones: the interval
     leaves out equally many of the lowest and the highest macro F1 (Efron, "Bootstrap methods: another look at the
-    jackknife", 1979). With few mistakes it is too narrow, and without any it says nothing: (1, 1).
+    jackknife", 1979). A label that no drawn sample has keeps its F1 of all samples. With few mistakes, and where labels
+    have few samples, it is too narrow, and without any mistake it says nothing: (1, 1).
 
     targets, predicted: (n, labels) of 0 and 1. Raises ValueError unless they are alike, some sample has a label, and
     ``confidence`` is between 0 and 1.
@@ -64,17 +65,23 @@ def macro_f1_interval(targets: HostArray, predicted: HostArray, confidence: floa
             f"{true.shape} and {guessed.shape}, and {int(true.sum())} targets that are 1."
         )
     _check_confidence(confidence)
+    occurs = true.any(axis=0)
+    true, guessed = true[:, occurs], guessed[:, occurs]
     n, count = true.shape
-    rows, times = np.unique(np.concatenate((true & guessed, true, guessed), axis=1), axis=0, return_counts=True)
-    drawn = random.generator(0, "bootstrap")
-    found = np.full(RESAMPLES, np.nan)
+    kinds, times = np.unique(np.concatenate((true & guessed, true, guessed), axis=1), axis=0, return_counts=True)
+    rows, drawn = kinds.astype(np.float64), random.generator(0, "bootstrap")
+    of_all = _f1(*(times @ rows).reshape(3, count))
+    found = np.empty(RESAMPLES)
     for number in range(RESAMPLES):
-        hits, support, answers = (drawn.multinomial(n, times / n) @ rows.astype(np.float64)).reshape(3, count)
-        has = support > 0
-        if has.any():
-            found[number] = (2 * hits / np.maximum(support + answers, 1))[has].mean()
-    low, high = np.nanquantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+        hits, support, answers = (drawn.multinomial(n, times / n) @ rows).reshape(3, count)
+        found[number] = np.where(support > 0, _f1(hits, support, answers), of_all).mean()
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def _f1(hits: HostArray, support: HostArray, answers: HostArray) -> HostArray:
+    figures: HostArray = 2 * hits / np.maximum(support + answers, 1)
+    return figures
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -139,8 +139,7 @@ class F1(_Macro):
 class MultilabelF1(Metric):
     """Macro F1 of samples that may have several labels: that of each label, present above 0.5, averaged over labels.
 
-    The mean is over labels that occur, as target or as prediction; NaN without any. Targets are rows (n, width) of 0
-    and 1.
+    The mean is over labels that some sample has; NaN without any. Targets are rows (n, width) of 0 and 1.
 
     >>> f1 = MultilabelF1()
     >>> f1.result(f1.sums(np, np.array([[0.9, 0.8], [0.2, 0.7]]), np.array([[1.0, 1.0], [0.0, 0.0]])))
@@ -159,7 +158,7 @@ class MultilabelF1(Metric):
     def result(self, sums: HostArray) -> float:
         """Return the mean."""
         hits, support, predicted = sums.reshape(3, -1)
-        occurs = support + predicted > 0
+        occurs = support > 0
         return float((2 * hits / np.maximum(support + predicted, 1))[occurs].mean()) if occurs.any() else float("nan")
 
 

@@ -136,12 +136,17 @@ def frozen_part(fit: Fit, held: Any, threads: int | None) -> FrozenPart | None:
     if not 0 < len(views) <= fit.epochs - fit.first_epoch:
         return None
     first, rest = network.split(count)
-    evaluated = 0 if held is None else len(held)
-    numbers = (len(views) * len(samples.rows) + evaluated) * math.prod(rest.input_shape)
-    of_images = (len(samples.rows) + evaluated) * math.prod(network.input_shape)
-    fits = numbers <= max(MOST_BYTES // network.dtype.itemsize, of_images)
+    fits = fit_in_memory(network, len(views), len(samples.rows), 0 if held is None else len(held))
     worthwhile = rest.multiplications < network.multiplications
     return FrozenPart(fit, first, rest, held, views, threads) if fits and worthwhile else None
+
+
+def fit_in_memory(network: Network, views: int, images: int, evaluated: int) -> bool:
+    """Return whether what frozen layers compute of so many views of images, and of evaluated ones, may be kept."""
+    _, rest = network.split(network.frozen_start())
+    numbers = (views * images + evaluated) * math.prod(rest.input_shape)
+    of_images = (images + evaluated) * math.prod(network.input_shape)
+    return bool(numbers <= max(MOST_BYTES // network.dtype.itemsize, of_images))
 
 
 def views_computed_once(network: Network, augment: Any) -> Sequence[View]:
