@@ -323,8 +323,18 @@ def test_a_search_is_judged_by_macro_f1(place, run, here):
     assert any(line.startswith(f"test macro F1 {test['f1']:.4f}, mean average precision ") for line in lines)
     page = (here / "search" / "tune.html").read_text()
     assert "validation macro F1 by trial" in page
+    assert "overlap" not in page.partition("<table")[2]  # there are no ranges
     assert f"<b>{test['f1']:.3f}</b>" in page or f">{test['f1']:.3f}<" in page
     assert "validation accuracy" not in page
+
+
+def test_a_search_without_a_label_on_any_validation_image_is_refused(place, run, here):
+    pytest.importorskip("optuna")
+    lines = [(path, ";".join(given), "train" if given else "val") for path, given in truth(place, "known").items()]
+    write(here / "parts.csv", ["path", "labels", "part"], lines)
+    done = run("tune", place / "known", "--labels", "parts.csv", *OPTIONS, "--minutes", "1", "--out", "search")
+    says = "Trials are compared by validation images, and none has any label. Use more images."
+    assert (done.code, done.err) == (1, f"xpcnn tune: {says}\n")
 
 
 def test_the_model_as_onnx_gives_the_same_probabilities(place, model, run, here):

@@ -81,6 +81,9 @@ def write(whole: RunDirectory, given: Mapping[str, Any], carry_out: CarryOut) ->
     def look(fitting: Fitting, resumed: bool) -> int:
         if len(fitting.split.validation) == 0:
             raise ValueError("Trials are compared on validation images, and there are none. Use more images.")
+        rows = fitting.images.y[fitting.split.validation]
+        if rows.ndim == 2 and not rows.any():
+            raise ValueError("Trials are compared by validation images, and none has any label. Use more images.")
         plan.update(_planned(fitting, given))
         return 0
 

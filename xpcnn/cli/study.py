@@ -54,9 +54,8 @@ class Study:
             self.plan: dict[str, Any] = self.study.user_attrs["plan"]
             self._before = float(self.study.user_attrs.get("seconds", 0.0))
             self.study.pruner = self._optuna.pruners.MedianPruner(UNSTOPPED, math.ceil(GIVEN * self.plan["epochs"]))
-            self.metric: str = self.plan.setdefault(
-                "metric", "accuracy"
-            )  # as in searches from before there were others
+            # Searches from before there were others have none.
+            self.metric: str = self.plan.setdefault("metric", "accuracy")
             _ = self.trials, self.plan["default"], self.plan["space"], self.plan["images"]
         self._started = time.monotonic()
 

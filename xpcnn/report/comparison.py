@@ -88,7 +88,7 @@ def labels_section(runs: list[Finished]) -> str:
     note = (
         "F1 is the harmonic mean of precision and recall; macro F1 is its mean over the labels. On other images like "
         "those of the test part, expect it within the range, with a confidence of about 95 %, by the bootstrap. "
-        "With few mistakes it is too narrow, and without any there is none."
+        "With few mistakes, or few images of a label, it is too narrow, and without any mistake there is none."
     )
     return page.section(
         "How well they recognise labels",

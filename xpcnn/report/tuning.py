@@ -93,7 +93,7 @@ def _tiles(trials: Sequence[Tried], best: int | None, plan: Mapping[str, Any], m
 def _between(interval: Any) -> str:
     if not isinstance(interval, Sequence):
         return ""
-    return f", 95&nbsp;%: {percent(interval[0])} to {percent(interval[1])}"
+    return f", 95&nbsp;%: {_range(interval)}"
 
 
 def _best_section(
@@ -123,15 +123,19 @@ def _best_section(
     return page.section("The best settings", facts, f"<p>This repeats it:</p><pre>{words}</pre>", note=note)
 
 
+def _range(interval: Sequence[float] | None) -> str:
+    return "—" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
+
+
 def _trials_section(trials: Sequence[Tried], best: int | None, plan: Mapping[str, Any]) -> str:
     names, (metric, _, tell) = [*plan["space"]], _metric(plan)
-    rows = []
+    rows, has_ranges = [], metric != "macro F1"
     for one in sorted(trials, key=lambda one: (one.number != best, -(one.reached or 0.0), one.number)):
         rows.append(
             (
                 f"{one.number}{' <b>best</b>' if one.number == best else ''}",
                 "—" if one.reached is None else tell(one.reached),
-                "—" if one.interval is None else f"{percent(one.interval[0])} to {percent(one.interval[1])}",
+                *[_range(one.interval)] * has_ranges,
                 *(page.text(_value(name, one.settings[name])) for name in names),
                 "—" if one.epoch is None else f"{one.epoch}",
                 "—" if one.seconds is None else f"{one.seconds:.0f}",
@@ -139,15 +143,15 @@ def _trials_section(trials: Sequence[Tried], best: int | None, plan: Mapping[str
             )
         )
     headings = (
-        "trial", f"validation {metric}", "95&nbsp;%", *(NAMES[name] for name in names), "best epoch", "seconds",
-        "stopped",
+        "trial", f"validation {metric}", *["95&nbsp;%"] * has_ranges, *(NAMES[name] for name in names), "best epoch",
+        "seconds", "stopped",
     )  # fmt: skip
-    thresholds = " Macro F1 is that of thresholds of 0.5." if metric == "macro F1" else ""
+    thresholds = "" if has_ranges else " Macro F1 is that of thresholds of 0.5."
+    ranges = "Trials whose ranges overlap widely may well be equally good." if has_ranges else ""
     images, epochs = page.counted(plan["validation"], "validation image"), page.counted(plan["epochs"], "epoch")
     note = (
         f"Each trial had {epochs}, and was judged by {images}.{thresholds} The first has the defaults. A trial that "
-        "was worse than half of the others at the same epoch was stopped. Trials whose ranges overlap widely may well "
-        "be equally good."
+        f"was worse than half of the others at the same epoch was stopped. {ranges}"
     )
     complete = {one.number: one.reached for one in trials if one.reached is not None}
     caption = "Dots: the trials that were not stopped. Line: the best so far."
