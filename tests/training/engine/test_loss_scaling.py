@@ -188,6 +188,7 @@ def test_steps_that_the_host_drives_skip_the_same_and_show_gradients_without_the
         np.testing.assert_array_equal(unscaled.gradients[0], exact.gradients[0])
 
 
+@pytest.mark.filterwarnings("ignore:1 of 1 steps changed nothing")
 def test_a_skipped_step_leaves_running_statistics_and_moments_as_they_are(device):
     model, first = compiled(device, mixed), compiled(device, mixed)
     fit(model, overflowing(device), Interrupt(1))
