@@ -62,7 +62,7 @@ def loading_once() -> Callable[..., Loaded]:
         names = None if class_names is None else tuple(class_names)
         if (decoding, names) in kept:
             return _split(kept[decoding, names], options_)
-        kept.clear()  # which a resumed fold has read with its recorded decoding
+        kept.clear()  # the images of a resumed fold, which were read with its recorded decoding
         found = read_images(options_, communicator, decoding, names)
         kept[decoding, names] = found._replace(images=replace(found.images, cache=None))  # which is told once
         if not found.measures:
