@@ -96,8 +96,7 @@ class Study:
     def judge(self, history: Mapping[str, Any], epoch: int) -> tuple[float, float]:
         """Return the accuracy or macro F1 on the validation part after an epoch, from 0 on, and the score."""
         of_labels = self.metric != "accuracy"
-        reached = history[f"val_{self.metric}"][epoch]
-        reached = 0.0 if math.isnan(reached) else float(reached)  # macro F1 without any label
+        reached = float(history[f"val_{self.metric}"][epoch])
         return reached, score(reached, history["val_loss"][epoch], STEPS if of_labels else self.plan["validation"])
 
     def note_time(self) -> None:
