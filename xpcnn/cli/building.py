@@ -92,13 +92,6 @@ def _pretrained(
     if options_.image_size is not None:
         decoding = replace(decoding, height=options_.image_size, width=options_.image_size)
     replaces = datasets.has_other_classes(options_, names)
-    loaded = load(options_, communicator, decoding, None if replaces else names)
-    if are_several(loaded.images.y) != (model.thresholds is not None):
-        gives = "a class" if model.thresholds is None else "several labels"
-        raise ValueError(
-            f"{options_.start!r} gives an image {gives}, and these images have "
-            f"{'several labels' if model.thresholds is None else 'one label each'}. Start --from another, or omit it."
-        )
     if model.thresholds is not None and not replaces:
         try:
             recipe.layer_of_labels(model)
@@ -107,6 +100,13 @@ def _pretrained(
                 f"{options_.start!r} does not end in a dense layer and a sigmoid, so its labels cannot be calibrated. "
                 "Start --from another model; of an average of folds, from that of a fold."
             ) from error
+    loaded = load(options_, communicator, decoding, None if replaces else names)
+    if are_several(loaded.images.y) != (model.thresholds is not None):
+        gives = "a class" if model.thresholds is None else "several labels"
+        raise ValueError(
+            f"{options_.start!r} gives an image {gives}, and these images have "
+            f"{'several labels' if model.thresholds is None else 'one label each'}. Start --from another, or omit it."
+        )
     if replaces:
         loaded.notes.append(f"{options_.start} has other classes, so its last layer is replaced by a new one")
     if replaces or decoding != preprocessing.decoding:

@@ -153,15 +153,14 @@ def _needed(listed: list[Listed], run: Run, measured: bool) -> list[Listed]:
     """Return the images that a report shows or evaluates: a sample of the training images, and one evaluated part."""
     import numpy as np
 
-    from xpcnn.report.filters import MOST_SEARCHED
+    from xpcnn.report.filters import searched
     from xpcnn.report.galleries import samples
 
     train = [one for one in listed if one[2] == "train"]
     aside = "test" if any(part == "test" for _, _, part in listed) else "validation"
     evaluated = [one for one in listed if measured and one[2] == aside]
     if run.several_labels:  # only without others, training images are shown
-        spaced = np.linspace(0, len(train) - 1, min(MOST_SEARCHED, len(train))).astype(int)
-        return evaluated or [train[place] for place in spaced]
+        return evaluated or [train[place] for place in searched(np.arange(len(train)))]
     shown = samples(np.array([label for _, label, _ in train], dtype=np.int64), len(run.classes))
     return [train[place] for places in shown.values() for place in places] + evaluated
 

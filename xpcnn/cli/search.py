@@ -75,7 +75,7 @@ class Search:
         self._shared = search_plan.shared(given)
         path = whole.path / study.NAME
         if not path.exists():
-            search_plan.write(whole, given, partial(self._carry_out, quiet=False))
+            search_plan.prepare(whole, given, partial(self._carry_out, quiet=False))
         self._study = Study(path, train.completed(self._shared)["seed"])
         plan = self._study.plan
         told = "; ".join(tuning.in_words([one]) for one in plan["space"].items())

@@ -70,7 +70,7 @@ def shared(given: Mapping[str, Any]) -> dict[str, Any]:
     return train.with_part({key: value for key, value in given.items() if key != "minutes"})
 
 
-def write(whole: RunDirectory, given: Mapping[str, Any], carry_out: CarryOut) -> None:
+def prepare(whole: RunDirectory, given: Mapping[str, Any], carry_out: CarryOut) -> None:
     """Look at the images, time an epoch, and write the study's file and the arguments; ``given`` are those of the run.
 
     Raises ValueError for images that no trials can be compared on.

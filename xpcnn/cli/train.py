@@ -79,6 +79,8 @@ def _run_folds(
     from xpcnn.cli import folds
     from xpcnn.cli.run_directory import NewRun
 
+    load = loading.loading_once()
+
     def run_fold(directory: RunDirectory, arguments: dict[str, Any]) -> int:
         def recall_fold(directory: RunDirectory) -> Recalled:
             if isinstance(directory, NewRun):
@@ -87,7 +89,6 @@ def _run_folds(
 
         return carry_out(options_, directory, recall_fold, communicator, [], load=load)
 
-    load = loading.loading_once()
     return folds.run(claimed, recall, run_fold)
 
 

@@ -26,7 +26,7 @@ def filters_section(
 
     rows: the images to show, the first as an example; it is of the class ``what``.
     """
-    rows = rows[np.linspace(0, len(rows) - 1, min(MOST_SEARCHED, len(rows))).astype(int)]
+    rows = searched(rows)
     # one image at a time, since the outputs of all layers are kept
     first, *others = ([*_maps(network, preprocessing.normalize(images.x[[row]]))] for row in rows)
     if not first:
@@ -57,6 +57,11 @@ def filters_section(
     )
     scale = pictures.scale("no response", "the strongest in the row")
     return page.section("Filters", scale, *parts, note=note)
+
+
+def searched(rows: Array) -> Array:
+    """Return the images to search, some of these, evenly spaced."""
+    return rows[np.linspace(0, len(rows) - 1, min(MOST_SEARCHED, len(rows))).astype(int)]
 
 
 def _maps(network: Network, x: Array) -> list[tuple[str, Array]]:

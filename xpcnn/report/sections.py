@@ -58,11 +58,11 @@ def curves_section(epochs: Epochs, best: int | None) -> str:
     if best is None and columns.get("val_loss"):
         best = epochs.numbers[int(np.argmin(np.nan_to_num(columns["val_loss"], nan=np.inf)))]
     figures = []
-    for name in ("loss", "accuracy", "multilabel_f1"):
+    for name, title in (("loss", "loss"), ("accuracy", "accuracy"), ("multilabel_f1", "macro F1")):
         of_parts = {"training": name, "validation": f"val_{name}"}
         lines = {part: columns[column] for part, column in of_parts.items() if column in columns}
         if lines:
-            figures.append(page.figure(curves.curve(name, epochs.numbers, lines, best)))
+            figures.append(page.figure(curves.curve(title, epochs.numbers, lines, best)))
     note = (
         "Loss should fall and accuracy rise. If validation, which the network does not learn from, gets worse while "
         "training still gets better, the network is overfitting."
