@@ -61,7 +61,8 @@ def filters_section(
 
 def searched(rows: Array) -> Array:
     """Return the images to search, some of these, evenly spaced."""
-    return rows[np.linspace(0, len(rows) - 1, min(MOST_SEARCHED, len(rows))).astype(int)]
+    found: Array = rows[np.linspace(0, len(rows) - 1, min(MOST_SEARCHED, len(rows))).astype(int)]
+    return found
 
 
 def _maps(network: Network, x: Array) -> list[tuple[str, Array]]:
