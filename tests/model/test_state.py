@@ -15,7 +15,9 @@ from xpcnn import callbacks, data, layers, optimizers
 from xpcnn.precision import resolve
 
 COPIES = pytest.mark.parametrize(
-    "copied", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy], ids=["pickle", "deepcopy"]
+    "copied",
+    [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy, copy.copy],
+    ids=["pickle", "deepcopy", "copy"],
 )
 
 

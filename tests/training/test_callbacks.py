@@ -5,7 +5,7 @@ import pytest
 
 import xpcnn
 from tests.models import CLASSES, SHAPE, bits, mixed, plain, samples, straight
-from xpcnn import layers, optimizers, schedules
+from xpcnn import layers, metrics, optimizers, schedules
 from xpcnn.backend import to_host
 from xpcnn.training.callbacks import (
     AveragedWeights,
@@ -82,12 +82,22 @@ def test_the_last_weights_stay_where_that_is_wanted():
         ("val_accuracy", {"val_accuracy": [0.1, 0.2, 0.2, 0.9]}, 3),  # accuracies should rise
         ("mse", {"mse": [3, 2, 1, 4]}, 4),  # losses should fall, by whatever name
         ("cross_entropy", {"cross_entropy": [3, 4, 1, 1]}, 2),
+        ("calibration_error", {"calibration_error": [0.3, 0.2, 0.1, 0.4]}, 4),
         ("loss", {"loss": [math.nan, 2, 1, 4]}, 1),
     ],
 )
 def test_what_is_monitored_should_fall_or_rise_as_its_name_says(monitor, figures, epochs):
     history = fit(plain(), Figures(**figures), EarlyStopping(1, monitor), epochs=4)
     assert history.epochs == epochs
+
+
+def test_a_metric_says_itself_that_lower_is_better():
+    class Distance(metrics.Accuracy):
+        lower_is_better = True
+
+    model = plain(metrics=[Distance(), "accuracy"])
+    assert fit(model, Figures(val_distance=[3, 2, 1, 4]), EarlyStopping(1, "val_distance"), epochs=4).epochs == 4
+    assert fit(model, Figures(val_accuracy=[3, 2, 1, 4]), EarlyStopping(1, "val_accuracy"), epochs=4).epochs == 2
 
 
 def test_a_second_fit_forgets_the_first_ones_best():
@@ -460,6 +470,18 @@ def test_weights_that_the_last_update_has_made_infinite_are_told_of_and_not_save
     assert not path.exists()
     with pytest.raises(ValueError, match=r"'dense_1.weight' contains NaN or infinite values"):
         model.save(path)
+
+
+def test_a_model_whose_running_statistics_overflow_is_not_saved_at_the_end_of_an_interrupted_fit(tmp_path):
+    class Overflow(Callback):
+        def on_step_end(self, fit):
+            fit.network.buffers[...] = np.inf
+            raise KeyboardInterrupt
+
+    model, path = mixed(), tmp_path / "last"
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, Overflow(), SaveLast(path))
+    assert not path.exists()
 
 
 def test_a_run_without_nan_is_not_changed():

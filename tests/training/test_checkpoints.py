@@ -561,6 +561,15 @@ def test_a_damaged_one_is_refused_in_one_line(tmp_path, damage):
     assert bits(model) == before
 
 
+def test_more_steps_of_an_epoch_than_its_training_part_has_are_refused(tmp_path):
+    path, half = tmp_path / "a", {"validation_split": 0.5, "batch_size": 10}
+    fit(plain(), Interrupt(1), callbacks.Checkpoint(path), **half)
+    three = {f"epoch.{name}": np.ones(3, np.float32) for name in ("losses", "weights")}
+    damaged(path, lambda tensors, description: (tensors.update(three), description.update(done=3)))
+    with pytest.raises(ValueError, match="its counts are inconsistent"):
+        fit(plain(), resume=path, **half)
+
+
 def test_the_description_is_plain_json(tmp_path):
     fit(plain(), Interrupt(4), callbacks.Checkpoint(tmp_path / "a"))
     _, description = files.load_tensors(tmp_path / "a")

@@ -22,6 +22,8 @@ class Metric(Named):
 
     #: Whether the targets must be classes; other metrics compare the outputs with rows.
     needs_classes = True
+    #: Whether a smaller value is better, for callbacks that monitor it.
+    lower_is_better = False
 
     def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
         """Return 1-D counts or sums of ``xp`` for these samples, which can be added to those of other samples.
@@ -174,6 +176,8 @@ class CalibrationError(Metric):
     0.25
     """
 
+    lower_is_better = True
+
     def __init__(self, bins: int = 10) -> None:
         self.bins = check_int("bins", bins, 1)
 
@@ -196,6 +200,7 @@ class LossValue(Metric):
     """A loss as a metric: its mean over the samples, from probabilities, without any weights."""
 
     needs_classes = False
+    lower_is_better = True
 
     def __init__(self, loss: Loss) -> None:
         self.loss = loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import reprlib
 import warnings
@@ -475,6 +476,9 @@ class Sequential:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(\n{layer_list(self._layers, 1)}\n)" if self._layers else "Sequential()"
+
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)  # a model's optimiser holds the state of one model
 
     def __reduce__(self) -> tuple[Any, ...]:
         classes = {type(layer).__name__: type(layer) for layer in walk(self._layers) if not layer.hidden}

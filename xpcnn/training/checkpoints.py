@@ -188,8 +188,7 @@ class SavedFit:
             position = Position(epoch, first_epoch, done, float(description["seconds"]), figures)
             last = min(MOST_STEPS, first_epoch + fit.settings["epochs"])
             counted = len(figures.losses) == len(figures.weights) == done and step <= MOST_STEPS
-            there_is = done * fit.settings["batch_size"] <= len(fit.task.data["x"])
-            if not (counted and there_is and first_epoch <= epoch <= last):
+            if not (counted and done < fit.batches_per_epoch and first_epoch <= epoch <= last):
                 raise ValueError("its counts are inconsistent")
             history = {str(name): list(column) for name, column in self._parsed("history").items()}
             logs = {name: column[-1] for name, column in history.items()}

@@ -13,9 +13,15 @@ from xpcnn.registry import check_float, check_int
 from xpcnn.training.callbacks.base import Callback
 from xpcnn.training.fit import Fit
 
+#: Names of these should fall, whoever computed them.
+_FALLING = ("loss", "entropy", "mse", "error")
+
 
 class Best(Callback):
-    """Monitors one quantity and knows whether the last epoch was the best so far, by more than ``min_delta``."""
+    """Monitors one quantity and knows whether the last epoch was the best so far, by more than ``min_delta``.
+
+    A loss should fall, and so should a metric whose ``lower_is_better`` is true; everything else should rise.
+    """
 
     def __init__(self, monitor: str | None = None, min_delta: float = 0.0) -> None:
         self.monitor = monitor
@@ -32,12 +38,13 @@ class Best(Callback):
         return self.monitor or ("val_loss" if "val_loss" in fit.logs else "loss")
 
     def improved(self, fit: Fit) -> bool:
-        """Return whether the last epoch is the best so far, and record it. Losses should fall, everything else rise."""
+        """Return whether the last epoch is the best so far, and record it."""
         name, numbers = self.monitored(fit), [name for name, value in fit.logs.items() if np.ndim(value) == 0]
         if name not in numbers:
             raise ValueError(f"There is no quantity {name!r} to monitor. Use one of: {', '.join(numbers)}.")
         value = fit.logs[name]
-        falls = any(word in name for word in ("loss", "entropy", "mse"))
+        own = {metric.name for metric in fit.metrics if metric.lower_is_better}
+        falls = name.removeprefix("val_") in own or any(word in name for word in _FALLING)
         gain = self.best - value if falls else value - self.best
         better = math.isnan(self.best) or gain > self.min_delta
         if better and not math.isnan(value):
@@ -57,7 +64,8 @@ class Best(Callback):
 class EarlyStopping(Best):
     """Stop when ``monitor`` has not improved for ``patience`` epochs, and restore the best epoch's weights.
 
-    monitor: by default "val_loss" if there is validation data, else "loss". Losses should fall, everything else rise.
+    monitor: by default "val_loss" if there is validation data, else "loss". Losses and metrics whose
+    ``lower_is_better`` is true should fall, everything else rise.
     """
 
     def __init__(self, patience: int = 5, monitor: str | None = None, restore_best: bool = True) -> None:

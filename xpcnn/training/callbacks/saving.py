@@ -32,7 +32,7 @@ class SaveLast(Callback):
 
     def on_fit_end(self, fit: Fit) -> None:
         """Save the progress of an interrupted epoch, unless the weights contain NaN or infinite values."""
-        if are_finite(fit.network.parameters):
+        if are_finite(fit.network.parameters) and are_finite(fit.network.buffers):
             fit.model.save(self.path)
 
 
