@@ -30,7 +30,7 @@ def gathered(n=30, loss=None, **arguments):
         "sample_weight": None, "class_weight": None, "validation_split": 0.0, "validation_data": None,
         "seed": 0, "augment": None, "data_format": "channels_first",
     }  # fmt: skip
-    return training_data.gather(objective, *samples(n), **default | arguments)
+    return training_data.prepare(objective, *samples(n), **default | arguments)
 
 
 def test_all_rows_are_trained_on_where_nothing_is_held_out():
@@ -72,12 +72,12 @@ def test_images_that_are_read_when_they_are_taken_are_held_out_so(tmp_path):
     model = xpcnn.Sequential([layers.Flatten(), layers.Dense(2, activation="softmax")], folder.shape[1:], np)
     model.compile()
     objective = Objective(model.network, model.loss, model.metrics)
-    found = training_data.gather(objective, folder, folder.y, None, None, 0.5, None, 0, None, "channels_first")
+    found = training_data.prepare(objective, folder, folder.y, None, None, 0.5, None, 0, None, "channels_first")
     assert (len(found.held.x), taken) == (10, [])
-    evaluated = objective.evaluate(*found.held, 4, 1)
+    evaluated = model.evaluate(found.held.x, found.held.y, batch_size=4)
     assert taken == [4, 4, 2]
     held = np.setdiff1d(np.arange(20), found.samples.rows)
-    assert evaluated == objective.evaluate(folder[held], folder.y[held], None, 4, 1)
+    assert evaluated == model.evaluate(folder[held], folder.y[held], batch_size=4)
 
 
 def test_what_is_given_to_validate_with_is_known_by_name():

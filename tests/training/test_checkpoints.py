@@ -596,7 +596,7 @@ class TestKernelsForLongRuns:
         long(0 if compiled else np.inf)
         saved = callbacks.Checkpoint(tmp_path / "fit")
         fit(plain(xp="auto"), Interrupt(4), saved)
-        assert checkpoints.read(tmp_path / "fit").compiled == compiled
+        assert checkpoints.read(tmp_path / "fit").used_numba == compiled
         long(np.inf if compiled else 0)  # as if other runs were long now
         resumed = plain(xp="auto")
         same(resumed, fit(resumed, Interrupt(99), callbacks.Checkpoint(tmp_path / "fit"), resume=tmp_path / "fit"),

@@ -1,5 +1,7 @@
 """A frozen part is computed once, and the fit is the one that computes it every time, but for rounding."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from tests.models import SHAPE, bits, frozen, samples, without_seconds
 from xpcnn import Sequential, layers
 from xpcnn.callbacks import Callback, Checkpoint
 from xpcnn.data import augment
+from xpcnn.program import threads
 from xpcnn.training import features
 
 
@@ -55,6 +58,24 @@ def test_so_does_each_view_of_the_images_to_train_on(seen):
 def test_so_do_validation_images_of_their_own(seen):
     fit(frozen(), epochs=3, augment="flip", validation_split=0.0, validation_data=samples(12, seed=1))
     assert sum(seen) == 2 * 40 + 12
+
+
+@pytest.mark.parametrize("worth", ["the trained part", "the network"])
+def test_threads_are_as_many_as_the_trained_part_is_worth(monkeypatch, worth):
+    model, found, forward = frozen(), set(), layers.Dense.forward
+    _, rest = model.network.split(model.network.frozen_start())
+    of_a_shard = 3 * 16 * (rest if worth == "the trained part" else model.network).multiplications
+    monkeypatch.setattr(threads, "WORTH_A_THREAD", of_a_shard)
+    monkeypatch.setattr(threads, "available_threads", lambda: 2)
+
+    def note(layer, params, x, context, **options):
+        if context.training:
+            found.add(threading.current_thread().name)
+        return forward(layer, params, x, context, **options)
+
+    monkeypatch.setattr(layers.Dense, "forward", note)
+    fit(model, n=64, batch_size=32, epochs=2, validation_split=0.0)
+    assert len(found) == (2 if worth == "the trained part" else 1)
 
 
 @pytest.mark.parametrize("augment", [None, "flip", "dihedral"])

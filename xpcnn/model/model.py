@@ -8,7 +8,6 @@ import reprlib
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -35,6 +34,7 @@ from xpcnn.precision import in_precision, precision_of, resolve
 from xpcnn.program.execute import Executor, activations
 from xpcnn.program.network import Network
 from xpcnn.program.program import walk
+from xpcnn.program.threads import check_shards, check_threads
 from xpcnn.registry import check_int
 from xpcnn.training import checkpoints, evaluation, loop
 from xpcnn.training.callbacks import Callback
@@ -248,6 +248,8 @@ class Sequential:
             raise TypeError(f"callbacks must be a list of callbacks. Received: {reprlib.repr(callbacks)}.")
         verbose = check_int("verbose", int(verbose) if isinstance(verbose, bool) else verbose)
         epochs, batch_size = check_int("epochs", epochs, 1), check_int("batch_size", batch_size, 1)
+        check_shards(shards, batch_size)
+        check_threads(threads)
         seed = random.check_seed(seed)
         communicator = communicator or ALONE
         if resume is not None and not isinstance(resume, checkpoints.SavedFit):
@@ -255,19 +257,14 @@ class Sequential:
         saved = communicator.broadcast(resume)
         if saved is not None:
             self._resume_in(saved)
-        data = training_data.gather(
+        data = training_data.prepare(
             objective, x, y, sample_weight, class_weight, validation_split, validation_data, seed, augment, data_format
         )
         xp = self.network.for_run(epochs * len(data.samples.rows), training=True)
         if saved is not None:
-            xp = for_run(self._xp, math.inf if saved.compiled else -math.inf)
+            xp = for_run(self._xp, math.inf if saved.used_numba else -math.inf)
 
-        def validate(network: Network, x: Any) -> dict[str, Any]:
-            assert data.held is not None
-            own, (_, y, weights) = replace(objective, network=network), data.held
-            return own.evaluate(x, y, weights, max(batch_size, 256), threads, communicator=communicator, xp=xp)
-
-        own = getattr(augment, "__qualname__", type(augment).__name__)
+        of_a_function = getattr(augment, "__qualname__", type(augment).__name__)
         arguments = {
             "epochs": epochs,
             "batch_size": batch_size,
@@ -275,7 +272,7 @@ class Sequential:
             "shuffle": bool(shuffle),
             "seed": seed,
             "shards": shards,
-            "augment": augment if isinstance(augment, str | None) else own,
+            "augment": augment if isinstance(augment, str | None) else of_a_function,
         }
         work = Work(self.network, xp, optimizer, objective.loss, tuple(self.metrics), data.samples, batch_size, seed)
         task = Task(arguments, data.arrays)
@@ -283,8 +280,7 @@ class Sequential:
             Fit(self, work, task, epochs=epochs, first_epoch=self.epochs, communicator=communicator),
             callbacks,
             shuffle=shuffle,
-            held=None if data.held is None else data.held.x,
-            validate=validate,
+            held=data.held,
             shards=shards,
             threads=threads,
             verbose=0 if communicator.rank else verbose,
@@ -310,7 +306,10 @@ class Sequential:
         self._refuse_raw(x)
         objective.measurable_targets(y, sample_weight)
         chosen = prediction.views_of(self, augment)
-        return objective.evaluate(x, y, sample_weight, batch_size, threads, chosen, self.temperature)
+        return evaluation.evaluate(
+            self.network, objective.loss.unsmoothed(), self.metrics, x, y, sample_weight, batch_size, threads, chosen,
+            self.temperature,
+        )  # fmt: skip
 
     def predict(
         self,

@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from xpcnn.backend import ArrayModule
-from xpcnn.communicator import ALONE, Communicator
-from xpcnn.data.augmentation import View
 from xpcnn.layers import Average, Concatenate, GlobalAveragePool2D, GlobalMaxPool2D, Multiply, Reshape
 from xpcnn.layers.activation import applies
 from xpcnn.layers.pooling import Pool2D
@@ -19,7 +16,6 @@ from xpcnn.metrics import Metric
 from xpcnn.program.network import Network
 from xpcnn.registry import is_known
 from xpcnn.targets import Targets
-from xpcnn.training import evaluation
 
 HostArray = np.ndarray[Any, Any]
 
@@ -92,27 +88,6 @@ class Objective:
                 "output, and integer labels (n,)."
             )
         return labels
-
-    def evaluate(
-        self,
-        x: Any,
-        y: HostArray,
-        weights: Any,
-        batch_size: int,
-        threads: int | None,
-        views: Sequence[View] = evaluation.ONE_VIEW,
-        temperature: float = 1.0,
-        communicator: Communicator = ALONE,
-        xp: ArrayModule | None = None,
-    ) -> dict[str, Any]:
-        """Return the loss, without label smoothing, and the metrics; targets must be checked already.
-
-        xp: as of :func:`xpcnn.training.evaluation.infer`.
-        """
-        return evaluation.evaluate(
-            self.network, self.loss.unsmoothed(), self.metrics, x, y, weights, batch_size, threads, views, temperature,
-            communicator, xp,
-        )  # fmt: skip
 
 
 def refuse_weightless(shares: HostArray) -> None:

@@ -16,17 +16,9 @@ from xpcnn.model import inputs
 from xpcnn.model.objective import Objective, refuse_weightless
 from xpcnn.registry import Number
 from xpcnn.targets import check_weights
-from xpcnn.training.engine.base import Samples
+from xpcnn.training.engine.base import Held, Samples
 
 HostArray = np.ndarray[Any, Any]
-
-
-class Held(NamedTuple):
-    """The validation data, evaluated after every epoch."""
-
-    x: Any
-    y: HostArray
-    weights: HostArray | None
 
 
 class TrainingData(NamedTuple):
@@ -37,7 +29,7 @@ class TrainingData(NamedTuple):
     arrays: Mapping[str, Any]
 
 
-def gather(
+def prepare(
     objective: Objective,
     x: Any,
     y: Any,

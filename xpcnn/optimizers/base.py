@@ -57,9 +57,9 @@ class Optimizer(Named):
             else schedules.get(learning_rate)
         )
         self.clip_norm = None if clip_norm is None else check_float("clip_norm", clip_norm, "(0, inf)")
-        #: Steps done so far, with those that were skipped, since their gradient overflowed in float16.
+        #: Steps done so far, including those skipped because their gradient overflowed float16.
         self.step = 0
-        #: How many were, as of :meth:`note_skipped`.
+        #: The number of skipped steps, as last read by :meth:`note_skipped`.
         self.skipped = 0
         #: In float16, from :meth:`build` on.
         self.loss_scale: LossScale | None = None

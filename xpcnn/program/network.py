@@ -87,7 +87,7 @@ class Network:
         self._programs: dict[bool, Program] = {}
 
     def frozen_start(self) -> int:
-        """Return how many of the first nodes give the same in every epoch, and are all that later ones need of them."""
+        """Return how many leading nodes have the same output in every epoch, of which later ones read only the last."""
         frozen, fixed = self.frozen(), 0
         for number, node in enumerate(self.nodes[:-1]):
             learns = bool(node.layer.declarations) and node.layer.name not in frozen

@@ -129,7 +129,7 @@ class SavedFit:
             return list(self.description["settings"]["layers"])
 
     @property
-    def compiled(self) -> bool:
+    def used_numba(self) -> bool:
         """Whether compiled kernels computed the fit."""
         versions = self.description.get("versions")
         return isinstance(versions, dict) and "numba" in versions
@@ -140,9 +140,9 @@ class SavedFit:
         return str(self.description.get("precision", "float32"))
 
     def in_precision(self, precision: str) -> SavedFit:
-        """Return the same checkpoint, to go on in another precision: with other bits than an uninterrupted fit.
+        """Return this checkpoint for resuming in another precision.
 
-        The loss scale of float16 then begins anew.
+        Results then differ in their last bits, and float16's loss scale starts afresh.
         """
         kept = self.description.get("loss_scale") if precision == self.precision else None
         return replace(self, description={**self.description, "precision": precision, "loss_scale": kept})

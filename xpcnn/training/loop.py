@@ -15,10 +15,9 @@ from xpcnn.backend import has_graphs
 from xpcnn.data.batches import batches, shuffled
 from xpcnn.precision import precision_of
 from xpcnn.program.execute import Executor
-from xpcnn.program.network import Network
-from xpcnn.training import checkpoints
+from xpcnn.training import checkpoints, evaluation
 from xpcnn.training.callbacks import Callback
-from xpcnn.training.engine.base import EMPTY, StepEngine, StepResult, Work
+from xpcnn.training.engine.base import EMPTY, Held, StepEngine, StepResult, Work
 from xpcnn.training.engine.device import DeviceEngine
 from xpcnn.training.engine.graphs import own_stream
 from xpcnn.training.engine.host import HostEngine
@@ -29,8 +28,6 @@ from xpcnn.training.progress import Progress
 from xpcnn.training.task import code_digest
 
 HostArray = np.ndarray[Any, Any]
-#: Evaluates the held-out images after an epoch, given the network and what it takes: images, or their features.
-Validate = Callable[[Network, Any], dict[str, Any]]
 
 
 def run(
@@ -38,8 +35,7 @@ def run(
     callbacks: Sequence[Callback],
     *,
     shuffle: bool,
-    held: Any,
-    validate: Validate,
+    held: Held | None,
     shards: int | None,
     threads: int | None,
     verbose: int,
@@ -47,7 +43,7 @@ def run(
 ) -> History:
     """Train for the epochs of a fit, or for those left in the one to resume.
 
-    held: images to ``validate`` on after each epoch, or None.
+    held: the data to evaluate after each epoch.
     """
     work, together = fit.work, fit.communicator
     callbacks = sorted(callbacks, key=lambda callback: callback.saves_fit)
@@ -81,13 +77,13 @@ def run(
             resume.restore_callbacks(fit)
         ended = _agree(fit)
         if fit.epoch < fit.epochs and not ended:
-            part = frozen_part(fit, held, threads)
+            part = frozen_part(fit, None if held is None else held.x, threads)
             if part is not None:
                 ended = not part.compute(verbose, lambda: _agree(fit))
-                work, held = part.work, part.held
+                work, held = part.work, held and held._replace(x=part.held)
             if not ended:
                 fit.engine = engine = make_engine(work)
-            evaluate = None if held is None else functools.partial(validate, work.network, held)
+            evaluate = None if held is None else functools.partial(_evaluate, fit, work, held, threads)
             progress = Progress(fit, shown=verbose > 0)
             while fit.epoch < fit.epochs and not ended:
                 order = _begin_epoch(fit, engine, called, shuffle)
@@ -115,7 +111,10 @@ def run(
 
 
 def _tell_of_skipped(fit: Fit, step: int, skipped: int) -> None:
-    """Warn of a fit in float16 whose steps were all skipped, since there were ``step`` steps, or whose last one was."""
+    """Warn if float16 skipped every step of this fit, or the scale has fallen to 1 and the last step was skipped.
+
+    step, skipped: the counts before the fit.
+    """
     if fit.optimizer.loss_scale is None:
         return
     now, steps = fit.optimizer.loss_scale.numbers(), fit.step - step
@@ -145,7 +144,7 @@ def _end_epoch(
     fit: Fit,
     engine: StepEngine,
     callbacks: Sequence[Callback],
-    validate: Callable[[], dict[str, Any]] | None,
+    evaluate: Callable[[], dict[str, Any]] | None,
     verbose: int,
 ) -> bool:
     """Record the results of an epoch, evaluate, and return whether the fit ends here."""
@@ -157,8 +156,8 @@ def _end_epoch(
     fit.logs = {"loss": float(np.average(losses, weights=weights))}
     for metric, total in zip(fit.metrics, sums, strict=True):
         fit.logs[metric.name] = metric.result(total)
-    if validate is not None:
-        fit.logs.update({f"val_{name}": value for name, value in validate().items()})
+    if evaluate is not None:
+        fit.logs.update({f"val_{name}": value for name, value in evaluate().items()})
     fit.logs["lr"] = engine.rate
     fit.logs["seconds"] = time.perf_counter() - fit.started
     fit.history.append(fit.logs)
@@ -167,6 +166,14 @@ def _end_epoch(
     if verbose and fit.epoch % verbose == 0:
         print(_line(fit), flush=True)  # last, so that a printed epoch is saved
     return _agree(fit)
+
+
+def _evaluate(fit: Fit, work: Work, held: Held, threads: int | None) -> dict[str, Any]:
+    """Return the loss and the metrics of the validation data."""
+    return evaluation.evaluate(
+        work.network, work.loss.unsmoothed(), work.metrics, *held, max(work.batch_size, 256), threads,
+        communicator=fit.communicator, xp=work.xp,
+    )  # fmt: skip
 
 
 def _choose_engine(
@@ -178,17 +185,16 @@ def _choose_engine(
     if has_graphs(work.network.xp) and shards in (None, 1) and not watched and ranks == 1:
         stack.enter_context(own_stream(work.network.xp))
         return lambda work: DeviceEngine(work, guarded=any(callback.guards for callback in callbacks))
-    size = min(work.batch_size, len(work.samples.rows))
-    executor = stack.enter_context(Executor(work.network, size, shards, threads, True, fit.communicator, work.xp))
-    if fit.communicator.rank == 0 and executor.shards < ranks:
-        warnings.warn(
-            f"A batch of {size} is split into {executor.shards} shards, so {ranks - executor.shards} of {ranks} ranks "
-            "are idle. Use more shards or larger batches.",
-            stacklevel=4,
-        )
 
     def make(work: Work) -> StepEngine:
-        executor.network = work.network  # without what is frozen
+        size = min(work.batch_size, len(work.samples.rows))
+        executor = stack.enter_context(Executor(work.network, size, shards, threads, True, fit.communicator, work.xp))
+        if fit.communicator.rank == 0 and executor.shards < ranks:
+            warnings.warn(
+                f"A batch of {size} is split into {executor.shards} shards, so {ranks - executor.shards} of {ranks} "
+                "ranks are idle. Use more shards or larger batches.",
+                stacklevel=4,
+            )
         return HostEngine(work, executor)
 
     return make

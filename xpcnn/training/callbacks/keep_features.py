@@ -10,10 +10,10 @@ from xpcnn.training.fit import Fit
 
 
 class KeepFeatures(Callback):
-    """Keep what frozen first layers give for the images on disk, so that the next fit reads it.
+    """Keep the features that frozen first layers compute on disk, so that the next fit can read them.
 
-    A fit computes this once, unless images are augmented in too many ways; see the guide on pretrained weights. With
-    this callback, a later fit with the same frozen weights, images and views reads it, and gets the same bits. The
+    A fit computes them once, unless images are augmented in too many ways; see the guide on pretrained weights. With
+    this callback, a later fit with the same frozen weights, images and views reads them, and gets the same bits. The
     files, as large as the features, may be deleted at any time.
 
     folder: by default ``features`` in the user's cache folder, ``~/.cache/xpcnn`` on Linux. One that others can write
@@ -28,5 +28,5 @@ class KeepFeatures(Callback):
         self.folder = files.user_cache() / "features" if folder is None else Path(folder)
 
     def on_fit_begin(self, fit: Fit) -> None:
-        """Say where."""
+        """Set the folder."""
         fit.features_folder = self.folder

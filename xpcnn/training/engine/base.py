@@ -56,6 +56,14 @@ class Samples:
         return x if self.augment is None else np.asarray(self.augment(x, seed, epoch, rows), dtype=dtype)
 
 
+class Held(NamedTuple):
+    """The validation data, evaluated after every epoch: images, targets and weights, or None."""
+
+    x: Any
+    y: HostArray
+    weights: HostArray | None
+
+
 @dataclass(frozen=True)
 class Work:
     """The network to train, with everything that stays the same for all steps of a fit.
