@@ -13,6 +13,7 @@ from xpcnn.backend import kernels as array_kernels
 from xpcnn.backend import to_host
 from xpcnn.data import Decoding, Normalized, Preprocessing, augment
 from xpcnn.training.callbacks import Callback, LearningRate, StopOnNaN
+from xpcnn.training.engine import device_images
 from xpcnn.training.engine.device import DeviceEngine
 from xpcnn.training.engine.device_prediction import MOST_KINDS
 from xpcnn.training.engine.graphs import Captured
@@ -176,13 +177,13 @@ KEPT = {"floats": "float32", "bytes": "uint8", "normalised": "uint8", "each by i
 @pytest.mark.parametrize("name", SETS)
 def test_images_that_fit_stay_on_the_device_as_they_are_and_others_are_sent(device, monkeypatch, name, augmentation):
     kept = []
-    begin = DeviceEngine.begin_epoch
 
-    def begin_epoch(self, *arguments):
-        kept.append(None if self._images is None else np.dtype(self._images.dtype).name)
-        begin(self, *arguments)
+    def placed(work):
+        found = device_images.place(work)
+        kept.append(None if found is None else np.dtype(found.images.dtype).name)
+        return found
 
-    monkeypatch.setattr(DeviceEngine, "begin_epoch", begin_epoch)
+    monkeypatch.setattr("xpcnn.training.engine.device.place", placed)
 
     def run(xp):
         model = Sequential([layers.Flatten(), layers.Dense(3, activation="softmax")], (3, 6, 6), xp)
@@ -300,7 +301,7 @@ def out_of_memory(*arguments, **keywords):
 
 
 def test_where_memory_runs_out_images_are_sent_and_the_step_is_made_again(monkeypatch):
-    monkeypatch.setattr("xpcnn.training.engine.device.gather", out_of_memory)
+    monkeypatch.setattr("xpcnn.training.engine.device_images.gather", out_of_memory)
     both(plain, strict.xp, augment="light")
 
 

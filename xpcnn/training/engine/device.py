@@ -9,29 +9,22 @@ from typing import Any
 import numpy as np
 
 from xpcnn.backend import Array, is_out_of_memory, to_host
-from xpcnn.data.augmentation import GeometricAugmentation
-from xpcnn.data.contrast_brightness import adjust_contrast_brightness
-from xpcnn.data.preprocessing import Normalized
 from xpcnn.layers import Context
 from xpcnn.metrics import with_targets
-from xpcnn.ops.batches import count_step, gather, next_rows
+from xpcnn.ops.batches import count_step, next_rows
 from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace
 from xpcnn.optimizers.loss_scale import LossScale
 from xpcnn.program.execute import Goal, Shard, train_whole
 from xpcnn.program.lru_cache import LRUCache
-from xpcnn.training.engine.base import EMPTY, Failure, Figures, Look, Samples, StepEngine, Work
+from xpcnn.training.engine.base import EMPTY, Failure, Figures, Look, StepEngine, Work
+from xpcnn.training.engine.device_images import place
 from xpcnn.training.engine.graphs import Captured
 from xpcnn.training.engine.out_of_memory import out_of_memory
 
 HostArray = np.ndarray[Any, Any]
 
-#: Bytes of images copied to the device at once.
-BYTES_SENT = 64 * 2**20
 #: Graphs are kept for the most recent kinds of batch only, since each holds the memory of a step.
 MOST_KINDS = 4
-
-#: Images stay on the device if they take at most this fraction of its free memory.
-PART_FOR_IMAGES = 0.5
 
 
 class DeviceEngine(StepEngine):
@@ -66,7 +59,7 @@ class DeviceEngine(StepEngine):
         self._expected = [xp.asarray(expected) for _, expected in with_targets(work.metrics, targets, y, width)]
 
         self._order = xp.zeros(len(rows), dtype=np.int32)
-        self._place_images(samples)
+        self._images = place(work)
         #: The number of the next step, in the epoch and in total.
         self._number, self._step = xp.zeros(1, dtype=np.int32), xp.zeros(1, dtype=np.uint64)
         #: For each step of the epoch, the normalizer of its batch and the optimiser's scalars.
@@ -86,35 +79,6 @@ class DeviceEngine(StepEngine):
         self._failed = xp.full(1, -1, dtype=np.int64)
         self._failed_gradient = xp.zeros_like(self._gradient)
 
-    def _place_images(self, samples: Samples) -> None:
-        """Keep the images on the device, if they fit and need no preprocessing on the host."""
-        self._images = self._mean = self._std = self._transforms = self._contrast_brightness = None
-        xp, dtype = self.work.network.xp, self.work.network.dtype
-        x, rows = samples.x, samples.rows
-        normalized = isinstance(x, Normalized) and not x.preprocessing.per_image
-        if not (normalized or isinstance(x, np.ndarray)):
-            return
-        if not isinstance(samples.augment, GeometricAugmentation | None):
-            return
-        stored, stored_rows = (x.images, x.rows[rows]) if normalized else (x, rows)
-        stored_dtype = np.dtype(np.uint8) if stored.dtype == np.uint8 else dtype
-        xp.get_default_memory_pool().free_all_blocks()  # release the cached memory of earlier work
-        room = xp.cuda.runtime.memGetInfo()[0] * PART_FOR_IMAGES
-        if len(rows) * stored[0].size * stored_dtype.itemsize > room:
-            return
-        self._images = xp.empty((len(rows), *stored.shape[1:]), dtype=stored_dtype)
-        at_once = max(1, BYTES_SENT // max(1, self._images[:1].nbytes))
-        for start in range(0, len(rows), at_once):  # one copy of all would double the host memory
-            some = slice(start, start + at_once)
-            self._images[some] = xp.asarray(np.ascontiguousarray(stored[stored_rows[some]], dtype=stored_dtype))
-        if normalized:
-            self._mean = xp.asarray(np.array(x.preprocessing.mean, dtype))
-            self._std = xp.asarray(np.array(x.preprocessing.std, dtype))
-        if samples.augment is not None:
-            self._transforms = xp.zeros((len(rows), 5), dtype=np.int32)
-            if samples.augment.contrast_brightness is not None:
-                self._contrast_brightness = xp.zeros((len(rows), 2), dtype=np.float32)
-
     def begin_epoch(self, epoch: int, order: HostArray, before: Figures = EMPTY) -> None:
         """Send order, transforms and optimiser scalars to the device, and reset the counters."""
         super().begin_epoch(epoch, order, before)
@@ -122,13 +86,8 @@ class DeviceEngine(StepEngine):
         self._done = len(before.losses)
         self._first_step = work.optimizer.step - self._done
         self._order[...] = xp.asarray(order.astype(np.int32))
-        if self._transforms is not None:
-            rows, augment = work.samples.rows, work.samples.augment
-            assert isinstance(augment, GeometricAugmentation)
-            size = work.network.input_shape[1:]
-            self._transforms[...] = xp.asarray(augment.transforms((size[0], size[1]), work.seed, epoch, rows))
-            if self._contrast_brightness is not None and augment.contrast_brightness is not None:
-                self._contrast_brightness[...] = xp.asarray(augment.contrast_brightness(work.seed, epoch, rows))
+        if self._images is not None:
+            self._images.begin_epoch(epoch)
         starts = range(0, len(order), self._batch_size)
         self._normalizers = [float(self._shares[order[start : start + self._batch_size]].sum()) for start in starts]
         self._plan()
@@ -207,7 +166,7 @@ class DeviceEngine(StepEngine):
     def _save_memory(self) -> None:
         """Use less memory from now on: send images batch by batch, and halve the columns lowered at once."""
         self._saves_memory = True
-        self._images = self._mean = self._std = self._transforms = self._contrast_brightness = None
+        self._images = None
         self._captured.clear()
         self._workspace = Workspace(self.work.network.xp, COLUMN_BUDGET // 2)
         self.work.network.xp.get_default_memory_pool().free_all_blocks()  # graphs cannot use what the pool has cached
@@ -224,14 +183,7 @@ class DeviceEngine(StepEngine):
         """Run all device work of a step with n images."""
         work, network, xp = self.work, self.work.network, self.work.network.xp
         indices = next_rows(xp, self._order, self._number, self._batch_size, n)
-        transforms = None if self._transforms is None else xp.take(self._transforms, indices, axis=0)
-        x = (
-            self._sent[n]
-            if self._images is None
-            else gather(xp, self._images, indices, transforms, self._mean, self._std, network.dtype, self._workspace)
-        )
-        if self._images is not None and self._contrast_brightness is not None:
-            x[...] = adjust_contrast_brightness(xp, x, xp.take(self._contrast_brightness, indices, axis=0))
+        x = self._sent[n] if self._images is None else self._images.batch(indices, self._workspace)
         scalars = xp.take(self._table, self._number, axis=0)[0]
         context = Context(self._workspace, training=True, seed=work.seed, step=self._step)
         rows = xp.take(self._rows, indices, axis=0)
