@@ -41,7 +41,7 @@ def outputs_of(loss, from_logits, dtype):
 
 def evaluate(loss, xp, outputs, targets, from_logits):
     weights = None if targets.weights is None else xp.asarray(targets.weights)
-    rows = xp.asarray(targets.rows)
+    rows = xp.asarray(targets.encoded)
     return loss.evaluate(xp, xp.asarray(outputs), rows, weights, targets.normalizer, from_logits)
 
 
@@ -75,7 +75,7 @@ def test_results_keep_the_dtype_of_the_outputs(xp, case, from_logits, dtype):
     loss, targets = targets_of(case, dtype)
     outputs = outputs_of(loss, from_logits, dtype)
     value, gradient, probabilities = evaluate(loss, xp, outputs, targets, from_logits)
-    assert targets.rows.dtype == dtype
+    assert targets.encoded.dtype == dtype
     assert value.shape == ()
     assert value.dtype == gradient.dtype == probabilities.dtype == dtype
     assert gradient.shape == probabilities.shape == outputs.shape
@@ -89,7 +89,7 @@ def test_values_and_gradients_of_the_shards_add_up(xp, case):
     shards = []
     for part in (slice(0, 2), slice(2, 3), slice(3, 5)):
         weights = None if targets.weights is None else targets.weights[part]
-        shard = dataclasses.replace(targets, rows=targets.rows[part], weights=weights)
+        shard = dataclasses.replace(targets, encoded=targets.encoded[part], weights=weights)
         shards.append(evaluate(loss, xp, outputs[part], shard, True))
     assert sum(float(to_host(shard[0])) for shard in shards) == pytest.approx(float(to_host(value)))
     np.testing.assert_allclose(np.concatenate([to_host(shard[1]) for shard in shards]), to_host(gradient), rtol=1e-12)
@@ -152,7 +152,7 @@ def test_binary_cross_entropy_of_several_outputs_is_a_mean_over_elements(xp):
 
 def test_smoothing_of_binary_targets_moves_them_towards_a_half(xp):
     loss, rows = BinaryCrossEntropy(label_smoothing=0.2), [[1, 0], [0.5, 1]]
-    np.testing.assert_allclose(loss.prepare(rows, 2).rows, [[0.9, 0.1], [0.5, 0.9]])
+    np.testing.assert_allclose(loss.prepare(rows, 2).encoded, [[0.9, 0.1], [0.5, 0.9]])
     p = [[0.8, 0.3], [0.6, 0.9]]
     smoothed = value_of(BinaryCrossEntropy(), xp, [[0.9, 0.1], [0.5, 0.9]], p, False)
     assert value_of(loss, xp, rows, p, False) == pytest.approx(smoothed)
@@ -197,7 +197,7 @@ def test_nan_outputs_give_a_nan_loss(xp):
 def test_evaluating_never_waits_for_the_device(case, from_logits):
     loss, targets = targets_of(case, np.float32)
     rows, outputs = (
-        strict.xp.asarray(targets.rows),
+        strict.xp.asarray(targets.encoded),
         strict.xp.asarray(outputs_of(loss, from_logits, np.float32)),
     )
     weights = None if targets.weights is None else strict.xp.asarray(targets.weights)

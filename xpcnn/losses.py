@@ -36,7 +36,7 @@ class Loss(Named):
         weights that are negative or of another length.
         """
         rows, labels = encode(y, width, dtype)
-        self._check_rows(rows)
+        self._check_encoded(rows)
         if sample_weight is None:
             return Targets(rows, labels, None, np.full(len(rows), float(width)))
         weights = check_weights(sample_weight, len(rows))
@@ -50,23 +50,23 @@ class Loss(Named):
         """Return the loss to evaluate with: this one without label smoothing, which is for training only."""
         return self
 
-    def _check_rows(self, rows: HostArray) -> None:
+    def _check_encoded(self, encoded: HostArray) -> None:
         """Raise ValueError if the loss is not defined for these targets."""
 
     def evaluate(
         self,
         xp: ArrayModule,
         outputs: Array,
-        rows: Array,
+        targets: Array,
         weights: Array,
         normalizer: Array | float,
         from_logits: bool,
     ) -> tuple[Array, Array, Array]:
         """Return the value, its gradient with respect to ``outputs``, and the probabilities.
 
-        outputs, rows: (n, width) arrays of ``xp``; weights: (n, 1) or None; normalizer: the whole batch's. from_logits:
-        whether ``outputs`` are the inputs of ``activation``; never True if that is None. The value is a 0-d array; the
-        gradient and probabilities have the shape and dtype of the outputs.
+        outputs, targets: (n, width) arrays of ``xp``; weights: (n, 1) or None; normalizer: the whole batch's.
+        from_logits: whether ``outputs`` are the inputs of ``activation``; never True if that is None. The value is a
+        0-d array; the gradient and probabilities have the shape and dtype of the outputs.
         """
         raise NotImplementedError
 
@@ -82,7 +82,7 @@ class CrossEntropy(Loss):
     >>> loss = CrossEntropy()
     >>> targets = loss.prepare([1, 0], width=2)
     >>> logits = np.zeros((2, 2), np.float32)
-    >>> value, gradient, _ = loss.evaluate(np, logits, targets.rows, None, targets.normalizer, True)
+    >>> value, gradient, _ = loss.evaluate(np, logits, targets.encoded, None, targets.normalizer, True)
     >>> print(value, gradient.tolist())
     0.6931472 [[0.25, -0.25], [-0.25, 0.25]]
     """
@@ -147,16 +147,16 @@ class CrossEntropy(Loss):
         self,
         xp: ArrayModule,
         outputs: Array,
-        rows: Array,
+        targets: Array,
         weights: Array,
         normalizer: Array | float,
         from_logits: bool,
     ) -> tuple[Array, Array, Array]:
         """Evaluate from logits with the shifted log-softmax, or from probabilities with logarithms of at least -100."""
         if not from_logits:
-            value = xp.asarray((rows * _log(xp, outputs)).sum() / -normalizer)
-            return value, rows / xp.maximum(outputs, _SMALLEST_DIVISOR) / -normalizer, outputs
-        return softmax_cross_entropy(xp, outputs, rows, normalizer)
+            value = xp.asarray((targets * _log(xp, outputs)).sum() / -normalizer)
+            return value, targets / xp.maximum(outputs, _SMALLEST_DIVISOR) / -normalizer, outputs
+        return softmax_cross_entropy(xp, outputs, targets, normalizer)
 
 
 class BinaryCrossEntropy(Loss):
@@ -182,21 +182,21 @@ class BinaryCrossEntropy(Loss):
         targets = super().prepare(y, width, sample_weight, dtype)
         if not self.label_smoothing:
             return targets
-        smooth = (1.0 - self.label_smoothing) * targets.rows + self.label_smoothing / 2
-        return replace(targets, rows=smooth.astype(dtype, copy=False))
+        smooth = (1.0 - self.label_smoothing) * targets.encoded + self.label_smoothing / 2
+        return replace(targets, encoded=smooth.astype(dtype, copy=False))
 
-    def _check_rows(self, rows: HostArray) -> None:
-        if rows.min() < 0 or rows.max() > 1:
+    def _check_encoded(self, encoded: HostArray) -> None:
+        if encoded.min() < 0 or encoded.max() > 1:
             raise ValueError(
                 "Targets for binary_cross_entropy must be between 0 and 1; a single output has the classes 0 and 1. "
-                f"Received: values from {rows.min():g} to {rows.max():g}."
+                f"Received: values from {encoded.min():g} to {encoded.max():g}."
             )
 
     def evaluate(
         self,
         xp: ArrayModule,
         outputs: Array,
-        rows: Array,
+        targets: Array,
         weights: Array,
         normalizer: Array | float,
         from_logits: bool,
@@ -208,15 +208,15 @@ class BinaryCrossEntropy(Loss):
         """
         if from_logits:
             decay = xp.exp(-xp.abs(outputs))
-            elements = xp.maximum(outputs, 0.0) - rows * outputs + xp.log1p(decay)
+            elements = xp.maximum(outputs, 0.0) - targets * outputs + xp.log1p(decay)
             # The sigmoid without overflow: 1 / (1 + e^-z) for z >= 0, e^z / (1 + e^z) below.
             probabilities = xp.where(outputs >= 0, 1.0, decay) / (decay + 1.0)
-            gradient = probabilities - rows
+            gradient = probabilities - targets
         else:
             probabilities = xp.clip(outputs, 0.0, 1.0)
-            elements = -(rows * _log(xp, probabilities) + (1.0 - rows) * _log(xp, 1.0 - probabilities))
+            elements = -(targets * _log(xp, probabilities) + (1.0 - targets) * _log(xp, 1.0 - probabilities))
             divisor = xp.maximum(probabilities * (1.0 - probabilities), _SMALLEST_DIVISOR)
-            gradient = (probabilities - rows) / divisor
+            gradient = (probabilities - targets) / divisor
         return (*_weighted_sum(xp, elements, gradient, weights, normalizer), probabilities)
 
 
@@ -228,7 +228,7 @@ class MeanSquaredError(Loss):
     >>> loss = MeanSquaredError()
     >>> targets = loss.prepare([0.5, 2.0], width=1)
     >>> outputs = np.array([[1.5], [2.0]], np.float32)
-    >>> print(loss.evaluate(np, outputs, targets.rows, None, targets.normalizer, from_logits=False)[0])
+    >>> print(loss.evaluate(np, outputs, targets.encoded, None, targets.normalizer, from_logits=False)[0])
     0.5
     """
 
@@ -238,13 +238,13 @@ class MeanSquaredError(Loss):
         self,
         xp: ArrayModule,
         outputs: Array,
-        rows: Array,
+        targets: Array,
         weights: Array,
         normalizer: Array | float,
         from_logits: bool,
     ) -> tuple[Array, Array, Array]:
         """Evaluate; the outputs are returned unchanged instead of probabilities."""
-        difference = outputs - rows
+        difference = outputs - targets
         return (*_weighted_sum(xp, difference * difference, 2.0 * difference, weights, normalizer), outputs)
 
 

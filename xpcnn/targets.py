@@ -17,12 +17,12 @@ HostArray = np.ndarray[Any, Any]
 class Targets:
     """The targets of a batch, encoded for one loss, on the host.
 
-    rows: (n, width), what the loss compares the outputs with; labels: (n,) int64, the class of each row, or None if the
-    targets are not classes; weights: (n, 1), the factor of each row's loss, or None; shares: (n,) float64, what each
-    row adds to the normalizer.
+    encoded: (n, width), what the loss compares the outputs with; labels: (n,) int64, the class of each image, or None
+    if the targets are not classes; weights: (n, 1), the factor of each image's loss, or None; shares: (n,) float64,
+    what each image adds to the normalizer.
     """
 
-    rows: HostArray
+    encoded: HostArray
     labels: HostArray | None
     weights: HostArray | None
     shares: HostArray

@@ -521,7 +521,7 @@ def test_a_step_neither_waits_for_the_device_nor_copies_to_it():
     ]
     network, loss = Network(stack, IMAGE, xp), losses.get("cross_entropy")
     x, y = batch(dtype=np.float32)
-    x, rows = xp.asarray(x), xp.asarray(loss.prepare(y, 5).rows)
+    x, rows = xp.asarray(x), xp.asarray(loss.prepare(y, 5).encoded)
     gradients = network.layout.layer_views(xp.zeros(network.layout.size, dtype=np.float32))
     with strict.forbid():
         _, buffers = train_at_once(network, x, rows, 6.0, loss, gradients)
@@ -532,7 +532,7 @@ def test_the_only_copy_to_the_device_inside_a_step_is_dropouts_mask():
     xp, loss = strict.xp, losses.get("cross_entropy")
     network = Network(small(), IMAGE, xp)
     x, y = batch(dtype=np.float32)
-    x, rows = xp.asarray(x), xp.asarray(loss.prepare(y, 5).rows)
+    x, rows = xp.asarray(x), xp.asarray(loss.prepare(y, 5).encoded)
     gradients = network.layout.layer_views(xp.zeros(network.layout.size, dtype=np.float32))
     with strict.counting() as counts:
         train_at_once(network, x, rows, 6.0, loss, gradients)

@@ -228,6 +228,6 @@ def with_targets(metrics: Sequence[Metric], targets: Targets, y: Any, width: int
     return [
         (metric, targets.labels)
         if metric.needs_classes and targets.labels is not None
-        else (metric, encode(y, width, targets.rows.dtype)[0])
+        else (metric, encode(y, width, targets.encoded.dtype)[0])
         for metric in metrics
     ]

@@ -45,7 +45,7 @@ class Goal:
     """
 
     loss: Loss
-    rows: Array
+    targets: Array
     weights: Array | None
     normalizer: Array | float
     scale: Array | None = None
@@ -127,7 +127,7 @@ class Shard:
         goal, program, workspace = self.goal, self.program, self.context.workspace
         xp = workspace.xp
         value, dy, probabilities = goal.loss.evaluate(
-            xp, self.slots[program.output], goal.rows, goal.weights, goal.normalizer, from_logits=program.from_logits
+            xp, self.slots[program.output], goal.targets, goal.weights, goal.normalizer, from_logits=program.from_logits
         )
         self.report(value, probabilities)
         self.dy[program.output] = dy if goal.scale is None else xp.multiply(dy, goal.scale, out=workspace.like(dy))

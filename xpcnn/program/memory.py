@@ -25,7 +25,7 @@ class Batch:
     x: HostArray
     #: The offset of x in the batch.
     first_row: int
-    rows: HostArray
+    targets: HostArray
     weights: HostArray | None
     normalizer: HostArray
     scale: Array | None

@@ -130,7 +130,7 @@ def evaluate(
         )
     targets = loss.prepare(y, network.output_shape[0], weights, network.dtype)
     value, _, probabilities = loss.evaluate(
-        np, outputs, targets.rows, targets.weights, targets.normalizer, from_logits=from_logits
+        np, outputs, targets.encoded, targets.weights, targets.normalizer, from_logits=from_logits
     )
     results: dict[str, Any] = {"loss": float(value)}
     for metric, expected in with_targets(metrics, targets, y, network.output_shape[0]):

@@ -11,15 +11,15 @@ from xpcnn.recording import watched
 
 
 def softmax_cross_entropy(
-    xp: ArrayModule, logits: Array, rows: Array, normalizer: Array | float
+    xp: ArrayModule, logits: Array, targets: Array, normalizer: Array | float
 ) -> tuple[Array, Array, Array]:
     """As :func:`xpcnn.ops.cross_entropy.softmax_cross_entropy`."""
-    logits, rows = (x if x.flags.c_contiguous else x.copy() for x in (logits, rows))
+    logits, targets = (x if x.flags.c_contiguous else x.copy() for x in (logits, targets))
     value, gradient, probabilities = (watched(xp.empty(shape, logits.dtype)) for shape in ((), *[logits.shape] * 2))
     shifted = gradient  # the second kernel reads each number before it writes there
     _shift(logits, shifted)
     xp.exp(shifted, out=probabilities)
-    _finish(shifted, rows, xp.asarray(normalizer), value, gradient, probabilities)
+    _finish(shifted, targets, xp.asarray(normalizer), value, gradient, probabilities)
     return value, gradient, probabilities
 
 
@@ -35,11 +35,11 @@ def _shift(logits: Any, shifted: Any) -> None:
 
 
 @kernel
-def _finish(shifted: Any, rows: Any, normalizer: Any, value: Any, gradient: Any, probabilities: Any) -> None:
+def _finish(shifted: Any, targets: Any, normalizer: Any, value: Any, gradient: Any, probabilities: Any) -> None:
     number = shifted.dtype.type
     value_sum, divisor = 0.0, number(normalizer[()])
     for image in range(len(shifted)):
-        row, target, p, dy = shifted[image], rows[image], probabilities[image], gradient[image]
+        row, target, p, dy = shifted[image], targets[image], probabilities[image], gradient[image]
         total, weight = 0.0, 0.0
         for k in range(len(row)):
             total += p[k]

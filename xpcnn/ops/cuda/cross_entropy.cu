@@ -4,9 +4,9 @@
 
 __device__ inline REAL largest(REAL a, REAL b) { return a > b || a != a ? a : b; }
 
-// One block; its threads are images x parts of the classes. logits, gradient, probabilities: (classes, n), rows (n, classes).
+// One block; its threads are images x parts of the classes. logits, gradient, probabilities: (classes, n), targets (n, classes).
 extern "C" __global__ void softmax_cross_entropy(
-    const REAL *__restrict__ logits, const REAL *__restrict__ rows, const REAL *__restrict__ normalizer,
+    const REAL *__restrict__ logits, const REAL *__restrict__ targets, const REAL *__restrict__ normalizer,
     REAL *__restrict__ value, REAL *__restrict__ gradient, REAL *__restrict__ probabilities, int n, int classes)
 {
     __shared__ REAL columns[1024];
@@ -23,7 +23,7 @@ extern "C" __global__ void softmax_cross_entropy(
         __syncthreads();
         for (int part = 0; part < blockDim.y; part++) top = largest(columns[part * blockDim.x + threadIdx.x], top);
         for (int k = threadIdx.y; inside && k < classes; k += blockDim.y) {
-            const REAL target = rows[(size_t)image * classes + k];
+            const REAL target = targets[(size_t)image * classes + k];
             sum += exp(logits[(size_t)k * n + image] - top);
             weight += target;
         }
@@ -39,7 +39,7 @@ extern "C" __global__ void softmax_cross_entropy(
         for (int part = 0; part < blockDim.y; part++) weight += columns[part * blockDim.x + threadIdx.x];
         const REAL logarithm = log(sum);
         for (int k = threadIdx.y; inside && k < classes; k += blockDim.y) {
-            const REAL target = rows[(size_t)image * classes + k], shifted = logits[(size_t)k * n + image] - top;
+            const REAL target = targets[(size_t)image * classes + k], shifted = logits[(size_t)k * n + image] - top;
             const REAL probability = exp(shifted) / sum;
             probabilities[(size_t)k * n + image] = probability;
             gradient[(size_t)k * n + image] = (probability * weight - target) / divisor;

@@ -54,7 +54,7 @@ class DeviceEngine(StepEngine):
         y, width = samples.y[rows], network.output_shape[0]
         targets = work.loss.prepare(y, width, weights, dtype)
         self._shares = targets.shares
-        self._rows = xp.asarray(targets.rows)
+        self._targets = xp.asarray(targets.encoded)
         self._weights = None if targets.weights is None else xp.asarray(targets.weights)
         self._expected = [xp.asarray(expected) for _, expected in with_targets(work.metrics, targets, y, width)]
 
@@ -186,10 +186,10 @@ class DeviceEngine(StepEngine):
         x = self._sent[n] if self._images is None else self._images.batch(indices, self._workspace)
         scalars = xp.take(self._table, self._number, axis=0)[0]
         context = Context(self._workspace, training=True, seed=work.seed, step=self._step)
-        rows = xp.take(self._rows, indices, axis=0)
+        targets = xp.take(self._targets, indices, axis=0)
         weights = None if self._weights is None else xp.take(self._weights, indices, axis=0)
         reported: list[tuple[Array, Array]] = []
-        goal = Goal(work.loss, rows, weights, scalars[0], None if self._scale is None else self._scale.scale)
+        goal = Goal(work.loss, targets, weights, scalars[0], None if self._scale is None else self._scale.scale)
         report = lambda *result: reported.append(result)  # noqa: E731
         train_whole(Shard(self._program, network.params, x, context, self._views, goal, report))
         ((loss, probabilities),) = reported

@@ -122,11 +122,11 @@ class ShardedTraining:
         x: the images of :meth:`own_rows` only; everything else, including the result, refers to the whole batch.
         measured: each metric with the targets that it compares. scale: what the gradient is multiplied by, if anything.
         """
-        n, together, executor, xp = len(targets.rows), self._together, self._executor, self._xp
+        n, together, executor, xp = len(targets.encoded), self._together, self._executor, self._xp
         batch, shards, dtype = self._memory.batch, cut(n, executor.shards), self._network.dtype
         shares = together.shards(len(shards))
         own, holders = range(len(shards))[shares[together.rank]], sum(share.start < len(shards) for share in shares)
-        batch.x, batch.rows, batch.weights = x, targets.rows, targets.weights
+        batch.x, batch.targets, batch.weights = x, targets.encoded, targets.weights
         batch.first_row = self.own_rows(n).start
         batch.normalizer = np.asarray(targets.normalizer or 1.0, dtype)  # if all weights are 0, it contributes nothing
         batch.seed, batch.step, batch.scale = seed, step, None if scale is None else scale.scale
@@ -134,7 +134,7 @@ class ShardedTraining:
         batch.y = xp.empty((n, *self._network.output_shape), dtype=dtype)
         gradients = self._memory.gradients[: len(own)] or self._memory.gradients[:1]
         begin = functools.partial(self._begin, own, shards)
-        replay = self._memory.replay((n, targets.rows.shape[1:], targets.weights is None), self._holds())
+        replay = self._memory.replay((n, targets.encoded.shape[1:], targets.weights is None), self._holds())
         if not own:
             buffers: Buffers = {}
         elif replay is None:
@@ -198,7 +198,7 @@ class ShardedTraining:
         each_time(enter)
         goal = Goal(
             self._loss,
-            made_each_time(lambda: to_device(xp, batch.rows[rows])),
+            made_each_time(lambda: to_device(xp, batch.targets[rows])),
             None if batch.weights is None else made_each_time(weights),
             made_each_time(lambda: to_device(xp, batch.normalizer)),
             batch.scale,
