@@ -74,6 +74,12 @@ def test_every_field_comes_back(again, tmp_path):
     assert told(again(model, tmp_path / "a").state()) == state
 
 
+def test_an_input_shape_that_was_changed_too_late_is_not_that_of_the_state():
+    model = xpcnn.Sequential([layers.Flatten(), layers.Dense(2)], input_shape=(1, 4, 4))
+    model.input_shape = (1, 8, 8)
+    assert xpcnn.Sequential.from_state(model.state()).input_shape == (1, 4, 4)
+
+
 def test_a_state_is_a_copy_that_cannot_be_changed():
     model = full()
     state = model.state()

@@ -436,7 +436,7 @@ class Sequential:
         """
         return ModelState(
             layers=[to_plain(layer) for layer in self._layers],
-            input_shape=self.input_shape,
+            input_shape=self.input_shape if self._network is None else self._network.input_shape,
             seed=self.seed,
             arrays=self.get_weights() if self._layers and self.input_shape is not None else None,
             class_names=self.class_names,
