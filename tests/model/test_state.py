@@ -14,8 +14,18 @@ from tests.models import SHAPE, bits, mixed, samples
 from xpcnn import callbacks, data, layers, optimizers
 from xpcnn.precision import resolve
 
+
+def from_read_only_memory(model):
+    """Return a copy whose arrays lay in memory that can't be written, as joblib hands it to other processes."""
+    buffers = []
+    pickled = pickle.dumps(model, protocol=5, buffer_callback=buffers.append)
+    return pickle.loads(pickled, buffers=[bytes(buffer) for buffer in buffers])
+
+
 COPIES = pytest.mark.parametrize(
-    "copied", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy], ids=["pickle", "deepcopy"]
+    "copied",
+    [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy, from_read_only_memory],
+    ids=["pickle", "deepcopy", "read-only"],
 )
 
 
