@@ -34,7 +34,7 @@ from xpcnn.precision import in_precision, precision_of, resolve
 from xpcnn.program.execute import Executor, activations
 from xpcnn.program.network import Network
 from xpcnn.program.program import walk
-from xpcnn.registry import check_int
+from xpcnn.registry import check_float, check_int
 from xpcnn.training import checkpoints, evaluation, loop
 from xpcnn.training.callbacks import Callback
 from xpcnn.training.engine.base import Work
@@ -137,6 +137,15 @@ class Sequential:
     def precision(self) -> str:
         """What products and convolutions compute in: "float32", "tf32", "bfloat16" or "float16"."""
         return precision_of(self._xp)
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before they become probabilities; :meth:`calibrate` finds it."""
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        self._temperature = check_float("temperature", value, f"[{calibration.LEAST}, {calibration.MOST}]")
 
     @property
     def parameters(self) -> dict[str, Array]:
