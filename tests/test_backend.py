@@ -193,6 +193,15 @@ def test_to_host_gives_numpy_and_copies_only_from_a_device(xp):
     assert (host is array) == backend.is_host(xp)
 
 
+def test_masked_values_are_refused_and_a_mask_of_none_is_dropped():
+    values = np.ma.array([1.0, 2.0, 3.0], mask=[True, False, True])
+    with pytest.raises(ValueError, match=r"2 of the array's 3 values are masked.*filled"):
+        backend.host_array(values)
+    taken = backend.host_array(np.ma.array([1.0, 2.0]))
+    assert type(taken) is np.ndarray
+    assert taken.tolist() == [1, 2]
+
+
 def test_to_device_brings_host_and_device_arrays(xp):
     host = np.arange(3, dtype=np.float32)
     device = backend.to_device(xp, host)

@@ -263,11 +263,19 @@ def host_array(values: Any) -> numpy.ndarray[Any, Any]:
     """Return array-like values as a NumPy array, copied only if they are not in host memory.
 
     values: nested lists, or objects with ``__array__``, DLPack or the CUDA array interface, such as arrays of NumPy,
-    CuPy, PyTorch and JAX and pandas tables. Raises TypeError for values that cannot be converted to one array.
+    CuPy, PyTorch and JAX and pandas tables. Raises TypeError for values that cannot be converted to one array, and
+    ValueError for masked values, since what lies under a mask would count.
 
     >>> host_array([[1, 2], [3, 4]]).shape
     (2, 2)
     """
+    if isinstance(values, numpy.ma.MaskedArray):
+        if numpy.ma.is_masked(values):
+            raise ValueError(
+                f"{numpy.ma.getmaskarray(values).sum()} of the array's {values.size} values are masked, and masks are "
+                "not used. Fill them with array.filled(value), or leave out those rows."
+            )
+        return values.data
     if isinstance(values, numpy.ndarray):
         return values
     for step in ("detach", "cpu"):  # for PyTorch, whose tensors may require gradients or be on a device

@@ -229,7 +229,13 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         network = self._network(rows=X.ndim == 2)
         self.classes_ = classes
         self.standardization_ = Standardization.measure(X)
-        self.model_ = Sequential(network(shape, len(classes)), shape, self.backend, seed)
+        built = Sequential(network(shape, len(classes)), shape, self.backend, seed)
+        if built.network.output_shape != (len(classes),):
+            raise ValueError(
+                f"The model must have one output for each of the {len(classes)} classes. "
+                f"Received: outputs {built.network.output_shape}. Give its last layer as many units."
+            )
+        self.model_ = built
 
     def _network(self, rows: bool) -> Callable[[Shape, int], Sequence[Layer]]:
         """Return the function that creates the layers."""

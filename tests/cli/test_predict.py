@@ -114,6 +114,13 @@ class TestAnswers:
             assert (other["guess"], other["top"]) == (row["label"], row["top"])
         assert "uncertain" in {row["label"] for row in strict} != {"uncertain"}
 
+    def test_a_class_that_is_named_so_itself_takes_no_threshold(self, run, refuses, here, model, images):
+        named = xpcnn.load(model)
+        named.class_names = ("uncertain", *named.class_names[1:])
+        named.save(here / "named.safetensors")
+        refuses("predict", "named.safetensors", *images, "--threshold", "0.9", words=["a class 'uncertain'"])
+        answers(run("predict", "named.safetensors", *images, "--format", "json"))
+
     def test_they_are_calibrated(self, run, here, model, images):
         softer = xpcnn.load(model)
         for name, temperature in (("surer", 1.0), ("softer", 20.0)):

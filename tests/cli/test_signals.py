@@ -49,6 +49,18 @@ def test_a_process_that_trains_saves_and_ends(here, number, code, word):
     assert not os.path.exists(os.path.join("runs", "train", "metrics.json"))
 
 
+def test_a_process_whose_output_nobody_reads_any_more_says_how_to_go_on(here):
+    line, environment = from_here(["train", "digits", "--epochs", "100000"])
+    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        while not child.stdout.readline().startswith("epoch 1/"):
+            pass
+        child.stdout.close()
+        code, err = child.wait(timeout=60), child.stderr.read()
+    run = os.path.join("runs", "train")
+    expected = f"nothing reads the output any more, so the run has stopped; to resume: xpcnn train --resume {run}"
+    assert (code, err) == (1, f"xpcnn train: {expected}\n")
+
+
 @BOTH
 def test_the_first_epoch_is_enough_to_have_a_model(run, monkeypatch, number, code, word):
     arriving(monkeypatch, [number])

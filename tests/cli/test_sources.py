@@ -79,6 +79,10 @@ class TestLists:
         (here / "empty.txt").write_text("\n")
         refuses("predict", model, "@empty.txt", words=["There is no name in @empty.txt"])
 
+    def test_a_closed_standard_input_is_one_line(self, refuses, model, monkeypatch):
+        monkeypatch.setattr("sys.stdin", None)
+        refuses("predict", model, "-", words=["standard input, which is closed"])
+
     def test_one_that_is_too_large_is_refused(self, refuses, here, model, monkeypatch):
         monkeypatch.setattr(sources, "MOST_BYTES", 5)
         (here / "list.txt").write_text("a.png\nb.png\n")

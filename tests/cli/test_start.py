@@ -60,7 +60,7 @@ class TestUsage:
         [
             (["trian"], "'trian'"),
             (["train", "--epochs", "0"], "'0'"),
-            (["train", "--epochs", "1.5"], "'1.5'"),
+            (["train", "--epochs", "1.5"], "an integer from 1 on, received '1.5'"),
             (["train", "--epochs", "-3"], "--epochs"),
             (["train", "--lr", "nan"], "'nan'"),
             (["train", "--lr", "0"], "'0'"),

@@ -200,6 +200,19 @@ def test_a_model_is_a_function_of_shape_and_classes_too():
     assert asked == [((1, 6, 6), 2), ((1, 1, 36), 2)]
 
 
+def test_a_model_of_other_classes_is_refused():
+    x, y = images()
+    model = [layers.Flatten(), layers.Dense(5, activation="softmax")]
+    with pytest.raises(ValueError, match=r"one output for each of the 2 classes. Received: outputs \(5,\)"):
+        quick(model=lambda shape, classes: model).fit(x, y)
+
+
+def test_images_with_the_channels_last_are_warned_of():
+    x = np.zeros((8, 8, 10, 3), np.uint8)
+    with pytest.warns(UserWarning, match=r"8 channels of 10x3 pixels.* x.transpose\(0, 3, 1, 2\)"):
+        quick(epochs=1).fit(x, np.arange(8) % 2)
+
+
 @pytest.mark.parametrize("model", ["small", "tiny"])
 def test_convolutions_take_rows_too(model):
     X, y = datasets.load_iris(return_X_y=True)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import xpcnn
 from tests import strict
 from tests.passes import check_dtypes, check_gradients, distinct
 from xpcnn import backend, initializers, layers
@@ -117,6 +118,37 @@ def test_what_a_layer_is_made_of_is_chosen_once(layer, name, value):
     with pytest.raises(AttributeError, match=f"{name} is chosen when the layer is made"):
         setattr(layer, name, value)
     assert layer.config() == before
+
+
+@pytest.mark.parametrize(
+    ("layer", "name", "value"),
+    [
+        (layers.Conv2D(2, 1), "filters", 3),
+        (layers.Conv2D(2, 1), "strides", (2, 2)),
+        (layers.Dense(2), "units", 3),
+        (layers.MaxPool2D(2), "pool_size", (1, 1)),
+        (layers.AdaptiveAveragePool2D(2), "output_size", (1, 1)),
+        (layers.Upsample2D(2), "size", (1, 1)),
+        (layers.Reshape((1, 4, 4)), "shape", (4, 4)),
+        (layers.ReLU(), "name", "mine"),
+    ],
+)
+def test_what_shapes_a_model_stays_as_it_is_once_the_model_is_built(layer, name, value):
+    setattr(layer, name, getattr(layer, name))  # before, it may be set
+    stack = [layers.Flatten(), layer] if isinstance(layer, layers.Dense) else [layer]
+    model = xpcnn.Sequential(stack, input_shape=(1, 4, 4))
+    before = layer.config()
+    with pytest.raises(AttributeError, match=f"{name} can't be changed once the layer is in a built model"):
+        setattr(layer, name, value)
+    assert layer.config() == before
+    assert model.add(layers.Activation("relu")) is None  # builds again
+
+
+def test_what_a_step_reads_may_be_changed_in_a_model():
+    layer = layers.Dropout(0.5)
+    model = xpcnn.Sequential([layer], input_shape=(1, 4, 4))
+    model.layers[0].rate = 0.2
+    assert layer.rate == 0.2
 
 
 def test_the_layers_inside_a_block_are_a_tuple():

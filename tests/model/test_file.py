@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import xpcnn
 from tests import strict
 from tests.models import CLASSES, SHAPE, bits, mixed, plain, samples
 from xpcnn import data, files, initializers, layers, losses, metrics, optimizers, schedules
+from xpcnn.model import file
 
 
 class Scale(layers.Layer):
@@ -131,8 +133,9 @@ def test_a_temperature_is_kept(tmp_path):
 @pytest.mark.parametrize("wrong", [0, -1, 0.01, 21, "hot", None, float("nan"), [1]])
 def test_a_temperature_that_is_none_is_refused(tmp_path, wrong):
     model = plain()
-    model.temperature = wrong
-    model.save(tmp_path / "a")
+    with pytest.raises(ValueError, match="temperature must be a number in"):
+        model.temperature = wrong
+    file.write(tmp_path / "a", dataclasses.replace(model.state(), temperature=wrong))
     with pytest.raises(ValueError, match="temperature must be a number in"):
         xpcnn.load(tmp_path / "a")
 

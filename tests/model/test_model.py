@@ -1,5 +1,6 @@
 import re
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -76,6 +77,28 @@ def test_a_model_is_made_of_layers(wrong):
 def test_an_impossible_input_shape_is_refused(shape):
     with pytest.raises(ValueError, match=r"input_shape.*Received: "):
         xpcnn.Sequential([layers.Flatten()], input_shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "odd"),
+    [
+        ((28, 28, 3), True),
+        ((32, 48, 4), True),
+        ((28, 28, 1), True),
+        ((3, 28, 28), False),
+        ((3, 3, 3), False),
+        ((12, 1000, 1), False),  # twelve signals
+        ((64, 7, 7), False),
+    ],
+)
+def test_an_input_shape_with_the_channels_last_is_warned_of(shape, odd):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = xpcnn.Sequential([layers.Flatten()], input_shape=shape)
+    assert model.input_shape == shape  # it may be meant
+    told = [f"input_shape={(shape[2], *shape[:2])}" in str(one.message) for one in caught]
+    assert told == ([True] if odd else [])
+    assert not caught or caught[0].filename == __file__
 
 
 def test_a_model_without_layers_or_shape_says_what_it_needs():
@@ -580,6 +603,7 @@ def test_writing_into_a_parameter_changes_the_model(xp):
         (lambda w: w.update(extra=np.ones(2)), "'extra': expected no such array. Received: shape (2,)"),
         (lambda w: w.update({"dense_1.bias": np.ones(4)}), "expected shape (3,). Received: shape (4,)"),
         (lambda w: w.update({"dense_1.bias": ["a", "b", "c"]}), "could not convert string"),
+        (lambda w: w.update({"dense_1.bias": np.ones(3) * 1j}), "'dense_1.bias' must contain real numbers"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_and_none_is_written(change, message):
@@ -589,6 +613,11 @@ def test_weights_that_do_not_fit_are_refused_and_none_is_written(change, message
     with pytest.raises(ValueError, match=re.escape(message)):
         model.set_weights(weights)
     assert bits(model) == bits(plain())
+
+
+def test_weights_are_given_by_name_and_not_in_a_list_as_in_keras():
+    with pytest.raises(TypeError, match=r"weights must be a dict by name.*Received: list"):
+        plain().set_weights([*plain().get_weights().values()])
 
 
 def test_a_layer_belongs_to_one_model_and_an_optimiser_too():

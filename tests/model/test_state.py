@@ -14,10 +14,18 @@ from tests.models import SHAPE, bits, mixed, samples
 from xpcnn import callbacks, data, layers, optimizers
 from xpcnn.precision import resolve
 
+
+def from_read_only_memory(model):
+    """Return a copy whose arrays lay in memory that can't be written, as joblib hands it to other processes."""
+    buffers = []
+    pickled = pickle.dumps(model, protocol=5, buffer_callback=buffers.append)
+    return pickle.loads(pickled, buffers=[bytes(buffer) for buffer in buffers])
+
+
 COPIES = pytest.mark.parametrize(
     "copied",
-    [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy, copy.copy],
-    ids=["pickle", "deepcopy", "copy"],
+    [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy, copy.copy, from_read_only_memory],
+    ids=["pickle", "deepcopy", "copy", "read-only"],
 )
 
 
@@ -74,6 +82,12 @@ def test_every_field_comes_back(again, tmp_path):
     state = told(model.state())
     assert [name for name in state if state[name] == new[name]] == []
     assert told(again(model, tmp_path / "a").state()) == state
+
+
+def test_an_input_shape_that_was_changed_too_late_is_not_that_of_the_state():
+    model = xpcnn.Sequential([layers.Flatten(), layers.Dense(2)], input_shape=(1, 4, 4))
+    model.input_shape = (1, 8, 8)
+    assert xpcnn.Sequential.from_state(model.state()).input_shape == (1, 4, 4)
 
 
 def test_a_state_is_a_copy_that_cannot_be_changed():

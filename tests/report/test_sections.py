@@ -32,6 +32,20 @@ def test_an_accuracy_has_its_interval_beside_it_unless_it_cannot_be_one():
     assert "validation accuracy (95&nbsp;%: 59.6&nbsp;% to 98.2&nbsp;%)" in running
 
 
+def test_of_several_labels_macro_f1_stands_first():
+    run = a_run(several_labels=True)
+    told = sections.tiles(run, Epochs(), {"test": {"f1": 0.5303, "accuracy": 0.1875}})
+    assert told.index("0.530") < told.index("test macro F1") < told.index("test images with all labels right")
+    assert "test accuracy" not in told
+    epochs = Epochs({"loss": [1.0, 0.5], "multilabel_f1": [0.1, 0.2], "val_multilabel_f1": [0.3, 0.4]})
+    told = sections.tiles(run, epochs, {})
+    assert "0.400" in told
+    assert "validation macro F1" in told
+    drawn = sections.curves_section(epochs, None)
+    assert "Loss should fall and macro F1 rise." in drawn
+    assert "macro F1 by epoch" in drawn
+
+
 def tiles_of(run, accuracy):
     return sections.tiles(run, Epochs(), {"test": {"accuracy": accuracy}})
 

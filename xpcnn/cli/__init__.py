@@ -99,7 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         word, code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
         _say(options.command, "; ".join([word, *getattr(stop, "__notes__", [])]))
         return code
-    except BrokenPipeError:  # the reader of our output has closed it, as `head` does
+    except BrokenPipeError as error:  # the reader of our output has closed it, as `head` does
+        notes = getattr(error, "__notes__", [])
+        if notes:  # that suits a list of predictions, and is unexpected in a training
+            _say(options.command, "; ".join(["nothing reads the output any more, so the run has stopped", *notes]))
         return 1
     except argparse.ArgumentError as error:
         print(wrong_usage(f"xpcnn {options.command}", str(error)), file=sys.stderr)

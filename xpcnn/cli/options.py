@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
 def positive(text: str) -> int:
     """Return an integer from 1 on; argparse reports anything else as a usage error."""
-    value = whole(text)
-    if value == 0:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected an integer from 1 on, received {text!r}")
-    return value
+    return int(text)
 
 
 def several(text: str) -> int:

@@ -53,6 +53,11 @@ def run(options_: argparse.Namespace) -> int:
     model, _, class_names = load_for_images(options_.model, options.chosen_backend(options_))
     if options_.copy_to is not None and Path(options_.copy_to).exists() and not Path(options_.copy_to).is_dir():
         raise ValueError(f"--copy-to needs a folder, and {options_.copy_to!r} is a file. Give another.")
+    if model.thresholds is None and options_.threshold is not None and UNCERTAIN in class_names:
+        raise ValueError(
+            f"{options_.model!r} has a class {UNCERTAIN!r}, which is also the label below --threshold. Omit it, and "
+            "compare the probabilities in the table."
+        )
     if model.thresholds is not None and options_.copy_to is not None:
         raise ValueError(f"--copy-to needs one label an image, and {options_.model!r} gives several. Omit --copy-to.")
     if model.thresholds is not None and options_.threshold is not None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a fit after the current step, and a run at any time; both print how to resume it."""
+"""Ctrl-C, SIGTERM and a closed output end a run, which prints how to resume it; signals let the current step finish."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def how_to_go_on(directory: RunDirectory) -> str:
 
 @contextmanager
 def noting_how_to_go_on(directory: RunDirectory) -> Iterator[None]:
-    """Add to a signal's exception how to resume the run, once it has started."""
+    """Add to the exception of a signal or of a closed output how to resume the run, once it has started."""
     try:
         yield
-    except Exception:
-        raise  # an error says itself what to do
     except BaseException as stop:
+        if isinstance(stop, Exception) and not isinstance(stop, BrokenPipeError):
+            raise  # an error says itself what to do
         note = how_to_go_on(directory)
         if directory.can_be_resumed and note not in getattr(stop, "__notes__", ()):  # a fold has said so already
             stop.add_note(note)

@@ -37,6 +37,8 @@ def find(words: Sequence[str], recursive: bool) -> list[str]:
 
 def _meant(word: str, recursive: bool, passed_over: Counter[str]) -> Iterator[str]:
     if word == "-":
+        if sys.stdin is None:
+            raise ValueError("Names are to be read from standard input, which is closed. Give them by a pipe.")
         yield from _names(sys.stdin.buffer.read(MOST_BYTES + 1), "standard input")
     elif word.startswith("@") and not os.path.exists(word):
         with open(word[1:], "rb") as file:

@@ -92,6 +92,9 @@ class Layer:
     #: Arguments of which the constructor makes the layers inside, so that they are never set again.
     _fixed: ClassVar[frozenset[str]] = frozenset()
 
+    #: Arguments that ``build`` reads: a built model would save a new value, but not compute with it.
+    _shaping: ClassVar[frozenset[str]] = frozenset()
+
     #: The layer's name in parameter names and tables; empty until a network assigns one.
     name: str = ""
     #: Whether this is part of another layer, such as its activation, and therefore has no name.
@@ -122,6 +125,11 @@ class Layer:
             raise AttributeError(
                 f"{type(self).__name__} {self.name or self.kind()!r}: {name} is chosen when the layer is made. "
                 f"Received: {value!r}. Make a new layer with it."
+            )
+        if (name == "name" or name in self._shaping) and self.owner is not None and self.owner() is not None:
+            raise AttributeError(
+                f"{type(self).__name__} {self.name!r}: {name} can't be changed once the layer is in a built model. "
+                f"Received: {value!r}. Make a new layer and a new model with it."
             )
         super().__setattr__(name, value)
         super().__setattr__("_changes", self._changes + 1)

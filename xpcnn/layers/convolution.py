@@ -36,6 +36,7 @@ class Conv2D(Layer):
     """
 
     _fixed = frozenset({"activation"})
+    _shaping = frozenset({"filters", "kernel_size", "strides", "padding", "dilation", "groups", "use_bias"})
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ class Dense(Layer):
     """
 
     _fixed = frozenset({"activation"})
+    _shaping = frozenset({"units", "use_bias"})
     on_tensor_cores = True
 
     def __init__(

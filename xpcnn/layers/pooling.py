@@ -18,6 +18,8 @@ class Pool2D(Layer):
     as in PyTorch.
     """
 
+    _shaping = frozenset({"pool_size", "strides", "padding"})
+
     def __init__(
         self,
         pool_size: int | tuple[int, int] = 2,
@@ -89,6 +91,8 @@ class AdaptiveAveragePool2D(Layer):
     >>> AdaptiveAveragePool2D(7).connect((512, 10, 12))
     (512, 7, 7)
     """
+
+    _shaping = frozenset({"output_size"})
 
     def __init__(
         self, output_size: int | tuple[int, int], *, name: str | None = None, xp: ArrayModule | str | None = None

@@ -24,6 +24,8 @@ class Reshape(Layer):
     (8, 8)
     """
 
+    _shaping = frozenset({"shape"})
+
     def __init__(self, shape: tuple[int, ...], *, name: str | None = None, xp: ArrayModule | str | None = None) -> None:
         super().__init__(name=name, xp=xp)
         sizes = shape if isinstance(shape, tuple | list) else (shape,)

@@ -16,6 +16,8 @@ class Upsample2D(Layer):
     (4, 8, 24)
     """
 
+    _shaping = frozenset({"size"})
+
     def __init__(
         self,
         size: int | tuple[int, int] = 2,

@@ -187,6 +187,13 @@ def sample_weights(
     return of_class if combined is None else combined * of_class
 
 
+def look_channels_last(shape: Shape) -> bool:
+    """Whether the shape of an image looks like (height, width, channels), which as (channels, height, width) is odd."""
+    if len(shape) != 3 or min(shape[:2]) < 8:
+        return False
+    return shape[2] in (3, 4) or (shape[2] == 1 and shape[0] == shape[1])
+
+
 def _advice(shape: Shape, data_format: str, input_shape: Shape) -> str:
     """Return advice on images that do not fit, if the cause is clear, or ""."""
     channels = input_shape[0]

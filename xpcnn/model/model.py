@@ -14,7 +14,7 @@ import numpy as np
 
 from xpcnn import calibration, files, losses, optimizers, random
 from xpcnn import metrics as metrics_
-from xpcnn.backend import Array, ArrayModule, for_run, is_host, request_of, to_host
+from xpcnn.backend import Array, ArrayModule, for_run, host_array, is_host, request_of, to_host
 from xpcnn.communicator import ALONE, Communicator
 from xpcnn.data import Normalized, Preprocessing
 from xpcnn.data.augmentation import Augmentation
@@ -35,7 +35,7 @@ from xpcnn.program.execute import Executor, activations
 from xpcnn.program.network import Network
 from xpcnn.program.program import walk
 from xpcnn.program.threads import check_shards, check_threads
-from xpcnn.registry import check_int
+from xpcnn.registry import check_float, check_int
 from xpcnn.training import checkpoints, evaluation, loop
 from xpcnn.training.callbacks import Callback
 from xpcnn.training.engine.base import Work
@@ -138,6 +138,15 @@ class Sequential:
     def precision(self) -> str:
         """What products and convolutions compute in: "float32", "tf32", "bfloat16" or "float16"."""
         return precision_of(self._xp)
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before they become probabilities; :meth:`calibrate` finds it."""
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        self._temperature = check_float("temperature", value, f"[{calibration.LEAST}, {calibration.MOST}]")
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -405,8 +414,12 @@ class Sequential:
 
         Raises ValueError, with nothing written, if names or shapes differ or values are not numbers.
         """
-        dtype = self.network.dtype
-        self.network.set_values({name: np.asarray(value, dtype=dtype) for name, value in weights.items()})
+        if not isinstance(weights, Mapping):
+            raise TypeError(
+                'weights must be a dict by name, {"conv2d_1.weight": array, …}, such as get_weights() returns. '
+                f"Received: {type(weights).__name__}."
+            )
+        self.network.set_values({name: _real(name, value, self.network.dtype) for name, value in weights.items()})
 
     def summary(self, precision: bool = False) -> str:
         """Print and return a table of the layers: input and output shapes, activation, bias, parameters, bytes.
@@ -436,7 +449,7 @@ class Sequential:
         """
         return ModelState(
             layers=[to_plain(layer) for layer in self._layers],
-            input_shape=self.input_shape,
+            input_shape=self.input_shape if self._network is None else self._network.input_shape,
             seed=self.seed,
             arrays=self.get_weights() if self._layers and self.input_shape is not None else None,
             class_names=self.class_names,
@@ -524,8 +537,24 @@ def _checked_layer(layer: Any) -> Layer:
     return layer
 
 
+def _real(name: str, value: Any, dtype: Any) -> HostArray:
+    """Return the values of a weight in the network's dtype, or raise ValueError if they are complex."""
+    array = host_array(value)
+    if array.dtype.kind == "c":
+        raise ValueError(f"{name!r} must contain real numbers. Received: dtype {array.dtype}.")
+    return np.asarray(array, dtype=dtype)
+
+
 def _checked_shape(shape: Any) -> Shape:
     """Return an input shape as a tuple, or raise ValueError."""
     if not isinstance(shape, tuple | list) or not shape:
         raise ValueError(f"input_shape must be (channels, height, width). Received: {reprlib.repr(shape)}.")
-    return tuple(check_int("Each size of input_shape", n, 1) for n in shape)
+    sizes = tuple(check_int("Each size of input_shape", n, 1) for n in shape)
+    if inputs.look_channels_last(sizes):
+        height, width, channels = sizes
+        warnings.warn(
+            f"Images of shape {sizes} have {height} channels of {width}x{channels} pixels. If their channels are the "
+            f"last axis, move it to the front: input_shape={(channels, height, width)}, x.transpose(0, 3, 1, 2).",
+            stacklevel=3,
+        )
+    return sizes

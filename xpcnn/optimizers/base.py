@@ -82,6 +82,10 @@ class Optimizer(Named):
             "_scratch": {},
         }
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state, with copies of moments, which joblib hands to other processes in read-only memory."""
+        self.__dict__ |= state | {"moments": {name: np.array(moment) for name, moment in state["moments"].items()}}
+
     @property
     def rate(self) -> float:
         """The learning rate of the next update."""

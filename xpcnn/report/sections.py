@@ -12,6 +12,8 @@ from xpcnn.report import curves, page, results
 from xpcnn.report.results import percent
 from xpcnn.report.run import PARTS, Epochs, Run, number
 
+#: What the metric multilabel_f1 is called on the page.
+F1 = "macro F1"
 #: The most epochs in the table, the last ones.
 MOST_EPOCHS = 200
 #: The most columns of it.
@@ -24,9 +26,14 @@ def tiles(run: Run, epochs: Epochs, metrics: Mapping[str, Any]) -> str:
     """Return the key metrics at the top of the page; ``metrics`` are those of metrics.json, if any."""
     told = []
     for part in ("test", "validation"):
-        accuracy = measured(metrics, part, "accuracy")
+        f1, accuracy = measured(metrics, part, "f1"), measured(metrics, part, "accuracy")
+        if run.several_labels and f1 is not None:
+            told.append((f"{part} {F1}", f"{f1:.3f}"))
         if accuracy is not None:
-            told.append((f"{part} accuracy{_within(accuracy, run.part(part))}", percent(accuracy)))
+            what = f"{part} images with all labels right" if run.several_labels else f"{part} accuracy"
+            told.append((f"{what}{_within(accuracy, run.part(part))}", percent(accuracy)))
+    if not told and epochs.columns.get("val_multilabel_f1"):
+        told.append((f"validation {F1}", f"{epochs.columns['val_multilabel_f1'][-1]:.3f}"))
     if not told and epochs.columns.get("val_accuracy"):
         accuracy = epochs.columns["val_accuracy"][-1]
         told.append((f"validation accuracy{_within(accuracy, run.part('validation'))}", percent(accuracy)))
@@ -57,20 +64,24 @@ def curves_section(epochs: Epochs, best: int | None) -> str:
     columns = epochs.columns
     if best is None and columns.get("val_loss"):
         best = epochs.numbers[int(np.argmin(np.nan_to_num(columns["val_loss"], nan=np.inf)))]
-    figures = []
-    for name, title in (("loss", "loss"), ("accuracy", "accuracy"), ("multilabel_f1", "macro F1")):
+    figures, several = [], "multilabel_f1" in columns
+    for name in ("loss", "multilabel_f1" if several else "accuracy"):
         of_parts = {"training": name, "validation": f"val_{name}"}
         lines = {part: columns[column] for part, column in of_parts.items() if column in columns}
         if lines:
-            figures.append(page.figure(curves.curve(title, epochs.numbers, lines, best)))
+            figures.append(page.figure(curves.curve(name.replace("multilabel_f1", F1), epochs.numbers, lines, best)))
     note = (
-        "Loss should fall and accuracy rise. If validation, which the network does not learn from, gets worse while "
-        "training still gets better, the network is overfitting."
+        f"Loss should fall and {F1 if several else 'accuracy'} rise. If validation, which the network does not learn "
+        "from, gets worse while training still gets better, the network is overfitting."
+    )
+    measure = (
+        f"{F1} is the mean of all labels' F1, of labels with a probability above 0.5"
+        if several
+        else "accuracy is the fraction of right predictions"
     )
     more = (
-        "Loss measures how wrong the probabilities are, accuracy is the fraction of right predictions. Training "
-        "metrics are measured during learning, with augmentation, label smoothing and dropout, so the training loss "
-        "may stay above that of validation."
+        f"Loss measures how wrong the probabilities are, {measure}. Training metrics are measured during learning, "
+        "with augmentation, label smoothing and dropout, so the training loss may stay above that of validation."
     )
     names = [*columns][:MOST_COLUMNS]
     rows = [
