@@ -9,6 +9,7 @@ from benchmarks.networks import NETWORKS, xpcnn_model
 from tests import kernels, strict
 from xpcnn.layers import Context
 from xpcnn.ops.workspace import Workspace
+from xpcnn.precision import in_precision
 from xpcnn.program.execute import Goal, Shard, train_whole
 
 
@@ -31,27 +32,30 @@ vars(XP).update(RawModule=OnlyCounted)
 
 
 @pytest.mark.parametrize(
-    ("name", "batch", "launches"),
+    ("name", "batch", "precision", "launches"),
     [
-        ("blood", 32, 22), ("blood-unpooled", 32, 21), ("mnist", 32, 24), ("cifar", 32, 32),
-        ("batchnorm", 32, 46), ("batchnorm", 128, 48), ("batchnorm", 512, 49),
+        ("blood", 32, "float32", 22), ("blood-unpooled", 32, "float32", 21), ("mnist", 32, "float32", 24),
+        ("cifar", 32, "float32", 32), ("batchnorm", 32, "float32", 46), ("batchnorm", 128, "float32", 48),
+        ("batchnorm", 512, "float32", 49),
+        ("blood", 32, "bfloat16", 23), ("cifar", 32, "bfloat16", 36), ("cifar", 512, "bfloat16", 33),
     ],
 )  # fmt: skip
-def test_a_training_step_is_so_many_launches(monkeypatch, name, batch, launches):
+def test_a_training_step_is_so_many_launches(monkeypatch, name, batch, precision, launches):
     monkeypatch.setattr("xpcnn.ops.cuda.compiler.count_multiprocessors", lambda xp, device: 132)  # an H100's
+    xp = in_precision(XP, precision)
     shape, _, description = NETWORKS[name]
-    model = xpcnn_model(shape, description).to(XP)
+    model = xpcnn_model(shape, description).to(xp)
     network, optimizer = model.network, model.optimizer
-    optimizer.build(XP, network.parameters)
-    gradient = XP.zeros(network.layout.size, dtype=np.float32)
-    images = Workspace(XP).batch_last((batch, *shape), np.float32)
-    targets = XP.zeros((batch, *network.output_shape), dtype=np.float32)
-    goal = Goal(model.loss, targets, None, XP.full((), float(batch), dtype=np.float32))
+    optimizer.build(xp, network.parameters)
+    gradient = xp.zeros(network.layout.size, dtype=np.float32)
+    images = Workspace(xp).batch_last((batch, *shape), np.float32)
+    targets = xp.zeros((batch, *network.output_shape), dtype=np.float32)
+    goal = Goal(model.loss, targets, None, xp.full((), float(batch), dtype=np.float32))
     program, views = network.training_program(model.loss), network.layout.layer_views(gradient)
-    scalars, number = XP.ones(len(optimizer.scalars(0)), dtype=np.float32), XP.zeros(1, dtype=np.uint64)
+    scalars, number = xp.ones(len(optimizer.scalars(0)), dtype=np.float32), xp.zeros(1, dtype=np.uint64)
 
     def step():
-        context = Context(Workspace(XP), training=True, step=number)
+        context = Context(Workspace(xp), training=True, step=number)
         train_whole(Shard(program, network.params, images, context, views, goal))
         optimizer.apply(network.parameters, gradient, network.layout.segments(), scalars)
         network.update_buffers(context.buffers)

@@ -11,10 +11,11 @@ from tests.passes import run
 from xpcnn import layers
 from xpcnn.ops import convolution as generic
 from xpcnn.ops.convolution import convolution
-from xpcnn.ops.cuda import compiler, tensor_products
+from xpcnn.ops.cuda import compiler, correlation, tensor_products
+from xpcnn.ops.cuda.pooling import pooled
 from xpcnn.ops.cuda.products import product
 from xpcnn.ops.window import Window
-from xpcnn.ops.workspace import Workspace
+from xpcnn.ops.workspace import Workspace, to_batch_last
 from xpcnn.precision import in_precision
 
 WITH_KERNELS = pytest.mark.parametrize("device", ["kernels", "cupy"], indirect=True)
@@ -122,7 +123,41 @@ def test_a_convolution_is_that_of_rounded_operands(
     arrays = drawn(shape, filters, seen, keywords.get("pool"))
     arrays[3] = np.sign(arrays[3])  # where windows of pooling overlap, gradients are added before they are rounded
     check_convolution(device, host, precision, arrays, seen, with_bias, **keywords)
-    assert set(launched) <= {"tensor_product", "finish_product"}
+    assert set(launched) <= {"tensor_product", "finish_product", "finish_pooled_product"}
+
+
+@WITH_KERNELS
+@IN_EACH
+@pytest.mark.parametrize("multiprocessors", [1, 8], ids="{} multiprocessors".format)
+@pytest.mark.parametrize(
+    ("shape", "filters", "seen"),
+    [
+        ((1, 5, 11, 14), 17, window(3, 1)),
+        ((3, 4, 9, 9), 40, window(3, 1)),
+        ((12, 3, 8, 9), 7, window(3)),
+        ((13, 1, 12, 13), 33, window(5, padding=2, strides=2)),
+    ],
+    ids=str,
+)
+def test_pooling_in_the_same_kernel_has_the_bits_of_pooling_after_it(
+    monkeypatch, device, host, launched, precision, multiprocessors, shape, filters, seen
+):
+    monkeypatch.setattr("xpcnn.ops.cuda.compiler.count_multiprocessors", lambda xp, device: multiprocessors)
+    xp, (x, weight, bias, _) = in_precision(device, precision), drawn(shape, filters, seen)
+    x[0] = 0  # equal cells
+    x[-1, -1, 4, 4] = np.nan
+    x, weight, bias = to_batch_last(xp.asarray(x), Workspace(xp)), xp.asarray(weight), xp.asarray(bias)
+    size = SQUARES.output_size(*seen.output_size(*shape[2:]))
+    options = {"groups": 1, "training": True}
+    whole, _ = correlation.correlate(xp, x, weight, None, seen, Workspace(xp), relu=False, pooled=None, **options)
+    after = pooled(xp, whole, bias, SQUARES, Workspace(xp), largest=True, relu=True, training=True)
+    launches = len(launched)
+    within = correlation.correlate(xp, x, weight, bias, seen, Workspace(xp), relu=True, pooled=size, **options)
+    in_parts = "finish_product" in launched[:launches]
+    assert launched[launches:] == ["tensor_product", *(["finish_pooled_product"] if in_parts else [])]
+    assert np.isnan(host(within[0])).any()
+    for result, right in zip(within, after, strict=True):
+        np.testing.assert_array_equal(host(result), host(right))
 
 
 @settings(max_examples=15)
@@ -211,7 +246,5 @@ def test_what_is_not_a_number_stays_so(device, host, precision):
 
 @pytest.mark.parametrize("rows", tensor_products.CUTS)
 def test_warps_divide_every_tile(rows):
-    cut = tensor_products.CUTS[rows]
-    warps = tensor_products.THREADS // 32
-    assert 16 * cut["EACH_DOWN"] * cut["WARPS_DOWN"] == rows
-    assert 8 * cut["EACH_RIGHT"] * warps // cut["WARPS_DOWN"] == tensor_products.COLUMNS
+    assert tensor_products.tile_of(tensor_products.cut_of(rows, pooled=False)) == (rows, 128)
+    assert tensor_products.tile_of(tensor_products.cut_of(rows, pooled=True)) == (rows, 256 if rows == 16 else 128)

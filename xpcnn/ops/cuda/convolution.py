@@ -52,7 +52,7 @@ def convolution(
     images = to_batch_last(pad(xp, x, window.padding, "edge", workspace) if edge else x, workspace)
     seen = window.unpadded if edge else window
     size = seen.output_size(images.shape[2], images.shape[3])
-    in_squares = pool is not None and pool == Window((2, 2), (2, 2)) and not on_tensor_cores
+    in_squares = pool is not None and pool == Window((2, 2), (2, 2))
     y, winners = correlation.correlate(
         xp, images, weight, bias if pool is None or in_squares else None, seen, workspace, groups=groups,
         relu=relu and (pool is None or in_squares), pooled=pool.output_size(*size) if pool and in_squares else None,

@@ -3,6 +3,7 @@
 // broadcast to all of them at once.
 
 #include "correlation.cuh"
+#include "largest.cuh"
 #include "places.cuh"
 #include "seen.cuh"
 

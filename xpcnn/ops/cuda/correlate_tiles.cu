@@ -3,6 +3,7 @@
 
 #include "common.cuh"
 #include "correlation.cuh"
+#include "largest.cuh"
 #include "places.cuh"
 
 #define TAPS (KERNEL_HEIGHT * KERNEL_WIDTH)

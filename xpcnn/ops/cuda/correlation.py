@@ -138,8 +138,8 @@ def _launch(
     pooled: Pair | None,
 ) -> None:
     """Launch the kernel that computes y: on tensor cores, else ``correlate_tiles`` where that is faster, or not."""
-    if tensor_products.suit(xp, x.dtype, of.groups) and pooled is None:
-        tensor_products.correlate(xp, of, window, spread, relu, x, weight, bias, y)
+    if tensor_products.suit(xp, x.dtype, of.groups):
+        tensor_products.correlate(xp, of, window, spread, relu, x, weight, bias, y, winners, pooled)
         return
     check_size(x, y)
     if tiles.suit(xp, of, window, spread, pooled, x.dtype):

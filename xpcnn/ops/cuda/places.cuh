@@ -27,13 +27,9 @@ __device__ inline void write_places(
         if (POOLED) {
             const int row = first_row / PLACES_DOWN, column = first_column / PLACES_RIGHT;
             if (row >= of.pooled_rows || column >= of.pooled_columns) break;  // drop the remainder at the edge
-            REAL best = sums[0][0][f];
-            int winner = 0;
-            #pragma unroll
-            for (int other = 1; other < PLACES_DOWN * PLACES_RIGHT; other++) {
-                const REAL value = sums[other / PLACES_RIGHT][other % PLACES_RIGHT][f];
-                if (value > best || value != value) { best = value; winner = other; }
-            }
+            int winner;
+            REAL best = largest<PLACES_DOWN * PLACES_RIGHT>(
+                [&](int place) { return sums[place / PLACES_RIGHT][place % PLACES_RIGHT][f]; }, winner);
             best += shift;
             const size_t cell = ((channel * of.pooled_rows + row) * of.pooled_columns + column) * of.n + image;
             y[cell] = of.relu && best < 0 ? REAL(0) : best;

@@ -13,3 +13,17 @@ __device__ inline void finish(
     if (bias) value += bias[row];
     y[(size_t)row * of.columns + column] = of.relu && value < 0 ? REAL(0) : value;
 }
+
+// How many columns are summed for those of a pooled product, which tensor_product.cu describes.
+__device__ inline int pooled_columns(const Product &of) { return (of.columns + 7) / 8 * 32; }
+
+// Writes the largest of the four sums of a window and which of them it was. column: of the sums, that of the first.
+template <class Sum> __device__ inline void finish_pooled(
+    Sum sum, int row, int column, const REAL *bias, REAL *y, unsigned char *winners, const Product &of)
+{
+    const int own = column / 32 * 8 + column % 8;
+    if (own >= of.columns) return;
+    int winner;
+    finish(largest<4>(sum, winner), row, own, bias, y, nullptr, of);
+    if (winners) winners[(size_t)row * of.columns + own] = winner;
+}

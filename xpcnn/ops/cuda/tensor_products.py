@@ -13,8 +13,8 @@ from xpcnn.ops.cuda.conv_shape import ConvShape
 from xpcnn.ops.window import Pair, Window
 from xpcnn.precision import precision_of
 
-#: Threads of a block, and depth and columns of its tile, as in tensor_product.cu.
-THREADS, DEPTH, COLUMNS = 256, 32, 128
+#: Threads of a block, and depth of its tile, as in tensor_product.cu.
+THREADS, DEPTH = 256, 32
 #: How the warps of a block divide its tile, by the tile's rows.
 CUTS = {
     16: {"WARPS_DOWN": 1, "EACH_DOWN": 1, "EACH_RIGHT": 2},
@@ -31,6 +31,18 @@ NO_IMAGES = ConvShape(1, 1, 1, (1, 1), 1, (1, 1), (0, 0, 0, 0, 0))
 def suit(xp: ArrayModule, dtype: Any, groups: int = 1) -> bool:
     """Return whether tensor cores compute it: in another precision than float32, without groups, which are narrow."""
     return precision_of(xp) != "float32" and groups == 1 and dtype == np.float32
+
+
+def cut_of(rows: int, pooled: bool) -> dict[str, int]:
+    """Return how the warps of a block divide its tile; in pooling, a thread has four columns, the cells of a window."""
+    cut = CUTS[next((size for size in CUTS if rows <= size), 64)]
+    return {**cut, "EACH_RIGHT": 4} if pooled else cut
+
+
+def tile_of(cut: dict[str, int]) -> Pair:
+    """Return the rows and columns of a tile."""
+    warps_right = THREADS // 32 // cut["WARPS_DOWN"]
+    return 16 * cut["EACH_DOWN"] * cut["WARPS_DOWN"], 8 * cut["EACH_RIGHT"] * warps_right
 
 
 def product(
@@ -55,15 +67,20 @@ def correlate(
     weight: Array,
     bias: Array | None,
     y: Array,
+    winners: Array | None,
+    pooled: Pair | None,
 ) -> None:
-    """Write the correlation of images with filters: a product of (filters, elements) and (elements, places)."""
+    """Write the correlation of images with filters: a product of (filters, elements) and (elements, places).
+
+    winners, pooled: as in :func:`xpcnn.ops.cuda.correlation.correlate`.
+    """
     _, a_row, a_depth, _, _ = of.steps
-    places, elements = math.prod(of.rows_and_columns) * of.n, of.channels * math.prod(window.kernel)
+    places, elements = math.prod(pooled or of.rows_and_columns) * of.n, of.channels * math.prod(window.kernel)
     sides = structure(
         rows=of.filters, columns=places, depth=elements, a_row=a_row, a_depth=a_depth, b_depth=0, b_column=0, relu=relu
     )
     constants = {"SEEN": 1, "A_DEEP": int(a_row != 1), "B_DEEP": 0}
-    _launch(xp, sides, constants, of, window, spread, weight, x, bias, y, None)
+    _launch(xp, sides, constants, of, window, spread, weight, x, bias, y, None, winners, pooled)
 
 
 def weight_gradient(
@@ -89,22 +106,32 @@ def _launch(
     bias: Array | None,
     y: Array,
     row_sums: Array | None,
+    winners: Array | None = None,
+    pooled: Pair | None = None,
 ) -> None:
-    """Launch ``tensor_product`` and, if the depth is cut into parts, ``finish_product``."""
+    """Launch ``tensor_product`` and, if the depth is cut into parts, the kernel that adds them up."""
     check_size(a, b, y)
     rows, columns, depth = (int(sides[side]) for side in ("rows", "columns", "depth"))
-    tile_rows = next((size for size in CUTS if rows <= size), 64)
-    tiles = ceil_divide(rows, tile_rows) * ceil_divide(columns, COLUMNS)
+    if pooled:  # four columns are summed for each of y, and eight of those lie together
+        columns = 32 * ceil_divide(columns, 8)
+    cut = cut_of(rows, pooled is not None)
+    tile_rows, tile_columns = tile_of(cut)
+    tiles = ceil_divide(rows, tile_rows) * ceil_divide(columns, tile_columns)
     parts = max(1, min(FITTING_BLOCKS * multiprocessors(xp) // tiles, ceil_divide(depth, DEPTH)))
     sums = xp.empty((parts, rows * (columns + (row_sums is not None))), y.dtype) if parts > 1 else None
-    constants = {**constants, **CUTS[tile_rows], precision_of(xp).upper(): 1, "SPREAD": int(spread != (1, 1))}
+    constants = {**constants, **cut, precision_of(xp).upper(): 1, "SPREAD": int(spread != (1, 1))}
+    constants["POOLED"] = int(pooled is not None)
     if window.kernel in UNROLLED:
         constants |= {"KERNEL_HEIGHT": window.kernel[0], "KERNEL_WIDTH": window.kernel[1]}
     kernel(xp, "tensor_product", "tensor_product", y.dtype, **constants)(
-        (tiles * parts,), (THREADS,), a, b, bias, y, row_sums, sums, sides, images.structure(window, spread),
-        images.steps[-1], parts,
+        (tiles * parts,), (THREADS,), a, b, bias, y, winners, row_sums, sums, sides,
+        images.structure(window, spread, pooled=pooled), images.steps[-1], parts,
     )  # fmt: skip
-    if sums is not None:
+    if sums is not None and pooled:
+        kernel(xp, "finish_product", "finish_pooled_product", y.dtype).for_each(
+            y.size, sums, bias, y, winners, sides, parts
+        )
+    elif sums is not None:
         kernel(xp, "finish_product", "finish_product", y.dtype).for_each(
             sums[0].size, sums, bias, y, row_sums, sides, parts
         )
