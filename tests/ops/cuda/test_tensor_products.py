@@ -58,7 +58,7 @@ def test_a_product_is_that_of_rounded_operands(device, host, precision, turned, 
     ]
     y, sums = xp.full((rows, columns), np.nan, dtype=np.float32), xp.full(rows, np.nan, dtype=np.float32)
     exact = precisions.rounded(a, precision) @ precisions.rounded(b, precision)
-    product(xp, *ours, y, bias=xp.asarray(bias), relu=True)
+    product(xp, *ours, y, bias=xp.asarray(bias), activation="relu")
     np.testing.assert_allclose(host(y), np.maximum(exact + bias[:, None], 0), **CLOSE)
     product(xp, *ours, y, row_sums=sums)
     np.testing.assert_allclose(host(y), exact, **CLOSE)
@@ -149,10 +149,12 @@ def test_pooling_in_the_same_kernel_has_the_bits_of_pooling_after_it(
     x, weight, bias = to_batch_last(xp.asarray(x), Workspace(xp)), xp.asarray(weight), xp.asarray(bias)
     size = SQUARES.output_size(*seen.output_size(*shape[2:]))
     options = {"groups": 1, "training": True}
-    whole, _ = correlation.correlate(xp, x, weight, None, seen, Workspace(xp), relu=False, pooled=None, **options)
-    after = pooled(xp, whole, bias, SQUARES, Workspace(xp), largest=True, relu=True, training=True)
+    whole, _ = correlation.correlate(
+        xp, x, weight, None, seen, Workspace(xp), activation="linear", pooled=None, **options
+    )
+    after = pooled(xp, whole, bias, SQUARES, Workspace(xp), largest=True, activation="relu6", training=True)
     launches = len(launched)
-    within = correlation.correlate(xp, x, weight, bias, seen, Workspace(xp), relu=True, pooled=size, **options)
+    within = correlation.correlate(xp, x, weight, bias, seen, Workspace(xp), activation="relu6", pooled=size, **options)
     in_parts = "finish_product" in launched[:launches]
     assert launched[launches:] == ["tensor_product", *(["finish_pooled_product"] if in_parts else [])]
     assert np.isnan(host(within[0])).any()
@@ -240,7 +242,7 @@ def test_what_is_not_a_number_stays_so(device, host, precision):
     xp = in_precision(device, precision)
     a, b = xp.asarray([[np.nan, 1.0]], dtype=np.float32), xp.asarray([[0.0], [1.0]], dtype=np.float32)
     y = xp.empty((1, 1), dtype=np.float32)
-    product(xp, a, b, y, relu=True)
+    product(xp, a, b, y, activation="relu")
     assert np.isnan(host(y)).all()
 
 

@@ -1,3 +1,4 @@
+#include "activation.cuh"
 #include "largest.cuh"
 #include "product.cuh"
 

@@ -12,8 +12,8 @@ __device__ inline void read_filters(
     }
 }
 
-// Adds the bias to the sums of FILTERS filters at PLACES_DOWN x PLACES_RIGHT places of one image, applies ReLU if
-// requested, and writes them. POOLED: only the largest of these places, and which of them it was (0 for the first).
+// Adds the bias to the sums of FILTERS filters at PLACES_DOWN x PLACES_RIGHT places of one image, applies an
+// activation, and writes them. POOLED: only the largest of these places, and which of them it was (0 for the first).
 __device__ inline void write_places(
     const REAL (&sums)[PLACES_DOWN][PLACES_RIGHT][FILTERS], const Correlation &of, int group, int first_filter,
     int first_row, int first_column, int image, const REAL *bias, REAL *y, unsigned char *winners)
@@ -32,7 +32,7 @@ __device__ inline void write_places(
                 [&](int place) { return sums[place / PLACES_RIGHT][place % PLACES_RIGHT][f]; }, winner);
             best += shift;
             const size_t cell = ((channel * of.pooled_rows + row) * of.pooled_columns + column) * of.n + image;
-            y[cell] = of.relu && best < 0 ? REAL(0) : best;
+            y[cell] = activated(best, of.activation);
             if (winners) winners[cell] = winner;
         } else {
             #pragma unroll
@@ -43,7 +43,7 @@ __device__ inline void write_places(
                     if (row >= of.rows || column >= of.columns) continue;
                     const REAL value = sums[p][q][f] + shift;
                     y[((channel * of.rows + row) * of.columns + column) * of.n + image] =
-                        of.relu && value < 0 ? REAL(0) : value;
+                        activated(value, of.activation);
                 }
         }
     }

@@ -2,7 +2,7 @@
 struct Product {
     int rows, columns, depth;
     int a_row, a_depth, b_depth, b_column;
-    int relu;
+    int activation;
 };
 
 // Writes an element of the product or, in the column after the last, the sum of a row of a.
@@ -11,7 +11,7 @@ __device__ inline void finish(
 {
     if (column == of.columns) { row_sums[row] = value; return; }
     if (bias) value += bias[row];
-    y[(size_t)row * of.columns + column] = of.relu && value < 0 ? REAL(0) : value;
+    y[(size_t)row * of.columns + column] = activated(value, of.activation);
 }
 
 // How many columns are summed for those of a pooled product, which tensor_product.cu describes.

@@ -1,4 +1,4 @@
-// A matrix product on the tensor cores, y[m, j] = sum of a[m, d] b[d, j], then the bias of the row and ReLU, each if given.
+// A matrix product on the tensor cores, y[m, j] = sum of a[m, d] b[d, j], then the bias of the row and an activation, each if given.
 // Operands are rounded as they enter shared memory, see mma.cuh; they are read, summed and written as float32.
 // SEEN: 0, b is a matrix. 1: b[d, j] is the cell that element d of a filter sees at place and image j, so that y is a
 // correlation. 2: b[d, j] is the cell that element j sees at place and image d, so that y is the filters' gradient.
@@ -6,6 +6,7 @@
 // windows of 8 columns of y, the next 8 the second cells, and so on, so that one lane sums all four of a window.
 // A_DEEP, B_DEEP: whether d is the contiguous axis in memory.
 
+#include "activation.cuh"
 #include "common.cuh"
 #include "correlation.cuh"
 #include "largest.cuh"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.cuda.activations import NUMBERS
 from xpcnn.ops.cuda.compiler import FITTING_BLOCKS, ceil_divide, check_size, kernel, multiprocessors, structure
 from xpcnn.ops.cuda.conv_shape import ConvShape
 from xpcnn.ops.window import Pair, Window
@@ -46,14 +47,14 @@ def tile_of(cut: dict[str, int]) -> Pair:
 
 
 def product(
-    xp: ArrayModule, a: Array, b: Array, y: Array, bias: Array | None, relu: bool, row_sums: Array | None
+    xp: ArrayModule, a: Array, b: Array, y: Array, bias: Array | None, activation: str, row_sums: Array | None
 ) -> None:
     """See :func:`xpcnn.ops.cuda.products.product`."""
     a_row, a_depth = (step // a.itemsize for step in a.strides)
     b_depth, b_column = (step // b.itemsize for step in b.strides)
     sides = {"rows": len(a), "columns": b.shape[1], "depth": len(b), "a_row": a_row, "a_depth": a_depth}
     constants = {"SEEN": 0, "A_DEEP": int(a_depth == 1), "B_DEEP": int(b_depth == 1)}
-    of = structure(**sides, b_depth=b_depth, b_column=b_column, relu=relu)
+    of = structure(**sides, b_depth=b_depth, b_column=b_column, activation=NUMBERS[activation])
     _launch(xp, of, constants, NO_IMAGES, POINT, (1, 1), a, b, bias, y, row_sums)
 
 
@@ -62,7 +63,7 @@ def correlate(
     of: ConvShape,
     window: Window,
     spread: Pair,
-    relu: bool,
+    activation: str,
     x: Array,
     weight: Array,
     bias: Array | None,
@@ -77,8 +78,9 @@ def correlate(
     _, a_row, a_depth, _, _ = of.steps
     places, elements = math.prod(pooled or of.rows_and_columns) * of.n, of.channels * math.prod(window.kernel)
     sides = structure(
-        rows=of.filters, columns=places, depth=elements, a_row=a_row, a_depth=a_depth, b_depth=0, b_column=0, relu=relu
-    )
+        rows=of.filters, columns=places, depth=elements, a_row=a_row, a_depth=a_depth, b_depth=0, b_column=0,
+        activation=NUMBERS[activation],
+    )  # fmt: skip
     constants = {"SEEN": 1, "A_DEEP": int(a_row != 1), "B_DEEP": 0}
     _launch(xp, sides, constants, of, window, spread, weight, x, bias, y, None, winners, pooled)
 
@@ -89,8 +91,8 @@ def weight_gradient(
     """Write the gradients of the filters, a product of (filters, places) and (places, elements), and of the bias."""
     places, elements = math.prod(of.rows_and_columns) * of.n, of.channels * math.prod(window.kernel)
     sides = structure(
-        rows=of.filters, columns=elements, depth=places, a_row=places, a_depth=1, b_depth=0, b_column=0, relu=False
-    )
+        rows=of.filters, columns=elements, depth=places, a_row=places, a_depth=1, b_depth=0, b_column=0, activation=0,
+    )  # fmt: skip
     _launch(xp, sides, {"SEEN": 2, "A_DEEP": 1, "B_DEEP": 1}, of, window, (1, 1), dy, x, None, dweight, dbias)
 
 
