@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import precisions, strict
-from xpcnn.ops.cuda import compiler, tiles
+from xpcnn.ops.cuda import compiler, depthwise, tiles
 from xpcnn.ops.cuda.compiler import c_name, check_size, kernel, structure, text
 from xpcnn.ops.cuda.conv_shape import ConvShape
 from xpcnn.ops.cuda.tensor_products import cut_of
@@ -53,6 +53,15 @@ CONSTANTS = {
         | tiles.gradient_cut(OF._replace(filters=filters, channels=channels), Window((size, size))),
     )
     for filters, channels, size in [(64, 16, 3), (16, 3, 3), (10, 10, 5), (32, 4, 5)]
+} | {
+    f"depthwise {window.kernel}, strides {window.strides}, dilation {window.dilation}, {n} images, {filters} each": (
+        "depthwise", depthwise.constants(OF._replace(n=n, filters=filters), window),
+    )
+    for n, filters, window in [
+        (32, 1, Window((3, 3))), (32, 1, Window((3, 3), (2, 2))), (32, 1, Window((5, 5))),
+        (32, 1, Window((5, 5), (2, 2))), (1, 1, Window((3, 3), (2, 2))), (32, 1, Window((7, 7))),
+        (32, 2, Window((3, 2), (1, 2), dilation=(1, 2))),
+    ]
 } | {
     f"product {each}, deep {a} {b}": ("product", {"EACH": each, "A_DEEP": a, "B_DEEP": b})
     for each in (2, 4) for a in (0, 1) for b in (0, 1)

@@ -7,10 +7,11 @@ import pytest
 
 from benchmarks.networks import NETWORKS, xpcnn_model
 from tests import kernels, strict
+from xpcnn import Sequential, presets
 from xpcnn.layers import Context
 from xpcnn.ops.workspace import Workspace
 from xpcnn.precision import in_precision
-from xpcnn.program.execute import Goal, Shard, train_whole
+from xpcnn.program.execute import Goal, Shard, infer, train_whole
 
 
 class OnlyCounted:
@@ -63,4 +64,18 @@ def test_a_training_step_is_so_many_launches(monkeypatch, name, batch, precision
     step()  # which also compiles its kernels
     with strict.counting() as counts:
         step()
+    assert counts.launches == launches
+
+
+@pytest.mark.parametrize(("name", "launches"), [("mobilenet-v2", 73), ("efficientnet-lite0", 66)])
+def test_a_prediction_is_so_many_launches(monkeypatch, name, launches):
+    monkeypatch.setattr("xpcnn.ops.cuda.compiler.count_multiprocessors", lambda xp, device: 132)
+    model = Sequential(presets.get(name)((3, 224, 224), 8), input_shape=(3, 224, 224), xp="numpy")
+    model.compile()
+    model.to(XP)
+    network, images = model.network, Workspace(XP).batch_last((32, 3, 224, 224), np.float32)
+    program, params = network.program(model.loss), network.prediction_params({})
+    infer(network, images, Context(Workspace(XP)), program, params)  # which also compiles its kernels
+    with strict.counting() as counts:
+        infer(network, images, Context(Workspace(XP)), program, params)
     assert counts.launches == launches

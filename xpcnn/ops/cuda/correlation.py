@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.cuda import tensor_products, tiles
+from xpcnn.ops.cuda import depthwise, tensor_products, tiles
 from xpcnn.ops.cuda.compiler import (
     SHARED_BYTES,
     ceil_divide,
@@ -57,7 +57,10 @@ def correlate(
     )  # fmt: skip
     y = workspace.batch_last((n, len(weight), *(pooled or of.rows_and_columns)), x.dtype)
     winners = workspace.batch_last(y.shape, xp.uint8) if pooled and training else None
-    _launch(xp, of, window, (1, 1), x, weight, bias, y, winners, activation, pooled)
+    if depthwise.suit(of, window) and pooled is None:
+        depthwise.correlate(xp, of, window, activation, x, weight, bias, y)
+    else:
+        _launch(xp, of, window, (1, 1), x, weight, bias, y, winners, activation, pooled)
     return y, winners
 
 
@@ -66,9 +69,13 @@ def input_gradient(
 ) -> Array:
     """Return the gradient of images of this size: dy, its cells a stride apart, correlated with rotated kernels."""
     n, filters = dy.shape[:2]
-    group, filter_, channel, row, column = steps_of(weight, groups)
+    steps = group, filter_, channel, row, column = steps_of(weight, groups)
     places = (dy.shape[2], dy.shape[3])
     dx = workspace.batch_last((n, groups * weight.shape[1], *size), dy.dtype)
+    of = ConvShape(n, groups, weight.shape[1], size, filters // groups, places, steps)
+    if depthwise.suit(of, window):
+        depthwise.input_gradient(xp, of, window, dy, weight, dx)
+        return dx
     turned_steps = (group, channel, filter_, -row, -column)
     turned = ConvShape(n, groups, filters // groups, places, weight.shape[1], size, turned_steps)
     (down, right), ((top, _), (left, _)) = window.extent, window.padding
@@ -91,7 +98,9 @@ def weight_gradient(
         tensor_products.weight_gradient(xp, of, window, x, dy, dweight, dbias)
         return
     check_size(x, dy)
-    if tiles.suit_gradient(of, window, x.dtype):
+    if depthwise.suit(of, window):
+        parts, launch = depthwise.weight_gradient(xp, of, window, x.dtype)
+    elif tiles.suit_gradient(of, window, x.dtype):
         parts, launch = tiles.weight_gradient(xp, of, window)
     else:
         parts, launch = _strips(xp, of, window, x.dtype)
