@@ -68,14 +68,15 @@ CONSTANTS = {
 } | {
     f"tensor_product {precision}, {rows} rows, seen {seen}, pooled {pooled}, deep {a} {b}, {size or 'any'} rows": (
         "tensor_product",
-        {precision.upper(): 1, "SEEN": seen, "A_DEEP": a, "B_DEEP": b, "SPREAD": int(seen == 1), "POOLED": pooled}
+        {precision.upper(): 1, "SEEN": seen, "A_DEEP": a, "B_DEEP": b}
+        | {"SPREAD": int(seen == 1 and not pooled), "POOLED": pooled}
         | cut_of(rows, pooled == 1)
         | ({"KERNEL_HEIGHT": size, "KERNEL_WIDTH": size} if size else {}),
     )
     for precision in precisions.NAMES
     for rows, seen, pooled, a, b, size in [
         *((64, 0, 0, a, b, 1) for a in (0, 1) for b in (0, 1)), (16, 0, 0, 1, 1, 1), (16, 1, 0, 1, 0, 3),
-        (32, 1, 0, 1, 0, 5), (64, 1, 0, 1, 0, 3), (64, 1, 0, 0, 0, 1), (64, 1, 0, 1, 0, None), (16, 1, 1, 1, 0, 3),
+        (32, 1, 0, 1, 0, 5), (64, 1, 0, 1, 0, 3), (64, 1, 0, 0, 0, 1), (64, 1, 0, 1, 0, None), (32, 1, 1, 1, 0, 5),
         (32, 1, 1, 1, 0, None), (64, 1, 1, 1, 0, 3), (16, 2, 0, 1, 1, 3), (32, 2, 0, 1, 1, None), (64, 2, 0, 1, 1, 3),
     ]
 } | {

@@ -248,5 +248,15 @@ def test_what_is_not_a_number_stays_so(device, host, precision):
 
 @pytest.mark.parametrize("rows", tensor_products.CUTS)
 def test_warps_divide_every_tile(rows):
-    assert tensor_products.tile_of(tensor_products.cut_of(rows, pooled=False)) == (rows, 128)
-    assert tensor_products.tile_of(tensor_products.cut_of(rows, pooled=True)) == (rows, 256 if rows == 16 else 128)
+    cut = tensor_products.CUTS[rows]
+    warps = tensor_products.THREADS // 32
+    assert 16 * cut["EACH_DOWN"] * cut["WARPS_DOWN"] == rows
+    assert 8 * cut["EACH_RIGHT"] * warps // cut["WARPS_DOWN"] == tensor_products.COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("rows", "tile", "pooled_tile"), [(1, 16, 32), (16, 16, 32), (17, 32, 32), (33, 64, 64), (99, 64, 64)]
+)
+def test_a_product_has_the_smallest_tile_that_holds_its_rows_and_windows(rows, tile, pooled_tile):
+    assert tensor_products.cut_of(rows, pooled=False) is tensor_products.CUTS[tile]
+    assert tensor_products.cut_of(rows, pooled=True) is tensor_products.CUTS[pooled_tile]

@@ -14,8 +14,8 @@ from xpcnn.ops.cuda.conv_shape import ConvShape
 from xpcnn.ops.window import Pair, Window
 from xpcnn.precision import precision_of
 
-#: Threads of a block, and depth of its tile, as in tensor_product.cu.
-THREADS, DEPTH = 256, 32
+#: Threads of a block, and depth and columns of its tile, as in tensor_product.cu.
+THREADS, DEPTH, COLUMNS = 256, 32, 128
 #: How the warps of a block divide its tile, by the tile's rows.
 CUTS = {
     16: {"WARPS_DOWN": 1, "EACH_DOWN": 1, "EACH_RIGHT": 2},
@@ -35,15 +35,9 @@ def suit(xp: ArrayModule, dtype: Any, groups: int = 1) -> bool:
 
 
 def cut_of(rows: int, pooled: bool) -> dict[str, int]:
-    """Return how the warps of a block divide its tile; in pooling, a thread has four columns, the cells of a window."""
-    cut = CUTS[next((size for size in CUTS if rows <= size), 64)]
-    return {**cut, "EACH_RIGHT": 4} if pooled else cut
-
-
-def tile_of(cut: dict[str, int]) -> Pair:
-    """Return the rows and columns of a tile."""
-    warps_right = THREADS // 32 // cut["WARPS_DOWN"]
-    return 16 * cut["EACH_DOWN"] * cut["WARPS_DOWN"], 8 * cut["EACH_RIGHT"] * warps_right
+    """Return how a tile is divided, for a product of so many rows; in pooling, a thread has all cells of a window."""
+    cuts = [cut for size, cut in CUTS.items() if rows <= size and (not pooled or cut["EACH_RIGHT"] == 4)]
+    return (cuts or [CUTS[64]])[0]
 
 
 def product(
@@ -117,8 +111,7 @@ def _launch(
     if pooled:  # four columns are summed for each of y, and eight of those lie together
         columns = 32 * ceil_divide(columns, 8)
     cut = cut_of(rows, pooled is not None)
-    tile_rows, tile_columns = tile_of(cut)
-    tiles = ceil_divide(rows, tile_rows) * ceil_divide(columns, tile_columns)
+    tiles = ceil_divide(rows, 16 * cut["EACH_DOWN"] * cut["WARPS_DOWN"]) * ceil_divide(columns, COLUMNS)
     parts = max(1, min(FITTING_BLOCKS * multiprocessors(xp) // tiles, ceil_divide(depth, DEPTH)))
     sums = xp.empty((parts, rows * (columns + (row_sums is not None))), y.dtype) if parts > 1 else None
     constants = {**constants, **cut, precision_of(xp).upper(): 1, "SPREAD": int(spread != (1, 1))}
