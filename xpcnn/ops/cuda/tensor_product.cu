@@ -37,7 +37,7 @@ template <bool deep, int others> struct Tile {
     Four next[READS][PACKED];
 
     __device__ static bool place(int h, int &word, int &other) {
-        const int i = threadIdx.x + h * BLOCK;
+        const unsigned i = threadIdx.x + h * BLOCK;  // then the compiler sees what is the same for all h
         word = deep ? i % (WORDS / 4) * 4 : i / (others / 4);
         other = deep ? i / (WORDS / 4) : i % (others / 4) * 4;
         return i < FOURS;
