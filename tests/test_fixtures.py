@@ -6,7 +6,7 @@ import pytest
 from tests import cases
 
 COUNTS = {
-    "convolution": 33,
+    "convolution": 38,
     "pooling": 48,
     "global_pooling": 3,
     "upsampling": 5,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tests import precisions, strict
-from xpcnn.ops.cuda import compiler, tiles
+from xpcnn.ops.cuda import compiler, depthwise, tiles
 from xpcnn.ops.cuda.compiler import c_name, check_size, kernel, structure, text
 from xpcnn.ops.cuda.conv_shape import ConvShape
-from xpcnn.ops.cuda.tensor_products import CUTS
+from xpcnn.ops.cuda.tensor_products import cut_of
 from xpcnn.ops.window import Window
 
 #: From Volta to Blackwell; tensor cores take the other precisions from Ampere on.
@@ -54,19 +54,30 @@ CONSTANTS = {
     )
     for filters, channels, size in [(64, 16, 3), (16, 3, 3), (10, 10, 5), (32, 4, 5)]
 } | {
+    f"depthwise {window.kernel}, strides {window.strides}, dilation {window.dilation}, {n} images, {filters} each": (
+        "depthwise", depthwise.constants(OF._replace(n=n, filters=filters), window),
+    )
+    for n, filters, window in [
+        (32, 1, Window((3, 3))), (32, 1, Window((3, 3), (2, 2))), (32, 1, Window((5, 5))),
+        (32, 1, Window((5, 5), (2, 2))), (1, 1, Window((3, 3), (2, 2))), (32, 1, Window((7, 7))),
+        (32, 2, Window((3, 2), (1, 2), dilation=(1, 2))),
+    ]
+} | {
     f"product {each}, deep {a} {b}": ("product", {"EACH": each, "A_DEEP": a, "B_DEEP": b})
     for each in (2, 4) for a in (0, 1) for b in (0, 1)
 } | {
-    f"tensor_product {precision}, {rows} rows, seen {seen}, deep {a} {b}, {size or 'any'} rows": (
+    f"tensor_product {precision}, {rows} rows, seen {seen}, pooled {pooled}, deep {a} {b}, {size or 'any'} rows": (
         "tensor_product",
-        {precision.upper(): 1, "SEEN": seen, "A_DEEP": a, "B_DEEP": b, "SPREAD": int(seen == 1), **CUTS[rows]}
+        {precision.upper(): 1, "SEEN": seen, "A_DEEP": a, "B_DEEP": b}
+        | {"SPREAD": int(seen == 1 and not pooled), "POOLED": pooled}
+        | cut_of(rows, pooled == 1)
         | ({"KERNEL_HEIGHT": size, "KERNEL_WIDTH": size} if size else {}),
     )
     for precision in precisions.NAMES
-    for rows, seen, a, b, size in [
-        *((64, 0, a, b, 1) for a in (0, 1) for b in (0, 1)), (16, 0, 1, 1, 1), (16, 1, 1, 0, 3), (32, 1, 1, 0, 5),
-        (64, 1, 1, 0, 3), (64, 1, 0, 0, 1), (64, 1, 1, 0, None), (16, 2, 1, 1, 3), (32, 2, 1, 1, None),
-        (64, 2, 1, 1, 3),
+    for rows, seen, pooled, a, b, size in [
+        *((64, 0, 0, a, b, 1) for a in (0, 1) for b in (0, 1)), (16, 0, 0, 1, 1, 1), (16, 1, 0, 1, 0, 3),
+        (32, 1, 0, 1, 0, 5), (64, 1, 0, 1, 0, 3), (64, 1, 0, 0, 0, 1), (64, 1, 0, 1, 0, None), (32, 1, 1, 1, 0, 5),
+        (32, 1, 1, 1, 0, None), (64, 1, 1, 1, 0, 3), (16, 2, 0, 1, 1, 3), (32, 2, 0, 1, 1, None), (64, 2, 0, 1, 1, 3),
     ]
 } | {
     f"{source} {winner}, squares of {squares or 'any'}": (

@@ -24,7 +24,7 @@ def test_they_are_numpys(device, host, dtype, turned, rows, depth, columns):
     ]
     y, sums = device.full((rows, columns), np.nan, dtype=dtype), device.full(rows, np.nan, dtype=dtype)
     close = {"rtol": 1e-4, "atol": 1e-3} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-10}
-    product(device, *ours, y, bias=device.asarray(bias, dtype=dtype), relu=True)
+    product(device, *ours, y, bias=device.asarray(bias, dtype=dtype), activation="relu")
     np.testing.assert_allclose(host(y), np.maximum(a @ b + bias[:, None], 0), **close)
     product(device, *ours, y, row_sums=sums)
     np.testing.assert_allclose(host(y), a @ b, **close)
@@ -35,7 +35,7 @@ def test_they_are_numpys(device, host, dtype, turned, rows, depth, columns):
 def test_what_is_not_a_number_stays_so(device, host):
     a, b = device.asarray([[np.nan, 1.0]], dtype=np.float32), device.asarray([[0.0], [1.0]], dtype=np.float32)
     y = device.empty((1, 1), dtype=np.float32)
-    product(device, a, b, y, relu=True)
+    product(device, a, b, y, activation="relu")
     assert np.isnan(host(y)).all()
 
 

@@ -11,10 +11,11 @@ from tests.passes import run
 from xpcnn import layers
 from xpcnn.ops import convolution as generic
 from xpcnn.ops.convolution import convolution
-from xpcnn.ops.cuda import compiler, tensor_products
+from xpcnn.ops.cuda import compiler, correlation, tensor_products
+from xpcnn.ops.cuda.pooling import pooled
 from xpcnn.ops.cuda.products import product
 from xpcnn.ops.window import Window
-from xpcnn.ops.workspace import Workspace
+from xpcnn.ops.workspace import Workspace, to_batch_last
 from xpcnn.precision import in_precision
 
 WITH_KERNELS = pytest.mark.parametrize("device", ["kernels", "cupy"], indirect=True)
@@ -57,7 +58,7 @@ def test_a_product_is_that_of_rounded_operands(device, host, precision, turned, 
     ]
     y, sums = xp.full((rows, columns), np.nan, dtype=np.float32), xp.full(rows, np.nan, dtype=np.float32)
     exact = precisions.rounded(a, precision) @ precisions.rounded(b, precision)
-    product(xp, *ours, y, bias=xp.asarray(bias), relu=True)
+    product(xp, *ours, y, bias=xp.asarray(bias), activation="relu")
     np.testing.assert_allclose(host(y), np.maximum(exact + bias[:, None], 0), **CLOSE)
     product(xp, *ours, y, row_sums=sums)
     np.testing.assert_allclose(host(y), exact, **CLOSE)
@@ -122,7 +123,43 @@ def test_a_convolution_is_that_of_rounded_operands(
     arrays = drawn(shape, filters, seen, keywords.get("pool"))
     arrays[3] = np.sign(arrays[3])  # where windows of pooling overlap, gradients are added before they are rounded
     check_convolution(device, host, precision, arrays, seen, with_bias, **keywords)
-    assert set(launched) <= {"tensor_product", "finish_product"}
+    assert set(launched) <= {"tensor_product", "finish_product", "finish_pooled_product"}
+
+
+@WITH_KERNELS
+@IN_EACH
+@pytest.mark.parametrize("multiprocessors", [1, 8], ids="{} multiprocessors".format)
+@pytest.mark.parametrize(
+    ("shape", "filters", "seen"),
+    [
+        ((1, 5, 11, 14), 17, window(3, 1)),
+        ((3, 4, 9, 9), 40, window(3, 1)),
+        ((12, 3, 8, 9), 7, window(3)),
+        ((13, 1, 12, 13), 33, window(5, padding=2, strides=2)),
+    ],
+    ids=str,
+)
+def test_pooling_in_the_same_kernel_has_the_bits_of_pooling_after_it(
+    monkeypatch, device, host, launched, precision, multiprocessors, shape, filters, seen
+):
+    monkeypatch.setattr("xpcnn.ops.cuda.compiler.count_multiprocessors", lambda xp, device: multiprocessors)
+    xp, (x, weight, bias, _) = in_precision(device, precision), drawn(shape, filters, seen)
+    x[0] = 0  # equal cells
+    x[-1, -1, 4, 4] = np.nan
+    x, weight, bias = to_batch_last(xp.asarray(x), Workspace(xp)), xp.asarray(weight), xp.asarray(bias)
+    size = SQUARES.output_size(*seen.output_size(*shape[2:]))
+    options = {"groups": 1, "training": True}
+    whole, _ = correlation.correlate(
+        xp, x, weight, None, seen, Workspace(xp), activation="linear", pooled=None, **options
+    )
+    after = pooled(xp, whole, bias, SQUARES, Workspace(xp), largest=True, activation="relu6", training=True)
+    launches = len(launched)
+    within = correlation.correlate(xp, x, weight, bias, seen, Workspace(xp), activation="relu6", pooled=size, **options)
+    in_parts = "finish_product" in launched[:launches]
+    assert launched[launches:] == ["tensor_product", *(["finish_pooled_product"] if in_parts else [])]
+    assert np.isnan(host(within[0])).any()
+    for result, right in zip(within, after, strict=True):
+        np.testing.assert_array_equal(host(result), host(right))
 
 
 @settings(max_examples=15)
@@ -205,7 +242,7 @@ def test_what_is_not_a_number_stays_so(device, host, precision):
     xp = in_precision(device, precision)
     a, b = xp.asarray([[np.nan, 1.0]], dtype=np.float32), xp.asarray([[0.0], [1.0]], dtype=np.float32)
     y = xp.empty((1, 1), dtype=np.float32)
-    product(xp, a, b, y, relu=True)
+    product(xp, a, b, y, activation="relu")
     assert np.isnan(host(y)).all()
 
 
@@ -215,3 +252,11 @@ def test_warps_divide_every_tile(rows):
     warps = tensor_products.THREADS // 32
     assert 16 * cut["EACH_DOWN"] * cut["WARPS_DOWN"] == rows
     assert 8 * cut["EACH_RIGHT"] * warps // cut["WARPS_DOWN"] == tensor_products.COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("rows", "tile", "pooled_tile"), [(1, 16, 32), (16, 16, 32), (17, 32, 32), (33, 64, 64), (99, 64, 64)]
+)
+def test_a_product_has_the_smallest_tile_that_holds_its_rows_and_windows(rows, tile, pooled_tile):
+    assert tensor_products.cut_of(rows, pooled=False) is tensor_products.CUTS[tile]
+    assert tensor_products.cut_of(rows, pooled=True) is tensor_products.CUTS[pooled_tile]

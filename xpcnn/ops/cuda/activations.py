@@ -7,6 +7,9 @@ from xpcnn.ops.activations import Backward
 from xpcnn.ops.cuda.compiler import kernel
 from xpcnn.ops.workspace import Workspace, to_batch_last
 
+#: The activations that kernels apply to what they write, as activation.cuh numbers them.
+NUMBERS = {"linear": 0, "relu": 1, "relu6": 2}
+
 
 def relu(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None) -> tuple[Array, Backward]:
     """See :func:`xpcnn.ops.activations.relu`."""
@@ -58,9 +61,11 @@ def tanh(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backwa
     return _activated(xp, "TANH", x, workspace)
 
 
-def relu_gradient(xp: ArrayModule, dy: Array, y: Array, workspace: Workspace) -> Array:
-    """Return dy where y is above 0, else 0."""
-    return _gradient(xp, "RELU", dy, y, workspace)
+def gradient_of(xp: ArrayModule, activation: str, dy: Array, y: Array, workspace: Workspace) -> Array:
+    """Return the gradient of the input of one of ``NUMBERS``, with the batch last, given its output."""
+    if activation == "linear":
+        return to_batch_last(dy, workspace)
+    return _gradient(xp, activation.upper(), dy, y, workspace)
 
 
 def _activated(

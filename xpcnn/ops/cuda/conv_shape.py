@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xpcnn.backend import Array
+from xpcnn.ops.cuda.activations import NUMBERS
 from xpcnn.ops.cuda.compiler import ceil_divide, structure
 from xpcnn.ops.window import Pair, Window
 
@@ -29,7 +30,7 @@ class ConvShape(NamedTuple):
         return 4 * ceil_divide(ceil_divide(self.filters, ceil_divide(self.filters, 16)), 4)
 
     def structure(
-        self, window: Window, spread: Pair = (1, 1), *, relu: bool = False, pooled: Pair | None = None
+        self, window: Window, spread: Pair = (1, 1), *, activation: str = "linear", pooled: Pair | None = None
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.void]]:
         """Return the structure defined in correlation.cuh. spread: the distance between input cells, zeros between."""
         (top, _), (left, _) = window.padding
@@ -42,7 +43,8 @@ class ConvShape(NamedTuple):
             dilation_down=window.dilation[0], dilation_right=window.dilation[1], top=top, left=left,
             spread_down=spread[0], spread_right=spread[1],
             group_step=group, filter_step=filter_, channel_step=channel, row_step=row, column_step=column,
-            relu=relu, pooled_rows=pooled[0] if pooled else 0, pooled_columns=pooled[1] if pooled else 0,
+            activation=NUMBERS[activation],
+            pooled_rows=pooled[0] if pooled else 0, pooled_columns=pooled[1] if pooled else 0,
         )  # fmt: skip
 
 

@@ -2,7 +2,9 @@
 // same position of neighbouring images, so they read and write adjacent values, and every weight of a filter is
 // broadcast to all of them at once.
 
+#include "activation.cuh"
 #include "correlation.cuh"
+#include "largest.cuh"
 #include "places.cuh"
 #include "seen.cuh"
 

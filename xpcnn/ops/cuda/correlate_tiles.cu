@@ -1,8 +1,10 @@
 // Convolution with stride 1, for batches that fill most of a warp: a block keeps the cells that its positions see in shared
 // memory, so that most of its instructions are multiplications. Images have the layout of correlate.cu.
 
+#include "activation.cuh"
 #include "common.cuh"
 #include "correlation.cuh"
+#include "largest.cuh"
 #include "places.cuh"
 
 #define TAPS (KERNEL_HEIGHT * KERNEL_WIDTH)

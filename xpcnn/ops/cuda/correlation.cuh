@@ -7,6 +7,6 @@ struct Correlation {
     int top, left;                     // padding, which may be negative
     int spread_down, spread_right;     // the distance between the images' cells, with zeros in between
     int group_step, filter_step, channel_step, row_step, column_step;  // strides of the filters' weights
-    int relu;
+    int activation;
     int pooled_rows, pooled_columns;
 };

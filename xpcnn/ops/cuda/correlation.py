@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.cuda import tensor_products, tiles
+from xpcnn.ops.cuda import depthwise, tensor_products, tiles
 from xpcnn.ops.cuda.compiler import (
     SHARED_BYTES,
     ceil_divide,
@@ -45,7 +45,7 @@ def correlate(
     workspace: Workspace,
     *,
     groups: int,
-    relu: bool,
+    activation: str,
     pooled: Pair | None,
     training: bool,
 ) -> tuple[Array, Array | None]:
@@ -57,7 +57,10 @@ def correlate(
     )  # fmt: skip
     y = workspace.batch_last((n, len(weight), *(pooled or of.rows_and_columns)), x.dtype)
     winners = workspace.batch_last(y.shape, xp.uint8) if pooled and training else None
-    _launch(xp, of, window, (1, 1), x, weight, bias, y, winners, relu, pooled)
+    if depthwise.suit(of, window) and pooled is None:
+        depthwise.correlate(xp, of, window, activation, x, weight, bias, y)
+    else:
+        _launch(xp, of, window, (1, 1), x, weight, bias, y, winners, activation, pooled)
     return y, winners
 
 
@@ -66,16 +69,19 @@ def input_gradient(
 ) -> Array:
     """Return the gradient of images of this size: dy, its cells a stride apart, correlated with rotated kernels."""
     n, filters = dy.shape[:2]
-    group, filter_, channel, row, column = steps_of(weight, groups)
-    of = ConvShape(
-        n, groups, filters // groups, (dy.shape[2], dy.shape[3]), weight.shape[1], size,
-        (group, channel, filter_, -row, -column),
-    )  # fmt: skip
+    steps = group, filter_, channel, row, column = steps_of(weight, groups)
+    places = (dy.shape[2], dy.shape[3])
+    dx = workspace.batch_last((n, groups * weight.shape[1], *size), dy.dtype)
+    of = ConvShape(n, groups, weight.shape[1], size, filters // groups, places, steps)
+    if depthwise.suit(of, window):
+        depthwise.input_gradient(xp, of, window, dy, weight, dx)
+        return dx
+    turned_steps = (group, channel, filter_, -row, -column)
+    turned = ConvShape(n, groups, filters // groups, places, weight.shape[1], size, turned_steps)
     (down, right), ((top, _), (left, _)) = window.extent, window.padding
     around = Window(window.kernel, (1, 1), ((down - 1 - top, 0), (right - 1 - left, 0)), window.dilation)
-    dx = workspace.batch_last((n, groups * weight.shape[1], *size), dy.dtype)
-    turned = weight.reshape(-1)[math.prod(window.kernel) - 1 :]
-    _launch(xp, of, around, window.strides, dy, turned, None, dx, None, False, None)
+    last = weight.reshape(-1)[math.prod(window.kernel) - 1 :]
+    _launch(xp, turned, around, window.strides, dy, last, None, dx, None, "linear", None)
     return dx
 
 
@@ -92,8 +98,12 @@ def weight_gradient(
         tensor_products.weight_gradient(xp, of, window, x, dy, dweight, dbias)
         return
     check_size(x, dy)
-    in_tiles = tiles.suit_gradient(of, window, x.dtype)
-    parts, launch = tiles.weight_gradient(xp, of, window) if in_tiles else _strips(xp, of, window, x.dtype)
+    if depthwise.suit(of, window):
+        parts, launch = depthwise.weight_gradient(xp, of, window, x.dtype)
+    elif tiles.suit_gradient(of, window, x.dtype):
+        parts, launch = tiles.weight_gradient(xp, of, window)
+    else:
+        parts, launch = _strips(xp, of, window, x.dtype)
     if parts == 1:
         launch(x, dy, dweight, dbias, step=0)
         return
@@ -134,16 +144,16 @@ def _launch(
     bias: Array | None,
     y: Array,
     winners: Array | None,
-    relu: bool,
+    activation: str,
     pooled: Pair | None,
 ) -> None:
     """Launch the kernel that computes y: on tensor cores, else ``correlate_tiles`` where that is faster, or not."""
-    if tensor_products.suit(xp, x.dtype, of.groups) and pooled is None:
-        tensor_products.correlate(xp, of, window, spread, relu, x, weight, bias, y)
+    if tensor_products.suit(xp, x.dtype, of.groups):
+        tensor_products.correlate(xp, of, window, spread, activation, x, weight, bias, y, winners, pooled)
         return
     check_size(x, y)
     if tiles.suit(xp, of, window, spread, pooled, x.dtype):
-        tiles.correlate(xp, of, window, relu, pooled, x, weight, bias, y, winners)
+        tiles.correlate(xp, of, window, activation, pooled, x, weight, bias, y, winners)
         return
     taps, item_bytes = math.prod(window.kernel), x.dtype.itemsize
     filters = of.filters_at_once
@@ -174,6 +184,6 @@ def _launch(
         constants |= {"KERNEL_HEIGHT": window.kernel[0], "KERNEL_WIDTH": window.kernel[1]}
     kernel(xp, "correlate", "correlate", x.dtype, **constants)(
         (ceil_divide(items, lanes), ceil_divide(of.filters, filters), of.groups), (lanes, parts),
-        x, weight, bias, y, winners, of.structure(window, spread, relu=relu, pooled=pooled), at_once,
+        x, weight, bias, y, winners, of.structure(window, spread, activation=activation, pooled=pooled), at_once,
         shared=max(at_once * taps * filters, exchanged if parts > 1 else 0),
     )  # fmt: skip

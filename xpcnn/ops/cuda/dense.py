@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.cuda.activations import relu_gradient
+from xpcnn.ops.cuda.activations import gradient_of
 from xpcnn.ops.cuda.products import product
 from xpcnn.ops.dense import Backward
 from xpcnn.ops.workspace import Workspace, to_batch_last
@@ -14,11 +14,12 @@ def dense(
 ) -> tuple[Array, Backward]:
     """See :func:`xpcnn.ops.dense.dense`."""
     x = to_batch_last(x, workspace)
+    activation = "relu" if relu else "linear"
     y = workspace.batch_last((len(x), len(weight)), x.dtype)
-    product(xp, weight, x.T, y.T, bias=bias, relu=relu)
+    product(xp, weight, x.T, y.T, bias=bias, activation=activation)
 
     def backward(dy: Array, dweight: Array, dbias: Array | None, input_gradient: bool) -> Array | None:
-        dy = relu_gradient(xp, dy, y, workspace) if relu else to_batch_last(dy, workspace)
+        dy = gradient_of(xp, activation, dy, y, workspace)
         product(xp, dy.T, x, dweight, row_sums=dbias)
         if not input_gradient:
             return None

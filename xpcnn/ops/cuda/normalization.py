@@ -100,7 +100,7 @@ def batch_normalization(
     else:
         n, _, *size = x.shape
         y = workspace.batch_last((n, channels, *pool.output_size(*size)), x.dtype)
-        of = structure_of(pool, x.shape, y.shape, relu=relu)
+        of = structure_of(pool, x.shape, y.shape, activation="relu" if relu else "linear")
         if training:
             z, winners = workspace.like(y), workspace.batch_last(y.shape, winner_dtype(xp, pool))
         kernel_for(xp, "pooled_normalization", "pool_normalize", pool, x.dtype).for_each(

@@ -12,8 +12,8 @@ __device__ inline void read_filters(
     }
 }
 
-// Adds the bias to the sums of FILTERS filters at PLACES_DOWN x PLACES_RIGHT places of one image, applies ReLU if
-// requested, and writes them. POOLED: only the largest of these places, and which of them it was (0 for the first).
+// Adds the bias to the sums of FILTERS filters at PLACES_DOWN x PLACES_RIGHT places of one image, applies an
+// activation, and writes them. POOLED: only the largest of these places, and which of them it was (0 for the first).
 __device__ inline void write_places(
     const REAL (&sums)[PLACES_DOWN][PLACES_RIGHT][FILTERS], const Correlation &of, int group, int first_filter,
     int first_row, int first_column, int image, const REAL *bias, REAL *y, unsigned char *winners)
@@ -27,16 +27,12 @@ __device__ inline void write_places(
         if (POOLED) {
             const int row = first_row / PLACES_DOWN, column = first_column / PLACES_RIGHT;
             if (row >= of.pooled_rows || column >= of.pooled_columns) break;  // drop the remainder at the edge
-            REAL best = sums[0][0][f];
-            int winner = 0;
-            #pragma unroll
-            for (int other = 1; other < PLACES_DOWN * PLACES_RIGHT; other++) {
-                const REAL value = sums[other / PLACES_RIGHT][other % PLACES_RIGHT][f];
-                if (value > best || value != value) { best = value; winner = other; }
-            }
+            int winner;
+            REAL best = largest<PLACES_DOWN * PLACES_RIGHT>(
+                [&](int place) { return sums[place / PLACES_RIGHT][place % PLACES_RIGHT][f]; }, winner);
             best += shift;
             const size_t cell = ((channel * of.pooled_rows + row) * of.pooled_columns + column) * of.n + image;
-            y[cell] = of.relu && best < 0 ? REAL(0) : best;
+            y[cell] = activated(best, of.activation);
             if (winners) winners[cell] = winner;
         } else {
             #pragma unroll
@@ -47,7 +43,7 @@ __device__ inline void write_places(
                     if (row >= of.rows || column >= of.columns) continue;
                     const REAL value = sums[p][q][f] + shift;
                     y[((channel * of.rows + row) * of.columns + column) * of.n + image] =
-                        of.relu && value < 0 ? REAL(0) : value;
+                        activated(value, of.activation);
                 }
         }
     }

@@ -1,6 +1,7 @@
 // Batch normalisation with the max pooling and the ReLU that follow it. A channel is multiplied by one number, so that the
 // largest cell of a window stays the largest, or becomes the smallest where the number is negative: pooling comes first.
 
+#include "activation.cuh"
 #include "pooling.cuh"
 #include "normalization.cuh"
 
@@ -15,7 +16,7 @@ extern "C" __global__ void pool_normalize(
     const Place at(cell, of.n, of.rows, of.columns);
     int winner;
     const REAL best = best_of(x, of, at, weight[at.channel], winner);
-    y[cell] = Line(at.channel, mean, std, weight, bias).at(best, of.relu);
+    y[cell] = Line(at.channel, mean, std, weight, bias).at(best, of.activation);
     if (!winners) return;
     z[cell] = best;
     winners[cell] = winner;

@@ -1,5 +1,6 @@
-// Pooling by the largest (or smallest) cell of every window, with the bias and the ReLU that follow it.
+// Pooling by the largest (or smallest) cell of every window, with the bias and the activation that follow it.
 
+#include "activation.cuh"
 #include "pooling.cuh"
 
 // One thread per cell of y. winners: which cell of the window it was, or null in prediction.
@@ -12,7 +13,7 @@ extern "C" __global__ void pool(
     int winner;
     REAL best = best_of(x, of, at, of.largest ? REAL(1) : REAL(-1), winner);
     if (bias) best += bias[at.channel];
-    y[cell] = of.relu && best < 0 ? REAL(0) : best;
+    y[cell] = activated(best, of.activation);
     if (winners) winners[cell] = winner;
 }
 

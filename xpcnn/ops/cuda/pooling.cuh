@@ -4,7 +4,7 @@
 struct Pooling {
     int n, channels, height, width, rows, columns;
     int pool_height, pool_width, stride_down, stride_right, top, left;
-    int largest, relu;
+    int largest, activation;
 };
 
 // Dividing by a size that is defined at compile time is cheap.
@@ -46,7 +46,7 @@ __device__ inline REAL best_of(const REAL *__restrict__ x, const Pooling &of, co
     return best;
 }
 
-// The sum of dy over the windows that a cell won. y: the output, 0 where ReLU clipped it.
+// The sum of dy over the windows that a cell won. y: the output.
 __device__ inline REAL won_by(
     const REAL *__restrict__ dy, const REAL *__restrict__ y, const WINNER *__restrict__ winners, const Pooling &of,
     const Place &at)
@@ -59,7 +59,7 @@ __device__ inline REAL won_by(
              column <= min(of.columns - 1, c / STRIDE_RIGHT); column++) {
             const size_t window = ((size_t)(at.channel * of.rows + row) * of.columns + column) * of.n + at.image;
             const int own = (r - row * STRIDE_DOWN) * POOL_WIDTH + c - column * STRIDE_RIGHT;
-            if (winners[window] == own && (!of.relu || y[window] > 0)) sum += dy[window];
+            if (winners[window] == own && hands_on(y[window], of.activation)) sum += dy[window];
         }
     return sum;
 }

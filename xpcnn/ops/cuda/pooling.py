@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from xpcnn.backend import Array, ArrayModule
+from xpcnn.ops.cuda.activations import NUMBERS
 from xpcnn.ops.cuda.compiler import Kernel, c_name, ceil_divide, check_size, kernel, structure
 from xpcnn.ops.pooling import Backward
 from xpcnn.ops.window import Pair, Window
@@ -21,8 +22,8 @@ def extreme_pool(
 ) -> tuple[Array, Backward]:
     """See :func:`xpcnn.ops.pooling.extreme_pool`."""
     size = (x.shape[2], x.shape[3])
-    y, winners = pooled(xp, x, None, window, workspace, largest=largest, relu=False, training=training)
-    return y, lambda dy: unpooled(xp, dy, y, winners, window, size, workspace, relu=False)
+    y, winners = pooled(xp, x, None, window, workspace, largest=largest, activation="linear", training=training)
+    return y, lambda dy: unpooled(xp, dy, y, winners, window, size, workspace, activation="linear")
 
 
 def pooled(
@@ -33,16 +34,16 @@ def pooled(
     workspace: Workspace,
     *,
     largest: bool,
-    relu: bool,
+    activation: str,
     training: bool,
 ) -> tuple[Array, Array | None]:
-    """Return the largest (or smallest) cell of each window, with bias and ReLU if given, and which cell it was."""
+    """Return the largest (or smallest) cell of each window, with bias and activation if given, and which it was."""
     x = to_batch_last(x, workspace)
     n, channels, height, width = x.shape
     y = workspace.batch_last((n, channels, *window.output_size(height, width)), x.dtype)
     winners = workspace.batch_last(y.shape, winner_dtype(xp, window)) if training else None
     check_size(x, y)
-    of = structure_of(window, x.shape, y.shape, largest=largest, relu=relu)
+    of = structure_of(window, x.shape, y.shape, largest=largest, activation=activation)
     kernel_for(xp, "pooling", "pool", window, x.dtype).for_each(y.size, x, bias, y, winners, of)
     return y, winners
 
@@ -56,14 +57,14 @@ def unpooled(
     size: Pair,
     workspace: Workspace,
     *,
-    relu: bool,
+    activation: str,
 ) -> Array:
     """Return the gradient of images of this size; raise RuntimeError if no winners were kept."""
     if winners is None:
         raise RuntimeError("This pooling ran without training=True, so it has no backward pass.")
     dy = to_batch_last(dy, workspace)
     dx = workspace.batch_last((*dy.shape[:2], *size), dy.dtype)
-    of = structure_of(window, dx.shape, dy.shape, relu=relu)
+    of = structure_of(window, dx.shape, dy.shape, activation=activation)
     kernel_for(xp, "pooling", "unpool", window, dy.dtype).for_each(dx.size, dy, y, winners, dx, of)
     return dx
 
@@ -100,12 +101,14 @@ def kernel_for(xp: ArrayModule, source: str, name: str, window: Window, dtype: t
     return kernel(xp, source, name, dtype, WINNER=c_name(winner_dtype(xp, window)), **known)
 
 
-def structure_of(window: Window, x: tuple[int, ...], y: tuple[int, ...], *, largest: bool = True, relu: bool) -> Array:
+def structure_of(
+    window: Window, x: tuple[int, ...], y: tuple[int, ...], *, largest: bool = True, activation: str
+) -> Array:
     """Return the structure Pooling of pooling.cuh for images of shape ``x``, pooled to shape ``y``."""
     (top, _), (left, _) = window.padding
     return structure(
         n=x[0], channels=x[1], height=x[2], width=x[3], rows=y[2], columns=y[3],
         pool_height=window.kernel[0], pool_width=window.kernel[1],
         stride_down=window.strides[0], stride_right=window.strides[1], top=top, left=left,
-        largest=largest, relu=relu,
+        largest=largest, activation=NUMBERS[activation],
     )  # fmt: skip

@@ -2,6 +2,8 @@
 // A block keeps TILE rows of a and TILE columns of b, DEPTH deep, in shared memory; a thread sums EACH x EACH of their
 // products. A_DEEP, B_DEEP: whether d is the contiguous axis in memory.
 
+#include "activation.cuh"
+#include "largest.cuh"
 #include "product.cuh"
 
 #define BLOCK 256

@@ -1,9 +1,10 @@
-"""Matrix products with bias and ReLU as kernels that a CUDA graph can capture; CuPy cannot capture cuBLAS calls."""
+"""Matrix products with bias and activation, as kernels that CUDA graphs can capture, unlike CuPy's cuBLAS calls."""
 
 from __future__ import annotations
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.cuda import tensor_products
+from xpcnn.ops.cuda.activations import NUMBERS
 from xpcnn.ops.cuda.compiler import FITTING_BLOCKS, ceil_divide, check_size, kernel, multiprocessors, structure
 
 #: As in product.cu.
@@ -17,15 +18,15 @@ def product(
     y: Array,
     *,
     bias: Array | None = None,
-    relu: bool = False,
+    activation: str = "linear",
     row_sums: Array | None = None,
 ) -> None:
-    """Write a b into ``y``, with a bias for each row and ReLU if given, and the sums of a's rows into ``row_sums``.
+    """Write a b into ``y``, with a bias for each row and an activation, and the sums of a's rows into ``row_sums``.
 
     a: (rows, depth), b: (depth, columns), each transposed in memory or not; y: (rows, columns), contiguous.
     """
     if tensor_products.suit(xp, y.dtype):
-        tensor_products.product(xp, a, b, y, bias, relu, row_sums)
+        tensor_products.product(xp, a, b, y, bias, activation, row_sums)
         return
     check_size(a, b, y)
     (rows, depth), columns = a.shape, b.shape[1]
@@ -39,7 +40,7 @@ def product(
     sums = xp.empty((parts, rows * all_columns), y.dtype) if parts > 1 else None
     of = structure(
         rows=rows, columns=columns, depth=depth, a_row=a_row, a_depth=a_depth, b_depth=b_depth, b_column=b_column,
-        relu=relu,
+        activation=NUMBERS[activation],
     )  # fmt: skip
     deep = {"A_DEEP": int(a_depth == 1), "B_DEEP": int(b_depth == 1)}
     kernel(xp, "product", "product", y.dtype, EACH=each, **deep)(

@@ -1,11 +1,15 @@
-// A matrix product on the tensor cores, y[m, j] = sum of a[m, d] b[d, j], then the bias of the row and ReLU, each if given.
+// A matrix product on the tensor cores, y[m, j] = sum of a[m, d] b[d, j], then the bias of the row and an activation, each if given.
 // Operands are rounded as they enter shared memory, see mma.cuh; they are read, summed and written as float32.
 // SEEN: 0, b is a matrix. 1: b[d, j] is the cell that element d of a filter sees at place and image j, so that y is a
 // correlation. 2: b[d, j] is the cell that element j sees at place and image d, so that y is the filters' gradient.
+// POOLED: y is a correlation, pooled in 2 x 2 squares. Of each 32 columns of b, the first 8 see the first cells of the
+// windows of 8 columns of y, the next 8 the second cells, and so on, so that one lane sums all four of a window.
 // A_DEEP, B_DEEP: whether d is the contiguous axis in memory.
 
+#include "activation.cuh"
 #include "common.cuh"
 #include "correlation.cuh"
+#include "largest.cuh"
 #include "mma.cuh"
 #include "product.cuh"
 #include "seen.cuh"
@@ -33,7 +37,7 @@ template <bool deep, int others> struct Tile {
     Four next[READS][PACKED];
 
     __device__ static bool place(int h, int &word, int &other) {
-        const int i = threadIdx.x + h * BLOCK;
+        const unsigned i = threadIdx.x + h * BLOCK;  // then the compiler sees what is the same for all h
         word = deep ? i % (WORDS / 4) * 4 : i / (others / 4);
         other = deep ? i / (WORDS / 4) : i % (others / 4) * 4;
         return i < FOURS;
@@ -90,7 +94,8 @@ __device__ inline Four read_four(Place place, bool together, int depth, int othe
 // step from one element of a filter to the next, and a_depth that between its channels.
 extern "C" __global__ void __launch_bounds__(BLOCK, 2) tensor_product(
     const REAL *__restrict__ a, const REAL *__restrict__ b, const REAL *__restrict__ bias, REAL *__restrict__ y,
-    REAL *__restrict__ row_sums, REAL *__restrict__ sums, Product of, Correlation seen_by, int a_tap, int parts)
+    unsigned char *__restrict__ winners, REAL *__restrict__ row_sums, REAL *__restrict__ sums, Product of,
+    Correlation seen_by, int a_tap, int parts)
 {
     typedef Tile<A_DEEP, ROWS> Left;
     typedef Tile<B_DEEP, COLUMNS> Right;
@@ -98,7 +103,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) tensor_product(
     Left left;
     Right right;
     left.words = (unsigned *)memory, right.words = (unsigned *)memory + Left::SIZE;
-    const int tiles_right = (of.columns + COLUMNS - 1) / COLUMNS, part = blockIdx.x % parts, tile = blockIdx.x / parts;
+    const int columns = POOLED ? pooled_columns(of) : of.columns;
+    const int tiles_right = (columns + COLUMNS - 1) / COLUMNS, part = blockIdx.x % parts, tile = blockIdx.x / parts;
     const int first_row = tile / tiles_right * ROWS, first_column = tile % tiles_right * COLUMNS;
     const int rounds = (of.depth + DEPTH - 1) / DEPTH, length = (rounds + parts - 1) / parts * DEPTH;
     const int end = min(of.depth, (part + 1) * length);
@@ -111,11 +117,13 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) tensor_product(
     auto place_in_b = [&](int depth, int column) -> const REAL * {
         if (SEEN == 0) return b + (depth * of.b_depth + column * of.b_column);
         const int element = SEEN == 1 ? depth : column, where = SEEN == 1 ? column : depth;
-        const int tap = element % TAPS, place = where / seen_by.n;
-        int row = place / seen_by.columns * seen_by.stride_down + tap / KERNEL_WIDTH * seen_by.dilation_down - seen_by.top;
-        int cell = place % seen_by.columns * seen_by.stride_right + tap % KERNEL_WIDTH * seen_by.dilation_right - seen_by.left;
+        const int own = POOLED ? where / 32 * 8 + where % 8 : where, place = own / seen_by.n, tap = element % TAPS;
+        const int down = POOLED ? place / seen_by.pooled_columns * 2 + where / 16 % 2 : place / seen_by.columns;
+        const int right = POOLED ? place % seen_by.pooled_columns * 2 + where / 8 % 2 : place % seen_by.columns;
+        int row = down * seen_by.stride_down + tap / KERNEL_WIDTH * seen_by.dilation_down - seen_by.top;
+        int cell = right * seen_by.stride_right + tap % KERNEL_WIDTH * seen_by.dilation_right - seen_by.left;
         if (!seen(row, seen_by.spread_down, seen_by.height) || !seen(cell, seen_by.spread_right, seen_by.width)) return nullptr;
-        return b + (((element / TAPS * seen_by.height + row) * seen_by.width + cell) * seen_by.n + where % seen_by.n);
+        return b + (((element / TAPS * seen_by.height + row) * seen_by.width + cell) * seen_by.n + own % seen_by.n);
     };
     const bool fours_in_a = (size_t)a % 16 == 0 && (A_DEEP
         ? of.a_depth == A_TAPS && (A_TAPS == 1 || a_tap == 1) && of.a_row % 4 == 0
@@ -128,7 +136,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) tensor_product(
             return read_four<A_DEEP>(place_in_a, fours_in_a, depth, row, end, of.rows);
         });
         right.read(first, first_column, [&](int depth, int column) {
-            return read_four<B_DEEP>(place_in_b, fours_in_b, depth, column, end, of.columns);
+            return read_four<B_DEEP>(place_in_b, fours_in_b, depth, column, end, columns);
         });
         if (!sums_rows) return;
         #pragma unroll
@@ -168,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) tensor_product(
 
     auto write = [&](REAL value, int row, int column) {
         if (parts == 1) finish(value, row, column, bias, y, row_sums, of);
-        else sums[((size_t)part * of.rows + row) * (of.columns + (row_sums != nullptr)) + column] = value;
+        else sums[((size_t)part * of.rows + row) * (columns + (row_sums != nullptr)) + column] = value;
     };
     #pragma unroll
     for (int i = 0; i < EACH_DOWN; i++)
@@ -178,7 +186,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) tensor_product(
             for (int k = 0; k < 4; k++) {
                 const int row = first_row + down + i * 16 + lane / 4 + k / 2 * 8;
                 const int column = first_column + across + j * 8 + lane % 4 * 2 + k % 2;
-                if (row < of.rows && column < of.columns) write(totals[i][j][k], row, column);
+                if (row >= of.rows || column >= columns) continue;
+                if (!POOLED || parts > 1) write(totals[i][j][k], row, column);
+                else if (j % 4 == 0)
+                    finish_pooled([&](int cell) { return totals[i][j + cell][k]; }, row, column, bias, y, winners, of);
             }
     if (!sums_rows) return;
     // The sums of the threads that read the same rows are added in order.

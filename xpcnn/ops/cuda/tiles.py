@@ -44,12 +44,12 @@ def _can(of: ConvShape, window: Window, spread: Pair, dtype: Any) -> bool:
 
 
 def correlate(
-    xp: ArrayModule, of: ConvShape, window: Window, relu: bool, pooled: Pair | None, *arrays: Array | None
+    xp: ArrayModule, of: ConvShape, window: Window, activation: str, pooled: Pair | None, *arrays: Array | None
 ) -> None:
     """Launch ``correlate_tiles`` with x, weight, bias, y and winners."""
     cut = correlation_cut(of, window, pooled)
     _kernel(xp, "correlate_tiles", window, cut)(
-        _grid(of, cut), (32, WARPS), *arrays, of.structure(window, relu=relu, pooled=pooled)
+        _grid(of, cut), (32, WARPS), *arrays, of.structure(window, activation=activation, pooled=pooled)
     )
 
 
