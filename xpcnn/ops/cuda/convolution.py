@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops import convolution as generic
 from xpcnn.ops.activations import relu6
@@ -30,12 +32,13 @@ def convolution(
     pool: Window | None = None,
     activation: str = "linear",
     training: bool = True,
+    stored: Any = None,
 ) -> tuple[Array, Backward]:
     """See :func:`xpcnn.ops.convolution.convolution`."""
     if activation == "relu6":
         y, convolution_backward = convolution(
             xp, x, weight, bias, window, workspace,
-            groups=groups, padding_mode=padding_mode, pool=pool, training=training,
+            groups=groups, padding_mode=padding_mode, pool=pool, training=training, stored=stored,
         )  # fmt: skip
         y, relu6_backward = relu6(xp, y, workspace, y)
         return y, lambda dy, *others: convolution_backward(relu6_backward(dy), *others)
@@ -45,9 +48,10 @@ def convolution(
         return generic.convolution.__wrapped__(  # type: ignore[attr-defined,no-any-return]
             xp, x, weight, bias, window, workspace,
             groups=groups, padding_mode=padding_mode, pool=pool, activation=activation, training=training,
+            stored=stored,
         )  # fmt: skip
     if window == POINT and groups == 1 and pool is None:
-        return _pointwise(xp, x, weight, bias, workspace, relu=relu)
+        return _pointwise(xp, x, weight, bias, workspace, relu=relu, stored=stored)
     edge = padding_mode == "edge"
     images = to_batch_last(pad(xp, x, window.padding, "edge", workspace) if edge else x, workspace)
     seen = window.unpadded if edge else window
@@ -56,10 +60,10 @@ def convolution(
     y, winners = correlation.correlate(
         xp, images, weight, bias if pool is None or in_squares else None, seen, workspace, groups=groups,
         relu=relu and (pool is None or in_squares), pooled=pool.output_size(*size) if pool and in_squares else None,
-        training=training,
+        training=training, stored=weight.dtype if stored is None or pool is not None else stored,
     )  # fmt: skip
     if pool is not None and not in_squares:
-        y, winners = pooled(xp, y, bias, pool, workspace, largest=True, relu=relu, training=training)
+        y, winners = pooled(xp, y, bias, pool, workspace, largest=True, relu=relu, training=training, stored=stored)
 
     def backward(dy: Array, dweight: Array, dbias: Array | None, input_gradient: bool) -> Array | None:
         if pool is not None:
@@ -71,19 +75,21 @@ def convolution(
         if not input_gradient:
             return None
         size_of_images = (images.shape[2], images.shape[3])
-        dx = correlation.input_gradient(xp, dy, weight, seen, size_of_images, workspace, groups=groups)
+        dx = correlation.input_gradient(
+            xp, dy, weight, seen, size_of_images, workspace, groups=groups, stored=images.dtype
+        )
         return unpad(dx, window.padding, "edge") if edge else dx
 
     return y, backward
 
 
 def _pointwise(
-    xp: ArrayModule, x: Array, weight: Array, bias: Array | None, workspace: Workspace, *, relu: bool
+    xp: ArrayModule, x: Array, weight: Array, bias: Array | None, workspace: Workspace, *, relu: bool, stored: Any
 ) -> tuple[Array, Backward]:
     """Apply a 1x1 convolution as a fully connected layer at every pixel of every image."""
     images = to_batch_last(x, workspace)
     n, _, *size = images.shape
-    y, dense_backward = dense(xp, channel_rows(images).T, weight[:, :, 0, 0], bias, workspace, relu=relu)
+    y, dense_backward = dense(xp, channel_rows(images).T, weight[:, :, 0, 0], bias, workspace, relu=relu, stored=stored)
 
     def images_of(rows: Array) -> Array:
         return rows.T.reshape(-1, *size, n).transpose(3, 0, 1, 2)

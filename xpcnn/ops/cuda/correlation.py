@@ -48,23 +48,31 @@ def correlate(
     relu: bool,
     pooled: Pair | None,
     training: bool,
+    stored: Any,
 ) -> tuple[Array, Array | None]:
-    """Return y and, if it is ``pooled`` in 2x2 squares to this size, which cell of each square was the largest."""
+    """Return y and, if it is ``pooled`` in 2x2 squares to this size, which cell of each square was the largest.
+
+    stored: the dtype of y.
+    """
     n, channels, *size = x.shape
     of = ConvShape(
         n, groups, channels // groups, (size[0], size[1]), len(weight) // groups,
         window.output_size(size[0], size[1]), steps_of(weight, groups),
     )  # fmt: skip
-    y = workspace.batch_last((n, len(weight), *(pooled or of.rows_and_columns)), x.dtype)
+    y = workspace.batch_last((n, len(weight), *(pooled or of.rows_and_columns)), stored)
     winners = workspace.batch_last(y.shape, xp.uint8) if pooled and training else None
     _launch(xp, of, window, (1, 1), x, weight, bias, y, winners, relu, pooled)
     return y, winners
 
 
 def input_gradient(
-    xp: ArrayModule, dy: Array, weight: Array, window: Window, size: Pair, workspace: Workspace, *, groups: int
-) -> Array:
-    """Return the gradient of images of this size: dy, its cells a stride apart, correlated with rotated kernels."""
+    xp: ArrayModule, dy: Array, weight: Array, window: Window, size: Pair, workspace: Workspace, *, groups: int,
+    stored: Any,
+) -> Array:  # fmt: skip
+    """Return the gradient of images of this size: dy, its cells a stride apart, correlated with rotated kernels.
+
+    stored: its dtype.
+    """
     n, filters = dy.shape[:2]
     group, filter_, channel, row, column = steps_of(weight, groups)
     of = ConvShape(
@@ -73,7 +81,7 @@ def input_gradient(
     )  # fmt: skip
     (down, right), ((top, _), (left, _)) = window.extent, window.padding
     around = Window(window.kernel, (1, 1), ((down - 1 - top, 0), (right - 1 - left, 0)), window.dilation)
-    dx = workspace.batch_last((n, groups * weight.shape[1], *size), dy.dtype)
+    dx = workspace.batch_last((n, groups * weight.shape[1], *size), stored)
     turned = weight.reshape(-1)[math.prod(window.kernel) - 1 :]
     _launch(xp, of, around, window.strides, dy, turned, None, dx, None, False, None)
     return dx

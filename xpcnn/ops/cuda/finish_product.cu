@@ -1,8 +1,9 @@
 #include "product.cuh"
+#include "stored.cuh"
 
 // Adds up the parts of a product, in order. One thread per element.
 extern "C" __global__ void finish_product(
-    const REAL *__restrict__ sums, const REAL *__restrict__ bias, REAL *__restrict__ y, REAL *__restrict__ row_sums,
+    const REAL *__restrict__ sums, const REAL *__restrict__ bias, IMAGE *__restrict__ y, REAL *__restrict__ row_sums,
     Product of, int parts)
 {
     const int all_columns = of.columns + (row_sums != nullptr), numbers = of.rows * all_columns;

@@ -6,8 +6,9 @@ struct Product {
 };
 
 // Writes an element of the product or, in the column after the last, the sum of a row of a.
+template <class T>
 __device__ inline void finish(
-    REAL value, int row, int column, const REAL *bias, REAL *y, REAL *row_sums, const Product &of)
+    REAL value, int row, int column, const REAL *bias, T *y, REAL *row_sums, const Product &of)
 {
     if (column == of.columns) { row_sums[row] = value; return; }
     if (bias) value += bias[row];
