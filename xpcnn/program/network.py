@@ -19,7 +19,7 @@ from xpcnn.layers.base import Arrays
 from xpcnn.losses import Loss
 from xpcnn.ops.copies import copy_each
 from xpcnn.parameters import Layout, Shape, check_values
-from xpcnn.precision import stored_dtype
+from xpcnn.precision import precision_of, stored_dtype
 from xpcnn.program.build import Builder, check_all_used, name_layers
 from xpcnn.program.fuse import fold, fuse, without_last_activation
 from xpcnn.program.program import INPUT, Node, Program, for_prediction, for_training, walk
@@ -235,6 +235,12 @@ class Network:
         """Return the nodes fused, and the slots that are stored in 16 bits, as the precision allows."""
         fused, dtype = fuse(nodes), stored_dtype(self.xp)
         return (fused, {}) if dtype is None or self.dtype != np.float32 else store(fused, output, dtype)
+
+    def storage(self) -> dict[str, str]:
+        """Return what the output of each layer is stored in while training, by name: "" if the next one's replaces it."""
+        nodes, stored = self._fused(self.nodes, self._output)
+        kept = {node.output: str(self.dtype) for node in nodes} | dict.fromkeys(stored, precision_of(self.xp))
+        return {name: kept.get(slot, "") for name, slot in self.outputs.items()}
 
     def prediction_params(self, folded: dict[str, dict[str, Array]]) -> Mapping[str, Arrays]:
         """Return the arrays of :meth:`program`, by layer.

@@ -1,4 +1,4 @@
-"""How many launches a training step is, as docs/gpu.md says: forward, loss, backward and update."""
+"""How many launches a training step is, and how much memory it takes, as docs/gpu.md says."""
 
 from types import ModuleType
 
@@ -9,6 +9,7 @@ from benchmarks.networks import NETWORKS, xpcnn_model
 from tests import kernels, strict
 from xpcnn.layers import Context
 from xpcnn.ops.workspace import Workspace
+from xpcnn.precision import STORED, in_precision
 from xpcnn.program.execute import Goal, Shard, train_whole
 
 
@@ -30,6 +31,35 @@ vars(XP).update({name: value for name, value in vars(kernels.xp).items() if not 
 vars(XP).update(RawModule=OnlyCounted)
 
 
+@pytest.fixture(autouse=True)
+def many_multiprocessors(monkeypatch):
+    monkeypatch.setattr("xpcnn.ops.cuda.compiler.count_multiprocessors", lambda xp, device: 132)  # an H100's
+
+
+def step_of(name, batch, precision="float32"):
+    """Return a function that makes a training step: forward, loss, backward and update."""
+    shape, _, description = NETWORKS[name]
+    model = xpcnn_model(shape, description)
+    xp = in_precision(XP, precision)
+    network, optimizer = model.to(xp).network, model.optimizer
+    optimizer.build(xp, network.parameters)
+    gradient = xp.zeros(network.layout.size, dtype=np.float32)
+    images = Workspace(xp).batch_last((batch, *shape), np.float32)
+    targets = xp.zeros((batch, *network.output_shape), dtype=np.float32)
+    goal = Goal(model.loss, targets, None, xp.full((), float(batch), dtype=np.float32))
+    program, views = network.training_program(model.loss), network.layout.layer_views(gradient)
+    scalars, number = xp.ones(len(optimizer.scalars(0)), dtype=np.float32), xp.zeros(1, dtype=np.uint64)
+
+    def step():
+        context = Context(Workspace(xp), training=True, step=number)
+        train_whole(Shard(program, network.params, images, context, views, goal))
+        optimizer.apply(network.parameters, gradient, network.layout.segments(), scalars)
+        network.update_buffers(context.buffers)
+
+    step()  # which also compiles its kernels
+    return step
+
+
 @pytest.mark.parametrize(
     ("name", "batch", "launches"),
     [
@@ -37,26 +67,36 @@ vars(XP).update(RawModule=OnlyCounted)
         ("batchnorm", 32, 46), ("batchnorm", 128, 48), ("batchnorm", 512, 49),
     ],
 )  # fmt: skip
-def test_a_training_step_is_so_many_launches(monkeypatch, name, batch, launches):
-    monkeypatch.setattr("xpcnn.ops.cuda.compiler.count_multiprocessors", lambda xp, device: 132)  # an H100's
-    shape, _, description = NETWORKS[name]
-    model = xpcnn_model(shape, description).to(XP)
-    network, optimizer = model.network, model.optimizer
-    optimizer.build(XP, network.parameters)
-    gradient = XP.zeros(network.layout.size, dtype=np.float32)
-    images = Workspace(XP).batch_last((batch, *shape), np.float32)
-    targets = XP.zeros((batch, *network.output_shape), dtype=np.float32)
-    goal = Goal(model.loss, targets, None, XP.full((), float(batch), dtype=np.float32))
-    program, views = network.training_program(model.loss), network.layout.layer_views(gradient)
-    scalars, number = XP.ones(len(optimizer.scalars(0)), dtype=np.float32), XP.zeros(1, dtype=np.uint64)
-
-    def step():
-        context = Context(Workspace(XP), training=True, step=number)
-        train_whole(Shard(program, network.params, images, context, views, goal))
-        optimizer.apply(network.parameters, gradient, network.layout.segments(), scalars)
-        network.update_buffers(context.buffers)
-
-    step()  # which also compiles its kernels
+def test_a_training_step_is_so_many_launches(name, batch, launches):
+    step = step_of(name, batch)
     with strict.counting() as counts:
         step()
     assert counts.launches == launches
+
+
+@pytest.mark.parametrize("precision", STORED)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_images_stored_in_16_bits_take_no_more_launches(name, precision):
+    def launches(precision):
+        step = step_of(name, 32, precision)
+        with strict.counting() as counts:
+            step()
+        return counts.launches
+
+    assert launches(precision) == launches("tf32")
+
+
+@pytest.mark.parametrize(
+    ("name", "single", "half"),
+    [("blood", 65, 49), ("blood-unpooled", 137, 69), ("mnist", 25, 13), ("cifar", 228, 116), ("batchnorm", 399, 210)],
+)
+def test_a_training_step_takes_so_much_memory(name, single, half):
+    """In MB of 2^20 bytes, besides weights, moments and the batch, if memory is free once nothing refers to it."""
+
+    def most(precision):
+        step = step_of(name, 512, precision)
+        with strict.counting() as counts:
+            step()
+        return round(counts.most_bytes / 2**20)
+
+    assert (most("tf32"), *map(most, STORED)) == (single, half, half)
