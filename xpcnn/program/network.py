@@ -237,7 +237,7 @@ class Network:
         return (fused, {}) if dtype is None or self.dtype != np.float32 else store(fused, output, dtype)
 
     def storage(self) -> dict[str, str]:
-        """Return what the output of each layer is stored in while training, by name: "" if the next one's replaces it."""
+        """Return what the output of each layer is stored in while training, by name: "" if the next one replaces it."""
         nodes, stored = self._fused(self.nodes, self._output)
         kept = {node.output: str(self.dtype) for node in nodes} | dict.fromkeys(stored, precision_of(self.xp))
         return {name: kept.get(slot, "") for name, slot in self.outputs.items()}
