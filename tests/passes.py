@@ -48,7 +48,7 @@ def run(layer, xp, x, dy=None, values=None, options=None, **context):
     dx = gradients = None
     if dy is not None:
         # A gradient that is not written, or is added to what was there, stays NaN.
-        empty = {d.name: xp.full(d.shape, np.nan, dtype=x.dtype) for d in layer.declarations}
+        empty = {d.name: xp.full(d.shape, np.nan, dtype=values[d.name].dtype) for d in layer.declarations}
         dx = backward(xp.asarray(dy), empty)
         if total:
             sums, input_gradient = dx

@@ -3,6 +3,8 @@
 import numpy as np
 
 NAMES = ("tf32", "bfloat16", "float16")
+#: Those in which images between layers are stored.
+OF_16_BITS = NAMES[1:]
 #: Bits of a value, and its smallest magnitude that has them all.
 BITS = {"tf32": 11, "bfloat16": 8, "float16": 11}
 _NORMAL = {"tf32": 2.0**-126, "bfloat16": 2.0**-126, "float16": 2.0**-14}
@@ -25,6 +27,19 @@ def rounded(array, precision):
     return bits.astype(np.uint32).view(np.float32).astype(np.float64)
 
 
+def stored(array, precision):
+    """Return the nearest values of a precision as kernels store them, in 16 bits."""
+    values = rounded(array, precision).astype(np.float32)
+    return values.astype(np.float16) if precision == "float16" else (values.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def loaded(array, precision):
+    """Return the values of an array that kernels have stored in 16 bits."""
+    if precision == "float16":
+        return array.astype(np.float32)
+    return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
 def magnitude(array, precision):
     """Return magnitudes of operands, relative to which rounding is off by at most a unit."""
     return np.where(array == 0, 0, np.maximum(np.abs(array), _NORMAL[precision]))
@@ -37,3 +52,13 @@ def assert_close(result, exact, magnitudes, precision):
     """
     bound = (2 * UNIT[precision] + UNIT[precision] ** 2 + SUMS) * magnitudes
     assert (np.abs(result - exact) <= bound + 1e-30).all(), f"{(np.abs(result - exact) / (bound + 1e-30)).max()} of it"
+
+
+def assert_rounded_once(result, exact, precision, kept=0.0):
+    """Assert that stored values are the exact ones, computed in float32 and rounded to be stored.
+
+    kept: how much they would change if a stored output that they are computed of were off by itself, at most.
+    """
+    bound = UNIT[precision] * magnitude(exact, precision) + SUMS * np.abs(exact).max() + UNIT[precision] * kept
+    off = np.abs(loaded(result, precision) - exact)
+    assert (off <= bound + 1e-30).all(), f"{(off / (bound + 1e-30)).max()} of it"

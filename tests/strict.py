@@ -29,13 +29,27 @@ class ForbiddenError(RuntimeError):
 
 @dataclass(eq=False)
 class Counts:
-    """What happened in one ``with counting()``: copies to the host are waits, copies from it transfers."""
+    """What happened in one ``with counting()``: copies to the host are waits, copies from it transfers.
+
+    bytes: of the arrays made since that are still in use; most_bytes: the most that were at any one time.
+    """
 
     waits: int = 0
     transfers: int = 0
     slow_matmuls: int = 0
     launches: int = 0
+    bytes: int = 0
+    most_bytes: int = 0
     forbidding: bool = False
+
+    def allocated(self, root):
+        """Count the memory of an array until nothing refers to it any more."""
+        self.bytes += root.nbytes
+        self.most_bytes = max(self.most_bytes, self.bytes)
+        weakref.finalize(root, self._freed, root.nbytes)
+
+    def _freed(self, size):
+        self.bytes -= size
 
 
 _listening: list[Counts] = []
@@ -145,6 +159,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
         if id(root) not in _memory:
             _memory[id(root)] = root
             _touch(root, new=True)
+            for counts in _listening:
+                counts.allocated(root)
 
     @property
     def _host(self):

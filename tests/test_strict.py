@@ -289,6 +289,17 @@ def test_transfers_are_counted_and_can_be_forbidden(x, transfer):
         transfer(x)
 
 
+def test_memory_is_counted_while_something_refers_to_it():
+    with strict.counting() as counts:
+        one, two = xp.empty((100,), dtype=np.float32), xp.zeros(50, dtype=np.float16)
+        view = one[10:]
+        del one, two
+        assert (counts.bytes, counts.most_bytes) == (400, 500)
+        view += 1
+        del view
+    assert (counts.bytes, counts.most_bytes) == (0, 500)
+
+
 def test_counts_nest_and_end(x):
     with strict.counting() as outer:
         with strict.counting() as inner:

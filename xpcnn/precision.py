@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from xpcnn.backend import ArrayModule, BackendError, choose, is_host
+import numpy as np
+
+from xpcnn.backend import ArrayModule, BackendError, choose, is_host, kernels
 from xpcnn.hints import did_you_mean
 
 PRECISION_VARIABLE = "XPCNN_PRECISION"
 #: What products and convolutions on a GPU can compute in; the default first.
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+#: The dtypes of images that are stored in 16 bits. NumPy has no bfloat16: integers hold its bits, for kernels alone.
+STORED: Mapping[str, np.dtype[Any]] = {"bfloat16": np.dtype(np.uint16), "float16": np.dtype(np.float16)}
 #: The first compute capability with tensor cores for the other precisions.
 TENSOR_CORES_SINCE = 80
 
@@ -76,6 +81,16 @@ def _named(xp: ArrayModule, precision: str) -> ArrayModule:
 def precision_of(xp: ArrayModule) -> str:
     """Return the precision in which products and convolutions compute, one of :data:`PRECISIONS`."""
     return xp.precision if isinstance(xp, _InPrecision) else "float32"
+
+
+def stored_dtype(xp: ArrayModule) -> np.dtype[Any] | None:
+    """Return the dtype in which kernels can store images between layers, or None for that in which they compute."""
+    return STORED.get(precision_of(xp)) if kernels(xp) == "cuda" else None
+
+
+def computed_dtype(dtype: Any) -> np.dtype[Any]:
+    """Return the dtype in which kernels compute with images of a dtype: float32 for those stored in 16 bits."""
+    return np.dtype(np.float32) if dtype in STORED.values() else np.dtype(dtype)
 
 
 def resolve(xp: ArrayModule | str | None = None, precision: str | None = None) -> ArrayModule:

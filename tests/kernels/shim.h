@@ -103,34 +103,18 @@ static REAL exchange(REAL value, int lane, int line) {
     return lane < 32 ? slots[thread / 32 * 32 + lane] : value;
 }
 
-#if defined(TF32) || defined(BFLOAT16) || defined(FLOAT16)
-#define TENSOR_CORES  // their operands, see mma.cuh; rounding and fragments as the manual of PTX defines them
-
-struct Fragment { unsigned a[4], b[2]; };
-static Fragment fragments[2][1024];
-
+// The formats of 16 bits, and tf32, as IEEE 754 and the manual of PTX define them.
 static unsigned bits_of(float value) { unsigned bits; std::memcpy(&bits, &value, 4); return bits; }
 static float value_of(unsigned bits) { float value; std::memcpy(&value, &bits, 4); return value; }
 
-#if defined(TF32)
-
-static const unsigned VALUES = 1;  // of a word
-static unsigned rounded(float value) { return value != value ? 0x7fffffffu : (bits_of(value) + 0x1000u) & ~0x1fffu; }
-static double operand(unsigned bits) { return value_of(bits & ~0x1fffu); }  // the lower bits are ignored
-
-#elif defined(BFLOAT16)
-
-static const unsigned VALUES = 2;
-static unsigned rounded(float value) {
+static unsigned short bfloat16_bits(float value) {
     const unsigned bits = bits_of(value);
     return value != value ? 0x7fffu : (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
 }
-static double operand(unsigned bits) { return value_of(bits << 16); }
+static float bfloat16_value(unsigned short bits) { return value_of((unsigned)bits << 16); }
 
-#else  // 11 bits, or multiples of 2^-24 below 2^-13; the next of them has the next number, up to infinity
-
-static const unsigned VALUES = 2;
-static unsigned rounded(float value) {
+// 11 bits, or multiples of 2^-24 below 2^-13; the next of them has the next number, up to infinity
+static unsigned short float16_bits(float value) {
     const float size = std::fabs(value);
     int exponent;
     std::frexp(size, &exponent);
@@ -139,13 +123,31 @@ static unsigned rounded(float value) {
     if (value != value) return 0x7fffu;
     return sign | (size >= 0x1p16f ? 0x7c00u : (place + 24) * 1024 + unsigned(std::nearbyint(std::ldexp(size, -place))));
 }
-static double operand(unsigned bits) {
+static float float16_value(unsigned short bits) {
     const int exponent = bits >> 10 & 31, fraction = bits & 1023;
     const double size = exponent == 31 ? (fraction ? NAN : INFINITY)
                       : exponent ? std::ldexp(1024 + fraction, exponent - 25) : std::ldexp(fraction, -24);
     return bits >> 15 ? -size : size;
 }
 
+#if defined(TF32) || defined(BFLOAT16) || defined(FLOAT16)
+#define TENSOR_CORES  // their operands, see mma.cuh, and fragments
+
+struct Fragment { unsigned a[4], b[2]; };
+static Fragment fragments[2][1024];
+
+#if defined(TF32)
+static const unsigned VALUES = 1;  // of a word
+static unsigned rounded(float value) { return value != value ? 0x7fffffffu : (bits_of(value) + 0x1000u) & ~0x1fffu; }
+static double operand(unsigned bits) { return value_of(bits & ~0x1fffu); }  // the lower bits are ignored
+#elif defined(BFLOAT16)
+static const unsigned VALUES = 2;
+static unsigned rounded(float value) { return bfloat16_bits(value); }
+static double operand(unsigned bits) { return bfloat16_value(bits); }
+#else
+static const unsigned VALUES = 2;
+static unsigned rounded(float value) { return float16_bits(value); }
+static double operand(unsigned bits) { return float16_value(bits); }
 #endif
 
 // The first value of a word is its lower half.
@@ -203,6 +205,7 @@ static void launch(void (*kernel)(void **), const unsigned *grid, const unsigned
 #define __shfl_down_sync(mask, value, distance) shim::exchange(value, shim::current % 32 + distance, __LINE__)
 #define __shfl_xor_sync(mask, value, distance) shim::exchange(value, shim::current % 32 ^ distance, __LINE__)
 static unsigned long long atomicAdd(unsigned long long *sum, unsigned long long more) { return *sum += more, *sum - more; }
+using shim::bfloat16_bits; using shim::bfloat16_value; using shim::float16_bits; using shim::float16_value;
 #ifdef TENSOR_CORES
 #define pack shim::packed
 #define mma(sums, a, b) shim::mma(sums, a, b, __LINE__)

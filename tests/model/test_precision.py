@@ -99,15 +99,41 @@ def test_copies_and_pickles_compute_in_it_too(monkeypatch):
     assert pickle.loads(pickle.dumps(model)).precision == "float32", "on the host"
 
 
+def precisions_shown(model):
+    """Return what each layer computes in, and its output is stored in, by the columns of the summary."""
+    heading, _, *rows = model.summary(precision=True).splitlines()
+    first, second, end = (heading.index(word) for word in ("precision", "stored in", "parameters"))
+    return {row.split()[0]: (row[first:second].strip(), row[second:end].split("  ")[0].strip()) for row in rows[:-2]}
+
+
+@pytest.mark.parametrize("device", ["kernels"], indirect=True)
+@IN_EACH
+def test_the_summary_lists_what_is_stored_in_it(device, precision):
+    model = Sequential(
+        [
+            layers.Conv2D(6, 3, padding=1), layers.MaxPool2D(2), layers.BatchNorm(), layers.ReLU(),
+            layers.Residual([layers.Conv2D(6, 1)]), layers.Conv2D(6, 1), layers.Conv2D(6, 3, groups=2),
+            layers.Flatten(), layers.Dense(3, activation="softmax"),
+        ],
+        input_shape=(1, 8, 8), xp=device,
+    )  # fmt: skip
+    model.compile(precision=precision)
+    images = precision if precision in precisions.OF_16_BITS else "float32"
+    assert {name: stored for name, (_, stored) in precisions_shown(model).items()} == {
+        "conv2d_1": "", "max_pool2d_1": images, "batch_norm_1": "", "relu_1": images, "conv2d_2": images,
+        "residual_1": images, "conv2d_3": "float32", "conv2d_4": "float32", "flatten_1": "float32",
+        "dense_1": "float32",
+    }  # fmt: skip
+
+
 @IN_EACH
 def test_the_summary_lists_what_computes_in_it(precision):
     model = network(strict.xp, precision=precision)
     assert " precision " not in model.summary()
-    lines = [line.split() for line in model.summary(precision=True).splitlines()]
-    shown = {words[0]: {precision, "float32"} & {*words} for words in lines if words and "_" in words[0]}
+    shown = {name: computes for name, (computes, _) in precisions_shown(model).items()}
     assert shown == {
-        "conv2d_1": {precision}, "average_pool2d_1": {"float32"}, "batch_norm_1": {"float32"}, "conv2d_2": {"float32"},
-        "flatten_1": {"float32"}, "dense_1": {precision},
+        "conv2d_1": precision, "average_pool2d_1": "float32", "batch_norm_1": "float32", "conv2d_2": "float32",
+        "flatten_1": "float32", "dense_1": precision,
     }  # fmt: skip
     assert precision not in model.to("numpy").summary(precision=True)
 
@@ -201,6 +227,17 @@ class TestResuming:
         self.fit(network(strict.xp), path, stop=5)
         with pytest.raises(ValueError, match=r"was computed in float32, and the model is compiled for tf32\. Comp"):
             self.fit(network(strict.xp, precision="tf32"), path, resume=path)
+
+    @pytest.mark.parametrize("device", ["kernels"], indirect=True)
+    def test_one_from_before_images_were_stored_in_16_bits_is_told(self, device, tmp_path):
+        path = tmp_path / "checkpoint.safetensors"
+        self.fit(network(device, precision="bfloat16"), path, epochs=2, stop=2)
+        self.fit(network(device, precision="bfloat16"), path, epochs=2, stop=3, resume=path)  # without a warning
+        tensors, description = files.load_tensors(path)
+        assert description["versions"].pop("images") == "bfloat16"
+        files.save_tensors(path, tensors, description)
+        with pytest.warns(UserWarning, match=r"images.*bfloat16.* may not be bit-identical"):
+            self.fit(network(device, precision="bfloat16"), path, epochs=2, resume=path)
 
     def test_on_the_host_is_refused(self, tmp_path):
         path = tmp_path / "checkpoint.safetensors"

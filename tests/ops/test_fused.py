@@ -31,7 +31,7 @@ def test_these_have_cuda_kernels():
         "convolution", "dense", "extreme_pool", "relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "hard_swish",
         "sigmoid", "hard_sigmoid", "tanh", "moments", "statistics", "batch_normalization",
         "softmax_cross_entropy", "dropout", "adam", "gather", "next_rows", "count_step", "hits", "confusion",
-        "global_average_pool", "copy_each", "update_scale",
+        "global_average_pool", "copy_each", "update_scale", "add",
     }  # fmt: skip
 
 

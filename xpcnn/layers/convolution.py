@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from xpcnn import initializers
 from xpcnn.backend import Array, ArrayModule
@@ -107,8 +108,12 @@ class Conv2D(Layer):
         pool: Window | None = None,
         fused_activation: str = "linear",
         input_gradient: bool = True,
+        stored: Any = None,
     ) -> tuple[Array, Backward]:
-        """Convolve and add the bias, optionally fused with max pooling over ``pool`` and ReLU or ReLU6."""
+        """Convolve and add the bias, optionally fused with max pooling over ``pool`` and ReLU or ReLU6.
+
+        stored: the dtype of y, if not the weight's.
+        """
         y, backward = convolution(
             context.xp,
             x,
@@ -121,5 +126,6 @@ class Conv2D(Layer):
             pool=pool,
             activation=fused_activation,
             training=context.backward,
+            stored=stored,
         )
         return y, lambda dy, gradients: backward(dy, gradients["weight"], gradients.get("bias"), input_gradient)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from xpcnn import initializers
 from xpcnn.backend import Array, ArrayModule
@@ -60,8 +61,14 @@ class Dense(Layer):
         return (self.units,)
 
     def forward(
-        self, params: Arrays, x: Array, context: Context, *, relu: bool = False, input_gradient: bool = True
-    ) -> tuple[Array, Backward]:
-        """Multiply by the weight and add the bias, optionally fused with ReLU."""
-        y, backward = dense(context.xp, x, params["weight"], params.get("bias"), context.workspace, relu=relu)
+        self, params: Arrays, x: Array, context: Context, *, relu: bool = False, input_gradient: bool = True,
+        stored: Any = None,
+    ) -> tuple[Array, Backward]:  # fmt: skip
+        """Multiply by the weight and add the bias, optionally fused with ReLU.
+
+        stored: the dtype of y, if not the weight's.
+        """
+        y, backward = dense(
+            context.xp, x, params["weight"], params.get("bias"), context.workspace, relu=relu, stored=stored
+        )
         return y, lambda dy, gradients: backward(dy, gradients["weight"], gradients.get("bias"), input_gradient)

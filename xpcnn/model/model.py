@@ -424,7 +424,7 @@ class Sequential:
     def summary(self, precision: bool = False) -> str:
         """Print and return a table of the layers: input and output shapes, activation, bias, parameters, bytes.
 
-        precision: also show what each layer computes in.
+        precision: also show what each layer computes in, and its output is stored in.
         """
         table = summary_table(self.network, precision)
         print(table)

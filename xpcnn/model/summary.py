@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from xpcnn.backend import ArrayModule
 from xpcnn.layers import Layer
 from xpcnn.parameters import Declaration
 from xpcnn.precision import precision_of
 from xpcnn.program.network import Network
 
-HEADINGS = ("layer", "input", "output", "activation", "bias", "precision", "parameters", "bytes")
+HEADINGS = ("layer", "input", "output", "activation", "bias", "precision", "stored in", "parameters", "bytes")
 
 
 def summary_table(network: Network, precision: bool = False) -> str:
     """Return one line per layer: name, shapes without the batch, activation, bias, parameters and bytes; totals.
 
-    precision: also return what each layer computes in, as the column before the parameters.
+    precision: also return what each layer computes in, and what its output is stored in between layers (nothing where
+    the next one's kernel computes both), as the columns before the parameters.
     """
-    item = network.dtype.itemsize
-    lines = [tuple(heading for heading in HEADINGS if precision or heading != "precision")]
+    item, storage = network.dtype.itemsize, network.storage() if precision else {}
+    lines = [tuple(heading for heading in HEADINGS if precision or heading not in ("precision", "stored in"))]
     for layer, depth in _with_depth(network.layers):
         count = _count(layer.declarations)
         own_activation = getattr(layer, "activation", None)
@@ -29,7 +31,7 @@ def summary_table(network: Network, precision: bool = False) -> str:
                 _shape(layer.output_shape),
                 own_activation.kind() if isinstance(own_activation, Layer) else own_activation or "",
                 ("yes" if layer.use_bias else "no") if hasattr(layer, "use_bias") else "",
-                *([precision_of(network.xp) if layer.on_tensor_cores else "float32"] if precision else []),
+                *(_precisions(layer, network.xp, storage) if precision else []),
                 f"{count:,}" if count else "",
                 f"{count * item:,}" if count else "",
             )
@@ -53,6 +55,11 @@ def summary_table(network: Network, precision: bool = False) -> str:
     if buffers:
         totals += f"; {buffers:,} running statistics"
     return "\n".join([rows[0], rule, *rows[1:], rule, totals])
+
+
+def _precisions(layer: Layer, xp: ArrayModule, storage: Mapping[str, str]) -> tuple[str, str]:
+    """Return what a layer computes in, and what its output is stored in."""
+    return precision_of(xp) if layer.on_tensor_cores else "float32", storage[layer.name]
 
 
 def layer_list(layers: Iterable[Layer], depth: int = 0) -> str:

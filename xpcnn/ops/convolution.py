@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.activations import relu, relu6
@@ -35,6 +36,7 @@ def convolution(
     pool: Window | None = None,
     activation: str = "linear",
     training: bool = True,
+    stored: Any = None,
 ) -> tuple[Array, Backward]:
     """Correlate images with filters, then max-pool over ``pool``, add the bias and apply an activation, each if given.
 
@@ -42,6 +44,7 @@ def convolution(
     rows, columns). activation: "linear", "relu" or "relu6"; like the bias, it never changes which cell is the largest,
     so both come last, on the pooled output.
     padding_mode: "zeros" or "edge". Without ``training``, pooling keeps nothing for backward.
+    stored: the dtype of y, if not the weight's, for kernels that can round it; this code cannot.
     """
     y, correlation_backward = correlation(xp, x, weight, window, workspace, groups=groups, padding_mode=padding_mode)
     if pool is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.activations import relu as relu_
@@ -15,11 +16,13 @@ Backward = Callable[[Array, Array, Array | None, bool], Array | None]
 
 @fused("cuda")
 def dense(
-    xp: ArrayModule, x: Array, weight: Array, bias: Array | None, workspace: Workspace, *, relu: bool = False
-) -> tuple[Array, Backward]:
+    xp: ArrayModule, x: Array, weight: Array, bias: Array | None, workspace: Workspace, *, relu: bool = False,
+    stored: Any = None,
+) -> tuple[Array, Backward]:  # fmt: skip
     """Multiply by the weight, add the bias and apply ReLU, the last two if given.
 
     x: (n, features); weight: (units, features); bias: (units,); y: (n, units).
+    stored: as in :func:`xpcnn.ops.convolution.convolution`.
     """
     y = workspace.batch_last((x.shape[0], len(weight)), x.dtype)
     xp.matmul(weight, x.T, out=y.T)

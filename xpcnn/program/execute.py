@@ -22,6 +22,7 @@ from xpcnn.layers import Context
 from xpcnn.layers.base import Arrays
 from xpcnn.losses import Loss
 from xpcnn.ops.cuda.ahead import rehearsed
+from xpcnn.ops.merging import add
 from xpcnn.ops.workspace import Workspace, to_batch_last
 from xpcnn.program.memory import Memory
 from xpcnn.program.network import Network
@@ -104,7 +105,7 @@ class Shard:
             y, backward = node.layer.forward(
                 self._params_of(node), self._input_of(node), context, *needed, **node.options
             )
-            self.slots[node.output] = y
+            self.slots[node.output] = self._checked(y, node.output)
             for slot in node.frees:
                 del self.slots[slot]
             if context.backward:
@@ -163,10 +164,17 @@ class Shard:
             if len(node.inputs) > 1 and not self._releases:  # a custom layer may modify a shared gradient
                 gradient = _copied(gradient, workspace)
             if slot in self.dy:
-                gradient = workspace.xp.add(self.dy[slot], gradient, out=workspace.like(gradient))
-            self.dy[slot] = gradient
+                gradient, _ = add(workspace.xp, (self.dy[slot], gradient), workspace)
+            self.dy[slot] = self._checked(gradient, slot)
         if self._releases:
             workspace.reclaim(self.dy.values(), requests)
+
+    def _checked(self, array: Array, slot: int) -> Array:
+        """Return an output or a gradient, which must be stored as the program says: kernels cannot tell bits apart."""
+        expected = self.program.stored.get(slot, array.dtype)
+        if array.dtype != expected:
+            raise TypeError(f"Slot {slot} is stored as {expected}. Received: an array of {array.dtype}.")
+        return array
 
     def _input_of(self, node: Node) -> Any:
         inputs = tuple(self.slots[slot] for slot in node.inputs)

@@ -19,9 +19,11 @@ from xpcnn.layers.base import Arrays
 from xpcnn.losses import Loss
 from xpcnn.ops.copies import copy_each
 from xpcnn.parameters import Layout, Shape, check_values
+from xpcnn.precision import precision_of, stored_dtype
 from xpcnn.program.build import Builder, check_all_used, name_layers
 from xpcnn.program.fuse import fold, fuse, without_last_activation
 from xpcnn.program.program import INPUT, Node, Program, for_prediction, for_training, walk
+from xpcnn.program.storage import store
 from xpcnn.registry import is_known
 
 T = TypeVar("T")
@@ -132,6 +134,7 @@ class Network:
     def to(self, xp: ArrayModule) -> None:
         """Move parameters and buffers to an array module, and compute with it from now on."""
         self.xp = xp
+        self._programs = {}  # which depend on the precision
         for layer in walk(self.layers):
             layer.xp = xp
         self.parameters = to_device(xp, self.parameters)
@@ -217,14 +220,27 @@ class Network:
         nodes, from_logits = without_last_activation(self._folded_nodes, loss)
         if from_logits not in self._programs:
             output = self._folded_nodes[-1].inputs[0] if from_logits else self._output
-            self._programs[from_logits] = for_prediction(fuse(nodes), output, from_logits)
+            fused, stored = self._fused(nodes, output)
+            self._programs[from_logits] = for_prediction(fused, output, from_logits)._replace(stored=stored)
         return self._programs[from_logits]
 
     def training_program(self, loss: Loss) -> Program:
         """Return the program for training, given the layers that are currently frozen."""
         nodes, from_logits = without_last_activation(self.nodes, loss)
         output = self.nodes[-1].inputs[0] if from_logits else self._output
-        return for_training(fuse(nodes), output, from_logits, self.frozen())
+        fused, stored = self._fused(nodes, output)
+        return for_training(fused, output, from_logits, self.frozen())._replace(stored=stored)
+
+    def _fused(self, nodes: Sequence[Node], output: int) -> tuple[Sequence[Node], Mapping[int, np.dtype[Any]]]:
+        """Return the nodes fused, and the slots that are stored in 16 bits, as the precision allows."""
+        fused, dtype = fuse(nodes), stored_dtype(self.xp)
+        return (fused, {}) if dtype is None or self.dtype != np.float32 else store(fused, output, dtype)
+
+    def storage(self) -> dict[str, str]:
+        """Return what the output of each layer is stored in while training, by name: "" if the next one replaces it."""
+        nodes, stored = self._fused(self.nodes, self._output)
+        kept = {node.output: str(self.dtype) for node in nodes} | dict.fromkeys(stored, precision_of(self.xp))
+        return {name: kept.get(slot, "") for name, slot in self.outputs.items()}
 
     def prediction_params(self, folded: dict[str, dict[str, Array]]) -> Mapping[str, Arrays]:
         """Return the arrays of :meth:`program`, by layer.

@@ -48,6 +48,8 @@ class Program(NamedTuple):
     nodes: tuple[Node, ...]
     output: int
     from_logits: bool = False
+    #: The slots that are stored in 16 bits, and in which dtype.
+    stored: Mapping[int, Any] = MappingProxyType({})
 
     @property
     def segments(self) -> list[Segment]:

@@ -18,7 +18,7 @@ from xpcnn import files
 from xpcnn.backend import ArrayModule, kernels, to_host
 from xpcnn.optimizers.loss_scale import LossScale
 from xpcnn.parameters import check_values
-from xpcnn.precision import precision_of
+from xpcnn.precision import precision_of, stored_dtype
 from xpcnn.registry import Number, check_float, check_int
 from xpcnn.training.engine.base import Figures
 from xpcnn.training.fit import Fit, Position, Stateful
@@ -295,4 +295,6 @@ def versions(xp: ArrayModule) -> dict[str, str | int]:
         from xpcnn.ops.cpu import compiler  # which imports Numba
 
         numbers |= compiler.versions()
+    if stored_dtype(xp) is not None:  # those of before were float32
+        numbers["images"] = precision_of(xp)
     return {**numbers, "arithmetic": ARITHMETIC}

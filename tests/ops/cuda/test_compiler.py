@@ -15,6 +15,7 @@ from xpcnn.ops.cuda.compiler import c_name, check_size, kernel, structure, text
 from xpcnn.ops.cuda.conv_shape import ConvShape
 from xpcnn.ops.cuda.tensor_products import cut_of
 from xpcnn.ops.window import Window
+from xpcnn.precision import STORED
 
 #: From Volta to Blackwell; tensor cores take the other precisions from Ampere on.
 CARDS = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100")
@@ -93,12 +94,35 @@ CONSTANTS = {
         "RELU", "RELU6", "LEAKY_RELU", "ELU", "GELU", "SILU", "HARD_SWISH", "SIGMOID", "HARD_SIGMOID", "TANH"
     )
 } | {
+    f"tensor_product {images}, stored {left} {right} {written}, seen {seen}, pooled {pooled}, deep {a} {b}": (
+        "tensor_product",
+        {images.upper(): 1, "SEEN": seen, "POOLED": pooled, "A_DEEP": a, "B_DEEP": b}
+        | {"SPREAD": int(seen == 1 and not pooled)}
+        | {"KERNEL_HEIGHT": 3, "KERNEL_WIDTH": 3, "A_STORED": left, "B_STORED": right, "IMAGE": written}
+        | cut_of(64, pooled == 1),
+    )
+    for images in STORED
+    for it in [images.capitalize()]
+    for left, right, written, seen, pooled, a, b in [
+        ("REAL", it, it, 1, 0, 1, 0), ("REAL", it, it, 1, 1, 1, 0), ("REAL", "REAL", it, 1, 0, 0, 0),
+        (it, it, "REAL", 2, 0, 1, 1), (it, "REAL", "REAL", 0, 0, 0, 1), ("REAL", it, it, 0, 0, 1, 0),
+    ]
+} | {
+    f"{source} {' '.join(map(str, constants.values()))}, stored as {stored}": (source, {"IMAGE": stored, **constants})
+    for stored in ("Bfloat16", "Float16")
+    for source, constants in [
+        ("activations", {"FUNCTION": "SILU"}), ("dropout", {}), ("finish_product", {}), ("global_average", {}),
+        ("merging", {}), ("normalization", {}), ("pooled_normalization", {"WINNER": "unsigned char", "POOL": 2}),
+        ("pooling", {"WINNER": "unsigned char", "POOL": 2}),
+        ("pooling", {"WINNER": "unsigned short", "X_STORED": "REAL"}),
+    ]
+} | {
     "loss_scale": ("loss_scale", {"PERIOD": 2000}),
 } | {
     name: (name, {})
     for name in (
-        "adam", "copies", "counts", "cross_entropy", "dropout", "finish_product", "global_average", "normalization",
-        "parts",
+        "adam", "copies", "counts", "cross_entropy", "dropout", "finish_product", "global_average", "merging",
+        "normalization", "parts",
     )
 }  # fmt: skip
 #: Variants that differ in more than numbers are compiled for every card, all of them for the newest.
@@ -107,6 +131,7 @@ EVERYWHERE = [
     for name in CONSTANTS
     if "16 filters" in name
     or "64 rows, seen" in name
+    or "stored" in name
     or not name.startswith(("correlate ", "weight_gradient 4", "tensor"))
 ]
 
@@ -153,10 +178,14 @@ def nvrtc():
     [
         (name, card, "float")
         for name in CONSTANTS
-        for card in (WITH_TENSOR_CORES if name.startswith("tensor") else CARDS)
+        for card in (WITH_TENSOR_CORES if name.startswith("tensor") or "stored" in name else CARDS)
         if card == CARDS[-1] or name in EVERYWHERE
     ]
-    + [(name, CARDS[-1], "double") for name in EVERYWHERE if "tiles" not in name and not name.startswith("tensor")],
+    + [
+        (name, CARDS[-1], "double")
+        for name in EVERYWHERE
+        if not any(word in name for word in ("tiles", "tensor", "stored"))
+    ],
 )
 def test_every_source_is_accepted_for_every_card(nvrtc, column, name, card, real):
     source, constants = CONSTANTS[name]

@@ -1,4 +1,4 @@
-"""How many launches a training step is, as docs/gpu.md says: forward, loss, backward and update."""
+"""How many launches a training step is, and how much memory it takes, as docs/gpu.md says."""
 
 from types import ModuleType
 
@@ -10,7 +10,7 @@ from tests import kernels, strict
 from xpcnn import Sequential, presets
 from xpcnn.layers import Context
 from xpcnn.ops.workspace import Workspace
-from xpcnn.precision import in_precision
+from xpcnn.precision import STORED, in_precision
 from xpcnn.program.execute import Goal, Shard, infer, train_whole
 
 
@@ -32,21 +32,17 @@ vars(XP).update({name: value for name, value in vars(kernels.xp).items() if not 
 vars(XP).update(RawModule=OnlyCounted)
 
 
-@pytest.mark.parametrize(
-    ("name", "batch", "precision", "launches"),
-    [
-        ("blood", 32, "float32", 22), ("blood-unpooled", 32, "float32", 21), ("mnist", 32, "float32", 24),
-        ("cifar", 32, "float32", 32), ("batchnorm", 32, "float32", 46), ("batchnorm", 128, "float32", 48),
-        ("batchnorm", 512, "float32", 49),
-        ("blood", 32, "bfloat16", 23), ("cifar", 32, "bfloat16", 36), ("cifar", 512, "bfloat16", 33),
-    ],
-)  # fmt: skip
-def test_a_training_step_is_so_many_launches(monkeypatch, name, batch, precision, launches):
+@pytest.fixture(autouse=True)
+def many_multiprocessors(monkeypatch):
     monkeypatch.setattr("xpcnn.ops.cuda.compiler.count_multiprocessors", lambda xp, device: 132)  # an H100's
-    xp = in_precision(XP, precision)
+
+
+def step_of(name, batch, precision="float32"):
+    """Return a function that makes a training step: forward, loss, backward and update."""
     shape, _, description = NETWORKS[name]
-    model = xpcnn_model(shape, description).to(xp)
-    network, optimizer = model.network, model.optimizer
+    model = xpcnn_model(shape, description)
+    xp = in_precision(XP, precision)
+    network, optimizer = model.to(xp).network, model.optimizer
     optimizer.build(xp, network.parameters)
     gradient = xp.zeros(network.layout.size, dtype=np.float32)
     images = Workspace(xp).batch_last((batch, *shape), np.float32)
@@ -62,14 +58,27 @@ def test_a_training_step_is_so_many_launches(monkeypatch, name, batch, precision
         network.update_buffers(context.buffers)
 
     step()  # which also compiles its kernels
+    return step
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "precision", "launches"),
+    [
+        ("blood", 32, "float32", 22), ("blood-unpooled", 32, "float32", 21), ("mnist", 32, "float32", 24),
+        ("cifar", 32, "float32", 32), ("batchnorm", 32, "float32", 46), ("batchnorm", 128, "float32", 48),
+        ("batchnorm", 512, "float32", 49),
+        ("blood", 32, "bfloat16", 23), ("cifar", 32, "bfloat16", 36), ("cifar", 512, "bfloat16", 33),
+    ],
+)  # fmt: skip
+def test_a_training_step_is_so_many_launches(name, batch, precision, launches):
+    step = step_of(name, batch, precision)
     with strict.counting() as counts:
         step()
     assert counts.launches == launches
 
 
 @pytest.mark.parametrize(("name", "launches"), [("mobilenet-v2", 73), ("efficientnet-lite0", 66)])
-def test_a_prediction_is_so_many_launches(monkeypatch, name, launches):
-    monkeypatch.setattr("xpcnn.ops.cuda.compiler.count_multiprocessors", lambda xp, device: 132)
+def test_a_prediction_is_so_many_launches(name, launches):
     model = Sequential(presets.get(name)((3, 224, 224), 8), input_shape=(3, 224, 224), xp="numpy")
     model.compile()
     model.to(XP)
@@ -79,3 +88,31 @@ def test_a_prediction_is_so_many_launches(monkeypatch, name, launches):
     with strict.counting() as counts:
         infer(network, images, Context(Workspace(XP)), program, params)
     assert counts.launches == launches
+
+
+@pytest.mark.parametrize("precision", STORED)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_images_stored_in_16_bits_take_no_more_launches(name, precision):
+    def launches(precision):
+        step = step_of(name, 32, precision)
+        with strict.counting() as counts:
+            step()
+        return counts.launches
+
+    assert launches(precision) == launches("tf32")
+
+
+@pytest.mark.parametrize(
+    ("name", "single", "half"),
+    [("blood", 65, 34), ("blood-unpooled", 137, 69), ("mnist", 25, 13), ("cifar", 228, 116), ("batchnorm", 399, 210)],
+)
+def test_a_training_step_takes_so_much_memory(name, single, half):
+    """In MB of 2^20 bytes, besides weights, moments and the batch, if memory is free once nothing refers to it."""
+
+    def most(precision):
+        step = step_of(name, 512, precision)
+        with strict.counting() as counts:
+            step()
+        return round(counts.most_bytes / 2**20)
+
+    assert (most("tf32"), *map(most, STORED)) == (single, half, half)

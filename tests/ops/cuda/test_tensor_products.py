@@ -16,7 +16,7 @@ from xpcnn.ops.cuda.pooling import pooled
 from xpcnn.ops.cuda.products import product
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace, to_batch_last
-from xpcnn.precision import in_precision
+from xpcnn.precision import STORED, in_precision
 
 WITH_KERNELS = pytest.mark.parametrize("device", ["kernels", "cupy"], indirect=True)
 IN_EACH = pytest.mark.parametrize("precision", precisions.NAMES)
@@ -150,16 +150,22 @@ def test_pooling_in_the_same_kernel_has_the_bits_of_pooling_after_it(
     size = SQUARES.output_size(*seen.output_size(*shape[2:]))
     options = {"groups": 1, "training": True}
     whole, _ = correlation.correlate(
-        xp, x, weight, None, seen, Workspace(xp), activation="linear", pooled=None, **options
+        xp, x, weight, None, seen, Workspace(xp), activation="linear", pooled=None, stored=x.dtype, **options
     )
-    after = pooled(xp, whole, bias, SQUARES, Workspace(xp), largest=True, activation="relu6", training=True)
-    launches = len(launched)
-    within = correlation.correlate(xp, x, weight, bias, seen, Workspace(xp), activation="relu6", pooled=size, **options)
-    in_parts = "finish_product" in launched[:launches]
-    assert launched[launches:] == ["tensor_product", *(["finish_pooled_product"] if in_parts else [])]
-    assert np.isnan(host(within[0])).any()
-    for result, right in zip(within, after, strict=True):
-        np.testing.assert_array_equal(host(result), host(right))
+    in_parts = "finish_product" in launched
+    for stored in (x.dtype, STORED.get(precision, x.dtype)):
+        after = pooled(
+            xp, whole, bias, SQUARES, Workspace(xp), largest=True, activation="relu6", training=True, stored=stored
+        )
+        launched.clear()
+        within = correlation.correlate(
+            xp, x, weight, bias, seen, Workspace(xp), activation="relu6", pooled=size, stored=stored, **options
+        )
+        assert launched == ["tensor_product", *(["finish_pooled_product"] if in_parts else [])]
+        assert within[0].dtype == stored
+        for result, right in zip(within, after, strict=True):
+            np.testing.assert_array_equal(host(result), host(right))
+    assert np.isnan(host(whole)).any()
 
 
 @settings(max_examples=15)

@@ -37,6 +37,7 @@ def convolution(
     pool: Window | None = None,
     activation: str = "linear",
     training: bool = True,
+    stored: Any = None,
 ) -> tuple[Array, Backward]:
     """As :func:`xpcnn.ops.convolution.convolution`."""
     if pool is not None and (not fits(pool) or activation == "relu6"):

@@ -1,3 +1,5 @@
+#include "stored.cuh"
+
 // Activations of one number each. FUNCTION, defined on the compiler's command line, is one of these.
 enum { RELU, RELU6, LEAKY_RELU, ELU, GELU, SILU, HARD_SWISH, SIGMOID, HARD_SIGMOID, TANH };
 
@@ -18,7 +20,7 @@ __device__ inline REAL normal_density(REAL x) {
 }
 
 // y may be x.
-extern "C" __global__ void activate(const REAL *x, REAL *y, REAL slope, size_t size)
+extern "C" __global__ void activate(const IMAGE *x, IMAGE *y, REAL slope, size_t size)
 {
     const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;
@@ -39,7 +41,7 @@ extern "C" __global__ void activate(const REAL *x, REAL *y, REAL slope, size_t s
 
 // kept: the input for leaky ReLU, GELU, SiLU and hard swish, else the output.
 extern "C" __global__ void activate_gradient(
-    const REAL *__restrict__ dy, const REAL *__restrict__ kept, REAL *__restrict__ dx, REAL slope, size_t size)
+    const IMAGE *__restrict__ dy, const IMAGE *__restrict__ kept, IMAGE *__restrict__ dx, REAL slope, size_t size)
 {
     const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;

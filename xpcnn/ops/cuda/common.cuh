@@ -1,7 +1,8 @@
 // What the kernels share. REAL, the type of the values, and all constants are defined before the source.
 
 // Four adjacent values, read or written at once.
-struct alignas(4 * sizeof(REAL)) Four { REAL of[4]; };
+template <class T> struct alignas(4 * sizeof(T)) FourOf { T of[4]; };
+typedef FourOf<REAL> Four;
 
 // The sum over the threads of a block, always in the same order; every thread gets it.
 __device__ inline REAL block_sum(REAL value) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Collection
 from importlib import resources
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.cuda.ahead import Module
+from xpcnn.precision import computed_dtype
 
 #: Threads per block, where nothing requires another number.
 THREADS = 256
@@ -27,13 +29,24 @@ _C_NAMES = {
     "float32": "float", "float64": "double",
     "uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsigned int",
 }  # fmt: skip
+#: The types of stored.cuh, by the dtypes that hold their bits.
+_STORED_NAMES = {"uint16": "Bfloat16", "float16": "Float16"}
+#: The C types that an array of floating-point numbers may have in a kernel; one of uint16 may be of integers too.
+_FLOATS = {
+    np.dtype(np.float32): {"float"}, np.dtype(np.float64): {"double"}, np.dtype(np.float16): {"Float16"},
+    np.dtype(np.uint16): {"Bfloat16", "unsigned short"},
+}  # fmt: skip
 
 
 class Kernel:
-    """One function of a CUDA source, for one dtype."""
+    """One function of a CUDA source, for one dtype.
 
-    def __init__(self, module: Module, name: str, dtype: np.dtype[Any]) -> None:
+    types: the C names of the types that its source was compiled with, and no other floating-point arrays are passed on.
+    """
+
+    def __init__(self, module: Module, name: str, dtype: np.dtype[Any], types: Collection[Any] = ()) -> None:
         self._module, self._name, self._real = module, name, dtype.type
+        self._types = {c_name(dtype), *types}
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any, shared: int = 0) -> None:
         """Launch the kernel, passing arrays as pointers, None as a null pointer, ints as int, floats in its dtype.
@@ -52,17 +65,27 @@ class Kernel:
     def _passed(self, argument: Any) -> Any:
         if type(argument) in (int, bool):
             return np.int32(argument)
-        return self._real(argument) if type(argument) is float else argument
+        if type(argument) is float:
+            return self._real(argument)
+        dtype = getattr(argument, "dtype", None)
+        if dtype in _FLOATS and not self._types & _FLOATS[dtype]:
+            raise TypeError(f"The kernel {self._name} was compiled for other arrays than of {dtype}.")
+        return argument
 
 
 @functools.cache
 def kernel(xp: ArrayModule, source: str, name: str, dtype: Any, **constants: int | str) -> Kernel:
-    """Return the function ``name`` of ``source``.cu for a dtype, with these constants.
+    """Return the function ``name`` of ``source``.cu for images of a dtype, with these constants.
 
-    Its first launch raises whatever the array module raises if there is no compiler or the source does not compile.
+    Raises TypeError for images in 16 bits, see stored.cuh, if the source has none. Its first launch raises whatever the
+    array module raises if there is no compiler or the source does not compile.
     """
-    dtype = np.dtype(dtype)
-    return Kernel(_module(xp, source, REAL=c_name(dtype), **constants), name, dtype)
+    dtype = computed_dtype(stored := np.dtype(dtype))
+    if stored != dtype:
+        if "IMAGE" not in _expanded(source):
+            raise TypeError(f"{source}.cu takes no images that are stored as {stored}.")
+        constants["IMAGE"] = stored_name(stored)
+    return Kernel(_module(xp, source, REAL=c_name(dtype), **constants), name, dtype, constants.values())
 
 
 @functools.cache
@@ -89,6 +112,11 @@ def _expanded(source: str) -> str:
 def c_name(dtype: Any) -> str:
     """Return the C name of a dtype."""
     return _C_NAMES[np.dtype(dtype).name]
+
+
+def stored_name(dtype: Any) -> str:
+    """Return the C name of the type of images of a dtype, see stored.cuh."""
+    return _STORED_NAMES.get(np.dtype(dtype).name, "REAL")
 
 
 def multiprocessors(xp: ArrayModule) -> int:

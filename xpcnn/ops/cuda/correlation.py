@@ -48,14 +48,18 @@ def correlate(
     activation: str,
     pooled: Pair | None,
     training: bool,
+    stored: Any,
 ) -> tuple[Array, Array | None]:
-    """Return y and, if it is ``pooled`` in 2x2 squares to this size, which cell of each square was the largest."""
+    """Return y and, if it is ``pooled`` in 2x2 squares to this size, which cell of each square was the largest.
+
+    stored: the dtype of y.
+    """
     n, channels, *size = x.shape
     of = ConvShape(
         n, groups, channels // groups, (size[0], size[1]), len(weight) // groups,
         window.output_size(size[0], size[1]), steps_of(weight, groups),
     )  # fmt: skip
-    y = workspace.batch_last((n, len(weight), *(pooled or of.rows_and_columns)), x.dtype)
+    y = workspace.batch_last((n, len(weight), *(pooled or of.rows_and_columns)), stored)
     winners = workspace.batch_last(y.shape, xp.uint8) if pooled and training else None
     if depthwise.suit(of, window) and pooled is None:
         depthwise.correlate(xp, of, window, activation, x, weight, bias, y)
@@ -65,13 +69,17 @@ def correlate(
 
 
 def input_gradient(
-    xp: ArrayModule, dy: Array, weight: Array, window: Window, size: Pair, workspace: Workspace, *, groups: int
-) -> Array:
-    """Return the gradient of images of this size: dy, its cells a stride apart, correlated with rotated kernels."""
+    xp: ArrayModule, dy: Array, weight: Array, window: Window, size: Pair, workspace: Workspace, *, groups: int,
+    stored: Any,
+) -> Array:  # fmt: skip
+    """Return the gradient of images of this size: dy, its cells a stride apart, correlated with rotated kernels.
+
+    stored: its dtype.
+    """
     n, filters = dy.shape[:2]
     steps = group, filter_, channel, row, column = steps_of(weight, groups)
     places = (dy.shape[2], dy.shape[3])
-    dx = workspace.batch_last((n, groups * weight.shape[1], *size), dy.dtype)
+    dx = workspace.batch_last((n, groups * weight.shape[1], *size), stored)
     of = ConvShape(n, groups, weight.shape[1], size, filters // groups, places, steps)
     if depthwise.suit(of, window):
         depthwise.input_gradient(xp, of, window, dy, weight, dx)

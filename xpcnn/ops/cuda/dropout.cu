@@ -1,6 +1,8 @@
 // Dropout. Element e of the whole batch, in row-major order, is kept where the e-th 16-bit number of Philox4x64-10 is below
 // a threshold (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), as drawn on the host.
 
+#include "stored.cuh"
+
 typedef unsigned long long Word;
 
 __device__ inline unsigned drawn(Word element, Word seed, Word stream, Word step) {
@@ -22,7 +24,7 @@ __device__ inline unsigned drawn(Word element, Word seed, Word stream, Word step
 
 // x, y: (features, n), the batch last. One thread per element.
 extern "C" __global__ void dropout(
-    const REAL *__restrict__ x, REAL *__restrict__ y, const Word *__restrict__ step, Word seed, Word stream,
+    const IMAGE *__restrict__ x, IMAGE *__restrict__ y, const Word *__restrict__ step, Word seed, Word stream,
     unsigned threshold, REAL scale, int n, int features, Word first_row)
 {
     const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;

@@ -1,10 +1,11 @@
 #include "activation.cuh"
 #include "largest.cuh"
 #include "product.cuh"
+#include "stored.cuh"
 
 // Adds up the parts of a product, in order. One thread per element.
 extern "C" __global__ void finish_product(
-    const REAL *__restrict__ sums, const REAL *__restrict__ bias, REAL *__restrict__ y, REAL *__restrict__ row_sums,
+    const REAL *__restrict__ sums, const REAL *__restrict__ bias, IMAGE *__restrict__ y, REAL *__restrict__ row_sums,
     Product of, int parts)
 {
     const int all_columns = of.columns + (row_sums != nullptr), numbers = of.rows * all_columns;
@@ -17,7 +18,7 @@ extern "C" __global__ void finish_product(
 
 // The same of a product that is pooled. One thread per window.
 extern "C" __global__ void finish_pooled_product(
-    const REAL *__restrict__ sums, const REAL *__restrict__ bias, REAL *__restrict__ y, unsigned char *__restrict__ winners,
+    const REAL *__restrict__ sums, const REAL *__restrict__ bias, IMAGE *__restrict__ y, unsigned char *__restrict__ winners,
     Product of, int parts)
 {
     const int number = blockIdx.x * blockDim.x + threadIdx.x;

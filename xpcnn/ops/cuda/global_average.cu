@@ -1,10 +1,12 @@
 // The average of each channel of each image, and its gradient. x: (channels, cells, n), y: (channels, n).
 
+#include "stored.cuh"
+
 #define IMAGES 32
 #define LANES 8
 
 // Grid: (channels, blocks of images). The threads of a block are images x parts of the cells.
-extern "C" __global__ void global_average(const REAL *__restrict__ x, REAL *__restrict__ y, int cells, int n)
+extern "C" __global__ void global_average(const IMAGE *__restrict__ x, IMAGE *__restrict__ y, int cells, int n)
 {
     __shared__ REAL parts[LANES][IMAGES];
     const int image = blockIdx.y * IMAGES + threadIdx.x;
@@ -19,7 +21,7 @@ extern "C" __global__ void global_average(const REAL *__restrict__ x, REAL *__re
 }
 
 // One thread per cell of dx.
-extern "C" __global__ void global_average_gradient(const REAL *__restrict__ dy, REAL *__restrict__ dx, int cells, int n, int size)
+extern "C" __global__ void global_average_gradient(const IMAGE *__restrict__ dy, IMAGE *__restrict__ dx, int cells, int n, int size)
 {
     const unsigned cell = blockIdx.x * blockDim.x + threadIdx.x;
     if (cell < size) dx[cell] = dy[(size_t)(cell / n / cells) * n + cell % n] / cells;

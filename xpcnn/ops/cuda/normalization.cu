@@ -2,10 +2,11 @@
 
 #include "common.cuh"
 #include "normalization.cuh"
+#include "stored.cuh"
 
 // Grid: (channels, parts). Each block writes the mean of its part of a row, and the sum of squared deviations from it.
 extern "C" __global__ void moments_of_parts(
-    const REAL *__restrict__ x, REAL *__restrict__ means, REAL *__restrict__ squares, int count)
+    const IMAGE *__restrict__ x, REAL *__restrict__ means, REAL *__restrict__ squares, int count)
 {
     const int length = (count + gridDim.y - 1) / gridDim.y, first = blockIdx.y * length, last = min(first + length, count);
     x += (size_t)blockIdx.x * count;
@@ -69,8 +70,8 @@ extern "C" __global__ void statistics(
 
 // Grid: (channels, blocks of a row).
 extern "C" __global__ void normalize(
-    const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ std,
-    const REAL *__restrict__ weight, const REAL *__restrict__ bias, REAL *__restrict__ y, int count, int relu)
+    const IMAGE *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ std,
+    const REAL *__restrict__ weight, const REAL *__restrict__ bias, IMAGE *__restrict__ y, int count, int relu)
 {
     const size_t row = (size_t)blockIdx.x * count;
     const Line line(blockIdx.x, mean, std, weight, bias);
@@ -89,7 +90,7 @@ __device__ inline void write_gradients(
 // Grid: (channels, parts). Each block writes the sums of dy and of dy (x - mean) over its part of a row; the only one, the
 // gradients too. y: where it is not above 0, dy counts as 0; null without ReLU.
 extern "C" __global__ void __launch_bounds__(1024) gradient_sums_of_parts(
-    const REAL *__restrict__ dy, const REAL *__restrict__ y, const REAL *__restrict__ x, const REAL *__restrict__ mean,
+    const IMAGE *__restrict__ dy, const IMAGE *__restrict__ y, const IMAGE *__restrict__ x, const REAL *__restrict__ mean,
     const REAL *__restrict__ std, REAL *__restrict__ parts, REAL *__restrict__ dweight, REAL *__restrict__ dbias, int count)
 {
     const int length = (count + gridDim.y - 1) / gridDim.y, first = blockIdx.y * length, last = min(first + length, count);
@@ -128,8 +129,8 @@ extern "C" __global__ void add_gradient_sums(
 
 // Grid: (channels, blocks of a row). y: as above.
 extern "C" __global__ void normalize_backward(
-    const REAL *__restrict__ dy, const REAL *__restrict__ y, const REAL *__restrict__ x, const REAL *__restrict__ mean,
-    const REAL *__restrict__ sums, const REAL *__restrict__ std, const REAL *__restrict__ weight, REAL *__restrict__ dx,
+    const IMAGE *__restrict__ dy, const IMAGE *__restrict__ y, const IMAGE *__restrict__ x, const REAL *__restrict__ mean,
+    const REAL *__restrict__ sums, const REAL *__restrict__ std, const REAL *__restrict__ weight, IMAGE *__restrict__ dx,
     int count, REAL samples)
 {
     const size_t row = (size_t)blockIdx.x * count;

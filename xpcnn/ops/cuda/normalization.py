@@ -13,6 +13,7 @@ from xpcnn.ops.cuda.pooling import kernel_for, structure_of, winner_dtype
 from xpcnn.ops.normalization import Backward, InputGradient, Moments
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace, to_batch_last
+from xpcnn.precision import computed_dtype
 
 #: Rows up to this long are summed by one block each, of up to so many threads: a second launch would cost more.
 MOST_ALONE, MOST_THREADS = 8192, 1024
@@ -58,7 +59,7 @@ def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
     """See :func:`xpcnn.ops.normalization.moments`."""
     x = _rows(x, workspace)
     channels, count = _row_sizes(x)
-    parts = xp.empty((2, channels, _parts(xp, channels, count)), x.dtype)
+    parts = xp.empty((2, channels, _parts(xp, channels, count)), computed_dtype(x.dtype))
     _kernel(xp, "moments_of_parts", x)((channels, parts.shape[2]), (THREADS,), x, parts[0], parts[1], count)
     return MomentsOfParts(xp, count, parts)
 
@@ -143,14 +144,14 @@ def _gradient_sums(
     channels, count = _row_sizes(x)
     alone = count <= MOST_ALONE
     threads = min(MOST_THREADS, 32 * ceil_divide(count, 32)) if alone else THREADS
-    parts = xp.empty((1 if alone else _parts(xp, channels, count), 2, channels), x.dtype)
+    parts = xp.empty((1 if alone else _parts(xp, channels, count), 2, channels), mean.dtype)
     _kernel(xp, "gradient_sums_of_parts", x)(
         (channels, len(parts)), (threads,), dy, clipped, x, mean, std, parts, dweight, dbias, count
     )
     if len(parts) == 1:
         return parts[0]
-    sums = xp.empty((2, channels), x.dtype)
-    _kernel(xp, "add_gradient_sums", x).for_each(channels, parts, std, sums, dweight, dbias, channels, len(parts))
+    sums = xp.empty((2, channels), mean.dtype)
+    _kernel(xp, "add_gradient_sums", sums).for_each(channels, parts, std, sums, dweight, dbias, channels, len(parts))
     return sums
 
 

@@ -2,13 +2,14 @@
 // largest cell of a window stays the largest, or becomes the smallest where the number is negative: pooling comes first.
 
 #include "activation.cuh"
+#include "stored.cuh"
 #include "pooling.cuh"
 #include "normalization.cuh"
 
 // One thread per cell of y. z: the winners as they were, winners: which cells of their windows; both null in prediction.
 extern "C" __global__ void pool_normalize(
-    const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ std,
-    const REAL *__restrict__ weight, const REAL *__restrict__ bias, REAL *__restrict__ y, REAL *__restrict__ z,
+    const IMAGE *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ std,
+    const REAL *__restrict__ weight, const REAL *__restrict__ bias, IMAGE *__restrict__ y, IMAGE *__restrict__ z,
     WINNER *__restrict__ winners, Pooling of)
 {
     const unsigned cell = blockIdx.x * blockDim.x + threadIdx.x;
@@ -24,9 +25,9 @@ extern "C" __global__ void pool_normalize(
 
 // One thread per cell of dx.
 extern "C" __global__ void unpool_normalize_backward(
-    const REAL *__restrict__ dy, const REAL *__restrict__ y, const WINNER *__restrict__ winners,
-    const REAL *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ sums,
-    const REAL *__restrict__ std, const REAL *__restrict__ weight, REAL *__restrict__ dx, REAL samples, Pooling of)
+    const IMAGE *__restrict__ dy, const IMAGE *__restrict__ y, const WINNER *__restrict__ winners,
+    const IMAGE *__restrict__ x, const REAL *__restrict__ mean, const REAL *__restrict__ sums,
+    const REAL *__restrict__ std, const REAL *__restrict__ weight, IMAGE *__restrict__ dx, REAL samples, Pooling of)
 {
     const unsigned cell = blockIdx.x * blockDim.x + threadIdx.x;
     if (cell >= (unsigned)of.channels * of.height * of.width * of.n) return;

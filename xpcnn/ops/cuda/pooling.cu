@@ -1,11 +1,16 @@
 // Pooling by the largest (or smallest) cell of every window, with the bias and the activation that follow it.
 
 #include "activation.cuh"
+#include "stored.cuh"
 #include "pooling.cuh"
 
-// One thread per cell of y. winners: which cell of the window it was, or null in prediction.
+#ifndef X_STORED
+#define X_STORED IMAGE
+#endif
+
+// One thread per cell of y. X_STORED: how x is stored. winners: which cell of the window it was, or null in prediction.
 extern "C" __global__ void pool(
-    const REAL *__restrict__ x, const REAL *__restrict__ bias, REAL *__restrict__ y, WINNER *__restrict__ winners, Pooling of)
+    const X_STORED *__restrict__ x, const REAL *__restrict__ bias, IMAGE *__restrict__ y, WINNER *__restrict__ winners, Pooling of)
 {
     const unsigned cell = blockIdx.x * blockDim.x + threadIdx.x;
     if (cell >= (unsigned)of.channels * of.rows * of.columns * of.n) return;
@@ -19,7 +24,7 @@ extern "C" __global__ void pool(
 
 // One thread per cell of dx.
 extern "C" __global__ void unpool(
-    const REAL *__restrict__ dy, const REAL *__restrict__ y, const WINNER *__restrict__ winners, REAL *__restrict__ dx,
+    const IMAGE *__restrict__ dy, const IMAGE *__restrict__ y, const WINNER *__restrict__ winners, IMAGE *__restrict__ dx,
     Pooling of)
 {
     const unsigned cell = blockIdx.x * blockDim.x + threadIdx.x;

@@ -29,7 +29,8 @@ struct Place {
 
 // The largest cell of a window, the smallest if sign is below 0, the first if it is 0; and which of them it was. The border
 // never wins, the first of equal cells does.
-__device__ inline REAL best_of(const REAL *__restrict__ x, const Pooling &of, const Place &at, REAL sign, int &winner)
+template <class T>
+__device__ inline REAL best_of(const T *__restrict__ x, const Pooling &of, const Place &at, REAL sign, int &winner)
 {
     REAL best = 0;
     winner = -1;
@@ -48,7 +49,7 @@ __device__ inline REAL best_of(const REAL *__restrict__ x, const Pooling &of, co
 
 // The sum of dy over the windows that a cell won. y: the output.
 __device__ inline REAL won_by(
-    const REAL *__restrict__ dy, const REAL *__restrict__ y, const WINNER *__restrict__ winners, const Pooling &of,
+    const IMAGE *__restrict__ dy, const IMAGE *__restrict__ y, const WINNER *__restrict__ winners, const Pooling &of,
     const Place &at)
 {
     const int c = at.column + of.left, r = at.row + of.top;

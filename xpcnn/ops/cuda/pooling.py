@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.cuda.activations import NUMBERS
-from xpcnn.ops.cuda.compiler import Kernel, c_name, ceil_divide, check_size, kernel, structure
+from xpcnn.ops.cuda.compiler import Kernel, c_name, ceil_divide, check_size, kernel, stored_name, structure
 from xpcnn.ops.pooling import Backward
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace, to_batch_last
@@ -36,15 +37,21 @@ def pooled(
     largest: bool,
     activation: str,
     training: bool,
+    stored: Any = None,
 ) -> tuple[Array, Array | None]:
-    """Return the largest (or smallest) cell of each window, with bias and activation if given, and which it was."""
+    """Return the largest (or smallest) cell of each window, with bias and activation if given, and which it was.
+
+    stored: the dtype of the first, by default that of ``x``.
+    """
     x = to_batch_last(x, workspace)
     n, channels, height, width = x.shape
-    y = workspace.batch_last((n, channels, *window.output_size(height, width)), x.dtype)
+    y = workspace.batch_last((n, channels, *window.output_size(height, width)), x.dtype if stored is None else stored)
     winners = workspace.batch_last(y.shape, winner_dtype(xp, window)) if training else None
     check_size(x, y)
     of = structure_of(window, x.shape, y.shape, largest=largest, activation=activation)
-    kernel_for(xp, "pooling", "pool", window, x.dtype).for_each(y.size, x, bias, y, winners, of)
+    kernel_for(xp, "pooling", "pool", window, y.dtype, X_STORED=stored_name(x.dtype)).for_each(
+        y.size, x, bias, y, winners, of
+    )
     return y, winners
 
 
@@ -95,10 +102,10 @@ def winner_dtype(xp: ArrayModule, window: Window) -> type:
     return xp.uint8 if cells <= 2**8 else xp.uint16 if cells <= 2**16 else xp.uint32  # type: ignore[no-any-return]
 
 
-def kernel_for(xp: ArrayModule, source: str, name: str, window: Window, dtype: type) -> Kernel:
+def kernel_for(xp: ArrayModule, source: str, name: str, window: Window, dtype: Any, **constants: str) -> Kernel:
     """Return a kernel of a source that includes pooling.cuh, compiled for a window."""
     known = {"POOL": window.kernel[0]} if window in SQUARES else {}
-    return kernel(xp, source, name, dtype, WINNER=c_name(winner_dtype(xp, window)), **known)
+    return kernel(xp, source, name, dtype, WINNER=c_name(winner_dtype(xp, window)), **known, **constants)
 
 
 def structure_of(

@@ -6,8 +6,9 @@ struct Product {
 };
 
 // Writes an element of the product or, in the column after the last, the sum of a row of a.
+template <class T>
 __device__ inline void finish(
-    REAL value, int row, int column, const REAL *bias, REAL *y, REAL *row_sums, const Product &of)
+    REAL value, int row, int column, const REAL *bias, T *y, REAL *row_sums, const Product &of)
 {
     if (column == of.columns) { row_sums[row] = value; return; }
     if (bias) value += bias[row];
@@ -18,8 +19,8 @@ __device__ inline void finish(
 __device__ inline int pooled_columns(const Product &of) { return (of.columns + 7) / 8 * 32; }
 
 // Writes the largest of the four sums of a window and which of them it was. column: of the sums, that of the first.
-template <class Sum> __device__ inline void finish_pooled(
-    Sum sum, int row, int column, const REAL *bias, REAL *y, unsigned char *winners, const Product &of)
+template <class T, class Sum> __device__ inline void finish_pooled(
+    Sum sum, int row, int column, const REAL *bias, T *y, unsigned char *winners, const Product &of)
 {
     const int own = column / 32 * 8 + column % 8;
     if (own >= of.columns) return;

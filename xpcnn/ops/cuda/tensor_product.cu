@@ -1,5 +1,6 @@
-// A matrix product on the tensor cores, y[m, j] = sum of a[m, d] b[d, j], then the bias of the row and an activation, each if given.
-// Operands are rounded as they enter shared memory, see mma.cuh; they are read, summed and written as float32.
+// A matrix product on the tensor cores, y[m, j] = sum of a[m, d] b[d, j], then the bias of the row and an activation, each if
+// given. Operands are rounded as they enter shared memory, see mma.cuh, unless they are stored so; sums are float32.
+// A_STORED, B_STORED and IMAGE: how a, b and y are stored.
 // SEEN: 0, b is a matrix. 1: b[d, j] is the cell that element d of a filter sees at place and image j, so that y is a
 // correlation. 2: b[d, j] is the cell that element j sees at place and image d, so that y is the filters' gradient.
 // POOLED: y is a correlation, pooled in 2 x 2 squares. Of each 32 columns of b, the first 8 see the first cells of the
@@ -13,7 +14,14 @@
 #include "mma.cuh"
 #include "product.cuh"
 #include "seen.cuh"
+#include "stored.cuh"
 
+#ifndef A_STORED
+#define A_STORED REAL
+#endif
+#ifndef B_STORED
+#define B_STORED REAL
+#endif
 #ifndef KERNEL_HEIGHT
 #define KERNEL_HEIGHT seen_by.kernel_height
 #define KERNEL_WIDTH seen_by.kernel_width
@@ -27,14 +35,18 @@
 #define DEPTH 32               // of a tile, in values
 #define WORDS (DEPTH / PACKED)
 
+// A word of two neighbours in depth, rounded or stored so.
+__device__ inline unsigned word_of(float low, float high) { return pack(low, high); }
+template <class T> __device__ inline unsigned word_of(T low, T high) { return low.bits | (unsigned)high.bits << 16; }
+
 // A tile of one operand, `others` rows or columns of WORDS words. A thread reads four words at once, which lie side by side
 // in memory: along the depth, or along the other axis.
-template <bool deep, int others> struct Tile {
+template <class T, bool deep, int others> struct Tile {
     static const int STEP = deep ? WORDS + 4 : others + 8;  // in shared memory, so that no two lanes ask the same bank
     static const int SIZE = STEP * (deep ? others : WORDS);
     static const int FOURS = WORDS * others / 4, READS = (FOURS + BLOCK - 1) / BLOCK;
     unsigned *words;
-    Four next[READS][PACKED];
+    FourOf<T> next[READS][PACKED];
 
     __device__ static bool place(int h, int &word, int &other) {
         const unsigned i = threadIdx.x + h * BLOCK;  // then the compiler sees what is the same for all h
@@ -52,7 +64,7 @@ template <bool deep, int others> struct Tile {
             const bool in = place(h, word, other);
             #pragma unroll
             for (int f = 0; f < PACKED; f++)
-                next[h][f] = in ? four(first_depth + word * PACKED + f * (deep ? 4 : 1), first_other + other) : Four{};
+                next[h][f] = in ? four(first_depth + word * PACKED + f * (deep ? 4 : 1), first_other + other) : FourOf<T>{};
         }
     }
 
@@ -65,40 +77,40 @@ template <bool deep, int others> struct Tile {
             for (int k = 0; k < 4; k++) {
                 const int low = k * PACKED, high = low + PACKED - 1;
                 words[deep ? other * STEP + word + k : word * STEP + other + k] =
-                    deep ? pack(next[h][low / 4].of[low % 4], next[h][high / 4].of[high % 4])
-                         : pack(next[h][0].of[k], next[h][PACKED - 1].of[k]);
+                    deep ? word_of(next[h][low / 4].of[low % 4], next[h][high / 4].of[high % 4])
+                         : word_of(next[h][0].of[k], next[h][PACKED - 1].of[k]);
             }
         }
     }
 };
 
 // Four neighbours along the depth or the other axis, read at once if they lie `together`; zeros beyond the ends.
-template <bool deep, class Place>
-__device__ inline Four read_four(Place place, bool together, int depth, int other, int end, int others) {
-    Four values{};
+template <class T, bool deep, class Place>
+__device__ inline FourOf<T> read_four(Place place, bool together, int depth, int other, int end, int others) {
+    FourOf<T> values{};
     if (together && depth + (deep ? 3 : 0) < end && other + (deep ? 0 : 3) < others) {
-        if (const REAL *from = place(depth, other)) values = *(const Four *)from;
+        if (const T *from = place(depth, other)) values = *(const FourOf<T> *)from;
         return values;
     }
     #pragma unroll
     for (int k = 0; k < 4; k++) {
         const int d = depth + (deep ? k : 0), o = other + (deep ? 0 : k);
-        const REAL *from = d < end && o < others ? place(d, o) : nullptr;
+        const T *from = d < end && o < others ? place(d, o) : nullptr;
         if (from) values.of[k] = *from;
     }
     return values;
 }
 
 // Grid: (tiles of rows x tiles of columns x parts of the depth). Of several parts, each leaves its sums in `sums`, for
-// finish_product, with row_sums in one more column; those are of values that are not rounded. a_tap: where SEEN is 1, the
+// finish_product, with row_sums in one more column; those are of values as they are stored. a_tap: where SEEN is 1, the
 // step from one element of a filter to the next, and a_depth that between its channels.
 extern "C" __global__ void __launch_bounds__(BLOCK, 2) tensor_product(
-    const REAL *__restrict__ a, const REAL *__restrict__ b, const REAL *__restrict__ bias, REAL *__restrict__ y,
+    const A_STORED *__restrict__ a, const B_STORED *__restrict__ b, const REAL *__restrict__ bias, IMAGE *__restrict__ y,
     unsigned char *__restrict__ winners, REAL *__restrict__ row_sums, REAL *__restrict__ sums, Product of,
     Correlation seen_by, int a_tap, int parts)
 {
-    typedef Tile<A_DEEP, ROWS> Left;
-    typedef Tile<B_DEEP, COLUMNS> Right;
+    typedef Tile<A_STORED, A_DEEP, ROWS> Left;
+    typedef Tile<B_STORED, B_DEEP, COLUMNS> Right;
     __shared__ Four memory[(Left::SIZE + Right::SIZE) / 4];
     Left left;
     Right right;
@@ -114,7 +126,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) tensor_product(
     auto place_in_a = [&](int depth, int row) {
         return a + (row * of.a_row + depth / A_TAPS * of.a_depth + depth % A_TAPS * a_tap);
     };
-    auto place_in_b = [&](int depth, int column) -> const REAL * {
+    auto place_in_b = [&](int depth, int column) -> const B_STORED * {
         if (SEEN == 0) return b + (depth * of.b_depth + column * of.b_column);
         const int element = SEEN == 1 ? depth : column, where = SEEN == 1 ? column : depth;
         const int own = POOLED ? where / 32 * 8 + where % 8 : where, place = own / seen_by.n, tap = element % TAPS;
@@ -125,18 +137,18 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) tensor_product(
         if (!seen(row, seen_by.spread_down, seen_by.height) || !seen(cell, seen_by.spread_right, seen_by.width)) return nullptr;
         return b + (((element / TAPS * seen_by.height + row) * seen_by.width + cell) * seen_by.n + own % seen_by.n);
     };
-    const bool fours_in_a = (size_t)a % 16 == 0 && (A_DEEP
+    const bool fours_in_a = (size_t)a % sizeof(FourOf<A_STORED>) == 0 && (A_DEEP
         ? of.a_depth == A_TAPS && (A_TAPS == 1 || a_tap == 1) && of.a_row % 4 == 0
         : A_TAPS == 1 && of.a_row == 1 && of.a_depth % 4 == 0);
-    const bool fours_in_b = (size_t)b % 16 == 0 && (SEEN ? seen_by.n % 4 == 0
+    const bool fours_in_b = (size_t)b % sizeof(FourOf<B_STORED>) == 0 && (SEEN ? seen_by.n % 4 == 0
         : B_DEEP ? of.b_depth == 1 && of.b_column % 4 == 0 : of.b_column == 1 && of.b_depth % 4 == 0);
     REAL row_totals[Left::READS][4] = {};
     auto read = [&](int first) {
         left.read(first, first_row, [&](int depth, int row) {
-            return read_four<A_DEEP>(place_in_a, fours_in_a, depth, row, end, of.rows);
+            return read_four<A_STORED, A_DEEP>(place_in_a, fours_in_a, depth, row, end, of.rows);
         });
         right.read(first, first_column, [&](int depth, int column) {
-            return read_four<B_DEEP>(place_in_b, fours_in_b, depth, column, end, columns);
+            return read_four<B_STORED, B_DEEP>(place_in_b, fours_in_b, depth, column, end, columns);
         });
         if (!sums_rows) return;
         #pragma unroll

@@ -9,10 +9,18 @@ import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.cuda.activations import NUMBERS
-from xpcnn.ops.cuda.compiler import FITTING_BLOCKS, ceil_divide, check_size, kernel, multiprocessors, structure
+from xpcnn.ops.cuda.compiler import (
+    FITTING_BLOCKS,
+    ceil_divide,
+    check_size,
+    kernel,
+    multiprocessors,
+    stored_name,
+    structure,
+)
 from xpcnn.ops.cuda.conv_shape import ConvShape
 from xpcnn.ops.window import Pair, Window
-from xpcnn.precision import precision_of
+from xpcnn.precision import computed_dtype, precision_of
 
 #: Threads of a block, and depth and columns of its tile, as in tensor_product.cu.
 THREADS, DEPTH, COLUMNS = 256, 32, 128
@@ -31,7 +39,7 @@ NO_IMAGES = ConvShape(1, 1, 1, (1, 1), 1, (1, 1), (0, 0, 0, 0, 0))
 
 def suit(xp: ArrayModule, dtype: Any, groups: int = 1) -> bool:
     """Return whether tensor cores compute it: in another precision than float32, without groups, which are narrow."""
-    return precision_of(xp) != "float32" and groups == 1 and dtype == np.float32
+    return precision_of(xp) != "float32" and groups == 1 and computed_dtype(dtype) == np.float32
 
 
 def cut_of(rows: int, pooled: bool) -> dict[str, int]:
@@ -113,12 +121,13 @@ def _launch(
     cut = cut_of(rows, pooled is not None)
     tiles = ceil_divide(rows, 16 * cut["EACH_DOWN"] * cut["WARPS_DOWN"]) * ceil_divide(columns, COLUMNS)
     parts = max(1, min(FITTING_BLOCKS * multiprocessors(xp) // tiles, ceil_divide(depth, DEPTH)))
-    sums = xp.empty((parts, rows * (columns + (row_sums is not None))), y.dtype) if parts > 1 else None
+    sums = xp.empty((parts, rows * (columns + (row_sums is not None))), np.float32) if parts > 1 else None
     constants = {**constants, **cut, precision_of(xp).upper(): 1, "SPREAD": int(spread != (1, 1))}
     constants["POOLED"] = int(pooled is not None)
+    stored = {"A_STORED": stored_name(a.dtype), "B_STORED": stored_name(b.dtype)}
     if window.kernel in UNROLLED:
         constants |= {"KERNEL_HEIGHT": window.kernel[0], "KERNEL_WIDTH": window.kernel[1]}
-    kernel(xp, "tensor_product", "tensor_product", y.dtype, **constants)(
+    kernel(xp, "tensor_product", "tensor_product", y.dtype, **constants, **stored)(
         (tiles * parts,), (THREADS,), a, b, bias, y, winners, row_sums, sums, sides,
         images.structure(window, spread, pooled=pooled), images.steps[-1], parts,
     )  # fmt: skip
