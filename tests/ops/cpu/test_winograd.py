@@ -118,6 +118,8 @@ def test_in_single_precision_rounding_stays_small(used, taps):
         (Window((3, 3), dilation=(1, 2)), (8, 8), 1, (40, 70), True),
         (Window((3, 3), dilation=(2, 1)), (8, 8), 1, (40, 32), False),
         (Window((3, 3), padding=((3, 0), (0, 0))), (8, 8), 1, (40, 32), False),
+        (Window((3, 3), padding=((2, 2), (2, 2))), (8, 8), 1, (4, 32), True),
+        (Window((3, 3), padding=((2, 2), (2, 2))), (8, 8), 1, (3, 32), False),
     ],
 )
 def test_it_is_the_way_for_many_filters_and_rows_one_by_one(window, shape, groups, size, suits):

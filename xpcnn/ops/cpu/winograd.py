@@ -45,8 +45,8 @@ L2_BYTES = 2**20
 
 def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) -> bool:
     """Whether this is faster than direct sums, for images (n, channels, height, width) and an output of a size."""
-    taps, (rows, columns) = window.kernel[0], output
-    shortest = min(columns, x.shape[3]) * len(x)
+    taps = window.kernel[0]
+    rows, columns = map(min, output, x.shape[2:])  # of the output and of the input's gradient
     return (
         groups == 1
         and min(weight.shape[:2]) >= MANY
@@ -54,7 +54,7 @@ def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) ->
         and window.dilation[0] == 1
         and window.reach is not None
         and rows >= TILE.get(taps, rows + 1)
-        and shortest >= LEAST_VECTORS * lanes(x.dtype)
+        and columns * len(x) >= LEAST_VECTORS * lanes(x.dtype)
     )
 
 
