@@ -146,7 +146,7 @@ def _correlation(height: int, width: int, taps: int) -> Callable[..., None]:
             inside = max(0, top - row), min(points, image_rows + top - row)
             for channel in range(channels):
                 start, to = (channel * image_rows + row - top) * row_length, channel * pitch
-                _evaluate(taps, points, x, start, row_length, inside, -left, values, to, of_values, pitch)
+                evaluate(taps, points, x, start, row_length, inside, -left, values, to, of_values, pitch)
             for begin in range(0, length, block):
                 span, at = min(block, length - begin), 0
                 for point in range(points):
@@ -156,9 +156,9 @@ def _correlation(height: int, width: int, taps: int) -> Callable[..., None]:
                             column = begin + min(begin_column, span - together)
                             sums, start, place = zeros(height, width, x), at, point * of_values + column
                             for cell in range(cells):
-                                sums = add_outer(sums, weight, start, values, place + offsets[cell], None)
+                                sums = add_outer(sums, weight, start, 1, values, place + offsets[cell], None)
                                 start += height
-                            save_tile(sums, products, to)
+                            save_tile(sums, products, to, together)
                             to += height * together
                         at += height * cells
                 at = 0
@@ -199,7 +199,7 @@ def _gradient(height: int, width: int, taps: int) -> Callable[..., None]:
                     inside = max(0, top - row), min(points, image_rows + top - row)
                     for channel in range(channels):
                         start, to = (channel * image_rows + row - top) * row_length, tile * of_values + channel * pitch
-                        _evaluate(
+                        evaluate(
                             taps, points, x, start, row_length, inside, begin - left, values, to, tiles * of_values,
                             whole + halo,
                         )  # fmt: skip
@@ -233,7 +233,7 @@ def _gradient(height: int, width: int, taps: int) -> Callable[..., None]:
 
 
 @functools.partial(compiled, inline="always")
-def _evaluate(
+def evaluate(
     taps: int, points: int, x: Any, start: int, length: int, rows: Any, first: int, values: Any, to: int, apart: int,
     count: int,
 ) -> None:  # fmt: skip
