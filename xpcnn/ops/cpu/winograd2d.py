@@ -20,7 +20,7 @@ import numpy as np
 from xpcnn.backend import Array
 from xpcnn.ops.cpu.bounds import Bounds, unbounded
 from xpcnn.ops.cpu.compiler import VECTOR_BYTES, compiled, flat, kernel, lanes
-from xpcnn.ops.cpu.correlation import tile_for
+from xpcnn.ops.cpu.correlation import padded, tile_for, tiled, turned
 from xpcnn.ops.cpu.tile import (
     add_number,
     add_outer,
@@ -58,6 +58,7 @@ def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) ->
         and window.reach is not None
         and all(size >= TILE.get(taps, size + 1) for taps, size in sizes)
         and len(x) >= lanes(x.dtype)
+        and -len(x) % lanes(x.dtype) <= len(x) // 3  # images that are in two vectors
     )
 
 
@@ -65,20 +66,35 @@ def correlate(
     x: Array, weight: Array, bias: Array | None, y: Array, window: Window, bounds: Bounds, workspace: Workspace
 ) -> None:
     """As :func:`xpcnn.ops.cpu.winograd.correlate`."""
-    channels = weight.shape[1]
-    by_point = _by_point(weight, _of_filters(window.kernel, x.dtype.name), workspace)
-    _correlate(x, by_point, (channels, 1), bias, y, window, bounds, workspace)
+    n, channels, height, width = x.shape
+    filters, _, kh, kw = weight.shape
+    rows, columns = y.shape[2:]
+    (top, _), (left, _) = window.padding
+    of_filters, vector = _of_filters(window.kernel, x.dtype.name), lanes(x.dtype)
+    points, vectors = len(of_filters), -(-n // vector)
+    each = points * channels * vectors * VECTOR_BYTES
+    down, across = _block((rows, columns), window.kernel, CORRELATION_BYTES // each)
+    tile = tile_for(filters, down * across * vectors, TILES)
+    positions = -(-down * across * vectors // tile[1]) * tile[1] * vector
+    at_once = max(1, FILTERS_AT_ONCE // tile[0]) * tile[0]
+    by_cell = tiled(weight.reshape(filters, channels, kh * kw).transpose(2, 0, 1), tile[0], workspace)
+    by_point = np.matmul(of_filters, by_cell.reshape(kh * kw, -1)).reshape(-1)
+    values = _parts(points, channels * positions, x.dtype, workspace, "values")
+    products = _parts(points, at_once * positions, x.dtype, workspace, "products")
+    of_rows = _parts(TILE[kh] + kh - 1, (across * TILE[kw] + kw - 1) * n, x.dtype, workspace, "rows")
+    geometry = (
+        channels, height, width * n, filters, filters + -filters % tile[0], rows, columns, n, top, left, down, across,
+        positions, at_once,
+    )  # fmt: skip
+    start = padded(bias, 1, filters, tile[0], y.dtype, workspace)
+    _correlation(*tile, kh, kw)(flat(x), by_point, start, flat(y), values, products, of_rows, bounds, geometry)
 
 
 def input_gradient(dy: Array, weight: Array, dx: Array, window: Window, workspace: Workspace) -> None:
     """As :func:`xpcnn.ops.cpu.winograd.input_gradient`."""
     reach = window.reach
     assert reach is not None  # or it would not suit
-    channels = weight.shape[1]
-    of_turned = _of_filters(window.kernel, dy.dtype.name)[:, ::-1]
-    by_point = _by_point(weight, of_turned, workspace)
-    bounds = unbounded(dx.dtype)
-    _correlate(dy, by_point, (1, channels), None, dx, replace(window, padding=reach), bounds, workspace)
+    correlate(dy, turned(weight), None, dx, replace(window, padding=reach), unbounded(dx.dtype), workspace)
 
 
 def weight_gradient(x: Array, dy: Array, dweight: Array, window: Window, workspace: Workspace) -> None:
@@ -108,46 +124,11 @@ def weight_gradient(x: Array, dy: Array, dweight: Array, window: Window, workspa
     dweight[...] = gradient[:filters, :channels]
 
 
-def _correlate(
-    x: Array, by_point: Array, strides: Pair, bias: Array | None, y: Array, window: Window, bounds: Bounds,
-    workspace: Workspace,
-) -> None:  # fmt: skip
-    """Write the correlation of images, given filters by point and the strides of (filters, channels) in these."""
-    n, channels, height, width = x.shape
-    _, filters, rows, columns = y.shape
-    (top, _), (left, _) = window.padding
-    kh, kw = window.kernel
-    points = (TILE[kh] + kh - 1) * (TILE[kw] + kw - 1)
-    down, across = _block((rows, columns), window.kernel, CORRELATION_BYTES // (points * channels * n * x.itemsize))
-    vector = lanes(x.dtype)
-    tile = tile_for(filters, -(-down * across * n // vector), TILES)
-    together = tile[1] * vector
-    positions = _apart(down * across * n + -(down * across * n) % together, x.dtype)
-    at_once = max(1, FILTERS_AT_ONCE // tile[0]) * tile[0]
-    values = _parts(points, channels * positions, x.dtype, workspace, "values")
-    products = _parts(points, at_once * positions, x.dtype, workspace, "products")
-    of_rows = _parts(TILE[kh] + kh - 1, (across * TILE[kw] + kw - 1) * n, x.dtype, workspace, "rows")
-    start = np.zeros(filters, y.dtype) if bias is None else bias
-    geometry = (
-        channels, height, width * n, filters, rows, columns, n, top, left, down, across, positions, at_once, *strides
-    )  # fmt: skip
-    _correlation(*tile, kh, kw)(flat(x), by_point, start, flat(y), values, products, of_rows, bounds, geometry)
-
-
 @functools.cache
 def _of_filters(kernel: Pair, dtype: str) -> Array:
     """Return the matrix from a filter's cells, one after the other, to its values at all points."""
     down, across = (transforms(taps, "float64").filters for taps in kernel)
     return np.kron(down, across).astype(dtype)
-
-
-def _by_point(weight: Array, of_filters: Array, workspace: Workspace) -> Array:
-    """Return filters (points, filters, channels), flat; what a last tile reads after them is there, and not used."""
-    points, cells = of_filters.shape
-    size = weight.size // cells
-    by_point = workspace.scratch((points * size + max(TILES)[0] * max(weight.shape[:2]),), weight.dtype, "filters")
-    np.matmul(of_filters, weight.reshape(size, cells).T, out=by_point[: points * size].reshape(points, size))
-    return by_point
 
 
 def _block(output: Pair, kernel: Pair, most: int) -> Pair:
@@ -158,15 +139,10 @@ def _block(output: Pair, kernel: Pair, most: int) -> Pair:
     return high, wide
 
 
-def _apart(size: int, dtype: np.dtype[Any]) -> int:
-    """Return how far apart parts of a size are, an odd number of cache lines, or they would share places in caches."""
-    line = 64 // dtype.itemsize
-    return (-(-size // line) | 1) * line
-
-
 def _parts(number: int, size: int, dtype: np.dtype[Any], workspace: Workspace, use: str) -> Array:
-    """Return memory for parts of a size."""
-    return workspace.scratch((number * _apart(size, dtype),), dtype, use)
+    """Return memory for parts of a size, apart by an odd number of cache lines, or they would compete for a few."""
+    line = 64 // dtype.itemsize
+    return workspace.scratch((number * (-(-size // line) | 1) * line,), dtype, use)
 
 
 @functools.cache
@@ -180,10 +156,11 @@ def _correlation(height: int, width: int, kh: int, kw: int) -> Callable[..., Non
         x: Any, weight: Any, bias: Any, y: Any, values: Any, products: Any, of_rows: Any, bounds: Any, geometry: Any
     ) -> None:
         (
-            channels, image_rows, row_length, filters, rows, columns, n, top, left, down, across, positions, at_once,
-            apart, step,
+            channels, image_rows, row_length, filters, whole, rows, columns, n, top, left, down, across, positions,
+            at_once,
         ) = geometry  # fmt: skip
         lanes, pitch = VECTOR_BYTES // x.itemsize, len(of_rows) // points_down
+        together, vectors = width * lanes, (n + lanes - 1) // lanes
         of_values, of_products = len(values) // points, len(products) // points
         for tile_row in range(0, rows, tr * down):
             tiles_down = min(down, (rows - tile_row + tr - 1) // tr)
@@ -199,18 +176,17 @@ def _correlation(height: int, width: int, kh: int, kw: int) -> Callable[..., Non
                             kh, points_down, x, start, row_length, inside, (first - left) * n, of_rows, 0, pitch,
                             (tiles * tc + kw - 1) * n,
                         )  # fmt: skip
-                        to = channel * positions + r * tiles * n
                         _evaluate_columns(
-                            kw, tc, points_down, points_across, of_rows, pitch, tiles, columns - first, n, values, to,
-                            1, of_values,
+                            kw, tc, points_down, points_across, of_rows, pitch, tiles, columns - first, n, values,
+                            channel * together, r * tiles * vectors, width, channels * together, of_values,
                         )  # fmt: skip
                 for group in range(0, filters, at_once):
                     some = min(at_once, filters - group)
                     for point in range(points):
                         _multiply(
-                            height, width, weight, point * filters * channels + group * apart, apart, step,
-                            values, point * of_values, positions, products, point * of_products, positions,
-                            some, tiles_down * tiles * n, channels, False,
+                            height, width, weight, (point * whole + group) * channels, channels, 1, height,
+                            values, point * of_values, channels, products, point * of_products, positions,
+                            some, tiles_down * tiles * vectors * lanes, channels, False,
                         )  # fmt: skip
                     for f in range(some):
                         start = f * positions
@@ -222,7 +198,7 @@ def _correlation(height: int, width: int, kh: int, kw: int) -> Callable[..., Non
                                 for v in range(0, n, lanes):
                                     image = min(v, n - lanes)  # the last vector has some images again
                                     for i in range(points_down):
-                                        at = i * points_across * of_products + start + image
+                                        at = i * points_across * of_products + start
                                         seen = load_rows(
                                             points_across, products, at, of_products, 0, points_across, None
                                         )
@@ -233,7 +209,7 @@ def _correlation(height: int, width: int, kh: int, kw: int) -> Callable[..., Non
                                         )
                                         result = add_number(from_points(kh, seen), bias[group + f], bounds)
                                         store_rows(result, y, place + j * n + image, columns * n, None)
-                                start += n
+                                    start += lanes
 
     return kernel(correlation)
 
@@ -248,7 +224,7 @@ def _gradient(height: int, width: int, kh: int, kw: int, lanes: int) -> Callable
     def gradient(x: Any, dy: Any, sums: Any, values: Any, slopes: Any, of_rows: Any, geometry: Any) -> None:
         channels, image_rows, image_columns, filters, rows, columns, n, top, left, down, across, high, wide = geometry
         pitch, positions, of_image = len(of_rows) // points_down, down * across * n, image_rows * image_columns * n
-        of_values, of_slopes = len(values) // points, len(slopes) // points
+        of_values, of_slopes, together = len(values) // points, len(slopes) // points, width * lanes
         for tile_row in range(0, rows, tr * down):
             tiles_down = min(down, (rows - tile_row + tr - 1) // tr)
             for tile_column in range(0, columns, tc * across):
@@ -277,10 +253,11 @@ def _gradient(height: int, width: int, kh: int, kw: int, lanes: int) -> Callable
                             store_rows(at_points(kh, seen), of_rows, place, pitch, None)
                         _evaluate_columns(
                             kw, tc, points_down, points_across, of_rows, pitch, tiles, columns - first, n * lanes,
-                            values, r * tiles * n * wide + part, wide // lanes, of_values,
+                            values, part // together * together * positions + part % together, r * tiles * n, 1,
+                            together, of_values,
                         )  # fmt: skip
-                for padded in range(high):
-                    f = min(padded, filters - 1)
+                for each in range(high):
+                    f = min(each, filters - 1)
                     for r in range(tiles_down):
                         row = min(tile_row + r * tr, rows - tr)
                         own = tile_row + r * tr - row  # the last tile has rows that another has, too
@@ -289,7 +266,7 @@ def _gradient(height: int, width: int, kh: int, kw: int, lanes: int) -> Callable
                             place = min(v, length - lanes)
                             seen = load_rows(tr, dy, start + place, columns * n, own, tr, None)
                             store_rows(slopes_at_points(kh, seen), of_rows, place, pitch, None)
-                        to = padded * positions + r * tiles * n
+                        to = each * positions + r * tiles * n
                         for c in range(tiles):
                             column = min(tile_column + c * tc, columns - tc)
                             own = tile_column + c * tc - column
@@ -302,8 +279,9 @@ def _gradient(height: int, width: int, kh: int, kw: int, lanes: int) -> Callable
                                     store_rows(slopes_at_points(kw, seen), slopes, place, of_slopes, None)
                 for point in range(points):
                     _multiply(
-                        height, width, slopes, point * of_slopes, positions, 1, values, point * of_values, wide,
-                        sums, point * high * wide, wide, high, wide, tiles_down * tiles * n, True,
+                        height, width, slopes, point * of_slopes, positions, positions, 1, values,
+                        point * of_values, positions, sums, point * high * wide, wide, high, wide,
+                        tiles_down * tiles * n, True,
                     )  # fmt: skip
 
     return kernel(gradient)
@@ -312,41 +290,42 @@ def _gradient(height: int, width: int, kh: int, kw: int, lanes: int) -> Callable
 @functools.partial(compiled, inline="always")
 def _evaluate_columns(
     taps: int, at_once: int, points_down: int, points_across: int, of_rows: Any, pitch: int, tiles: int, columns: int,
-    n: int, values: Any, to: int, spacing: int, apart: int,
+    n: int, values: Any, to: int, number: int, width: int, leap: int, apart: int,
 ) -> None:  # fmt: skip
     """Write the values at all points, for tiles side by side, from those of rows (points_down, pitch).
 
-    columns: from the first tile to the end of the output; to: where values go, at the first point; spacing: how far
-    apart those of neighbouring elements are, in vectors; apart: how far apart points are.
+    columns: from the first tile to the end of the output; number: of the first vector, of which ``width`` are together
+    and ``leap`` elements are between those; apart: how far apart points are.
     """
     lanes = VECTOR_BYTES // values.itemsize
     for tile in range(tiles):
         at = min(tile * at_once, columns - at_once) * n  # the last tile computes some columns again
         for v in range(0, n, lanes):
-            image = min(v, n - lanes)
+            image, place = min(v, n - lanes), to + number // width * leap + number % width * lanes
             for i in range(points_down):
                 seen = load_rows(points_across, of_rows, at + image + i * pitch, n, 0, points_across, None)
-                place = to + (tile * n + image) * spacing + i * points_across * apart
-                store_rows(at_points(taps, seen), values, place, apart, None)
+                store_rows(at_points(taps, seen), values, place + i * points_across * apart, apart, None)
+            number += 1
 
 
 @functools.partial(compiled, inline="always")
 def _multiply(
-    height: int, width: int, a: Any, a_at: int, apart: int, step: int, b: Any, b_at: int, b_pitch: int, c: Any,
-    c_at: int, c_pitch: int, rows: int, columns: int, depth: int, add: bool,
+    height: int, width: int, a: Any, a_at: int, a_pitch: int, apart: int, step: int, b: Any, b_at: int, b_pitch: int,
+    c: Any, c_at: int, c_pitch: int, rows: int, columns: int, depth: int, add: bool,
 ) -> None:  # fmt: skip
     """Write, or add, the product of two matrices (rows, depth) and (depth, columns), in whole tiles.
 
-    apart, step: from row to row, and from element to element, of the first.
+    a_pitch: elements of the first for a row; apart, step: from row to row of a tile, and from element to element;
+    b_pitch: for a column of the second, which is in blocks (depth, columns of a tile).
     """
     together = width * (VECTOR_BYTES // b.itemsize)
     for row in range(0, rows, height):
         for column in range(0, columns, together):
-            total, at, place = zeros(height, width, b), a_at + row * apart, b_at + column
+            total, at, place = zeros(height, width, b), a_at + row * a_pitch, b_at + column * b_pitch
             for _ in range(depth):
                 total = add_outer(total, a, at, apart, b, place, None)
                 at += step
-                place += b_pitch
+                place += together
             to = c_at + row * c_pitch + column
             if add:
                 total = add_saved(total, c, to, c_pitch)
