@@ -72,6 +72,12 @@ def at_points(typing: Any, taps: Any, rows: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
+def filters_at_points(typing: Any, taps: Any, rows: Any) -> Any:
+    """Return a tile of the filters' values at each point, given one of their rows."""
+    return _product(transforms(taps.literal_value, "float64").filters, taps, rows)
+
+
+@intrinsic(prefer_literal=True)
 def from_points(typing: Any, taps: Any, values: Any) -> Any:
     """Return a tile of the rows of output, given one of the products at each point."""
     return _product(transforms(taps.literal_value, "float64").outputs, taps, values)

@@ -20,7 +20,7 @@ import numpy as np
 from xpcnn.backend import Array
 from xpcnn.ops.cpu.bounds import Bounds, unbounded
 from xpcnn.ops.cpu.compiler import VECTOR_BYTES, compiled, flat, kernel, lanes
-from xpcnn.ops.cpu.correlation import padded, tile_for, tiled, turned
+from xpcnn.ops.cpu.correlation import padded, tile_for, turned
 from xpcnn.ops.cpu.tile import (
     add_number,
     add_outer,
@@ -31,13 +31,13 @@ from xpcnn.ops.cpu.tile import (
     transposed,
     zeros,
 )
-from xpcnn.ops.cpu.toom_cook import TILE, at_points, from_points, slopes_at_points, transforms
+from xpcnn.ops.cpu.toom_cook import TILE, at_points, filters_at_points, from_points, slopes_at_points, transforms
 from xpcnn.ops.cpu.winograd import evaluate
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace
 
-#: Filters and channels from which on this is faster than along rows alone.
-MANY = 16
+#: Filters and channels from which on this is faster than along rows alone, for filters with tiles of this size.
+MANY, LARGEST = 16, 4
 #: Tiles (rows, vectors) of a product that fill the registers or, in narrow blocks, waste few columns.
 TILES = {64: ((8, 2), (8, 1), (5, 2)), 32: ((4, 2), (5, 2)), 16: ((4, 2), (5, 2))}[VECTOR_BYTES]
 #: Bytes of values from which a block of output is computed, for the second-level cache.
@@ -56,7 +56,7 @@ def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) ->
         and min(weight.shape[:2]) >= MANY
         and window.strides == window.dilation == (1, 1)
         and window.reach is not None
-        and all(size >= TILE.get(taps, size + 1) for taps, size in sizes)
+        and all(TILE.get(taps) == LARGEST <= size for taps, size in sizes)
         and len(x) >= lanes(x.dtype)
         and -len(x) % lanes(x.dtype) <= len(x) // 3  # images that are in two vectors
     )
@@ -70,20 +70,22 @@ def correlate(
     filters, _, kh, kw = weight.shape
     rows, columns = y.shape[2:]
     (top, _), (left, _) = window.padding
-    of_filters, vector = _of_filters(window.kernel, x.dtype.name), lanes(x.dtype)
-    points, vectors = len(of_filters), -(-n // vector)
+    vector = lanes(x.dtype)
+    points, vectors = (TILE[kh] + kh - 1) * (TILE[kw] + kw - 1), -(-n // vector)
     each = points * channels * vectors * VECTOR_BYTES
     down, across = _block((rows, columns), window.kernel, CORRELATION_BYTES // each)
     tile = tile_for(filters, down * across * vectors, TILES)
     positions = -(-down * across * vectors // tile[1]) * tile[1] * vector
     at_once = max(1, FILTERS_AT_ONCE // tile[0]) * tile[0]
-    by_cell = tiled(weight.reshape(filters, channels, kh * kw).transpose(2, 0, 1), tile[0], workspace)
-    by_point = np.matmul(of_filters, by_cell.reshape(kh * kw, -1)).reshape(-1)
+    whole = filters + -filters % tile[0]
+    by_cell = _parts(kh * kw, whole * channels, x.dtype, workspace, "cells")
+    by_point = _parts(points, whole * channels, x.dtype, workspace, "filters")
+    _filters(tile[0], kh, kw)(weight, by_cell, by_point)
     values = _parts(points, channels * positions, x.dtype, workspace, "values")
     products = _parts(points, at_once * positions, x.dtype, workspace, "products")
     of_rows = _parts(TILE[kh] + kh - 1, (across * TILE[kw] + kw - 1) * n, x.dtype, workspace, "rows")
     geometry = (
-        channels, height, width * n, filters, filters + -filters % tile[0], rows, columns, n, top, left, down, across,
+        channels, height, width * n, filters, rows, columns, n, top, left, down, across,
         positions, at_once,
     )  # fmt: skip
     start = padded(bias, 1, filters, tile[0], y.dtype, workspace)
@@ -146,6 +148,34 @@ def _parts(number: int, size: int, dtype: np.dtype[Any], workspace: Workspace, u
 
 
 @functools.cache
+def _filters(height: int, kh: int, kw: int) -> Callable[..., None]:
+    """Return the kernel that writes filters of kh x kw by point, each (blocks, channels, ``height`` filters)."""
+    points_down, points_across = TILE[kh] + kh - 1, TILE[kw] + kw - 1
+    points = points_down * points_across
+
+    def filters_by_point(weight: Any, by_cell: Any, by_point: Any) -> None:
+        filters, channels, _, _ = weight.shape
+        lanes, size = VECTOR_BYTES // by_cell.itemsize, (filters + height - 1) // height * height * channels
+        of_cell, of_point = len(by_cell) // (kh * kw), len(by_point) // points
+        for f in range(size // channels):
+            for channel in range(channels):
+                at = (f // height * channels + channel) * height + f % height
+                for i in range(kh):
+                    for j in range(kw):
+                        by_cell[(i * kw + j) * of_cell + at] = weight[f, channel, i, j] if f < filters else 0
+        for v in range(0, size, lanes):
+            place = min(v, size - lanes)
+            for j in range(kw):
+                seen = load_rows(kh, by_cell, place + j * of_cell, kw * of_cell, 0, kh, None)
+                store_rows(filters_at_points(kh, seen), by_point, place + j * of_point, kw * of_point, None)
+            for i in range(points_down - 1, -1, -1):  # from the last on, so that none is in the way of another
+                seen = load_rows(kw, by_point, place + i * kw * of_point, of_point, 0, kw, None)
+                store_rows(filters_at_points(kw, seen), by_point, place + i * points_across * of_point, of_point, None)
+
+    return kernel(filters_by_point)
+
+
+@functools.cache
 def _correlation(height: int, width: int, kh: int, kw: int) -> Callable[..., None]:
     """Return the kernel for products in tiles of ``height`` and ``width`` vectors, and filters of kh x kw."""
     tr, tc = TILE[kh], TILE[kw]
@@ -156,12 +186,12 @@ def _correlation(height: int, width: int, kh: int, kw: int) -> Callable[..., Non
         x: Any, weight: Any, bias: Any, y: Any, values: Any, products: Any, of_rows: Any, bounds: Any, geometry: Any
     ) -> None:
         (
-            channels, image_rows, row_length, filters, whole, rows, columns, n, top, left, down, across, positions,
+            channels, image_rows, row_length, filters, rows, columns, n, top, left, down, across, positions,
             at_once,
         ) = geometry  # fmt: skip
         lanes, pitch = VECTOR_BYTES // x.itemsize, len(of_rows) // points_down
         together, vectors = width * lanes, (n + lanes - 1) // lanes
-        of_values, of_products = len(values) // points, len(products) // points
+        of_weights, of_values, of_products = len(weight) // points, len(values) // points, len(products) // points
         for tile_row in range(0, rows, tr * down):
             tiles_down = min(down, (rows - tile_row + tr - 1) // tr)
             for tile_column in range(0, columns, tc * across):
@@ -184,7 +214,7 @@ def _correlation(height: int, width: int, kh: int, kw: int) -> Callable[..., Non
                     some = min(at_once, filters - group)
                     for point in range(points):
                         _multiply(
-                            height, width, weight, (point * whole + group) * channels, channels, 1, height,
+                            height, width, weight, point * of_weights + group * channels, channels, 1, height,
                             values, point * of_values, channels, products, point * of_products, positions,
                             some, tiles_down * tiles * vectors * lanes, channels, False,
                         )  # fmt: skip
