@@ -30,7 +30,7 @@ HostArray = np.ndarray[Any, Any]
 #: The version of the file; newer ones are rejected.
 FORMAT = 1
 #: The version of the arithmetic, increased whenever the exact results of a step change; files without one have 1.
-ARITHMETIC = 5
+ARITHMETIC = 6
 #: The file name of the checkpoint in the directory of a run.
 NAME = "checkpoint.safetensors"
 #: An upper bound on updates and epochs that no fit reaches.

@@ -10,7 +10,7 @@ import numpy as np
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops import convolution as generic
 from xpcnn.ops.convolution import Backward
-from xpcnn.ops.cpu import depthwise, pointwise, winograd
+from xpcnn.ops.cpu import depthwise, pointwise, winograd, winograd2d
 from xpcnn.ops.cpu.activations import bias_activation_gradient, sum_channels
 from xpcnn.ops.cpu.bounds import bounds, unbounded
 from xpcnn.ops.cpu.compiler import flat
@@ -21,7 +21,7 @@ from xpcnn.ops.workspace import Workspace, channel_rows, to_batch_last
 
 _NO_BORDER: Padding = ((0, 0), (0, 0))
 #: Modules with ways that are faster than direct sums for some convolutions, in order of preference.
-WAYS = (pointwise, depthwise, winograd)
+WAYS = (pointwise, depthwise, winograd2d, winograd)
 
 
 def convolution(

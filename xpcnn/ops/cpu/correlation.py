@@ -154,7 +154,7 @@ def _correlation(height: int, width: int) -> Callable[..., None]:
                         sums = filled(height, width, bias, group * padded_filters + first)
                         at, start = (group * padded_filters + first) * cells, group * apart + row * step + column
                         for cell in range(cells):
-                            sums = add_outer(sums, weight, at, x, start + offsets[cell], None)
+                            sums = add_outer(sums, weight, at, 1, x, start + offsets[cell], None)
                             at += height
                         place = (group * filters + first) * plane + row * length + column
                         write_rows(sums, y, place, plane, filters - first, bounds, None)
@@ -177,7 +177,7 @@ def _narrow_correlation(height: int, width: int) -> Callable[..., None]:
                         sums = filled(height, width, bias, group * padded_filters + first)
                         at, start = (group * padded_filters + first) * cells, group * apart + row * step + column
                         for cell in range(cells):
-                            sums = add_outer(sums, weight, at, x, start + offsets[cell], length - column)
+                            sums = add_outer(sums, weight, at, 1, x, start + offsets[cell], length - column)
                             at += height
                         place = (group * filters + first) * plane + row * length + column
                         write_rows(sums, y, place, plane, filters - first, bounds, length - column)

@@ -98,7 +98,7 @@ def _correlation(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
                             for i in range(inside_rows[0], inside_rows[1]):
                                 for j in range(kw):
                                     place = at + shift + i * steps[0] + j * steps[1]
-                                    sums = add_outer(sums, weight, cells + i * kw + j, x, place, None)
+                                    sums = add_outer(sums, weight, cells + i * kw + j, 1, x, place, None)
                             write_rows(sums, y, at, 0, 1, bounds, None)
                             at += VECTORS * lanes
                         while at <= end - lanes:
@@ -106,7 +106,7 @@ def _correlation(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
                             for i in range(inside_rows[0], inside_rows[1]):
                                 for j in range(kw):
                                     place = at + shift + i * steps[0] + j * steps[1]
-                                    sums = add_outer(sums, weight, cells + i * kw + j, x, place, None)
+                                    sums = add_outer(sums, weight, cells + i * kw + j, 1, x, place, None)
                             write_rows(sums, y, at, 0, 1, bounds, None)
                             at += lanes
                     inside_columns = (0, kw) if whole else cells_inside(column * sw - left, dw, kw, width)
@@ -116,7 +116,7 @@ def _correlation(kernel_rows: int, kernel_columns: int) -> Callable[..., None]:
                         for i in range(inside_rows[0], inside_rows[1]):
                             for j in range(inside_columns[0], inside_columns[1]):
                                 place = at + shift + i * steps[0] + j * steps[1]
-                                sums = add_outer(sums, weight, cells + i * kw + j, x, place, count)
+                                sums = add_outer(sums, weight, cells + i * kw + j, 1, x, place, count)
                         write_rows(sums, y, at, 0, 1, bounds, count)
                         at += count
                     column += together
@@ -191,12 +191,12 @@ def _input_gradient(dy: Any, weight: Any, dx: Any, geometry: Any) -> None:
                         at, place = ours + column * n, theirs + column * sw * n
                         end = at + n
                         while at <= end - lanes:
-                            sums = add_outer(vector.load(dx, place, None), weight, cell, dy, at, None)
+                            sums = add_outer(vector.load(dx, place, None), weight, cell, 1, dy, at, None)
                             vector.store(sums, dx, place, None)
                             at += lanes
                             place += lanes
                         if at < end:
-                            sums = add_outer(vector.load(dx, place, end - at), weight, cell, dy, at, end - at)
+                            sums = add_outer(vector.load(dx, place, end - at), weight, cell, 1, dy, at, end - at)
                             vector.store(sums, dx, place, end - at)
 
 

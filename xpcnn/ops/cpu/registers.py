@@ -97,6 +97,39 @@ class Writer:
         name = f"llvm.fmuladd.v{tile.lanes}f{tile.dtype.bitwidth}"
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, total])
 
+    def sum_and_difference(self, a: Any, b: Any) -> tuple[Any, Any]:
+        """Return a + b and a - b."""
+        return self.builder.fadd(a, b), self.builder.fsub(a, b)
+
+    def combination(self, factors: list[float], vectors: list[Any]) -> Any:
+        """Return the sum of vectors times constant factors, in few instructions where these are 0, 1 or -1."""
+        total = None
+        for factor, vector in sorted(zip(factors, vectors, strict=True), key=lambda pair: pair[0] != 1):
+            constant = ir.Constant(self.tile.element, factor)
+            if factor and total is None:
+                total = vector if factor == 1 else self.builder.fmul(self.spread(constant), vector)
+            elif factor == 1:
+                total = self.builder.fadd(total, vector)
+            elif factor == -1:
+                total = self.builder.fsub(total, vector)
+            elif factor:
+                total = self.multiply_add(self.spread(constant), vector, total)
+        return total
+
+    def transposed(self, vectors: list[Any]) -> list[Any]:
+        """Return the columns of a square matrix of vectors."""
+        lanes = range(self.tile.lanes)
+        step, vectors = self.tile.lanes // 2, list(vectors)
+        while step:  # swap the upper right and the lower left quarter of ever smaller squares
+            left = [lane + self.tile.lanes - step if lane & step else lane for lane in lanes]
+            right = [lane + self.tile.lanes if lane & step else lane + step for lane in lanes]
+            for i in lanes:
+                if not i & step:
+                    a, b = vectors[i], vectors[i + step]
+                    vectors[i], vectors[i + step] = self._shuffled(a, b, left), self._shuffled(a, b, right)
+            step //= 2
+        return vectors
+
     def sums_of(self, vectors: list[Any]) -> Any:
         """Return a vector of the sums of as many vectors as it has lanes."""
         lanes, each = self.tile.lanes, 1  # a vector holds the sums of ``each`` of the given ones, in turn

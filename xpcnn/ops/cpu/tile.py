@@ -40,19 +40,21 @@ def zeros(typing: Any, rows: Any, columns: Any, x: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
-def add_outer(typing: Any, tile: Any, weight: Any, at: Any, x: Any, start: Any, count: Any) -> Any:
-    """Return the tile with weight[at + row] times x[start:] added to each row.
+def add_outer(typing: Any, tile: Any, weight: Any, at: Any, apart: Any, x: Any, start: Any, count: Any) -> Any:
+    """Return the tile with weight[at + row apart] times x[start:] added to each row.
 
     count: how many elements of x there are from ``start`` on, or None where they fill the tile.
     """
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         w = Writer(tile, context, builder, signature, arguments)
-        sums, count = arguments[0], given(signature.args[5], arguments[5])
+        sums, _, at, apart, _, start, _ = arguments
+        count = given(signature.args[6], arguments[6])
         offsets = [column * tile.lanes for column in range(tile.columns)]
-        vectors = [w.load(w.pointer(3, arguments[4], offset), count, offset) for offset in offsets]
+        vectors = [w.load(w.pointer(4, start, offset), count, offset) for offset in offsets]
         for row in range(tile.rows):
-            factor = w.spread(builder.load(w.pointer(1, arguments[2], row)))
+            place = builder.add(at, builder.mul(apart, w.number(row)))
+            factor = w.spread(builder.load(w.pointer(1, place)))
             for column, vector in enumerate(vectors):
                 place = row * tile.columns + column
                 sums = builder.insert_value(
@@ -61,7 +63,7 @@ def add_outer(typing: Any, tile: Any, weight: Any, at: Any, x: Any, start: Any, 
         return sums
 
     kind = types.none if count is types.none else types.int64
-    return tile(tile, weight, types.int64, x, types.int64, kind), write
+    return tile(tile, weight, types.int64, types.int64, x, types.int64, kind), write
 
 
 @intrinsic(prefer_literal=True)
@@ -138,17 +140,46 @@ def add_sums(typing: Any, tile: Any, sums: Any, at: Any) -> Any:
     return types.int64(tile, sums, types.int64), write
 
 
-@intrinsic(prefer_literal=True)
-def save_tile(typing: Any, tile: Any, values: Any, at: Any) -> Any:
-    """Write all vectors of a tile one after the other to values[at:]."""
+@intrinsic
+def save_tile(typing: Any, tile: Any, values: Any, at: Any, apart: Any) -> Any:
+    """Write each row of a tile to values[at + row apart:]."""
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         w = Writer(tile, context, builder, signature, arguments)
-        for place in range(tile.rows * tile.columns):
-            w.store(builder.extract_value(arguments[0], place), w.pointer(1, arguments[2], place * tile.lanes))
+        for place, pointer in enumerate(_saved(w, arguments[2:])):
+            w.store(builder.extract_value(arguments[0], place), pointer)
         return context.get_dummy_value()
 
-    return types.void(tile, values, types.int64), write
+    return types.void(tile, values, types.int64, types.int64), write
+
+
+@intrinsic
+def add_saved(typing: Any, tile: Any, values: Any, at: Any, apart: Any) -> Any:
+    """Return a tile plus one that :func:`save_tile` wrote."""
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w = Writer(tile, context, builder, signature, arguments)
+        sums = arguments[0]
+        for place, pointer in enumerate(_saved(w, arguments[2:])):
+            sums = builder.insert_value(sums, builder.fadd(w.load(pointer), builder.extract_value(sums, place)), place)
+        return sums
+
+    return tile(tile, values, types.int64, types.int64), write
+
+
+@intrinsic
+def transposed(typing: Any, tile: Any) -> Any:
+    """Return a tile of as many rows as a vector has elements, with rows as columns."""
+
+    def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        w = Writer(tile, context, builder, signature, arguments)
+        result = arguments[0]
+        columns = w.transposed([builder.extract_value(result, row) for row in range(tile.rows)])
+        for row, vector in enumerate(columns):
+            result = builder.insert_value(result, vector, row)
+        return result
+
+    return tile(tile), write
 
 
 @intrinsic(prefer_literal=True)
@@ -210,3 +241,10 @@ def add_number(typing: Any, tile: Any, number: Any, bounds: Any) -> Any:
         return sums
 
     return tile(tile, tile.dtype, bounds), write
+
+
+def _saved(w: Writer, arguments: Any) -> list[Any]:
+    """Return where the vectors of a saved tile are in argument 1, given its place and how far apart rows are."""
+    at, apart = arguments
+    rows = [w.builder.add(at, w.builder.mul(apart, w.number(row))) for row in range(w.tile.rows)]
+    return [w.pointer(1, row, column * w.tile.lanes) for row in rows for column in range(w.tile.columns)]

@@ -8,6 +8,7 @@ for convolutional neural networks", CVPR 2016).
 from __future__ import annotations
 
 import functools
+import itertools
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -71,6 +72,12 @@ def at_points(typing: Any, taps: Any, rows: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
+def filters_at_points(typing: Any, taps: Any, rows: Any) -> Any:
+    """Return a tile of the filters' values at each point, given one of their rows."""
+    return _product(transforms(taps.literal_value, "float64").filters, taps, rows)
+
+
+@intrinsic(prefer_literal=True)
 def from_points(typing: Any, taps: Any, values: Any) -> Any:
     """Return a tile of the rows of output, given one of the products at each point."""
     return _product(transforms(taps.literal_value, "float64").outputs, taps, values)
@@ -83,7 +90,7 @@ def slopes_at_points(typing: Any, taps: Any, rows: Any) -> Any:
 
 
 def _product(matrix: Array, taps: Any, tile: TileType) -> Any:
-    """Return the type of a matrix times a tile, and what writes the instructions, few where numbers are 0, 1 or -1."""
+    """Return the type of a matrix times a tile, and what writes the instructions."""
     result = TileType(len(matrix), tile.columns, tile.dtype)
 
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -91,16 +98,41 @@ def _product(matrix: Array, taps: Any, tile: TileType) -> Any:
         product = ir.Constant(ir.ArrayType(tile.vector, result.rows * tile.columns), ir.Undefined)
         for column in range(tile.columns):
             vectors = [builder.extract_value(arguments[1], row * tile.columns + column) for row in range(tile.rows)]
-            for place, factors in enumerate(matrix):
-                total = ir.Constant(tile.vector, None)
-                for factor, vector in sorted(zip(factors, vectors, strict=True), key=lambda pair: abs(pair[0]) == 1):
-                    if factor == 1:
-                        total = builder.fadd(total, vector)
-                    elif factor == -1:
-                        total = builder.fsub(total, vector)
-                    elif factor:
-                        total = w.multiply_add(w.spread(ir.Constant(tile.element, float(factor))), vector, total)
-                product = builder.insert_value(product, total, place * tile.columns + column)
+            for row, total in enumerate(_times(w, matrix, vectors)):
+                product = builder.insert_value(product, total, row * tile.columns + column)
         return product
 
     return result(taps, tile), write
+
+
+def _times(w: Writer, matrix: Array, vectors: list[Any]) -> list[Any]:
+    """Return a matrix times vectors; pairs of columns or rows that differ in signs alone share sums and differences."""
+    pair = _alike(matrix.T)
+    if pair:
+        (i, j), vectors = pair, list(vectors)
+        vectors[i], vectors[j] = w.sum_and_difference(vectors[i], vectors[j])
+        return _times(w, _halves(matrix.T, i, j).T, vectors)
+    pair = _alike(matrix)
+    if pair:
+        i, j = pair
+        totals = _times(w, _halves(matrix, i, j), vectors)
+        totals[i], totals[j] = w.sum_and_difference(totals[i], totals[j])
+        return totals
+    return [w.combination(row.tolist(), vectors) for row in matrix]
+
+
+def _alike(rows: Array) -> tuple[int, int] | None:
+    """Return the first two rows that are long enough and differ in the signs of some elements, not of all."""
+    for i, j in itertools.combinations(range(len(rows)), 2):
+        one, other = rows[i], rows[j]
+        both = abs(one) == abs(other)
+        if both.all() and np.count_nonzero(one) > 2 and (one != other).any() and (one != -other).any():
+            return i, j
+    return None
+
+
+def _halves(rows: Array, i: int, j: int) -> Array:
+    """Return rows with half the sum and half the difference of two in their places."""
+    rows = rows.copy()
+    rows[i], rows[j] = (rows[i] + rows[j]) / 2, (rows[i] - rows[j]) / 2
+    return rows

@@ -17,7 +17,7 @@ import numpy as np
 
 from xpcnn.backend import Array
 from xpcnn.ops.cpu.bounds import Bounds, unbounded
-from xpcnn.ops.cpu.compiler import VECTOR_BYTES, compiled, flat, kernel, lanes
+from xpcnn.ops.cpu.compiler import VECTOR_BYTES, flat, kernel, lanes
 from xpcnn.ops.cpu.correlation import GRADIENT_TILES, correlation_tile, padded, tile_for, tiled, turned, untiled
 from xpcnn.ops.cpu.tile import (
     add_number,
@@ -29,7 +29,8 @@ from xpcnn.ops.cpu.tile import (
     store_rows,
     zeros,
 )
-from xpcnn.ops.cpu.toom_cook import TILE, at_points, from_points, slopes_at_points, transforms
+from xpcnn.ops.cpu.toom_cook import TILE, from_points, slopes_at_points, transforms
+from xpcnn.ops.cpu.winograd_steps import evaluate_rows
 from xpcnn.ops.window import Pair, Window
 from xpcnn.ops.workspace import Workspace
 
@@ -45,8 +46,8 @@ L2_BYTES = 2**20
 
 def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) -> bool:
     """Whether this is faster than direct sums, for images (n, channels, height, width) and an output of a size."""
-    taps, (rows, columns) = window.kernel[0], output
-    shortest = min(columns, x.shape[3]) * len(x)
+    taps = window.kernel[0]
+    rows, columns = map(min, output, x.shape[2:])  # of the output and of the input's gradient
     return (
         groups == 1
         and min(weight.shape[:2]) >= MANY
@@ -54,7 +55,7 @@ def suits(x: Array, weight: Array, window: Window, groups: int, output: Pair) ->
         and window.dilation[0] == 1
         and window.reach is not None
         and rows >= TILE.get(taps, rows + 1)
-        and shortest >= LEAST_VECTORS * lanes(x.dtype)
+        and columns * len(x) >= LEAST_VECTORS * lanes(x.dtype)
     )
 
 
@@ -146,7 +147,7 @@ def _correlation(height: int, width: int, taps: int) -> Callable[..., None]:
             inside = max(0, top - row), min(points, image_rows + top - row)
             for channel in range(channels):
                 start, to = (channel * image_rows + row - top) * row_length, channel * pitch
-                _evaluate(taps, points, x, start, row_length, inside, -left, values, to, of_values, pitch)
+                evaluate_rows(taps, points, x, start, row_length, inside, -left, values, to, of_values, pitch)
             for begin in range(0, length, block):
                 span, at = min(block, length - begin), 0
                 for point in range(points):
@@ -156,9 +157,9 @@ def _correlation(height: int, width: int, taps: int) -> Callable[..., None]:
                             column = begin + min(begin_column, span - together)
                             sums, start, place = zeros(height, width, x), at, point * of_values + column
                             for cell in range(cells):
-                                sums = add_outer(sums, weight, start, values, place + offsets[cell], None)
+                                sums = add_outer(sums, weight, start, 1, values, place + offsets[cell], None)
                                 start += height
-                            save_tile(sums, products, to)
+                            save_tile(sums, products, to, together)
                             to += height * together
                         at += height * cells
                 at = 0
@@ -199,7 +200,7 @@ def _gradient(height: int, width: int, taps: int) -> Callable[..., None]:
                     inside = max(0, top - row), min(points, image_rows + top - row)
                     for channel in range(channels):
                         start, to = (channel * image_rows + row - top) * row_length, tile * of_values + channel * pitch
-                        _evaluate(
+                        evaluate_rows(
                             taps, points, x, start, row_length, inside, begin - left, values, to, tiles * of_values,
                             whole + halo,
                         )  # fmt: skip
@@ -230,27 +231,3 @@ def _gradient(height: int, width: int, taps: int) -> Callable[..., None]:
                             at += add_sums(total, sums, at)
 
     return kernel(gradient)
-
-
-@functools.partial(compiled, inline="always")
-def _evaluate(
-    taps: int, points: int, x: Any, start: int, length: int, rows: Any, first: int, values: Any, to: int, apart: int,
-    count: int,
-) -> None:  # fmt: skip
-    """Write a row of values for each point, from column ``first`` of an image on, with zeros outside it.
-
-    rows: the first of the rows from ``start`` on that is inside the image, and the one after the last; apart: how far
-    apart the points are.
-    """
-    lanes = VECTOR_BYTES // x.itemsize
-    left, right = max(0, -first), min(count, length - first)
-    for point in range(points):
-        values[to + point * apart : to + point * apart + left] = 0
-        values[to + point * apart + right : to + point * apart + count] = 0
-    whole = left + (right - left) // lanes * lanes
-    for column in range(left, whole, lanes):
-        seen = load_rows(points, x, start + first + column, length, rows[0], rows[1], None)
-        store_rows(at_points(taps, seen), values, to + column, apart, None)
-    if whole < right:
-        seen = load_rows(points, x, start + first + whole, length, rows[0], rows[1], right - whole)
-        store_rows(at_points(taps, seen), values, to + whole, apart, right - whole)
