@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.hints import did_you_mean
+from xpcnn.ops.dispatch import with_kernels
 from xpcnn.ops.erf import erf
-from xpcnn.ops.fused import fused
 from xpcnn.ops.workspace import Workspace
 
 Backward = Callable[[Array], Array]
@@ -20,7 +20,7 @@ def linear(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Back
     return x, lambda dy: dy
 
 
-@fused("cuda", "cpu")
+@with_kernels("cuda", "cpu")
 def relu(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None) -> tuple[Array, Backward]:
     """y = max(x, 0); the derivative at 0 is 0. y: the array to write to, by default a new one."""
     y = workspace.like(x) if y is None else y
@@ -33,7 +33,7 @@ def relu(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None
     return y, backward
 
 
-@fused("cuda", "cpu")
+@with_kernels("cuda", "cpu")
 def relu6(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = None) -> tuple[Array, Backward]:
     """y = min(max(x, 0), 6); y: as of :func:`relu` (Krizhevsky, "Convolutional deep belief networks", 2010)."""
     y = workspace.like(x) if y is None else y
@@ -47,7 +47,7 @@ def relu6(xp: ArrayModule, x: Array, workspace: Workspace, y: Array | None = Non
     return y, backward
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def leaky_relu(xp: ArrayModule, x: Array, workspace: Workspace, slope: float = 0.01) -> tuple[Array, Backward]:
     """y = x above 0, slope x below (Maas, Hannun and Ng, 2013)."""
     y = xp.where(x > 0, x, slope * x)
@@ -58,7 +58,7 @@ def leaky_relu(xp: ArrayModule, x: Array, workspace: Workspace, slope: float = 0
     return y, backward
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def sigmoid(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
     """y = 1 / (1 + exp(-x)), computed as exp(min(x, 0)) / (1 + exp(-|x|)), which can neither overflow nor cancel."""
     y = workspace.like(x)
@@ -68,7 +68,7 @@ def sigmoid(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Bac
     return y, lambda dy: dy * y * (1.0 - y)
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def hard_sigmoid(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
     """y = min(max(x + 3, 0), 6) / 6 (Howard et al., "Searching for MobileNetV3", 2019)."""
     y = xp.add(x, 3.0, out=workspace.like(x))
@@ -77,7 +77,7 @@ def hard_sigmoid(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array
     return y, lambda dy: dy * ((y > 0) & (y < 1)) / 6.0
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def hard_swish(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
     """y = x hard_sigmoid(x) (Howard et al., "Searching for MobileNetV3", 2019)."""
     gate, gate_backward = hard_sigmoid(xp, x, workspace)
@@ -85,7 +85,7 @@ def hard_swish(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, 
     return y, lambda dy: dy * gate + gate_backward(dy) * x
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def silu(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
     """y = x sigmoid(x), also called swish (Elfwing, Uchibe and Doya, 2018)."""
     gate, gate_backward = sigmoid(xp, x, workspace)
@@ -93,7 +93,7 @@ def silu(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backwa
     return y, lambda dy: dy * gate + gate_backward(dy) * x
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def gelu(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
     """y = x Φ(x), with the normal distribution's Φ(x) = (1 + erf(x / √2)) / 2 (Hendrycks and Gimpel, 2016)."""
     below = 0.5 * (1.0 + erf(xp, x * 0.5**0.5))
@@ -103,7 +103,7 @@ def gelu(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backwa
     return y, lambda dy: dy * (below + x * density)
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def elu(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
     """y = x above 0, exp(x) - 1 below (Clevert, Unterthiner and Hochreiter, 2016)."""
     below = xp.expm1(xp.minimum(x, 0))
@@ -111,7 +111,7 @@ def elu(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backwar
     return y, lambda dy: dy * (1.0 + below)
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def tanh(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
     """y = tanh(x)."""
     y = workspace.like(x)

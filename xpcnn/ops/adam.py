@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.fused import fused
+from xpcnn.ops.dispatch import with_kernels
 
 
-@fused("cuda", "cpu")
+@with_kernels("cuda", "cpu")
 def adam(
     xp: ArrayModule,
     p: Array,

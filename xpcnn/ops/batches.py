@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.fused import fused
+from xpcnn.ops.dispatch import with_kernels
 from xpcnn.ops.workspace import Workspace
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def gather(
     xp: ArrayModule,
     images: Array,
@@ -49,13 +49,13 @@ def gather(
     return x
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def next_rows(xp: ArrayModule, order: Array, number: Array, batch_size: int, n: int) -> Array:
     """Return the int32 row numbers of a batch: n entries of ``order``, starting at ``number * batch_size``."""
     return xp.take(order, number * batch_size + xp.arange(n, dtype=np.int32))
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def count_step(xp: ArrayModule, losses: Array, loss: Array, number: Array, step: Array) -> None:
     """Write the loss of step ``number`` of the epoch into ``losses``, and increment both step counters in place."""
     xp.copyto(losses, loss, where=xp.arange(len(losses), dtype=np.int32) == number)

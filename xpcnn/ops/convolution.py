@@ -8,7 +8,7 @@ from typing import Any
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.activations import relu, relu6
 from xpcnn.ops.correlation import correlation
-from xpcnn.ops.fused import fused
+from xpcnn.ops.dispatch import with_kernels
 from xpcnn.ops.pooling import extreme_pool
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace, channel_rows
@@ -22,7 +22,7 @@ Backward = Callable[[Array, Array, Array | None, bool], Array | None]
 _ACTIVATIONS = {"relu": relu, "relu6": relu6}
 
 
-@fused("cuda", "cpu")
+@with_kernels("cuda", "cpu")
 def convolution(
     xp: ArrayModule,
     x: Array,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.fused import fused
+from xpcnn.ops.dispatch import with_kernels
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def copy_each(xp: ArrayModule, pairs: Sequence[tuple[Array, Array]]) -> None:
     """Write the second array of each pair into the first; no two share memory."""
     for target, value in pairs:

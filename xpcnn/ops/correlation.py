@@ -46,7 +46,7 @@ def correlation(
             full = pad(xp, dy, around, 0.0, workspace)
             dx = correlate(xp, full, _turned(grouped(weight, groups)), window, workspace)
             return unpad(dx, window.padding, "edge") if edge else dx
-        dpadded = _folded(xp, dy, weight, window, groups, padded.shape, workspace)
+        dpadded = _col2im(xp, dy, weight, window, groups, padded.shape, workspace)
         return unpad(dpadded, window.padding, padding_mode)
 
     return y, backward
@@ -96,7 +96,7 @@ def weight_gradient(
     dweight[...] = total.reshape(dweight.shape)
 
 
-def _folded(
+def _col2im(
     xp: ArrayModule,
     dy: Array,
     weight: Array,
@@ -119,7 +119,7 @@ def _folded(
         cells = workspace.scratch((groups, count, kh, channels, kw, width, at_once), dy.dtype, "lowered")
         xp.matmul(kernel, _matrices(dy_block), out=_matrices_of_cells(cells))
         lowered_rows = (count - 1) * sh + (kh - 1) * dh + 1
-        lowered = workspace.scratch((groups, lowered_rows, channels, kw, width, at_once), dy.dtype, "folded")
+        lowered = workspace.scratch((groups, lowered_rows, channels, kw, width, at_once), dy.dtype, "col2im")
         lowered[...] = 0
         for i in range(kh):
             row = lowered[:, i * dh : i * dh + (count - 1) * sh + 1 : sh]

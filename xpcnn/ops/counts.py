@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.fused import fused
+from xpcnn.ops.dispatch import with_kernels
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def hits(xp: ArrayModule, outputs: Array, labels: Array) -> Array:
     """Return int64 (correct, total) for outputs (n, classes) and labels (n,); of equal outputs, the first counts."""
     right = outputs.argmax(axis=1) == labels
@@ -17,7 +17,7 @@ def hits(xp: ArrayModule, outputs: Array, labels: Array) -> Array:
     return counts
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def confusion(xp: ArrayModule, outputs: Array, labels: Array) -> Array:
     """Return the flat int64 confusion matrix of outputs (n, classes) and labels (n,): a row for each true class."""
     classes = xp.arange(outputs.shape[1])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.fused import fused
+from xpcnn.ops.dispatch import with_kernels
 
 
-@fused("cuda", "cpu")
+@with_kernels("cuda", "cpu")
 def softmax_cross_entropy(
     xp: ArrayModule, logits: Array, targets: Array, normalizer: Array | float
 ) -> tuple[Array, Array, Array]:

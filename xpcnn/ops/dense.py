@@ -7,14 +7,14 @@ from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.activations import relu as relu_
-from xpcnn.ops.fused import fused
+from xpcnn.ops.dispatch import with_kernels
 from xpcnn.ops.workspace import Workspace
 
 #: Same as :data:`xpcnn.ops.convolution.Backward`.
 Backward = Callable[[Array, Array, Array | None, bool], Array | None]
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def dense(
     xp: ArrayModule, x: Array, weight: Array, bias: Array | None, workspace: Workspace, *, relu: bool = False,
     stored: Any = None,

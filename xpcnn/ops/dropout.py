@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from xpcnn import random
 from xpcnn.backend import Array, ArrayModule, to_device
-from xpcnn.ops.fused import fused
+from xpcnn.ops.dispatch import with_kernels
 from xpcnn.ops.workspace import Workspace
 from xpcnn.recording import made_each_time
 
 
-@fused("cuda", "cpu")
+@with_kernels("cuda", "cpu")
 def dropout(
     xp: ArrayModule, x: Array, keep: float, key: Callable[[], random.MaskKey], workspace: Workspace
 ) -> tuple[Array, Callable[[Array], Array]]:

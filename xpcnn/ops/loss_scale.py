@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.fused import fused
+from xpcnn.ops.dispatch import with_kernels
 
 #: The steps with finite gradients after which the scale doubles, as in PyTorch's GradScaler.
 GROWTH_INTERVAL = 2000
@@ -11,7 +11,7 @@ GROWTH_INTERVAL = 2000
 LARGEST = 2.0**127
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def update_scale(
     xp: ArrayModule, scale: Array, finite_steps: Array, skipped: Array, finite: Array, failed: Array
 ) -> None:

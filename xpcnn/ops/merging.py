@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.fused import fused
+from xpcnn.ops.dispatch import with_kernels
 from xpcnn.ops.workspace import Workspace
 
 #: backward(dy) returns the gradients of all inputs.
 Backward = Callable[[Array], tuple[Array, ...]]
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def add(xp: ArrayModule, inputs: Sequence[Array], workspace: Workspace) -> tuple[Array, Backward]:
     """y = Σ x, for inputs of the same shape."""
     first, *others = inputs

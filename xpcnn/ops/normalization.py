@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.activations import relu as rectified
-from xpcnn.ops.fused import fused
+from xpcnn.ops.dispatch import with_kernels
 from xpcnn.ops.pooling import extreme_pool
 from xpcnn.ops.window import Window
 from xpcnn.ops.workspace import Workspace, channel_blocks, channel_rows
@@ -39,7 +39,7 @@ class Moments:
         )
 
 
-@fused("cuda", "cpu")
+@with_kernels("cuda", "cpu")
 def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
     """Return the moments of each channel of (n, channels, height, width) or (n, channels)."""
     rows = channel_rows(x)
@@ -53,7 +53,7 @@ def moments(xp: ArrayModule, x: Array, workspace: Workspace) -> Moments:
     return Moments(count, mean, squares)
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def statistics(
     xp: ArrayModule, total: Moments, running_mean: Array, running_var: Array, momentum: float, epsilon: float
 ) -> tuple[Array, Array, Array, Array]:
@@ -73,7 +73,7 @@ def statistics(
     )
 
 
-@fused("cuda", "cpu")
+@with_kernels("cuda", "cpu")
 def batch_normalization(
     xp: ArrayModule,
     x: Array,

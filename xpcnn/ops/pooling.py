@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xpcnn.backend import Array, ArrayModule
-from xpcnn.ops.fused import fused
+from xpcnn.ops.dispatch import with_kernels
 from xpcnn.ops.window import Pair, Window, pad, unpad
 from xpcnn.ops.workspace import Workspace, channel_blocks, copy_pixels
 
@@ -18,7 +18,7 @@ Backward = Callable[[Array], Array]
 ROWS, COLUMNS = 2, 3
 
 
-@fused("cuda", "cpu")
+@with_kernels("cuda", "cpu")
 def extreme_pool(
     xp: ArrayModule, x: Array, window: Window, workspace: Workspace, *, largest: bool, training: bool = True
 ) -> tuple[Array, Backward]:
@@ -196,7 +196,7 @@ def adaptive_average_pool(xp: ArrayModule, x: Array, size: Pair, workspace: Work
     return y, backward
 
 
-@fused("cuda")
+@with_kernels("cuda")
 def global_average_pool(xp: ArrayModule, x: Array, workspace: Workspace) -> tuple[Array, Backward]:
     """Average each channel of each image: (n, channels, height, width) to (n, channels)."""
     n, channels, height, width = x.shape

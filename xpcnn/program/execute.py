@@ -112,7 +112,7 @@ class Shard:
                 self._tape.append(Taped(node, backward, requests))
             elif self._releases:
                 workspace.reclaim(self.slots.values())
-        after = segment.reduces
+        after = segment.after
         if after is None:
             return None
         layer: Any = after.layer
@@ -138,7 +138,7 @@ class Shard:
 
         Returns this shard's part of the sum that the segment's first node needs, if any.
         """
-        after = segment.reduces
+        after = segment.after
         if after is not None and after.runs_backward:
             node, input_gradient, requests = self._tape.pop()
             if node.passes_on:

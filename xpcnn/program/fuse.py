@@ -67,19 +67,19 @@ def fuse(nodes: Sequence[Node]) -> list[Node]:
         if before is not None and _follows_alone(node, before, counts):
             layer, onto, options = node.layer, before.layer, before.options
             if type(layer) is MaxPool2D and type(onto) in (Conv2D, BatchNorm) and not options:
-                fused[-1] = before.also(pool=layer.window)._replace(output=node.output)
+                fused[-1] = before.with_options(pool=layer.window)._replace(output=node.output)
                 continue
             name = next((name for name in ("relu", "relu6") if applies(layer, name)), None)
             if type(onto) is Conv2D and (
                 (name == "relu" and "fused_activation" not in options) or (name and not options)
             ):
-                fused[-1] = before.also(fused_activation=name)._replace(output=node.output)
+                fused[-1] = before.with_options(fused_activation=name)._replace(output=node.output)
                 continue
             if name == "relu" and type(onto) in (Dense, BatchNorm) and "relu" not in options:
-                fused[-1] = before.also(relu=True)._replace(output=node.output)
+                fused[-1] = before.with_options(relu=True)._replace(output=node.output)
                 continue
             if name and (type(onto) in (MaxPool2D, Add) or (type(onto) is BatchNorm and not options)):
-                node = node.also(in_place=True)
+                node = node.with_options(in_place=True)
         fused.append(node)
     return fused
 

@@ -30,7 +30,7 @@ class Node(NamedTuple):
     passes_on: tuple[int, ...] = ()
     runs_backward: bool = False
 
-    def also(self, **options: Any) -> Node:
+    def with_options(self, **options: Any) -> Node:
         """Return this node with more options."""
         return self._replace(options=MappingProxyType({**self.options, **options}))
 
@@ -39,7 +39,7 @@ class Segment(NamedTuple):
     """Nodes that a shard runs without waiting for the others, and the next node, which needs a sum over all shards."""
 
     nodes: tuple[Node, ...]
-    reduces: Node | None
+    after: Node | None
 
 
 class Program(NamedTuple):
@@ -81,7 +81,7 @@ def for_training(nodes: Sequence[Node], output: int, from_logits: bool, frozen: 
     learning = _with_gradients(nodes, (), lambda layer: bool(layer.declarations) and layer.name not in frozen)
     for node in _with_last_uses([*learning]):
         if not node.passes_on and type(node.layer) in (Conv2D, Dense):
-            node = node.also(input_gradient=False)
+            node = node.with_options(input_gradient=False)
         noted.append(node._replace(reduces=node.layer.reduces_over_batch and node.layer.name not in frozen))
     return Program(tuple(noted), output, from_logits)
 

@@ -45,7 +45,9 @@ def store(nodes: Sequence[Node], output: int, dtype: np.dtype[Any]) -> tuple[lis
             if not (converts(node.layer) or (_keeps(node.layer) and not slots & others)):
                 others |= slots
     stored = {node.output: dtype for node in nodes if node.output not in others}
-    told = (node.also(stored=dtype) if node.output in stored and converts(node.layer) else node for node in nodes)
+    told = (
+        node.with_options(stored=dtype) if node.output in stored and converts(node.layer) else node for node in nodes
+    )
     return [*told], stored
 
 

@@ -62,7 +62,7 @@ def run(
     work.optimizer.build(work.xp, work.network.parameters)
     before = fit.step, work.optimizer.skipped
 
-    def look(result: StepResult) -> None:
+    def on_gradient(result: StepResult) -> None:
         for callback in called:
             callback.on_gradient(fit, result)
 
@@ -90,7 +90,7 @@ def run(
                 with progress.epoch(engine, fit.done * work.batch_size):
                     for positions in order:
                         fit.positions = positions
-                        engine.step(positions, look)
+                        engine.step(positions, on_gradient)
                         fit.done += 1
                         progress.step(len(positions))
                         fit.ends_epoch = fit.done == fit.batches_per_epoch

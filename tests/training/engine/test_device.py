@@ -95,9 +95,9 @@ def test_once_captured_a_step_is_one_launch_and_nothing_passes_between_host_and_
     whole = DeviceEngine.step
     seen = []
 
-    def step(self, positions, look):
+    def step(self, positions, on_gradient):
         with strict.counting() as counts, strict.forbid():
-            whole(self, positions, look)
+            whole(self, positions, on_gradient)
         seen.append(counts.launches)
 
     monkeypatch.setattr(DeviceEngine, "step", step)
@@ -112,9 +112,9 @@ def test_with_kernels_dropout_and_everything_else_is_in_the_graph(monkeypatch):
         pytest.skip("there is no C++ compiler")
     whole, seen = DeviceEngine.step, []
 
-    def step(self, positions, look):
+    def step(self, positions, on_gradient):
         with strict.counting() as counts, strict.forbid():
-            whole(self, positions, look)
+            whole(self, positions, on_gradient)
         seen.append(counts.launches)
 
     monkeypatch.setattr(DeviceEngine, "step", step)
@@ -399,9 +399,9 @@ def test_launches_are_counted_as_the_page_says(monkeypatch):
     monkeypatch.setattr("xpcnn.ops.cuda.compiler.count_multiprocessors", lambda xp, device: 132)
     whole, seen = DeviceEngine.step, []
 
-    def step(self, positions, look):
+    def step(self, positions, on_gradient):
         with strict.counting() as counts:
-            whole(self, positions, look)
+            whole(self, positions, on_gradient)
         seen.append(counts.launches)
 
     monkeypatch.setattr(DeviceEngine, "step", step)

@@ -157,9 +157,9 @@ def test_a_gradient_too_large_for_the_first_scale_is_found_with_a_smaller_one(de
 def test_once_captured_a_step_is_one_launch_and_skips_without_the_host(monkeypatch):
     whole, seen = DeviceEngine.step, []
 
-    def step(self, positions, look):
+    def step(self, positions, on_gradient):
         with strict.counting() as counts, strict.forbid():
-            whole(self, positions, look)
+            whole(self, positions, on_gradient)
         seen.append(counts.launches)
 
     monkeypatch.setattr(DeviceEngine, "step", step)

@@ -33,7 +33,7 @@ class StepResult(NamedTuple):
 
 
 #: Called with the results of a step before the weights are updated.
-Look: TypeAlias = Callable[[StepResult], None]
+OnGradient: TypeAlias = Callable[[StepResult], None]
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,10 @@ class StepEngine(ABC):
         return self._latest[1]
 
     @abstractmethod
-    def step(self, positions: HostArray, look: Look) -> None:
+    def step(self, positions: HostArray, on_gradient: OnGradient) -> None:
         """Run the epoch's next step, with the samples at these positions.
 
-        look: called with the results before the update, by engines that do not have to wait for them.
+        on_gradient: called with the results before the update, by engines that do not have to wait for them.
         """
 
     @abstractmethod

@@ -16,7 +16,7 @@ from xpcnn.ops.workspace import COLUMN_BUDGET, Workspace
 from xpcnn.optimizers.loss_scale import LossScale
 from xpcnn.program.execute import Goal, Shard, train_whole
 from xpcnn.program.lru_cache import LRUCache
-from xpcnn.training.engine.base import EMPTY, Failure, Figures, Look, StepEngine, Work
+from xpcnn.training.engine.base import EMPTY, Failure, Figures, OnGradient, StepEngine, Work
 from xpcnn.training.engine.device_images import place
 from xpcnn.training.engine.graphs import Captured
 from xpcnn.training.engine.out_of_memory import out_of_memory
@@ -130,7 +130,7 @@ class DeviceEngine(StepEngine):
         rows = [(self._normalizers[number] or 1.0, *self._planned[number]) for number in numbers]
         return self.work.network.xp.asarray(np.array(rows, dtype=self.work.network.dtype))
 
-    def step(self, positions: HostArray, look: Look) -> None:
+    def step(self, positions: HostArray, on_gradient: OnGradient) -> None:
         """Launch one step, without waiting for it."""
         network, optimizer, n = self.work.network, self.work.optimizer, len(positions)
         self.rate = optimizer.rate
@@ -146,7 +146,7 @@ class DeviceEngine(StepEngine):
                 raise
         if ran_out:  # outside of except, where the traceback no longer holds references to arrays
             self._save_memory()
-            self.step(positions, look)
+            self.step(positions, on_gradient)
             return
         self._done += 1
         optimizer.step += 1

@@ -19,7 +19,7 @@ from xpcnn.program.network import Network
 from xpcnn.program.replay import Notes
 from xpcnn.program.shards import add_tree, cut
 from xpcnn.recording import each_time, made_each_time, unwatched
-from xpcnn.training.engine.base import EMPTY, Figures, Look, StepEngine, StepResult, Work
+from xpcnn.training.engine.base import EMPTY, Figures, OnGradient, StepEngine, StepResult, Work
 
 HostArray = np.ndarray[Any, Any]
 Buffers = dict[str, dict[str, Array]]
@@ -42,8 +42,8 @@ class HostEngine(StepEngine):
         self._weights = list(weights)
         self._sums: list[Array] = [xp.asarray(total) for total in sums]
 
-    def step(self, positions: HostArray, look: Look) -> None:
-        """Run one step: gradient, ``look``, update."""
+    def step(self, positions: HostArray, on_gradient: OnGradient) -> None:
+        """Run one step: gradient, ``on_gradient``, update."""
         work = self.work
         network, optimizer, loss, samples, seed = work.network, work.optimizer, work.loss, work.samples, work.seed
         rows = samples.rows[positions]
@@ -56,7 +56,7 @@ class HostEngine(StepEngine):
         measured, scale = with_targets(work.metrics, targets, y, width), optimizer.loss_scale
         result = self._sharded.train(x, targets, measured, seed, optimizer.step, scale)
         finite = None if scale is None else scale.unscale(network.xp, result.gradient)
-        look(result)
+        on_gradient(result)
         self.rate = optimizer.rate
         if scale is not None:
             scale.update(network.xp, finite)

@@ -12,10 +12,10 @@ from xpcnn.backend import ArrayModule, kernels
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: The functions that have a counterpart of the same name in ``ops/cuda`` or ``ops/cpu``: in "cuda", "cpu" or both.
-FUSED: dict[Callable[..., Any], tuple[str, ...]] = {}
+WITH_KERNELS: dict[Callable[..., Any], tuple[str, ...]] = {}
 
 
-def fused(*packages: str) -> Callable[[Function], Function]:
+def with_kernels(*packages: str) -> Callable[[Function], Function]:
     """Call the function of the same name and signature in ``ops/cuda`` or ``ops/cpu`` where ``xp`` has kernels.
 
     packages: those with such a function: "cuda", "cpu" or both.
@@ -29,7 +29,7 @@ def fused(*packages: str) -> Callable[[Function], Function]:
                 return function(xp, *arguments, **keywords)
             return counterpart(function, package)(xp, *arguments, **keywords)
 
-        FUSED[chosen] = packages
+        WITH_KERNELS[chosen] = packages
         return chosen  # type: ignore[return-value]
 
     return decorate

@@ -10,13 +10,13 @@ import pytest
 from tests import strict
 from xpcnn import ops
 from xpcnn.backend import kernels
-from xpcnn.ops.fused import FUSED, counterpart
+from xpcnn.ops.dispatch import WITH_KERNELS, counterpart
 
 for module in pkgutil.iter_modules(ops.__path__):
     importlib.import_module(f"xpcnn.ops.{module.name}")
 
 
-TWINS = [(function, package) for function, packages in FUSED.items() for package in packages]
+TWINS = [(function, package) for function, packages in WITH_KERNELS.items() for package in packages]
 
 
 @pytest.mark.parametrize(("function", "package"), TWINS, ids=lambda part: getattr(part, "__name__", part))
@@ -27,7 +27,7 @@ def test_a_kernel_has_the_signature_of_the_function_it_stands_in_for(function, p
 
 
 def test_these_have_cuda_kernels():
-    assert {function.__name__ for function, packages in FUSED.items() if "cuda" in packages} == {
+    assert {function.__name__ for function, packages in WITH_KERNELS.items() if "cuda" in packages} == {
         "convolution", "dense", "extreme_pool", "relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "hard_swish",
         "sigmoid", "hard_sigmoid", "tanh", "moments", "statistics", "batch_normalization",
         "softmax_cross_entropy", "dropout", "adam", "gather", "next_rows", "count_step", "hits", "confusion",
@@ -37,7 +37,7 @@ def test_these_have_cuda_kernels():
 
 def test_kernels_compute_where_the_array_module_has_them(xp, monkeypatch):
     package, calls = kernels(xp), []
-    compiled = [function for function, packages in FUSED.items() if package in packages]
+    compiled = [function for function, packages in WITH_KERNELS.items() if package in packages]
     for function in compiled:
         monkeypatch.setattr(
             importlib.import_module(counterpart(function, package).__module__),
