@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xpcnn.backend import Array, ArrayModule, is_host
-from xpcnn.ops.lowering import blocks, lower, rows_lowered
+from xpcnn.ops.im2col import blocks, im2col, rows_lowered
 from xpcnn.ops.window import Window, pad, unpad
 from xpcnn.ops.workspace import Workspace, to_batch_last
 
@@ -62,7 +62,7 @@ def correlate(xp: ArrayModule, padded: Array, filters: Array, window: Window, wo
     row_bytes = channels * window.kernel[1] * size[1] * padded.dtype.itemsize
     for images, rows in blocks(n, size[0], row_bytes, rows_lowered(window), workspace.column_bytes):
         block = y_rows[:, rows, :, :, images]
-        columns = lower(xp, padded, window, size[1], groups, images, rows, workspace)
+        columns = im2col(xp, padded, window, size[1], groups, images, rows, workspace)
         if is_host(xp) and block.shape[4] == n:
             xp.matmul(kernel, columns, out=_matrices(block))
         else:  # CuPy's matmul only writes to contiguous arrays
@@ -89,7 +89,7 @@ def weight_gradient(
     filters = dy_rows.shape[2]
     total: Array = 0
     for images, rows in blocks(n, height, row_bytes, rows_lowered(window), workspace.column_bytes):
-        columns = lower(xp, padded, window, width, groups, images, rows, workspace)
+        columns = im2col(xp, padded, window, width, groups, images, rows, workspace)
         dy_block = _matrices(dy_rows[:, rows, :, :, images])
         total = xp.matmul(columns, dy_block.swapaxes(2, 3)).sum(axis=1) + total
     total = total.reshape(groups, kh, channels // groups, kw, filters).transpose(0, 4, 2, 1, 3)

@@ -1,4 +1,4 @@
-"""Lowering (im2col): the windows of a convolution copied into matrix columns, here along the width only.
+"""im2col: the windows of a convolution copied into matrix columns, here along the width only.
 
 Each row of the image is lowered once, by copying what every row of a kernel sees in it, so the copy is kw times the
 image and not kh kw times, as with plain im2col. The windows of one output row are kh consecutive rows of that copy, a
@@ -36,7 +36,7 @@ def rows_lowered(window: Window) -> tuple[int, int]:
     return (rows, window.strides[0] if window.shares_rows else rows)
 
 
-def lower(
+def im2col(
     xp: ArrayModule,
     padded: Array,
     window: Window,
