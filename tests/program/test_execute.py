@@ -88,6 +88,44 @@ def test_an_error_in_one_piece_reaches_the_caller(threads):
             sharded.train(x, losses.get("mse").prepare(y, CLASSES), [], 0, 0)
 
 
+class Returning(layers.Layer):
+    """Returns something from forward, or from backward."""
+
+    def __init__(self, forward=None, backward=None, name="own", xp=None):
+        super().__init__(name=name, xp=xp)
+        self.forwards, self.backwards = forward, backward
+
+    def forward(self, params, x, context):
+        own = lambda dy, gradients: dy if self.backwards is None else self.backwards(dy)  # noqa: E731
+        return (x, own) if self.forwards is None else self.forwards(x, own)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"forward": lambda x, own: x}, r"\(y, backward\) from forward. Received: ndarray"),
+        (
+            {"forward": lambda x, own: (None, own)},
+            r"y from forward, .* of shape \(8, 4, 4, 4\). Received: NoneType",
+        ),
+        ({"forward": lambda x, own: (x[:, :1], own)}, r"y from forward, .* Received: an array of shape \(8, 1, 4, 4\)"),
+        ({"forward": lambda x, own: (x[:2], own)}, r"y from forward, .* Received: an array of shape \(2, 4, 4, 4\)"),
+        ({"backward": lambda dy: None}, r"the gradient of its input from backward, .* Received: NoneType"),
+        (
+            {"backward": lambda dy: dy.sum(axis=0)},
+            r"the gradient of its input .* Received: an array of shape \(4, 4, 4\)",
+        ),
+    ],
+)
+def test_what_a_custom_layer_returns_is_refused_by_its_name_if_it_is_of_another_shape(wrong, said):
+    stack = [layers.Conv2D(4, 3), Returning(**wrong), layers.Flatten(), layers.Dense(CLASSES, activation="softmax")]
+    model = xpcnn.Sequential(stack, SHAPE, np)
+    model.compile()
+    x, y = samples(8)
+    with pytest.raises(TypeError, match=f"^'own' must return {said}"):
+        model.fit(x, y, verbose=0)
+
+
 def test_threads_are_only_taken_where_a_piece_has_work_for_one(monkeypatch):
     monkeypatch.setattr("xpcnn.program.threads.available_threads", lambda: 4)
     network = Network([layers.Flatten(), layers.Dense(CLASSES)], SHAPE, np)

@@ -18,12 +18,13 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from xpcnn.backend import Array, ArrayModule, is_host
 from xpcnn.communicator import ALONE, Communicator
-from xpcnn.layers import Context
+from xpcnn.layers import Context, Layer
 from xpcnn.layers.base import Arrays
 from xpcnn.losses import Loss
 from xpcnn.ops.cuda.ahead import rehearsed
 from xpcnn.ops.merging import add
 from xpcnn.ops.workspace import Workspace, to_batch_last
+from xpcnn.parameters import Shape
 from xpcnn.program.memory import Memory
 from xpcnn.program.network import Network
 from xpcnn.program.program import INPUT, Node, Program, Segment
@@ -86,6 +87,7 @@ class Shard:
         self.dy: dict[int, Array] = {}
         self._params, self._gradients, self._releases = params, gradients, releases
         self._tape: list[Taped] = []
+        self._count = len(x)
 
     def rehearsal(self, x: Array) -> Shard:
         """Return a shard that does the same work on the images ``x``, and writes into no array of this one."""
@@ -102,9 +104,8 @@ class Shard:
         for node in segment.nodes:
             requests = workspace.requests
             needed = (total,) if node.reduces else ()
-            y, backward = node.layer.forward(
-                self._params_of(node), self._input_of(node), context, *needed, **node.options
-            )
+            found = node.layer.forward(self._params_of(node), self._input_of(node), context, *needed, **node.options)
+            y, backward = found if is_known(node.layer) else _output_of(node.layer, found, self._count)
             self.slots[node.output] = self._checked(y, node.output)
             for slot in node.frees:
                 del self.slots[slot]
@@ -161,6 +162,9 @@ class Shard:
         for slot, gradient in zip(node.inputs, dx if len(node.inputs) > 1 else (dx,), strict=True):
             if slot not in node.passes_on:
                 continue
+            if len(node.inputs) == 1 and not is_known(node.layer):
+                must = f"{node.layer.name!r} must return the gradient of its input from backward"
+                gradient = _of_shape(gradient, (self._count, *node.layer.input_shape), must)
             if len(node.inputs) > 1 and not self._releases:  # a custom layer may modify a shared gradient
                 gradient = _copied(gradient, workspace)
             if slot in self.dy:
@@ -365,6 +369,22 @@ class Executor:
         for future in others:
             future.result()
         return results
+
+
+def _output_of(layer: Layer, found: Any, n: int) -> tuple[Array, Any]:
+    """Return the output for n images and the backward function that a custom layer has returned, or raise TypeError."""
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise TypeError(f"{layer.name!r} must return (y, backward) from forward. Received: {type(found).__name__}.")
+    y, backward = found
+    return _of_shape(y, (n, *layer.output_shape), f"{layer.name!r} must return y from forward"), backward
+
+
+def _of_shape(array: Any, shape: Shape, must: str) -> Array:
+    """Return what a custom layer has returned, or raise TypeError, saying what it ``must``, if its shape is another."""
+    if getattr(array, "shape", None) != shape:
+        received = f"an array of shape {array.shape}" if hasattr(array, "shape") else type(array).__name__
+        raise TypeError(f"{must}, an array of shape {shape}. Received: {received}.")
+    return array
 
 
 def _copied(array: Array, workspace: Workspace) -> Array:
