@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests import strict
-from tests.models import bits, mixed, plain, samples, without_seconds
+from tests.models import CLASSES, SHAPE, bits, mixed, plain, samples, without_seconds
 from xpcnn import Sequential, callbacks, files, layers, optimizers, schedules
 from xpcnn.backend import to_host
 from xpcnn.communicator import Communicator
@@ -291,6 +291,15 @@ class TestStopOnNaN:
             model.fit(x, y, **ARGUMENTS, callbacks=[StopOnNaN(), *([Watch()] * watched)])
         assert model.optimizer.step == 1
         assert np.isfinite(to_host(model.network.parameters)).all()
+
+    @WITH_KERNELS
+    def test_the_layer_is_named_whose_output_is_infinite_as_it_is_stored(self, device):
+        first, ends = layers.Conv2D(4, 3, name="first"), [layers.Flatten(), layers.Dense(CLASSES, activation="softmax")]
+        model = Sequential([first, layers.BatchNorm(), *ends], SHAPE, device)
+        model.compile(precision="float16")
+        model.parameters["first.weight"][...] *= 1e6
+        with pytest.raises(FloatingPointError, match="the output of 'first' is not finite with a loss scale of"):
+            model.fit(*samples(32), verbose=0, callbacks=[StopOnNaN()])
 
     @WITH_KERNELS
     def test_outputs_beyond_float16_are_told_with_what_to_do(self, device):

@@ -49,9 +49,8 @@ def pooled(
     winners = workspace.batch_last(y.shape, winner_dtype(xp, window)) if training else None
     check_size(x, y)
     of = structure_of(window, x.shape, y.shape, largest=largest, activation=activation)
-    kernel_for(xp, "pooling", "pool", window, y.dtype, X_STORED=stored_name(x.dtype)).for_each(
-        y.size, x, bias, y, winners, of
-    )
+    of_x = {} if x.dtype == y.dtype else {"X_STORED": stored_name(x.dtype)}  # else compiled with unpool
+    kernel_for(xp, "pooling", "pool", window, y.dtype, **of_x).for_each(y.size, x, bias, y, winners, of)
     return y, winners
 
 

@@ -11,6 +11,7 @@ from xpcnn.backend import Array, ArrayModule
 from xpcnn.ops.cuda.activations import NUMBERS
 from xpcnn.ops.cuda.compiler import (
     FITTING_BLOCKS,
+    MOST_ELEMENTS,
     ceil_divide,
     check_size,
     kernel,
@@ -118,6 +119,8 @@ def _launch(
     rows, columns, depth = (int(sides[side]) for side in ("rows", "columns", "depth"))
     if pooled:  # four columns are summed for each of y, and eight of those lie together
         columns = 32 * ceil_divide(columns, 8)
+        if columns > MOST_ELEMENTS:
+            raise ValueError(f"Pooling {columns:,} columns is more than a kernel can index. Use a smaller batch_size.")
     cut = cut_of(rows, pooled is not None)
     tiles = ceil_divide(rows, 16 * cut["EACH_DOWN"] * cut["WARPS_DOWN"]) * ceil_divide(columns, COLUMNS)
     parts = max(1, min(FITTING_BLOCKS * multiprocessors(xp) // tiles, ceil_divide(depth, DEPTH)))

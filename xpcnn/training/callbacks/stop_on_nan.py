@@ -66,7 +66,8 @@ def not_finite(fit: Fit, failure: Failure) -> FloatingPointError:
     """Return the error that names the failed step and the array that is not finite."""
     xp = fit.network.xp
     outputs = activations(fit.network, xp.asarray(failure.x), Context(Workspace(xp)))
-    guilty = next((name for name, y in outputs.items() if not are_finite(y)), None)
+    storage = fit.network.storage()
+    guilty = next((name for name, y in outputs.items() if not _finite_as_stored(y, storage[name])), None)
     what = f"the output of {guilty!r}" if guilty else "the loss"
     if guilty is None and math.isfinite(failure.loss):
         views = fit.network.layout.views(failure.gradient)
@@ -86,6 +87,11 @@ def not_finite(fit: Fit, failure: Failure) -> FloatingPointError:
         f"Step {failure.step + 1}, epoch {fit.epoch + 1}: {what} is not finite{scaled}; loss {failure.loss:g}. "
         f"The weights are those before this step. Likely cause: {cause}"
     )
+
+
+def _finite_as_stored(y: Array, storage: str) -> bool:
+    with np.errstate(over="ignore"):
+        return are_finite(to_host(y).astype(np.float16) if storage == "float16" else y)
 
 
 def are_finite(array: Array) -> bool:
