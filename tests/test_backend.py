@@ -197,6 +197,8 @@ def test_masked_values_are_refused_and_a_mask_of_none_is_dropped():
     values = np.ma.array([1.0, 2.0, 3.0], mask=[True, False, True])
     with pytest.raises(ValueError, match=r"2 of the array's 3 values are masked.*filled"):
         backend.host_array(values)
+    with pytest.raises(ValueError, match="are masked"):
+        backend.host_array([np.ma.array([1.0, 2.0, 3.0]), values])
     taken = backend.host_array(np.ma.array([1.0, 2.0]))
     assert type(taken) is np.ndarray
     assert taken.tolist() == [1, 2]

@@ -278,6 +278,8 @@ def host_array(values: Any) -> numpy.ndarray[Any, Any]:
         return values.data
     if isinstance(values, numpy.ndarray):
         return values
+    if isinstance(values, list | tuple) and any(isinstance(value, numpy.ma.MaskedArray) for value in values):
+        values = [host_array(value) for value in values]
     for step in ("detach", "cpu"):  # for PyTorch, whose tensors may require gradients or be on a device
         values = getattr(values, step, lambda same=values: same)()
     if hasattr(values, "__cuda_array_interface__"):

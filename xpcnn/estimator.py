@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from xpcnn import presets, recipe
+from xpcnn.backend import host_array
 from xpcnn.data.splits import stratified_split
 from xpcnn.data.standardization import Standardization
 from xpcnn.extras import install_line
@@ -162,7 +163,7 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> HostArray:
         """Return the probabilities (n, classes), float32, in the order of ``classes_``."""
         check_is_fitted(self, "model_")
-        X = validate_data(self, X, reset=False, allow_nd=True)
+        X = validate_data(self, _unmasked(X), reset=False, allow_nd=True)
         self._check_shape(X)
         x = self._images(X)
         if X.ndim == 4:
@@ -179,6 +180,7 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _checked(self, X: Any, y: Any, sample_weight: Any, first: bool) -> tuple[HostArray, HostArray, Any]:
         """Return samples, labels and weights as arrays, without samples of weight 0."""
+        X, y, sample_weight = map(_unmasked, (X, y, sample_weight))
         X, y = validate_data(self, X, y, reset=first, allow_nd=True)
         check_classification_targets(y)
         if first:
@@ -286,6 +288,11 @@ class XPCNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         self.history_ = history.history
         self.n_iter_ = self.model_.epochs
+
+
+def _unmasked(values: Any) -> Any:
+    """Return values as they are; raise ValueError for masked ones, whose masks scikit-learn would drop."""
+    return host_array(values) if isinstance(values, np.ma.MaskedArray) else values
 
 
 def _some(labels: HostArray) -> str:

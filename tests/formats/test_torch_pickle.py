@@ -434,7 +434,7 @@ def doubled(depth):
 def test_what_contains_itself_or_much_is_refused_soon(write, content, why):
     path, start = write(None, {}, b"\x80\x02" + content), time.perf_counter()
     refused(path, why)
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 60, "or hours, if what is shared were read each time it is referred to"
 
 
 def test_integers_do_not_collide_as_keys():

@@ -213,6 +213,16 @@ def test_images_with_the_channels_last_are_warned_of():
         quick(epochs=1).fit(x, np.arange(8) % 2)
 
 
+def test_masked_values_are_refused():
+    X, y = datasets.load_iris(return_X_y=True)
+    masked, labels = np.ma.array(X, mask=X > 5), np.ma.array(y, mask=y == 1)
+    for samples in ((masked, y), (X, labels), (X, y, np.ma.array(np.ones(len(y)), mask=y == 1))):
+        with pytest.raises(ValueError, match="are masked, and masks are not used"):
+            quick(epochs=1).fit(*samples)
+    with pytest.raises(ValueError, match="are masked"):
+        quick(epochs=1).fit(X, y).predict(masked)
+
+
 @pytest.mark.parametrize("model", ["small", "tiny"])
 def test_convolutions_take_rows_too(model):
     X, y = datasets.load_iris(return_X_y=True)

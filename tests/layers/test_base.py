@@ -144,6 +144,18 @@ def test_what_shapes_a_model_stays_as_it_is_once_the_model_is_built(layer, name,
     assert model.add(layers.Activation("relu")) is None  # builds again
 
 
+def test_a_layer_may_shape_itself_when_it_is_built_and_built_again():
+    class Whole(layers.MaxPool2D):
+        def build(self, input_shape):
+            self.pool_size = self.strides = input_shape[1:]
+            return super().build(input_shape)
+
+    model = xpcnn.Sequential([Whole(2), layers.Flatten()], input_shape=(1, 8, 8))
+    model.add(layers.Dense(2))
+    model.build()
+    assert model.predict(np.zeros((1, 1, 8, 8))).shape == (1, 2)
+
+
 def test_what_a_step_reads_may_be_changed_in_a_model():
     layer = layers.Dropout(0.5)
     model = xpcnn.Sequential([layer], input_shape=(1, 4, 4))

@@ -1,3 +1,4 @@
+import copy
 import re
 import threading
 import warnings
@@ -99,6 +100,9 @@ def test_an_input_shape_with_the_channels_last_is_warned_of(shape, odd):
     told = [f"input_shape={(shape[2], *shape[:2])}" in str(one.message) for one in caught]
     assert told == ([True] if odd else [])
     assert not caught or caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        copy.deepcopy(model)  # which has been warned of
 
 
 def test_a_model_without_layers_or_shape_says_what_it_needs():

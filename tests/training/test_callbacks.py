@@ -91,11 +91,15 @@ def test_what_is_monitored_should_fall_or_rise_as_its_name_says(monitor, figures
     assert history.epochs == epochs
 
 
-def test_a_metric_says_itself_that_lower_is_better():
+def test_a_metric_says_itself_whether_lower_is_better():
     class Distance(metrics.Accuracy):
         lower_is_better = True
 
-    model = plain(metrics=[Distance(), "accuracy"])
+    class ErrorFree(metrics.Accuracy):
+        name, lower_is_better = "error_free", False
+
+    model = plain(metrics=[Distance(), "accuracy", ErrorFree()])
+    assert fit(model, Figures(error_free=[3, 2, 1, 4]), EarlyStopping(1, "error_free"), epochs=4).epochs == 2
     assert fit(model, Figures(val_distance=[3, 2, 1, 4]), EarlyStopping(1, "val_distance"), epochs=4).epochs == 4
     assert fit(model, Figures(val_accuracy=[3, 2, 1, 4]), EarlyStopping(1, "val_accuracy"), epochs=4).epochs == 2
 

@@ -126,7 +126,8 @@ class Layer:
                 f"{type(self).__name__} {self.name or self.kind()!r}: {name} is chosen when the layer is made. "
                 f"Received: {value!r}. Make a new layer with it."
             )
-        if (name == "name" or name in self._shaping) and self.owner is not None and self.owner() is not None:
+        built = self.owner is not None and self.owner() is not None
+        if built and (name == "name" or name in self._shaping) and repr(value) != repr(vars(self).get(name)):
             raise AttributeError(
                 f"{type(self).__name__} {self.name!r}: {name} can't be changed once the layer is in a built model. "
                 f"Received: {value!r}. Make a new layer and a new model with it."

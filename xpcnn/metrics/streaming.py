@@ -22,8 +22,8 @@ class Metric(Named):
 
     #: Whether the targets must be classes; other metrics compare the outputs with rows.
     needs_classes = True
-    #: Whether a smaller value is better, for callbacks that monitor it.
-    lower_is_better = False
+    #: Whether a smaller value is better, for callbacks that monitor it; None: its name tells, see EarlyStopping.
+    lower_is_better: bool | None = None
 
     def sums(self, xp: ArrayModule, outputs: Array, labels: Array) -> Array:
         """Return 1-D counts or sums of ``xp`` for these samples, which can be added to those of other samples.

@@ -74,6 +74,8 @@ class Sequential:
     ) -> None:
         self._layers = [_checked_layer(layer) for layer in layers]
         self.input_shape = None if input_shape is None else _checked_shape(input_shape)
+        if self.input_shape is not None:
+            _warn_of_channels_last(self.input_shape)
         self.seed = random.check_seed(seed)
         given = (one._xp for one in self._layers if one._xp is not None)
         self._xp = resolve(xp if xp is not None else next(given, None))
@@ -474,7 +476,8 @@ class Sequential:
 
         Raises ValueError, before memory is allocated, for arrays that do not match the layers.
         """
-        model = cls((), state.input_shape, xp, state.seed)
+        model = cls((), None, xp, state.seed)
+        model.input_shape = None if state.input_shape is None else _checked_shape(state.input_shape)
         for layer in from_plain(state.layers, kinds(custom_layers)):
             model.add(layer)
         if state.arrays is not None:
@@ -549,12 +552,14 @@ def _checked_shape(shape: Any) -> Shape:
     """Return an input shape as a tuple, or raise ValueError."""
     if not isinstance(shape, tuple | list) or not shape:
         raise ValueError(f"input_shape must be (channels, height, width). Received: {reprlib.repr(shape)}.")
-    sizes = tuple(check_int("Each size of input_shape", n, 1) for n in shape)
-    if inputs.look_channels_last(sizes):
-        height, width, channels = sizes
+    return tuple(check_int("Each size of input_shape", n, 1) for n in shape)
+
+
+def _warn_of_channels_last(shape: Shape) -> None:
+    if inputs.look_channels_last(shape):
+        height, width, channels = shape
         warnings.warn(
-            f"Images of shape {sizes} have {height} channels of {width}x{channels} pixels. If their channels are the "
+            f"Images of shape {shape} have {height} channels of {width}x{channels} pixels. If their channels are the "
             f"last axis, move it to the front: input_shape={(channels, height, width)}, x.transpose(0, 3, 1, 2).",
             stacklevel=3,
         )
-    return sizes

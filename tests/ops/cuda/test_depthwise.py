@@ -124,5 +124,6 @@ def test_what_suits():
 )
 def test_a_thread_holds_few_cells(n, seen):
     places = depthwise.places(n, seen)
-    assert seen.extent[0] * ((places - 1) * seen.strides[1] + seen.extent[1]) <= depthwise.MOST_CELLS
-    assert places == 1 or n >= depthwise.FEWEST_IMAGES
+    cells = seen.extent[0] * ((places - 1) * seen.strides[1] + seen.extent[1])
+    assert places == 1 or (cells <= depthwise.MOST_CELLS and n >= depthwise.FEWEST_IMAGES)
+    assert cells <= depthwise.LARGEST

@@ -13,14 +13,15 @@ from xpcnn.registry import check_float, check_int
 from xpcnn.training.callbacks.base import Callback
 from xpcnn.training.fit import Fit
 
-#: Names of these should fall, whoever computed them.
+#: Words in the names of what should fall.
 _FALLING = ("loss", "entropy", "mse", "error")
 
 
 class Best(Callback):
     """Monitors one quantity and knows whether the last epoch was the best so far, by more than ``min_delta``.
 
-    A loss should fall, and so should a metric whose ``lower_is_better`` is true; everything else should rise.
+    Less is better if the metric's ``lower_is_better`` says so or, where it is None, if the name contains "loss",
+    "entropy", "mse" or "error".
     """
 
     def __init__(self, monitor: str | None = None, min_delta: float = 0.0) -> None:
@@ -43,8 +44,9 @@ class Best(Callback):
         if name not in numbers:
             raise ValueError(f"There is no quantity {name!r} to monitor. Use one of: {', '.join(numbers)}.")
         value = fit.logs[name]
-        own = {metric.name for metric in fit.metrics if metric.lower_is_better}
-        falls = name.removeprefix("val_") in own or any(word in name for word in _FALLING)
+        falls = {metric.name: metric.lower_is_better for metric in fit.metrics}.get(name.removeprefix("val_"))
+        if falls is None:
+            falls = any(word in name for word in _FALLING)
         gain = self.best - value if falls else value - self.best
         better = math.isnan(self.best) or gain > self.min_delta
         if better and not math.isnan(value):
@@ -64,8 +66,8 @@ class Best(Callback):
 class EarlyStopping(Best):
     """Stop when ``monitor`` has not improved for ``patience`` epochs, and restore the best epoch's weights.
 
-    monitor: by default "val_loss" if there is validation data, else "loss". Losses and metrics whose
-    ``lower_is_better`` is true should fall, everything else rise.
+    monitor: by default "val_loss" if there is validation data, else "loss". Less is better if the metric's
+    ``lower_is_better`` says so or, where it is None, if the name contains "loss", "entropy", "mse" or "error".
     """
 
     def __init__(self, patience: int = 5, monitor: str | None = None, restore_best: bool = True) -> None:

@@ -14,10 +14,9 @@ from xpcnn.training.fit import Fit
 class ReduceLROnPlateau(Best):
     """Multiply the learning rate by ``factor`` when ``monitor`` has not improved for ``patience`` epochs.
 
-    The arguments are those of Keras. monitor: by default "val_loss" if there is validation data, else "loss". Losses
-    and metrics whose ``lower_is_better`` is true should fall, everything else rise. min_delta: smaller improvements do
-    not count. cooldown: the epochs after a reduction that do not count towards patience. min_lr: the rate never falls
-    below it. The optimiser keeps the reduced rate after the fit.
+    The arguments are those of Keras. monitor: as of :class:`~xpcnn.callbacks.EarlyStopping`. min_delta: smaller
+    improvements do not count. cooldown: the epochs after a reduction that do not count towards patience. min_lr: the
+    rate never falls below it. The optimiser keeps the reduced rate after the fit.
 
     Raises ValueError when the fit begins if the optimiser's rate is a schedule, or a
     :class:`~xpcnn.callbacks.LearningRate` sets it.
