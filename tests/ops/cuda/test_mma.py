@@ -136,7 +136,7 @@ def test_float16_computes_with_its_smallest_and_infinite_values(device, host):
         y = device.zeros((1, 1), dtype=np.float32)
         tensor_products.product(
             in_precision(device, "float16"), *(device.asarray([[one]], dtype=np.float32) for one in (a, b)), y,
-            None, False, None,
+            None, "linear", None,
         )  # fmt: skip
         return host(y).item()
 
