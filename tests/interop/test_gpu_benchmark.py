@@ -59,7 +59,7 @@ def small(monkeypatch):
     """All networks, batches and turns as small as they can be."""
     for name, shape in SHAPES.items():
         monkeypatch.setitem(NETWORKS, name, (shape, 4, NETWORKS[name][2]))
-    monkeypatch.setattr(sides, "PRESETS", {name: (preset, (3, 32, 32)) for name, (preset, _) in sides.PRESETS.items()})
+    monkeypatch.setattr(sides, "PRESETS", {name: (preset, (3, 64, 64)) for name, (preset, _) in sides.PRESETS.items()})
     monkeypatch.setattr(steps, "BATCHES", (4,))
     monkeypatch.setattr(steps, "TURN", 0.0)
     monkeypatch.setattr(steps, "TURNS", 1)
