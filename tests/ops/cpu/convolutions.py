@@ -29,3 +29,16 @@ def assert_plain(results, x, weight, dy, window):
     dx, dweight, _ = reference.conv2d_gradients(dy, x, weight, **options)
     for result, right in zip(results, (reference.conv2d(x, weight, **options), dx, dweight), strict=True):
         np.testing.assert_allclose(result, right, rtol=1e-8, atol=1e-9)
+
+
+def noted(monkeypatch, way):
+    """Return a list that receives the windows for which a module is the way."""
+    seen, suits = [], way.suits
+
+    def note(x, weight, window, groups, output):
+        suited = suits(x, weight, window, groups, output)
+        seen.extend([window] if suited else [])
+        return suited
+
+    monkeypatch.setattr(way, "suits", note)
+    return seen

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("numba")
-from tests.ops.cpu.convolutions import assert_plain, convolve, drawn
+from tests.ops.cpu.convolutions import assert_plain, convolve, drawn, noted
 from xpcnn.ops.cpu import winograd
 from xpcnn.ops.cpu.toom_cook import TILE
 from xpcnn.ops.window import Window
@@ -21,14 +21,7 @@ WINDOWS = {
 @pytest.fixture
 def used(monkeypatch):
     """The windows for which it was the way."""
-    seen, suits = [], winograd.suits
-
-    def noted(x, weight, window, groups, output):
-        seen.extend([window] if suits(x, weight, window, groups, output) else [])
-        return suits(x, weight, window, groups, output)
-
-    monkeypatch.setattr(winograd, "suits", noted)
-    return seen
+    return noted(monkeypatch, winograd)
 
 
 @pytest.mark.parametrize("window", WINDOWS)

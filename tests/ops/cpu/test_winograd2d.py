@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("numba")
-from tests.ops.cpu.convolutions import assert_plain, convolve, drawn
+from tests.ops.cpu.convolutions import assert_plain, convolve, drawn, noted
 from xpcnn.ops.cpu import winograd2d
 from xpcnn.ops.cpu.compiler import lanes
 from xpcnn.ops.window import Window
@@ -25,14 +25,7 @@ def pictures(window, **sizes):
 @pytest.fixture
 def used(monkeypatch):
     """The windows for which it was the way."""
-    seen, suits = [], winograd2d.suits
-
-    def noted(x, weight, window, groups, output):
-        seen.extend([window] if suits(x, weight, window, groups, output) else [])
-        return suits(x, weight, window, groups, output)
-
-    monkeypatch.setattr(winograd2d, "suits", noted)
-    return seen
+    return noted(monkeypatch, winograd2d)
 
 
 @pytest.mark.parametrize("window", WINDOWS)
